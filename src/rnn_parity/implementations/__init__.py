@@ -1,0 +1,63 @@
+"""What is compared: the registry of implementations, by name. Imports no torch until one is built.
+
+Every implementation is a module factory called as
+`factory(input_size=…, hidden_size=…, num_layers=…, dropout=…)`, whose module maps `input (T, B, I)` and
+`h0 (L, B, H)` to `output (T, B, H)` and `hn (L, B, H)`. A registered name and a path of the user's own,
+`package.module:Class`, mean the same thing: an import path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from rnn_parity.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+REGISTRY = {
+    "stacking_gru_cell": "rnn_parity.implementations.stacking_gru_cell:StackingGRUCellLoop",
+    "stacking_gru": "rnn_parity.implementations.stacking_gru:StackingGRU",
+}
+"""Registered name to import path. Add a line to compare a layer of your own under a short name."""
+
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def check_name(name: str, key: str) -> None:
+    """Raise `InputError`, naming the config's `key`, for what is neither registered nor an import path."""
+    if name not in REGISTRY and not _IMPORT_PATH.fullmatch(name):
+        close = difflib.get_close_matches(name, REGISTRY, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        known = ", ".join(REGISTRY)
+        raise InputError(f"{key}: holds {name!r}, expected one of {known}, or package.module:Class{hint}")
+
+
+def load_factory(name: str):
+    """The factory behind a name; raise `InputError` when it cannot be imported."""
+    check_name(name, key="implementation")
+    module_name, _, attributes = REGISTRY.get(name, name).partition(":")
+    try:
+        factory = importlib.import_module(module_name)
+        for attribute in attributes.split("."):
+            factory = getattr(factory, attribute)
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise InputError(f"{name}: cannot be imported ({type(error).__name__}: {error}); expected package.module:Class") from error
+    return factory
+
+
+def build(name: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> torch.nn.Module:
+    """Build an implementation in float32 on the CPU; `InputError` if its factory refuses these arguments."""
+    factory = load_factory(name)
+    arguments = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, "dropout": dropout}
+    try:
+        with warnings.catch_warnings():
+            # nn.GRU warns that dropout does nothing with one layer; here that is part of what is compared.
+            warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
+            return factory(**arguments)
+    except TypeError as error:
+        raise InputError(f"{name}: cannot be called with {', '.join(arguments)} ({error})") from error

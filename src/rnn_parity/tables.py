@@ -1,0 +1,181 @@
+"""The columns of every table, written down once; reading and writing them atomically.
+
+Each table is tidy: one row, one observation. Units stand in the names: `_s` seconds, `_bytes` bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rnn_parity.errors import InputError
+
+_TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+
+
+def _schema(columns: Mapping[str, type]) -> pa.Schema:
+    return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+
+
+CASE_COLUMNS = {
+    "case_id": str,
+    "sweep": str,
+    "device": str,
+    "dtype": str,
+    "tf32": bool,
+    "input_size": int,
+    "hidden_size": int,
+    "num_layers": int,
+    "sequence_length": int,
+    "batch_size": int,
+    "dropout": float,
+    "threads": int,
+}
+"""The first columns of every table: which case, and its axes."""
+
+EQUIVALENCE = _schema(
+    CASE_COLUMNS
+    | {
+        "baseline": str,
+        "candidate": str,
+        "regime": str,
+        "seed": int,
+        "quantity": str,
+        "verdict": str,
+        "reason": str,
+        "bit_identical": bool,
+        "max_abs_diff": float,
+        "max_ulp_diff": float,
+        "error_2": float,
+        "error_inf": float,
+        "baseline_error_2": float,
+        "baseline_error_inf": float,
+        "sensitivity_2": float,
+        "sensitivity_inf": float,
+        "limit_2": float,
+        "limit_inf": float,
+        "ratio": float,
+        "allclose_default": bool,
+        "assert_close_default": bool,
+        "mask_agreement": float,
+    }
+)
+"""One row per case × candidate × regime × seed × quantity. `ratio` is the worse of error / limit in both norms."""
+
+TIMING = _schema(
+    CASE_COLUMNS
+    | {
+        "baseline": str,
+        "implementation": str,
+        "phase": str,
+        "samples": int,
+        "calls_per_sample": int,
+        "median_s": float,
+        "q25_s": float,
+        "q75_s": float,
+        "p95_s": float,
+        "device_median_s": float,
+        "speedup": float,
+        "speedup_ci_low": float,
+        "speedup_ci_high": float,
+        "control_ratio": float,
+        "control_ci_low": float,
+        "control_ci_high": float,
+        "conclusion": str,
+        "reason": str,
+        "peak_memory_bytes": int,
+        "flops": int,
+        "load_average": float,
+        "started_at": float,
+        "ended_at": float,
+    }
+)
+"""One row per case × implementation × phase, the baseline's own among them. `*_s` is wall time with the device
+synchronised; `device_median_s` the time between CUDA events. `control_*`: the baseline against itself."""
+
+SAMPLES = _schema(
+    CASE_COLUMNS
+    | {
+        "implementation": str,
+        "phase": str,
+        "round": int,
+        "control": bool,
+        "seconds": float,
+        "device_seconds": float,
+    }
+)
+"""One row per timed sample: seconds per call. `control` marks the baseline's second sample of a round."""
+
+MASKS = _schema(
+    CASE_COLUMNS
+    | {
+        "implementation": str,
+        "seed": int,
+        "gap": int,
+        "step": int,
+        "row": int,
+        "unit": int,
+        "draw": int,
+        "kept": bool,
+    }
+)
+"""One row per entry of the dropout masks of one small case, `draw` being its place in the stream of draws."""
+
+
+def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]], **metadata: str) -> None:
+    """Write rows as Parquet; a missing column is null, an unknown one raises `ValueError`. `metadata` goes along."""
+    rows = list(rows)
+    unknown = {name for row in rows for name in row} - set(schema.names)
+    if unknown:
+        raise ValueError(f"{path}: no such column: {', '.join(sorted(unknown))}")
+    table = pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata or None))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(paths: Path | Sequence[Path], schema: pa.Schema) -> pa.Table:
+    """Read one table, or several of the same columns as one; `InputError` where a file has other columns."""
+    tables = []
+    for path in [paths] if isinstance(paths, Path) else paths:
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path}: cannot be read as a table ({error}); run `snakemake` to make it") from error
+        if table.schema.remove_metadata() != schema.remove_metadata():
+            raise InputError(f"{path}: holds other columns than this version writes; run `snakemake` to make it again")
+        tables.append(table.replace_schema_metadata())
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary file in the same folder, moved onto `path` at the end, so that no reader sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

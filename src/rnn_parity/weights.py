@@ -1,0 +1,86 @@
+"""Parameters between layouts, by name and shape. The canonical names are `nn.GRU`'s: `weight_ih_l0`, `bias_hh_l2`, …"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+_NN_GRU = re.compile(r"(?:(?P<prefix>.*)\.)?(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh)_l(?P<layer>\d+)")
+_GRU_CELLS = re.compile(r"(?:(?P<prefix>.*)\.)?grus\.(?P<layer>\d+)\.(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh)")
+
+
+class WeightError(ValueError):
+    """Parameters that have no counterpart, or one of another shape. The message lists them."""
+
+
+def canonical_shapes(input_size: int, hidden_size: int, num_layers: int) -> dict[str, tuple[int, ...]]:
+    """Every parameter of a stacked GRU with its shape, gates in the order reset, update, new."""
+    shapes = {}
+    for layer in range(num_layers):
+        shapes[f"weight_ih_l{layer}"] = (3 * hidden_size, input_size if layer == 0 else hidden_size)
+        shapes[f"weight_hh_l{layer}"] = (3 * hidden_size, hidden_size)
+        shapes[f"bias_ih_l{layer}"] = (3 * hidden_size,)
+        shapes[f"bias_hh_l{layer}"] = (3 * hidden_size,)
+    return shapes
+
+
+def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """The module's parameters under `nn.GRU`'s names.
+
+    A module may say so itself with a method `canonical_parameters()`; otherwise its names must be `nn.GRU`'s or
+    `grus.{k}.*`, after one prefix common to all. Raises `WeightError` listing the names that are neither.
+    """
+    if hasattr(module, "canonical_parameters"):
+        return _checked_own_mapping(module)
+    canonical, unmatched, prefixes = {}, [], set()
+    for name, parameter in module.named_parameters():
+        match = _NN_GRU.fullmatch(name) or _GRU_CELLS.fullmatch(name)
+        key = f"{match['kind']}_l{match['layer']}" if match else None
+        if key is None or key in canonical:
+            unmatched.append(name)
+        else:
+            canonical[key] = parameter
+            prefixes.add(match["prefix"])
+    if unmatched or len(prefixes) > 1:
+        names = unmatched or [name for name, _ in module.named_parameters()]
+        raise WeightError(
+            f"{type(module).__name__}: no counterpart in nn.GRU for {', '.join(names)}; "
+            "expected nn.GRU's names, grus.{k}.*, or a method canonical_parameters()"
+        )
+    return canonical
+
+
+def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
+    """Copy canonical `weights` into `module`; `WeightError` if a parameter is left over on either side."""
+    parameters = canonical_parameters(module)
+    name = type(module).__name__
+    missing, extra = weights.keys() - parameters.keys(), parameters.keys() - weights.keys()
+    if missing or extra:
+        faults = [f"it lacks {', '.join(sorted(missing))}"] * bool(missing)
+        faults += [f"nothing is given for {', '.join(sorted(extra))}"] * bool(extra)
+        raise WeightError(f"{name}: {'; '.join(faults)}")
+    wrong = [key for key in weights if weights[key].shape != parameters[key].shape]
+    if wrong:
+        shapes = ", ".join(f"{key} is {tuple(parameters[key].shape)}, not {tuple(weights[key].shape)}" for key in wrong)
+        raise WeightError(f"{name}: {shapes}")
+    with torch.no_grad():
+        for key, value in weights.items():
+            parameters[key].copy_(value)
+
+
+def _checked_own_mapping(module: nn.Module) -> dict[str, Tensor]:
+    canonical = dict(module.canonical_parameters())
+    named = {id(parameter): name for name, parameter in module.named_parameters()}
+    strangers = [key for key, value in canonical.items() if id(value) not in named]
+    left_over = sorted(named[i] for i in named.keys() - {id(value) for value in canonical.values()})
+    if strangers or left_over or len({id(value) for value in canonical.values()}) < len(canonical):
+        faults = [f"not parameters of the module: {', '.join(strangers)}"] * bool(strangers)
+        faults += [f"left out: {', '.join(left_over)}"] * bool(left_over)
+        raise WeightError(
+            f"{type(module).__name__}.canonical_parameters() must name every parameter once: "
+            + ("; ".join(faults) or "one parameter has two names")
+        )
+    return canonical
