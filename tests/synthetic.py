@@ -1,0 +1,102 @@
+"""Tables of a given grid with values that are made up but consistent, for tests of what is downstream of measuring."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rnn_parity.criterion import limit, roundoff_floor, unit_roundoff
+from rnn_parity.grid import Grid
+from rnn_parity.weights import canonical_shapes
+
+REGIMES = ("eval", "train_matched_masks", "train_same_seed")
+
+
+def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
+    """Every row of the grid's equivalence table; the candidate `wrong` is `different` in every regime."""
+    random = np.random.default_rng(0)
+    rows = []
+    for case in grid.cases:
+        u = unit_roundoff(case.dtype, case.tf32)
+        parameters = canonical_shapes(case.input_size, case.hidden_size, case.num_layers)
+        names = ["output", "hn", "grad_input", "grad_h0", *(f"grad_{name}" for name in parameters)]
+        for candidate in grid.config["candidates"]:
+            for regime in REGIMES:
+                other_masks = (
+                    regime == "train_same_seed" and case.dropout > 0 and case.num_layers > 2 and case.sequence_length > 1
+                )
+                for quantity in names:
+                    floor = roundoff_floor(quantity, u, case.sequence_length, case.batch_size)
+                    error, baseline = (float(e) for e in random.uniform(1, 4, 2) * u)
+                    different = candidate == wrong or other_masks
+                    error = 0.3 if different else error
+                    bar = limit(baseline, 2 * u, floor)
+                    rows.append(
+                        {
+                            **case.columns,
+                            "baseline": grid.config["baseline"],
+                            "candidate": candidate,
+                            "regime": regime,
+                            "seed": 0,
+                            "quantity": quantity,
+                            "verdict": "different" if different else "equivalent",
+                            "reason": f"error is {error / bar:.3g}× its limit" if different else "",
+                            "bit_identical": False,
+                            "max_abs_diff": error,
+                            "max_ulp_diff": 12.0,
+                            "error_2": error,
+                            "error_inf": error,
+                            "baseline_error_2": baseline,
+                            "baseline_error_inf": baseline,
+                            "sensitivity_2": 2 * u,
+                            "sensitivity_inf": 2 * u,
+                            "limit_2": bar,
+                            "limit_inf": bar,
+                            "ratio": error / bar,
+                            "allclose_default": False,
+                            "assert_close_default": not different,
+                            "mask_agreement": 0.82 if other_masks else float("nan"),
+                        }
+                    )
+    return rows
+
+
+def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
+    """Every row of the grid's timing table; each candidate is `speedup` times as fast as the baseline."""
+    rows = []
+    for case in grid.cases:
+        flops = 12 * case.sequence_length * case.batch_size * case.hidden_size**2 * case.num_layers
+        for phase, share in (("inference", 1), ("forward", 1.2), ("backward", 2), ("step", 3.2)):
+            baseline_s = share * (5e-5 * case.sequence_length * case.num_layers + flops / 1e11)
+            for name in [grid.config["baseline"], *grid.config["candidates"]]:
+                own = name == grid.config["baseline"]
+                ratio = 1.0 if own else speedup
+                median_s = baseline_s / ratio
+                rows.append(
+                    {
+                        **case.columns,
+                        "baseline": grid.config["baseline"],
+                        "implementation": name,
+                        "phase": phase,
+                        "samples": 40,
+                        "calls_per_sample": 1,
+                        "median_s": median_s,
+                        "q25_s": median_s * 0.98,
+                        "q75_s": median_s * 1.03,
+                        "p95_s": median_s * 1.2,
+                        "device_median_s": None,
+                        "speedup": ratio,
+                        "speedup_ci_low": ratio if own else ratio * 0.97,
+                        "speedup_ci_high": ratio if own else ratio * 1.03,
+                        "control_ratio": 1.001,
+                        "control_ci_low": 0.99,
+                        "control_ci_high": 1.012,
+                        "conclusion": "baseline" if own else "faster" if ratio > 1.05 else "within noise",
+                        "reason": "",
+                        "peak_memory_bytes": 4 * case.batch_size * case.sequence_length * case.hidden_size * 10,
+                        "flops": int(flops * share),
+                        "load_average": 0.5,
+                        "started_at": 1.0e9,
+                        "ended_at": 1.0e9 + 1,
+                    }
+                )
+    return rows
