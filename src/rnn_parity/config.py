@@ -75,7 +75,7 @@ def _one_line(error: ValidationError) -> str:
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"{key}: the key {_short(missing)} is missing"
     if error.validator == "pattern":
-        return f"{_key(error.absolute_path)}: the name {_short(error.instance)} is not usable, expected {schema['pattern']}"
+        return f"{key}: the name {_short(error.instance)} is not usable, expected {schema['pattern']}"
     allowed = error.validator_value
     expected = {
         "type": lambda: " or ".join([allowed] if isinstance(allowed, str) else allowed),

@@ -89,7 +89,11 @@ def judge(
         error_ratio(b, limit(0.0, s, floor)) for b, s in zip(baseline_errors, sensitivities, strict=True)
     )
     if baseline_ratio > 1:
-        return Verdict.DIFFERENT, f"the baseline itself is {baseline_ratio:.3g}× over the limit of the GRU equations", ratio
+        return (
+            Verdict.DIFFERENT,
+            f"the baseline itself is {baseline_ratio:.3g}× over the limit of the GRU equations",
+            ratio,
+        )
     if ratio > 1:
         return Verdict.DIFFERENT, f"error is {ratio:.3g}× its limit", ratio
     return Verdict.EQUIVALENT, "", ratio

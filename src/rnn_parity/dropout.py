@@ -54,7 +54,9 @@ class MaskLayout:
         if drawn_shape in ((batch, hidden), (1, batch, hidden)):
             step, gap = divmod(index, self.gaps)
             return masks[gap, step].reshape(drawn_shape) if step < steps else None
-        raise UnknownDraw(f"it draws a dropout mask of shape {drawn_shape}, expected {(steps, batch, hidden)} or {(batch, hidden)}")
+        raise UnknownDraw(
+            f"it draws a dropout mask of shape {drawn_shape}, expected {(steps, batch, hidden)} or {(batch, hidden)}"
+        )
 
 
 @dataclass
@@ -96,14 +98,24 @@ class Draws(TorchDispatchMode):
 
     def assembled(self) -> Float[Tensor, "G T B H"] | None:
         """The masks that were drawn, each in its place, in float64 on the CPU; None if any place was left empty."""
-        masks = torch.full(self.layout.shape, torch.nan, dtype=torch.float64)
-        for index, mask in enumerate(self.drawn):
-            if index >= self.layout.gaps * self.layout.sequence_length:
+        return self._in_place([mask.cpu().double() for mask in self.drawn])
+
+    def stream_places(self) -> Float[Tensor, "G T B H"] | None:
+        """For each entry the place, from 0, of its number in the stream of numbers drawn; None as above."""
+        numbered, start = [], 0
+        for mask in self.drawn:
+            numbered.append(torch.arange(start, start + mask.numel(), dtype=torch.float64).reshape(mask.shape))
+            start += mask.numel()
+        return self._in_place(numbered)
+
+    def _in_place(self, parts: list[Tensor]) -> Tensor | None:
+        whole = torch.full(self.layout.shape, torch.nan, dtype=torch.float64)
+        for index, part in enumerate(parts):
+            place = self.layout.view(whole, index, tuple(part.shape))
+            if place is None:
                 break
-            place = self.layout.view(masks, index, tuple(mask.shape))
-            if place is not None:
-                place.copy_(mask)
-        return None if masks.isnan().any() else masks
+            place.copy_(part)
+        return None if whole.isnan().any() else whole
 
     def describe(self) -> str:
         """`20 masks of (7, 10)`."""

@@ -132,6 +132,16 @@ class Grid:
             baseline=self.config["baseline"], candidates=list(self.config["candidates"]), **self.config["timing"]
         )
 
+    def masks_request(self) -> str:
+        """The `--job` of `rnn-parity masks`: the smallest case where the same seed can give other masks."""
+        shown = [case for case in self.cases if case.draws_dropout and case.num_layers > 2 and case.sequence_length > 1]
+        if not shown:
+            return json.dumps(None)
+        case = min(shown, key=lambda case: (case.sequence_length, case.batch_size * case.hidden_size, case.num_layers))
+        axes = {axis: (getattr(case, axis),) for axis in AXES}
+        implementations = [self.config["baseline"], *self.config["candidates"]]
+        return Job(case.sweep, axes, case.case_id).to_json(implementations=implementations, seed=0)
+
 
 def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
     """The cases of a job and its settings, from the line that `Job.to_json` made."""
@@ -178,7 +188,9 @@ def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
         repeated = sorted({value for value in values if values.count(value) > 1})
         if repeated:
             key = f"sweeps.{sweep}.{axis}"
-            raise InputError(f"{key}: holds {repeated[0]!r} twice, which makes a duplicate case; expected every value once")
+            raise InputError(
+                f"{key}: holds {repeated[0]!r} twice, which makes a duplicate case; expected every value once"
+            )
     inner = [axis for axis in AXES if axis in config["within_job"]]
     outer = {axis: values for axis, values in axes.items() if axis not in inner}
     jobs = []
@@ -211,6 +223,10 @@ def _check_case(case: Case) -> None:
     if case.tf32 and case.device == "cpu":
         raise InputError(f"{key}.tf32: holds true, which a CPU does not have; expected false, or device: cuda")
     if case.tf32 and case.dtype != "float32":
-        raise InputError(f"{key}.tf32: holds true with dtype {case.dtype}, expected float32: TF32 replaces float32 products")
+        raise InputError(
+            f"{key}.tf32: holds true with dtype {case.dtype}, expected float32: TF32 replaces float32 products"
+        )
     if case.device == "cuda" and case.dtype == "bfloat16" and (devices.cuda_compute_capability_major() or 0) < 8:
-        raise InputError(f"{key}.dtype: holds bfloat16, which needs a GPU of compute capability 8; expected another dtype")
+        raise InputError(
+            f"{key}.dtype: holds bfloat16, which needs a GPU of compute capability 8; expected another dtype"
+        )

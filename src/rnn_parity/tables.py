@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,13 +129,16 @@ MASKS = _schema(
 """One row per entry of the dropout masks of one small case, `draw` being its place in the stream of draws."""
 
 
-def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]], **metadata: str) -> None:
+def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], **metadata: str) -> None:
     """Write rows as Parquet; a missing column is null, an unknown one raises `ValueError`. `metadata` goes along."""
-    rows = list(rows)
     unknown = {name for row in rows for name in row} - set(schema.names)
     if unknown:
         raise ValueError(f"{path}: no such column: {', '.join(sorted(unknown))}")
-    table = pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata or None))
+    write_table(path, pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata or None)))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, atomically."""
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
 

@@ -1,0 +1,42 @@
+# The two commands: `make run` answers the question on this machine, `make test` checks the project.
+PYTHON ?= python3
+BIN := .venv/bin
+CORES ?= all
+
+.PHONY: run test lint format ui clean
+
+run: .venv/installed
+	$(BIN)/snakemake --cores $(CORES)
+	@echo
+	@echo "The report:     $(CURDIR)/reports/report.html  (and report.md)"
+	@echo "The MLflow UI:  make ui"
+
+test: .venv/installed
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+ui: .venv/installed
+	$(BIN)/rnn-parity ui
+
+# What a run made and what Python left; neither the environment nor reports/reference and reports/benchmarks.
+clean:
+	rm -rf results logs mlflow.db* mlartifacts .snakemake .pytest_cache .ruff_cache build
+	find reports -mindepth 1 -maxdepth 1 ! -name reference ! -name benchmarks ! -name README.md -exec rm -rf {} +
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,349 @@
+"""The commands: one per rule of the workflow, and some for people. Each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rnn_parity.errors import InputError
+
+app = typer.Typer(
+    help=__doc__.splitlines()[0],
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PROJECT = Path(__file__).parents[2]
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
+JobLine = Annotated[str, typer.Option("--job", help="The job: a line of JSON that `rnn-parity cases --json` prints.")]
+Output = Annotated[Path, typer.Option("--output", help="Where to write the result.")]
+EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]
+TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
+EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
+
+
+def main() -> None:
+    """Run a command. Exit code 0: done, 1: a verdict against, 2: bad input, in one line without a traceback."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def cases(
+    config: ConfigFile = Path("config.yaml"),
+    as_json: Annotated[bool, typer.Option("--json", help="One line per job: its name and what it is asked.")] = False,
+) -> None:
+    """Show the grid of an experiment: its jobs, and how many cases each computes."""
+    grid = _grid(config)
+    if as_json:
+        for job in grid.jobs:
+            requests = {"equivalence": grid.equivalence_request(job), "timing": grid.timing_request(job)}
+            print(json.dumps({"sweep": job.sweep, "job": job.name, **requests}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("sweep", "job", "cases", "within the job", title=f"{len(grid.cases)} cases in {len(grid.jobs)} jobs")
+    for job in grid.jobs:
+        varied = {axis: values for axis, values in job.axes.items() if len(values) > 1}
+        within = ", ".join(f"{axis} {' '.join(map(str, values))}" for axis, values in varied.items())
+        table.add_row(job.sweep, job.name, str(len(job.cases)), within)
+    Console().print(table)
+
+
+@app.command()
+def check(implementations: list[str]) -> None:
+    """Import implementations and match their parameters with nn.GRU's, before anything is measured."""
+    import torch
+
+    from rnn_parity.implementations import build
+    from rnn_parity.weights import WeightError, canonical_shapes, copy_weights
+
+    sizes = {"input_size": 3, "hidden_size": 4, "num_layers": 2}
+    for name in implementations:
+        module = build(name, **sizes, dropout=0.0)
+        try:
+            copy_weights({key: torch.zeros(shape) for key, shape in canonical_shapes(**sizes).items()}, module)
+        except WeightError as error:
+            raise InputError(f"{name}: {error}") from error
+        print(f"{name}: ok")
+
+
+@app.command("config")
+def write_config(text: Annotated[str, typer.Option("--json", help="The config, as JSON.")], output: Output) -> None:
+    """Write the experiment as it is run: every default filled in, `auto` resolved."""
+    from rnn_parity.grid import make_grid
+    from rnn_parity.tables import write_text
+
+    write_text(output, json.dumps(make_grid(json.loads(text)).config, indent=2) + "\n")
+
+
+@app.command()
+def environment(config: ConfigFile, output: Output) -> None:
+    """Describe this machine, its versions, and the peak rates that it reaches for the grid's dtypes."""
+    from rnn_parity.environment import describe_environment
+    from rnn_parity.tables import write_text
+
+    grid = _grid(config)
+    dtypes = list(dict.fromkeys(case.dtype for case in grid.cases))
+    threads = max(case.threads for case in grid.cases)
+    facts = describe_environment(grid.config["device"], dtypes, threads)
+    write_text(output, json.dumps(facts, indent=2) + "\n")
+
+
+@app.command()
+def equivalence(job: JobLine, output: Output) -> None:
+    """Check every case of a job: does each candidate compute what the baseline computes?"""
+    from rnn_parity.criterion import EXPECTED_TO_HOLD, worst
+    from rnn_parity.equivalence import compare_case
+    from rnn_parity.grid import parse_request
+    from rnn_parity.tables import EQUIVALENCE, write_rows
+
+    cases, settings = parse_request(job)
+    started_at, rows = time.time(), []
+    for case in cases:
+        of_case = list(compare_case(case, **settings))
+        rows += of_case
+        expected = [row["verdict"] for row in of_case if row["regime"] in EXPECTED_TO_HOLD]
+        _log(f"{case.case_id}: {worst(expected or [row['verdict'] for row in of_case])}")
+    write_rows(output, EQUIVALENCE, rows, started_at=repr(started_at), ended_at=repr(time.time()))
+
+
+@app.command()
+def timing(
+    job: JobLine,
+    output: Output,
+    samples: Annotated[Path, typer.Option("--samples", help="Where to write every single sample.")],
+) -> None:
+    """Time every case of a job. Run it alone on the machine: whatever runs beside it is measured too."""
+    from rnn_parity.grid import parse_request
+    from rnn_parity.tables import SAMPLES, TIMING, write_rows
+    from rnn_parity.timing import time_case
+
+    cases, settings = parse_request(job)
+    started_at, rows, all_samples = time.time(), [], []
+    for case in cases:
+        of_case, case_samples = time_case(case, **settings)
+        rows += of_case
+        all_samples += case_samples
+        _log(f"{case.case_id}: " + ", ".join(_speedup_words(row) for row in of_case if row["conclusion"] != "baseline"))
+    write_rows(samples, SAMPLES, all_samples)
+    write_rows(output, TIMING, rows, started_at=repr(started_at), ended_at=repr(time.time()))
+
+
+@app.command()
+def masks(job: JobLine, output: Output) -> None:
+    """Record the dropout masks that each implementation draws from the same seed in one small case."""
+    from rnn_parity.grid import parse_request
+    from rnn_parity.masks import mask_rows
+    from rnn_parity.tables import MASKS, write_rows
+
+    rows = []
+    if json.loads(job) is not None:
+        (case,), settings = parse_request(job)
+        rows = list(mask_rows(case, **settings))
+    write_rows(output, MASKS, rows)
+
+
+@app.command()
+def store(
+    uri: Annotated[str | None, typer.Option(help="An MLflow tracking URI instead of the config's.")] = None,
+    config: ConfigFile = Path("config.yaml"),
+    output: Annotated[Path | None, typer.Option(help="A file to write when the store is there.")] = None,
+) -> None:
+    """Create the embedded tracking store, if that is what is used and it is not there yet.
+
+    The config's tracking.uri comes first, then MLFLOW_TRACKING_URI, then mlflow.db in this project.
+    """
+    from rnn_parity import tracking
+    from rnn_parity.tables import write_text
+
+    resolved = tracking.resolve_uri(uri or _grid(config).config["tracking"]["uri"], PROJECT)
+    tracking.ensure_store(resolved)
+    print(tracking.redact(resolved))
+    if output:
+        write_text(output, json.dumps({"uri": tracking.redact(resolved)}) + "\n")
+
+
+@app.command()
+def publish(
+    config: ConfigFile,
+    sweep: Annotated[str, typer.Option(help="The sweep that the job is of.")],
+    equivalence: EquivalenceFile,
+    timing: TimingFile,
+    environment: EnvironmentFile,
+    output: Output,
+) -> None:
+    """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
+    from rnn_parity import tracking
+    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
+
+    experiment = _read_json(config)
+    tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
+    _publish(
+        experiment,
+        lambda uri: tracking.publish_job(uri, experiment, sweep, *tables, _read_json(environment)),
+        output=output,
+    )
+
+
+@app.command("publish-report")
+def publish_report(
+    config: ConfigFile,
+    environment: EnvironmentFile,
+    reports: Annotated[Path, typer.Option(help="The folder of report, figures and tables.")],
+    output: Output,
+) -> None:
+    """Put the report, its figures and its tables into MLflow as one more run."""
+    from rnn_parity import tracking
+
+    experiment = _read_json(config)
+    _publish(
+        experiment,
+        lambda uri: tracking.publish_report(uri, experiment, reports, _read_json(environment)),
+        output=output,
+    )
+
+
+@app.command()
+def collect(
+    config: ConfigFile,
+    results: Annotated[Path, typer.Option(help="The folder with every job's tables.")],
+) -> None:
+    """Join the tables of all jobs of the experiment into RESULTS/equivalence.parquet and RESULTS/timing.parquet."""
+    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table, write_table
+
+    jobs = _grid(config).jobs
+    for name, schema in (("equivalence", EQUIVALENCE), ("timing", TIMING)):
+        parts = [results / name / job.sweep / f"{job.name}.parquet" for job in jobs]
+        write_table(results / f"{name}.parquet", read_table(parts, schema))
+
+
+@app.command()
+def tables(equivalence: EquivalenceFile, timing: TimingFile, output: Output) -> None:
+    """Write every table of the report as CSV into the folder OUTPUT."""
+    from rnn_parity.report import write_tables
+
+    write_tables(*_frames(equivalence, timing), output)
+
+
+@app.command()
+def figures(
+    config: ConfigFile,
+    equivalence: EquivalenceFile,
+    timing: TimingFile,
+    masks: Annotated[Path, typer.Option(help="The table of `rnn-parity masks`.")],
+    output: Output,
+) -> None:
+    """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
+    from rnn_parity.figures import draw_all
+    from rnn_parity.tables import MASKS, read_table
+
+    frames = _frames(equivalence, timing)
+    draw_all(_read_json(config), *frames, read_table(masks, MASKS).to_pandas(), output)
+
+
+@app.command()
+def report(
+    config: ConfigFile,
+    environment: EnvironmentFile,
+    equivalence: EquivalenceFile,
+    timing: TimingFile,
+    figures: Annotated[Path, typer.Option(help="The folder of the figures.")],
+    markdown: Annotated[Path, typer.Option(help="Where to write the report as Markdown.")],
+    html: Annotated[Path, typer.Option(help="Where to write the report as one self-contained HTML file.")],
+) -> None:
+    """Write the report: the answer in plain words, then what it rests on."""
+    from rnn_parity.report import write_report
+
+    frames = _frames(equivalence, timing)
+    write_report(_read_json(config), _read_json(environment), *frames, figures, markdown, html)
+
+
+@app.command()
+def gate(equivalence: EquivalenceFile = Path("results/equivalence.parquet")) -> None:
+    """Exit with 1 if a case that is expected to hold does not, naming the worst."""
+    from rnn_parity.summary import unmet
+    from rnn_parity.tables import EQUIVALENCE, read_table
+
+    faults = unmet(read_table(equivalence, EQUIVALENCE).to_pandas())
+    if faults.empty:
+        print("gate: every case that is expected to hold does")
+        return
+    worst = faults.sort_values("ratio", na_position="first").iloc[-1]
+    print(
+        f"gate: {faults['case_id'].nunique()} cases do not hold; the worst: {worst['candidate']} in "
+        f"{worst['case_id']}, {worst['regime']}, {worst['quantity']}: {worst['verdict']}, {worst['reason']}",
+        file=sys.stderr,
+    )
+    raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    config: ConfigFile = Path("config.yaml"),
+    port: Annotated[int, typer.Option(help="The port; another is taken if this one is in use.")] = 5000,
+) -> None:
+    """Start the MLflow UI on this machine alone, and print a link to the charts of the study."""
+    from rnn_parity import tracking
+
+    experiment = _grid(config).config
+    uri = tracking.resolve_uri(experiment["tracking"]["uri"], PROJECT)
+    tracking.serve_ui(uri, PROJECT, experiment["study"], port)
+
+
+def _publish(experiment: dict[str, Any], act: Callable[[str], Any], output: Path) -> None:
+    """Publish; where the server does not answer, warn, and let the marker say so: the next run tries again."""
+    from rnn_parity import tracking
+    from rnn_parity.tables import write_text
+
+    try:
+        uri = tracking.resolve_uri(experiment["tracking"]["uri"], PROJECT)
+        tracking.ensure_store(uri)
+        published = act(uri)
+    except tracking.TrackingUnavailable as error:
+        _log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
+        write_text(output, json.dumps({"published": False, "reason": str(error)}) + "\n")
+        raise typer.Exit(1 if experiment["tracking"]["strict"] else 0) from error
+    write_text(output, json.dumps({"published": True, "run_ids": published.run_ids}, indent=2) + "\n")
+
+
+def _grid(path: Path):
+    from rnn_parity.config import load_config
+    from rnn_parity.grid import make_grid
+
+    return make_grid(load_config(path))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
+
+
+def _frames(equivalence: Path, timing: Path):
+    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
+
+    return read_table(equivalence, EQUIVALENCE).to_pandas(), read_table(timing, TIMING).to_pandas()
+
+
+def _speedup_words(row: dict[str, Any]) -> str:
+    speedup = f" {row['speedup']:.2f}×" if row.get("speedup") else ""
+    return f"{row['implementation']} {row['phase']}{speedup} {row['conclusion']}"
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

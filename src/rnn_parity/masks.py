@@ -1,0 +1,41 @@
+"""One small case to rows: which number of the generator's stream decided each entry of the dropout masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from rnn_parity.dropout import Draws, MaskLayout
+from rnn_parity.execution import numerics
+from rnn_parity.grid import Case
+from rnn_parity.stimulus import build_loaded, draw_stimulus
+
+
+def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
+    """Yield one row per implementation and mask entry; none for an implementation whose masks cannot be seen."""
+    stimulus = draw_stimulus(case, seed)
+    layout = MaskLayout(case.num_layers - 1, case.sequence_length, case.batch_size, case.hidden_size)
+    for name in implementations:
+        with numerics(case.threads, case.tf32), torch.no_grad(), Draws(layout) as draws:
+            module = build_loaded(case, name, stimulus).train()
+            draws.drawn.clear()  # what a constructor draws is no dropout
+            torch.manual_seed(seed)
+            module(stimulus.input.to(case.device), stimulus.h0.to(case.device))
+        kept, places = draws.assembled(), draws.stream_places()
+        if kept is None:
+            continue
+        for gap, step, row, unit in torch.cartesian_prod(*(torch.arange(size) for size in layout.shape)).tolist():
+            index = gap, step, row, unit
+            yield {
+                **case.columns,
+                "implementation": name,
+                "seed": seed,
+                "gap": gap,
+                "step": step,
+                "row": row,
+                "unit": unit,
+                "draw": int(places[index]),
+                "kept": bool(kept[index]),
+            }

@@ -1,0 +1,289 @@
+"""One case to samples: every implementation timed in turn, the baseline twice, until the ratio is known well enough.
+
+Rounds, not blocks: what disturbs the machine for a while then disturbs all alike. In each round every implementation
+is timed once, in an order shuffled for that round, and the baseline once more, the A/A control.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from rnn_parity.costs import matmul_flops, peak_memory_bytes
+from rnn_parity.criterion import Verdict
+from rnn_parity.errors import InputError
+from rnn_parity.execution import describe_error, numerics
+from rnn_parity.grid import Case
+from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, ratio_of_medians
+from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
+
+WARM_UP_ROUNDS = 3
+CONTROL = "control"
+_RESOLUTIONS_PER_SAMPLE = 100
+_CHECK_GROWTH = (
+    1.5  # look at the interval after 10, 15, 22, … rounds: a bootstrap after each would cost more than it saves
+)
+
+
+@dataclass
+class Contender:
+    """One implementation in one phase, ready to be called, and what was measured of it."""
+
+    name: str
+    prepare: Callable[[], Any]
+    call: Callable[[Any], Any]
+    calls_per_sample: int = 1
+    seconds: list[float] = field(default_factory=list)
+    device_seconds: list[float] = field(default_factory=list)
+    peak_memory_bytes: int | None = None
+    fault: tuple[Verdict, str] | None = None
+
+
+def time_case(
+    case: Case,
+    baseline: str,
+    candidates: Sequence[str],
+    *,
+    phases: Sequence[str],
+    precision: float,
+    min_rounds: int,
+    max_seconds: float,
+    confidence: float,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Time every phase of a case.
+
+    Returns:
+        the rows of the timing table and those of the samples table. An implementation that cannot do a phase gives a
+        row with the reason; only one that cannot be built raises, `InputError`.
+    """
+    rows, samples = [], []
+    with numerics(case.threads, case.tf32):
+        stimulus = draw_stimulus(case, seed=0).map(lambda tensor: tensor.to(case.device))
+        for phase in phases:
+            started_at, load_average = time.time(), os.getloadavg()[0]
+            contenders = [make_contender(case, name, phase, stimulus) for name in [baseline, *candidates]]
+            control = make_contender(case, baseline, phase, stimulus)
+            order = random.Random(f"{case.case_id} {phase}")
+            run_rounds([*contenders, control], case.device, order, precision, min_rounds, max_seconds, confidence)
+            context = {**case.columns, "phase": phase}
+            measured = {
+                "baseline": baseline,
+                "flops": matmul_flops(case, phase),
+                "load_average": load_average,
+                "started_at": started_at,
+                "ended_at": time.time(),
+            }
+            rows += [{**context, **measured, **row} for row in summarize(contenders, control, confidence)]
+            samples += [{**context, **row} for row in sample_rows([*contenders, control])]
+    return rows, samples
+
+
+def make_contender(case: Case, name: str, phase: str, stimulus: Stimulus) -> Contender:
+    """Build an implementation and what a phase asks of it; a build that fails is the contender's fault."""
+    try:
+        module = build_loaded(case, name, stimulus)
+        contender = Contender(name, *_phase_calls(phase, module, stimulus))
+    except InputError:
+        raise
+    except Exception as error:  # an implementation that cannot be had here is a result
+        return Contender(name, lambda: None, lambda _: None, fault=describe_error(error))
+    return contender
+
+
+def _phase_calls(phase: str, module: nn.Module, stimulus: Stimulus) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """What is made before the clock starts, and what the clock sees."""
+    module.train(phase != "inference")
+    input, h0 = stimulus.input.clone(), stimulus.h0.clone()
+    if phase == "inference":
+
+        def infer(_):
+            with torch.no_grad():
+                return module(input, h0)
+
+        return lambda: None, infer
+
+    input.requires_grad_()
+    h0.requires_grad_()
+
+    def clear() -> None:
+        module.zero_grad(set_to_none=True)
+        input.grad = h0.grad = None
+
+    def forward(_):
+        return module(input, h0)
+
+    def backward(outputs):
+        torch.autograd.backward(outputs, stimulus.cotangents)
+
+    def forward_untimed():
+        clear()
+        return module(input, h0)
+
+    return {
+        "forward": (clear, forward),
+        "backward": (forward_untimed, backward),
+        "step": (clear, lambda _: backward(module(input, h0))),
+    }[phase]
+
+
+def run_rounds(
+    contenders: Sequence[Contender],
+    device: str,
+    order: random.Random,
+    precision: float,
+    min_rounds: int,
+    max_seconds: float,
+    confidence: float,
+) -> None:
+    """Fill in the contenders' samples. The first contender is the baseline, the last its control."""
+    clock = CudaClock() if device == "cuda" else WallClock()
+    for contender in contenders:
+        _guard(contender, lambda c=contender: _warm_up(c, clock))
+    for contender in contenders[:-1]:
+        _guard(contender, lambda c=contender: _measure_memory(c, device))
+    deadline = time.perf_counter() + max_seconds
+    rounds, next_check = 0, min_rounds
+    while rounds < min_rounds or time.perf_counter() < deadline:
+        shuffled = list(contenders)
+        order.shuffle(shuffled)
+        for contender in shuffled:
+            _guard(contender, lambda c=contender: _sample(c, clock))
+        rounds += 1
+        working = [contender for contender in contenders[1:] if contender.fault is None]
+        if contenders[0].fault or not working:
+            if all(contender.fault for contender in contenders):
+                return
+        elif rounds >= next_check:
+            next_check = int(rounds * _CHECK_GROWTH)
+            ratios = [ratio_of_medians(contenders[0].seconds, c.seconds, confidence) for c in working]
+            if all(ratio.relative_width <= precision for ratio in ratios):
+                return
+
+
+def summarize(contenders: Sequence[Contender], control: Contender, confidence: float) -> list[dict[str, Any]]:
+    """The columns of the timing table that come from the samples, one row per contender."""
+    baseline = contenders[0]
+    has_baseline = baseline.fault is None and control.fault is None
+    noise = ratio_of_medians(baseline.seconds, control.seconds, confidence) if has_baseline else None
+    return [_summary(contender, baseline, noise, confidence) for contender in contenders]
+
+
+def _summary(contender: Contender, baseline: Contender, noise: Interval | None, confidence: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"implementation": contender.name, "reason": ""}
+    if contender.fault:
+        verdict, reason = contender.fault
+        return {**row, "conclusion": Conclusion(verdict), "reason": reason}
+    row |= describe_samples(contender.seconds)
+    row |= {"calls_per_sample": contender.calls_per_sample, "peak_memory_bytes": contender.peak_memory_bytes}
+    if contender.device_seconds:
+        row["device_median_s"] = describe_samples(contender.device_seconds)["median_s"]
+    if noise is None:
+        why = baseline.fault[1] if baseline.fault else "its control could not be timed"
+        return {**row, "conclusion": Conclusion.NO_BASELINE, "reason": f"baseline: {why}"}
+    row |= {"control_ratio": noise.estimate, "control_ci_low": noise.low, "control_ci_high": noise.high}
+    own = contender is baseline
+    speedup = Interval(1.0, 1.0, 1.0) if own else ratio_of_medians(baseline.seconds, contender.seconds, confidence)
+    row |= {"speedup": speedup.estimate, "speedup_ci_low": speedup.low, "speedup_ci_high": speedup.high}
+    return {**row, "conclusion": Conclusion.BASELINE if own else conclude(speedup, noise)}
+
+
+def sample_rows(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
+    """The rows of the samples table; the last contender is the control."""
+    rows = []
+    for contender in contenders:
+        device = contender.device_seconds or [None] * len(contender.seconds)
+        for index, (seconds, device_seconds) in enumerate(zip(contender.seconds, device, strict=True)):
+            sample = {"round": index, "seconds": seconds, "device_seconds": device_seconds}
+            rows.append({"implementation": contender.name, "control": contender is contenders[-1], **sample})
+    return rows
+
+
+class WallClock:
+    """Times calls on the CPU."""
+
+    def resolution_s(self) -> float:
+        """The smallest step that the clock shows."""
+        steps = []
+        for _ in range(100):
+            start = now = time.perf_counter()
+            while now == start:
+                now = time.perf_counter()
+            steps.append(now - start)
+        return min(steps)
+
+    def time(self, run: Callable[[], Any]) -> tuple[float, float | None]:
+        """Wall seconds and device seconds of one run; what it returns is freed after the clock has stopped."""
+        start = time.perf_counter()
+        result = run()
+        seconds = time.perf_counter() - start
+        del result
+        return seconds, None
+
+
+class CudaClock(WallClock):
+    """Times calls on a GPU: wall time with the device synchronised, and the time between two events on its stream.
+
+    The step-wise loop is bound by launches, so events alone would flatter it. The L2 cache is flushed before each run.
+    """
+
+    def __init__(self) -> None:
+        l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
+        self._flush = torch.empty(2 * l2_bytes, dtype=torch.int8, device="cuda")
+        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def time(self, run: Callable[[], Any]) -> tuple[float, float | None]:
+        """As on the CPU, with the seconds between events beside them."""
+        self._flush.zero_()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        self._start.record()
+        result = run()
+        self._end.record()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        del result
+        return seconds, self._start.elapsed_time(self._end) * 1e-3
+
+
+def _guard(contender: Contender, action: Callable[[], None]) -> None:
+    if contender.fault is not None:
+        return
+    try:
+        action()
+    except Exception as error:  # an implementation that cannot do this phase is a result
+        contender.fault = describe_error(error)
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+
+
+def _warm_up(contender: Contender, clock: WallClock) -> None:
+    seconds = [_time_once(contender, clock)[0] for _ in range(WARM_UP_ROUNDS)]
+    wanted = _RESOLUTIONS_PER_SAMPLE * clock.resolution_s()
+    contender.calls_per_sample = max(1, int(wanted / min(seconds) + 1)) if min(seconds) < wanted else 1
+
+
+def _measure_memory(contender: Contender, device: str) -> None:
+    prepared = contender.prepare()
+    contender.peak_memory_bytes = peak_memory_bytes(lambda: contender.call(prepared), device)
+
+
+def _sample(contender: Contender, clock: WallClock) -> None:
+    seconds, device_seconds = _time_once(contender, clock)
+    contender.seconds.append(seconds)
+    if device_seconds is not None:
+        contender.device_seconds.append(device_seconds)
+
+
+def _time_once(contender: Contender, clock: WallClock) -> tuple[float, float | None]:
+    """Seconds per call of one sample; everything that `prepare` makes is made before the clock starts."""
+    prepared = [contender.prepare() for _ in range(contender.calls_per_sample)]
+    seconds, device_seconds = clock.time(lambda: [contender.call(item) for item in prepared])
+    calls = contender.calls_per_sample
+    return seconds / calls, None if device_seconds is None else device_seconds / calls

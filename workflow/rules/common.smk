@@ -1,0 +1,85 @@
+# The grid, the checks before anything runs, and the sources that results depend on.
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path("src/rnn_parity")
+
+# The rules' python is the one that runs Snakemake, whether or not its environment is active.
+shell.prefix(
+    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f" PYTHONPATH={shlex.quote(str(SOURCE.parent.absolute()))}:${{{{PYTHONPATH:-}}}}; "
+)
+
+
+def refuse(message):
+    """End with one line: bad input is no fault of the workflow, and gets no traceback."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+try:
+    GRID = make_grid(config)
+except InputError as error:
+    refuse(error)
+
+JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
+OWN_IMPLEMENTATIONS = [
+    name
+    for name in [GRID.config["baseline"], *GRID.config["candidates"]]
+    if ":" in name
+]
+
+# An import path is tried before any job starts; in a process of its own, since it may import torch or anything else.
+if OWN_IMPLEMENTATIONS and workflow.is_main_process:
+    tried = subprocess.run(
+        [sys.executable, "-m", "rnn_parity", "check", *OWN_IMPLEMENTATIONS],
+        capture_output=True,
+        text=True,
+    )
+    if tried.returncode != 0:
+        refuse(tried.stderr.strip().removeprefix("error: "))
+
+# What a dead server did not take is no result: without its marker, this run tries again.
+for marker in Path("results/published").rglob("*.json") if workflow.is_main_process else []:
+    if not json.loads(marker.read_text())["published"]:
+        marker.unlink()
+
+# Another tracking server is published to anew. Only a digest, since an URI may hold a password.
+STORE = hashlib.sha256(
+    (GRID.config["tracking"]["uri"] or os.environ.get("MLFLOW_TRACKING_URI", "")).encode()
+).hexdigest()[:12]
+
+
+def sources(*modules):
+    """Source files as inputs, so that an edit runs again what it touches and nothing else."""
+    return [SOURCE / f"{module}.py" for module in modules]
+
+
+def implementation_sources():
+    """The files of what is compared: those of this project and, where they are in this folder, the user's own."""
+    own = [
+        Path(*name.partition(":")[0].split(".")).with_suffix(".py")
+        for name in OWN_IMPLEMENTATIONS
+    ]
+    return sorted((SOURCE / "implementations").glob("*.py")) + [
+        path for path in own if path.exists()
+    ]
+
+
+def job_of(wildcards):
+    return JOBS[wildcards.sweep, wildcards.job]
+
+
+def per_job(pattern):
+    """The files of all jobs of the grid."""
+    return [pattern.format(sweep=sweep, job=job) for sweep, job in JOBS]
+
+
+wildcard_constraints:
+    sweep="[^/]+",
+    job="[^/]+",

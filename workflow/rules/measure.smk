@@ -1,0 +1,57 @@
+# One process per job of the grid: first whether the numbers agree, then how long they take.
+
+
+rule equivalence:
+    input:
+        sources("equivalence", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
+        implementation_sources(),
+    output:
+        "results/equivalence/{sweep}/{job}.parquet",
+    log:
+        "logs/equivalence/{sweep}/{job}.log",
+    params:
+        job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
+    threads: lambda wildcards: job_of(wildcards).threads
+    resources:
+        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    message:
+        "Checking {wildcards.sweep} {wildcards.job}"
+    shell:
+        "python -m rnn_parity equivalence --job {params.job:q} --output {output} 2> {log}"
+
+
+# Asking for every core keeps all other jobs of this workflow away while the clock runs.
+rule timing:
+    input:
+        sources("timing", "statistics", "costs", "stimulus", "weights", "execution"),
+        implementation_sources(),
+    output:
+        rows="results/timing/{sweep}/{job}.parquet",
+        samples="results/timing/{sweep}/{job}.samples.parquet",
+    log:
+        "logs/timing/{sweep}/{job}.log",
+    params:
+        job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
+    threads: workflow.cores
+    resources:
+        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    message:
+        "Timing {wildcards.sweep} {wildcards.job}"
+    shell:
+        "python -m rnn_parity timing --job {params.job:q} --output {output.rows} --samples {output.samples} 2> {log}"
+
+
+rule masks:
+    input:
+        sources("masks", "dropout", "stimulus"),
+        implementation_sources(),
+    output:
+        "results/masks.parquet",
+    log:
+        "logs/masks.log",
+    params:
+        job=GRID.masks_request(),
+    resources:
+        gpu=int("cuda" in GRID.config["device"]),
+    shell:
+        "python -m rnn_parity masks --job {params.job:q} --output {output} 2> {log}"

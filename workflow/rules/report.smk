@@ -1,0 +1,96 @@
+# From the tables of all jobs to the pictures and the prose.
+
+
+rule collect:
+    input:
+        per_job(rules.equivalence.output[0]),
+        per_job(rules.timing.output.rows),
+        sources("tables"),
+        config=rules.experiment.output[0],
+    output:
+        equivalence="results/equivalence.parquet",
+        timing="results/timing.parquet",
+    log:
+        "logs/collect.log",
+    localrule: True
+    shell:
+        "python -m rnn_parity collect --config {input.config} --results results 2> {log}"
+
+
+rule tables:
+    input:
+        sources("report", "summary"),
+        equivalence=rules.collect.output.equivalence,
+        timing=rules.collect.output.timing,
+    output:
+        report(
+            directory("reports/tables"),
+            patterns=["{name}.csv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
+    log:
+        "logs/tables.log",
+    localrule: True
+    shell:
+        "python -m rnn_parity tables --equivalence {input.equivalence} --timing {input.timing} --output {output} 2> {log}"
+
+
+rule figures:
+    input:
+        sorted((SOURCE / "figures").glob("*")),
+        equivalence=rules.collect.output.equivalence,
+        timing=rules.collect.output.timing,
+        masks=rules.masks.output[0],
+        config=rules.experiment.output[0],
+    output:
+        [
+            report(
+                f"reports/figures/{name}.svg",
+                caption=f"../report/{name}.rst",
+                category="Figures",
+                labels={"figure": figure.title},
+            )
+            for name, figure in FIGURES.items()
+        ],
+        expand("reports/figures/{name}.{format}", name=FIGURES, format=["pdf", "png"]),
+    log:
+        "logs/figures.log",
+    localrule: True
+    shell:
+        "python -m rnn_parity figures --config {input.config} --equivalence {input.equivalence} --timing {input.timing}"
+        " --masks {input.masks} --output reports/figures 2> {log}"
+
+
+rule report:
+    input:
+        rules.figures.output,
+        sources("report", "summary"),
+        sorted((SOURCE / "templates").glob("*")),
+        config=rules.experiment.output[0],
+        environment=rules.environment.output[0],
+        equivalence=rules.collect.output.equivalence,
+        timing=rules.collect.output.timing,
+    output:
+        markdown="reports/report.md",
+        html=report("reports/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        "logs/report.log",
+    localrule: True
+    shell:
+        "python -m rnn_parity report --config {input.config} --environment {input.environment}"
+        " --equivalence {input.equivalence} --timing {input.timing} --figures reports/figures"
+        " --markdown {output.markdown} --html {output.html} 2> {log}"
+
+
+# A target of its own: it fails after the report is written, and the report stays.
+rule gate:
+    input:
+        rules.report.output,
+        equivalence=rules.collect.output.equivalence,
+    localrule: True
+    log:
+        "logs/gate.log",
+    shell:
+        "python -m rnn_parity gate --equivalence {input.equivalence} 2>&1 | tee {log}"
