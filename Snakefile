@@ -1,9 +1,9 @@
 """rnn-parity: may I replace this recurrent layer by that one, when not, and what do I gain?
 
-    snakemake --cores 8                 the whole of it
-    snakemake -n                        what would be done
-    snakemake gate                      exit 1 if a case that is expected to hold does not
-    snakemake publish                   try again what a dead MLflow server did not take
+snakemake --cores 8                 the whole of it
+snakemake -n                        what would be done
+snakemake gate                      exit 1 if a case that is expected to hold does not
+snakemake publish                   try again what a dead MLflow server did not take
 """
 
 from snakemake.utils import min_version

@@ -22,7 +22,10 @@ def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
         for candidate in grid.config["candidates"]:
             for regime in REGIMES:
                 other_masks = (
-                    regime == "train_same_seed" and case.dropout > 0 and case.num_layers > 2 and case.sequence_length > 1
+                    regime == "train_same_seed"
+                    and case.dropout > 0
+                    and case.num_layers > 2
+                    and case.sequence_length > 1
                 )
                 for quantity in names:
                     floor = roundoff_floor(quantity, u, case.sequence_length, case.batch_size)

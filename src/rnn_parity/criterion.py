@@ -21,6 +21,9 @@ FACTOR = 8.0
 ILL_CONDITIONED = 2.0**10
 """A sensitivity of more than this many unit roundoffs leaves nothing to judge."""
 
+LARGEST_LIMIT = 0.5
+"""A limit above half the size of a quantity would pass what is plainly wrong; bfloat16 and long sums get there."""
+
 EXPECTED_TO_HOLD = ("eval", "train_matched_masks")
 """The regimes in which a correct implementation must agree; in `train_same_seed` it need not."""
 
@@ -94,6 +97,8 @@ def judge(
             f"the baseline itself is {baseline_ratio:.3g}× over the limit of the GRU equations",
             ratio,
         )
+    if not max(limits) <= LARGEST_LIMIT:
+        return Verdict.UNSUPPORTED, f"too coarse: at this precision its limit is {max(limits):.0%} of its size", ratio
     if ratio > 1:
         return Verdict.DIFFERENT, f"error is {ratio:.3g}× its limit", ratio
     return Verdict.EQUIVALENT, "", ratio

@@ -97,7 +97,9 @@ class Draws(TorchDispatchMode):
         self.drawn.append(mask.detach().clone())
 
     def assembled(self) -> Float[Tensor, "G T B H"] | None:
-        """The masks that were drawn, each in its place, in float64 on the CPU; None if any place was left empty."""
+        """The masks that were drawn, each in its place, in float64 on the CPU; None if any place was left empty
+        or a draw has no place.
+        """
         return self._in_place([mask.cpu().double() for mask in self.drawn])
 
     def stream_places(self) -> Float[Tensor, "G T B H"] | None:
@@ -111,7 +113,10 @@ class Draws(TorchDispatchMode):
     def _in_place(self, parts: list[Tensor]) -> Tensor | None:
         whole = torch.full(self.layout.shape, torch.nan, dtype=torch.float64)
         for index, part in enumerate(parts):
-            place = self.layout.view(whole, index, tuple(part.shape))
+            try:
+                place = self.layout.view(whole, index, tuple(part.shape))
+            except UnknownDraw:
+                return None
             if place is None:
                 break
             place.copy_(part)

@@ -188,9 +188,7 @@ def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
         repeated = sorted({value for value in values if values.count(value) > 1})
         if repeated:
             key = f"sweeps.{sweep}.{axis}"
-            raise InputError(
-                f"{key}: holds {repeated[0]!r} twice, which makes a duplicate case; expected every value once"
-            )
+            raise InputError(f"{key}: holds {repeated[0]!r} twice, a duplicate case; expected every value once")
     inner = [axis for axis in AXES if axis in config["within_job"]]
     outer = {axis: values for axis, values in axes.items() if axis not in inner}
     jobs = []
@@ -227,6 +225,4 @@ def _check_case(case: Case) -> None:
             f"{key}.tf32: holds true with dtype {case.dtype}, expected float32: TF32 replaces float32 products"
         )
     if case.device == "cuda" and case.dtype == "bfloat16" and (devices.cuda_compute_capability_major() or 0) < 8:
-        raise InputError(
-            f"{key}.dtype: holds bfloat16, which needs a GPU of compute capability 8; expected another dtype"
-        )
+        raise InputError(f"{key}.dtype: holds bfloat16, which needs compute capability 8; expected another dtype")

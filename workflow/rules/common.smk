@@ -28,11 +28,7 @@ except InputError as error:
     refuse(error)
 
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
-OWN_IMPLEMENTATIONS = [
-    name
-    for name in [GRID.config["baseline"], *GRID.config["candidates"]]
-    if ":" in name
-]
+OWN_IMPLEMENTATIONS = [name for name in [GRID.config["baseline"], *GRID.config["candidates"]] if ":" in name]
 
 # An import path is tried before any job starts; in a process of its own, since it may import torch or anything else.
 if OWN_IMPLEMENTATIONS and workflow.is_main_process:
@@ -62,13 +58,8 @@ def sources(*modules):
 
 def implementation_sources():
     """The files of what is compared: those of this project and, where they are in this folder, the user's own."""
-    own = [
-        Path(*name.partition(":")[0].split(".")).with_suffix(".py")
-        for name in OWN_IMPLEMENTATIONS
-    ]
-    return sorted((SOURCE / "implementations").glob("*.py")) + [
-        path for path in own if path.exists()
-    ]
+    own = [Path(*name.partition(":")[0].split(".")).with_suffix(".py") for name in OWN_IMPLEMENTATIONS]
+    return sorted((SOURCE / "implementations").glob("*.py")) + [path for path in own if path.exists()]
 
 
 def job_of(wildcards):

@@ -9,11 +9,11 @@ rule equivalence:
         "results/equivalence/{sweep}/{job}.parquet",
     log:
         "logs/equivalence/{sweep}/{job}.log",
-    params:
-        job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    params:
+        job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
     message:
         "Checking {wildcards.sweep} {wildcards.job}"
     shell:
@@ -30,11 +30,11 @@ rule timing:
         samples="results/timing/{sweep}/{job}.samples.parquet",
     log:
         "logs/timing/{sweep}/{job}.log",
-    params:
-        job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
     threads: workflow.cores
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    params:
+        job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
     message:
         "Timing {wildcards.sweep} {wildcards.job}"
     shell:
@@ -49,9 +49,9 @@ rule masks:
         "results/masks.parquet",
     log:
         "logs/masks.log",
-    params:
-        job=GRID.masks_request(),
     resources:
         gpu=int("cuda" in GRID.config["device"]),
+    params:
+        job=GRID.masks_request(),
     shell:
         "python -m rnn_parity masks --job {params.job:q} --output {output} 2> {log}"

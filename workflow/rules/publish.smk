@@ -13,11 +13,11 @@ rule publish_job:
         "results/published/{sweep}/{job}.json",
     log:
         "logs/publish/{sweep}/{job}.log",
+    resources:
+        tracking=1,
     params:
         study=GRID.config["study"],
         uri=STORE,
-    resources:
-        tracking=1,
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
@@ -36,10 +36,10 @@ rule publish_report:
         "results/published/report.json",
     log:
         "logs/publish/report.log",
-    params:
-        uri=STORE,
     resources:
         tracking=1,
+    params:
+        uri=STORE,
     shell:
         "python -m rnn_parity publish-report --config {input.config} --environment {input.environment}"
         " --reports reports --output {output} 2> {log}"

@@ -39,7 +39,7 @@ rule tables:
 
 rule figures:
     input:
-        sorted((SOURCE / "figures").glob("*")),
+        sorted(path for path in (SOURCE / "figures").iterdir() if path.is_file()),
         equivalence=rules.collect.output.equivalence,
         timing=rules.collect.output.timing,
         masks=rules.masks.output[0],
@@ -67,7 +67,7 @@ rule report:
     input:
         rules.figures.output,
         sources("report", "summary"),
-        sorted((SOURCE / "templates").glob("*")),
+        sorted((SOURCE / "templates").iterdir()),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
         equivalence=rules.collect.output.equivalence,
@@ -89,8 +89,8 @@ rule gate:
     input:
         rules.report.output,
         equivalence=rules.collect.output.equivalence,
-    localrule: True
     log:
         "logs/gate.log",
+    localrule: True
     shell:
         "python -m rnn_parity gate --equivalence {input.equivalence} 2>&1 | tee {log}"

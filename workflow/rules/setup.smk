@@ -6,9 +6,9 @@ rule experiment:
         "results/config.json",
     log:
         "logs/experiment.log",
+    localrule: True
     params:
         config=json.dumps(GRID.config),
-    localrule: True
     shell:
         "python -m rnn_parity config --json {params.config:q} --output {output} 2> {log}"
 
@@ -21,12 +21,12 @@ rule environment:
         "results/environment.json",
     log:
         "logs/environment.log",
-    params:
-        devices=GRID.config["device"],
-        dtypes=sorted({case.dtype for case in GRID.cases}),
     threads: workflow.cores
     resources:
         gpu=int("cuda" in GRID.config["device"]),
+    params:
+        devices=GRID.config["device"],
+        dtypes=sorted({case.dtype for case in GRID.cases}),
     shell:
         "python -m rnn_parity environment --config {input.config} --output {output} 2> {log}"
 
@@ -38,8 +38,8 @@ rule tracking_store:
         "results/tracking_store.json",
     log:
         "logs/tracking_store.log",
+    localrule: True
     params:
         uri=STORE,
-    localrule: True
     shell:
         "python -m rnn_parity store --config {input.config} --output {output} > {log} 2>&1"

@@ -46,9 +46,8 @@ def load_factory(name: str):
         for attribute in attributes.split("."):
             factory = getattr(factory, attribute)
     except Exception as error:  # whatever the user's module raises while it is imported
-        raise InputError(
-            f"{name}: cannot be imported ({type(error).__name__}: {error}); expected package.module:Class"
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{name}: cannot be imported ({reason}); expected package.module:Class") from error
     return factory
 
 

@@ -24,7 +24,7 @@ class StackingGRU(nn.Module):
         self.gru = nn.GRU(input_size, hidden_size, num_layers, dropout=active_dropout, batch_first=batch_first)
 
     def forward(
-        self, input: Float[Tensor, "T B I"], h0: Float[Tensor, "L B H"]
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "L B H"]]:
+        self, input: Float[Tensor, "... I"], h0: Float[Tensor, "L B H"]
+    ) -> tuple[Float[Tensor, "... H"], Float[Tensor, "L B H"]]:
         """The last layer's state after each step, and every layer's state after the last."""
         return self.gru(input, h0)

@@ -1,0 +1,108 @@
+"""The verdict follows from the numbers alone, and each part of the criterion bears weight."""
+
+import math
+
+import pytest
+import torch
+
+from rnn_parity.criterion import FACTOR, Verdict, judge, limit, roundoff_floor, unit_roundoff, worst
+
+U = unit_roundoff("float32")
+
+
+def verdict(error=1.0, error_inf=None, baseline=1.0, sensitivity=1.0, floor=2.0, bit_identical=False):
+    """Judge with every number given in units of u."""
+    return judge(
+        errors=(error * U, (error if error_inf is None else error_inf) * U),
+        baseline_errors=(baseline * U, baseline * U),
+        sensitivities=(sensitivity * U, sensitivity * U),
+        floor=floor * U,
+        u=U,
+        bit_identical=bit_identical,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_unit_roundoff_is_half_of_torchs_epsilon(dtype):
+    assert unit_roundoff(dtype) == torch.finfo(getattr(torch, dtype)).eps / 2
+
+
+def test_tf32_products_have_ten_bits():
+    assert unit_roundoff("float32", tf32=True) == 2.0**-11
+
+
+def test_gradients_of_parameters_are_granted_the_growth_of_a_long_sum():
+    assert roundoff_floor("output", U, 500, 128) == 2 * U
+    assert roundoff_floor("grad_input", U, 500, 128) == 2 * U
+    assert roundoff_floor("grad_weight_hh_l1", U, 500, 128) == pytest.approx(0.2 * math.sqrt(500 * 128) * U)
+    assert roundoff_floor("grad_bias_ih_l0", U, 1, 4) == 2 * U
+
+
+@pytest.mark.parametrize(
+    ("numbers", "bar"), [({"floor": 5}, 5), ({"sensitivity": 7}, 7), ({"baseline": 9, "sensitivity": 8}, 9)]
+)
+def test_the_limit_is_eight_times_the_largest_of_three(numbers, bar):
+    assert verdict(error=FACTOR * bar * 0.999, **numbers)[0] is Verdict.EQUIVALENT
+    found, reason, ratio = verdict(error=FACTOR * bar * 1.001, **numbers)
+    assert found is Verdict.DIFFERENT
+    assert reason == "error is 1× its limit"
+    assert ratio == pytest.approx(1.001)
+
+
+def test_both_norms_must_hold():
+    assert verdict(error=1, error_inf=17)[0] is Verdict.DIFFERENT
+    assert verdict(error=17, error_inf=1)[0] is Verdict.DIFFERENT
+    assert limit(U, U, 2 * U) == 16 * U
+
+
+@pytest.mark.parametrize("error", [math.nan, math.inf])
+def test_a_result_that_is_no_number_is_different(error):
+    found, _, ratio = verdict(error=error)
+    assert found is Verdict.DIFFERENT
+    assert ratio == math.inf
+
+
+def test_bit_equality_with_the_baseline_is_identical():
+    assert verdict(bit_identical=True) == (Verdict.IDENTICAL, "", pytest.approx(1 / 16))
+
+
+def test_an_ill_conditioned_case_is_reported_and_not_judged():
+    for error in (1, 1e6):
+        found, reason, _ = verdict(error=error, sensitivity=1025)
+        assert found is Verdict.UNSUPPORTED
+        assert "ill-conditioned" in reason
+    assert verdict(sensitivity=1023)[0] is Verdict.EQUIVALENT
+
+
+def test_a_limit_that_would_pass_anything_is_no_test():
+    """bfloat16, a gradient summed over 50 · 128 terms: eight times the floor is half of the quantity."""
+    u = unit_roundoff("bfloat16")
+
+    def found(batch_size, error):
+        floor = roundoff_floor("grad_weight_ih_l0", u, 51, batch_size)
+        pair = (error, error)
+        return judge(errors=pair, baseline_errors=pair, sensitivities=pair, floor=floor, u=u, bit_identical=False)[:2]
+
+    assert found(batch_size=16, error=0.01) == (Verdict.EQUIVALENT, "")
+    assert found(batch_size=128, error=0.01) == (
+        Verdict.UNSUPPORTED,
+        "too coarse: at this precision its limit is 50% of its size",
+    )
+    assert found(batch_size=1, error=0.07)[0] is Verdict.UNSUPPORTED  # a chaotic case: the sensitivity is the limit
+
+
+def test_a_wrong_baseline_makes_no_candidate_equivalent():
+    """Else its own error would raise the limit until everything passes, right or wrong."""
+    for error in (1, 1e5):
+        found, reason, _ = verdict(error=error, baseline=1e5)
+        assert found is Verdict.DIFFERENT
+        assert "the baseline itself is 6.25e+03× over" in reason
+
+
+def test_the_worst_verdict_speaks_for_a_case():
+    assert worst(["identical", "equivalent"]) is Verdict.EQUIVALENT
+    assert worst(["equivalent", "unsupported"]) is Verdict.UNSUPPORTED
+    assert worst([Verdict.DIFFERENT, "unsupported", "identical"]) is Verdict.DIFFERENT
+    assert worst(["different", "failed"]) is Verdict.FAILED
+    with pytest.raises(ValueError, match="empty"):
+        worst([])

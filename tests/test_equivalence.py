@@ -1,0 +1,220 @@
+"""The check says `identical`, `equivalent` or `different` where it must, forward and backward."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rnn_parity import stimulus
+from rnn_parity.criterion import Verdict
+from rnn_parity.equivalence import (
+    compare_case,
+    max_ulp_difference,
+    quantities,
+    relative_errors,
+    run_oracle,
+)
+from rnn_parity.grid import Case
+from rnn_parity.stimulus import build_loaded, draw_stimulus
+from rnn_parity.tables import EQUIVALENCE
+from rnn_parity.weights import WeightError, canonical_parameters
+
+REGIMES = ["eval", "train_matched_masks", "train_same_seed"]
+CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.3, 1)
+ARTICLE = Case("article", "cpu", "float32", False, 5, 10, 3, 1, 7, 0.1, 1)
+
+
+def compare(case=CASE, candidate="stacking_gru", baseline="stacking_gru_cell", seeds=(0,), regimes=REGIMES):
+    return list(compare_case(case, baseline, [candidate], seeds, regimes))
+
+
+def verdicts(rows, regime):
+    return {row["quantity"]: row["verdict"] for row in rows if row["regime"] == regime}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("candidate", ["stacking_gru", "torch.nn:GRU"])
+def test_the_fused_layer_is_equivalent_in_every_dtype(dtype, candidate):
+    case = dataclasses.replace(CASE, dtype=dtype)
+    rows = compare(case, candidate, seeds=[0, 1], regimes=REGIMES[:2])
+    assert {row["verdict"] for row in rows} <= {"identical", "equivalent"}
+    assert len(rows) == 2 * 2 * len(quantities(3))
+    assert len(quantities(3)) == 4 + 4 * 3
+
+
+def test_every_row_fits_the_table():
+    for row in compare():
+        assert set(row) <= set(EQUIVALENCE.names)
+        assert {"case_id", "ratio", "limit_2", "error_inf", "baseline_error_2", "sensitivity_inf"} <= set(row)
+
+
+def test_the_baseline_is_identical_to_itself():
+    rows = compare(candidate="rnn_parity.implementations.stacking_gru_cell:StackingGRUCellLoop")
+    assert {row["verdict"] for row in rows} == {"identical"}
+    assert {row["max_abs_diff"] for row in rows} == {0.0}
+
+
+def test_the_articles_protocol_holds_at_one_step_and_fails_from_the_second_on():
+    rows = compare(ARTICLE, seeds=[1215])
+    assert set(verdicts(rows, "train_same_seed").values()) == {"identical"}
+    assert {row["mask_agreement"] for row in rows if row["regime"] == "train_same_seed"} == {1.0}
+    for steps in (2, 10):
+        rows = compare(dataclasses.replace(ARTICLE, sequence_length=steps), seeds=[1215])
+        assert "different" in verdicts(rows, "train_same_seed").values()
+        same_seed = [row for row in rows if row["regime"] == "train_same_seed"]
+        reasons = {row["reason"] for row in same_seed if row["verdict"] == "different"}
+        drew = f"the baseline drew {2 * steps} masks of (7, 10), the candidate 2 masks of ({steps}, 7, 10)"
+        assert len(reasons) == 1
+        assert "of the dropout masks' entries differ: " + drew in reasons.pop()
+        assert 0 < same_seed[0]["mask_agreement"] < 1
+        assert set(verdicts(rows, "train_matched_masks").values()) <= {"identical", "equivalent"}
+
+
+def test_with_one_gap_the_same_seed_gives_the_same_masks():
+    rows = compare(dataclasses.replace(CASE, num_layers=2), regimes=["train_same_seed"])
+    assert {row["mask_agreement"] for row in rows} == {1.0}
+    assert set(verdicts(rows, "train_same_seed").values()) <= {"identical", "equivalent"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "regime", "quantity"),
+    [
+        ("WrongState", "eval", "output"),
+        ("DetachedState", "eval", "grad_h0"),
+        ("TruncatedGradient", "eval", "grad_weight_hh_l0"),
+        ("WrongBiasGradient", "eval", "grad_bias_hh_l0"),
+        ("NoDropout", "train_matched_masks", "output"),
+        ("DropoutAfterLast", "train_matched_masks", "output"),
+        ("UnscaledDropout", "train_matched_masks", "output"),
+        ("OneMaskForAllSteps", "train_matched_masks", "output"),
+        ("LowPrecisionState", "eval", "output"),
+        ("NotANumber", "eval", "output"),
+    ],
+)
+def test_a_planted_fault_is_different(fault, regime, quantity):
+    found = verdicts(compare(candidate=f"faults:{fault}", regimes=[regime]), regime)
+    assert found[quantity] == "different"
+
+
+@pytest.mark.parametrize("fault", ["DetachedState", "TruncatedGradient", "WrongBiasGradient"])
+def test_faults_of_the_backward_pass_leave_the_forward_pass_identical(fault):
+    found = verdicts(compare(candidate=f"faults:{fault}", regimes=["eval"]), "eval")
+    assert found["output"] == found["hn"] == "identical"
+    assert "different" in found.values()
+
+
+@pytest.mark.parametrize("fault", ["NoDropout", "UnscaledDropout", "OneMaskForAllSteps"])
+def test_faults_of_dropout_do_not_show_without_it(fault):
+    found = set(verdicts(compare(candidate=f"faults:{fault}", regimes=["eval"]), "eval").values())
+    assert found <= {"identical", "equivalent"}
+
+
+def test_a_wrong_baseline_is_noticed_and_makes_nothing_equivalent():
+    rows = compare(baseline="faults:WrongState", regimes=["eval"])
+    output = next(row for row in rows if row["quantity"] == "output")
+    assert output["verdict"] == "different"
+    assert "the baseline itself is" in output["reason"]
+    assert output["ratio"] < 1  # its own error would have let the right candidate pass
+
+
+def test_masks_that_cannot_be_set_are_said_to_be_so():
+    rows = compare(candidate="faults:HiddenDropout")
+    assert set(verdicts(rows, "train_matched_masks").values()) == {"unsupported"}
+    assert "inside one kernel" in next(row["reason"] for row in rows if row["regime"] == "train_matched_masks")
+    assert set(verdicts(rows, "eval").values()) <= {"identical", "equivalent"}
+    assert "different" in verdicts(rows, "train_same_seed").values()
+
+
+def test_a_pass_that_a_layer_refuses_is_unsupported_and_the_rest_is_judged():
+    found = verdicts(compare(candidate="faults:Unsupported"), "eval")
+    assert found["output"] in ("identical", "equivalent")
+    assert found["grad_input"] == found["grad_bias_hh_l2"] == "unsupported"
+    assert "unsupported" not in verdicts(compare(candidate="faults:Unsupported"), "train_matched_masks").values()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("OutOfMemory", "out of memory: CUDA out"), ("Crash", "ValueError: it went wrong")]
+)
+def test_what_a_layer_raises_is_data(fault, reason):
+    rows = compare(candidate=f"faults:{fault}")
+    assert {row["verdict"] for row in rows} == {"failed"}
+    assert all(row["reason"].startswith(reason) for row in rows)
+    rows = compare(candidate="stacking_gru", baseline=f"faults:{fault}")
+    assert all(row["reason"].startswith(f"baseline: {reason}") for row in rows)
+
+
+def test_a_result_of_the_wrong_shape_is_different():
+    rows = compare(candidate="faults:WrongShape", regimes=["eval"])
+    hn = next(row for row in rows if row["quantity"] == "hn")
+    assert hn["verdict"] == "different"
+    assert hn["reason"] == "gives (1, 4, 8) torch.float32, expected (3, 4, 8) torch.float32"
+
+
+@pytest.mark.parametrize(("dtype", "reason"), [("float32", "ill-conditioned"), ("bfloat16", "too coarse")])
+def test_a_chaotic_case_is_not_judged(dtype, reason, monkeypatch):
+    monkeypatch.setattr(stimulus, "WEIGHT_SCALE", 20.0)
+    case = dataclasses.replace(CASE, dtype=dtype, sequence_length=100)
+    rows = compare(case, "faults:WrongState", regimes=["eval"])
+    output = next(row for row in rows if row["quantity"] == "output")
+    assert output["verdict"] == "unsupported"
+    assert output["reason"].startswith(reason)
+
+
+def test_the_stimulus_comes_from_the_seed_and_leaves_nothing_at_zero():
+    one, same, other = (draw_stimulus(CASE, seed) for seed in (0, 0, 1))
+    assert torch.equal(one.input, same.input)
+    assert not torch.equal(one.input, other.input)
+    tensors = [one.h0, *one.cotangents, *one.weights.values()]
+    assert all((tensor != 0).all() for tensor in tensors)
+    assert all(tensor.dtype == torch.float32 for tensor in tensors)
+    assert max(w.abs().max() for w in one.weights.values()) > 1.5 / CASE.hidden_size**0.5  # wider than nn.GRU's own
+
+
+def test_both_are_given_the_same_rounded_weights():
+    case = dataclasses.replace(CASE, dtype="bfloat16")
+    given = draw_stimulus(case, 0)
+    for name in ("stacking_gru_cell", "stacking_gru"):
+        parameters = canonical_parameters(build_loaded(case, name, given))
+        assert all(torch.equal(parameters[key], value) for key, value in given.weights.items())
+
+
+def test_weights_that_do_not_fit_are_no_silent_copy():
+    with pytest.raises(WeightError, match="weight_ih_l0"):
+        build_loaded(CASE, "torch.nn:LSTM", draw_stimulus(CASE, 0))
+    rows = compare(candidate="torch.nn:LSTM", regimes=["eval"])
+    assert {row["verdict"] for row in rows} == {"failed"}
+    assert "WeightError" in rows[0]["reason"]
+
+
+def test_relative_errors_in_both_norms():
+    truth = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert relative_errors(torch.tensor([3.0, 4.5]), truth) == pytest.approx((0.1, 0.125))
+    zero = torch.zeros(2, dtype=torch.float64)
+    assert relative_errors(torch.zeros(2), zero) == (0.0, 0.0)
+    assert relative_errors(torch.ones(2), zero) == (float("inf"), float("inf"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_ulp_differences_count_representable_values(dtype):
+    one = torch.ones(1, dtype=dtype)
+    after = torch.nextafter(one, 2 * one)
+    assert max_ulp_difference(one, one) == 0
+    assert max_ulp_difference(one, after) == max_ulp_difference(-one, -after) == 1
+    tiny = torch.nextafter(torch.zeros(1, dtype=dtype), one)
+    assert max_ulp_difference(tiny, -tiny) == 2  # across zero, which has one value
+    assert max_ulp_difference(torch.zeros(1, dtype=dtype), -torch.zeros(1, dtype=dtype)) == 0
+    assert np.isnan(max_ulp_difference(one, one * float("nan")))
+    huge = torch.full((1,), torch.finfo(dtype).max, dtype=dtype)
+    assert max_ulp_difference(huge, -huge) > max_ulp_difference(huge, one) > 0
+
+
+def test_the_sensitivity_grows_with_the_roundoff():
+    narrow = dataclasses.replace(CASE, dtype="bfloat16")
+    given = draw_stimulus(narrow, 0)
+    wide = run_oracle(CASE, given.map(lambda t: t.float()), None, 0).sensitivities["output"][0]
+    assert run_oracle(narrow, given, None, 0).sensitivities["output"][0] == pytest.approx(wide * 2**16, rel=0.2)
+
+
+def test_the_verdict_enum_is_what_the_table_holds():
+    assert {row["verdict"] for row in compare()} <= set(Verdict)

@@ -1,0 +1,177 @@
+"""Rounds, order, control and phases are what the design says; no clock is trusted in these tests."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+
+from rnn_parity import timing
+from rnn_parity.grid import Case
+from rnn_parity.stimulus import draw_stimulus
+from rnn_parity.tables import SAMPLES, TIMING
+from rnn_parity.timing import Contender, make_contender, run_rounds, summarize, time_case
+
+CASE = Case("test", "cpu", "float32", False, 3, 4, 2, 3, 2, 0.3, 1)
+SETTINGS = {"precision": 0.5, "min_rounds": 4, "max_seconds": 0.05, "confidence": 0.95}
+PHASES = ["inference", "forward", "backward", "step"]
+
+
+class FakeClock(timing.WallClock):
+    """Every call takes what its contender says; time passes only by being measured."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def resolution_s(self):
+        return 1e-8
+
+    def time(self, run):
+        self.now += (seconds := sum(run()))
+        return seconds, None
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    fake = FakeClock()
+    monkeypatch.setattr(timing, "WallClock", lambda: fake)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: fake.now)
+    monkeypatch.setattr(timing, "_measure_memory", lambda contender, device: None)
+    return fake
+
+
+def contender(name, seconds, calls=None):
+    """A contender whose n-th call takes the n-th of `seconds`, the last one for ever."""
+    count = iter(range(10**9))
+
+    def call(_):
+        if calls is not None:
+            calls.append(name)
+        return seconds[min(next(count), len(seconds) - 1)]
+
+    return Contender(name, lambda: None, call)
+
+
+def test_in_every_round_each_is_timed_once_and_the_baseline_twice_in_shuffled_order(clock):
+    calls = []
+    contenders = [contender(name, [1e-3], calls) for name in ("baseline", "a", "b", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=1e-9, min_rounds=5, max_seconds=0.1, confidence=0.95)
+    rounds = [calls[i : i + 4] for i in range(4 * timing.WARM_UP_ROUNDS, len(calls), 4)]
+    assert len(rounds) >= 5
+    assert all(sorted(one) == ["a", "b", "baseline", "control"] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+    assert all(len(c.seconds) == len(rounds) for c in contenders)
+
+
+def test_it_stops_when_the_ratio_is_known_well_enough(clock):
+    exact = [contender(name, [1e-3]) for name in ("baseline", "a", "control")]
+    run_rounds(exact, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1e9, confidence=0.95)
+    assert len(exact[0].seconds) == 6
+
+
+def test_it_goes_on_until_the_time_is_spent_while_the_ratio_is_unsure(clock):
+    noisy = random.Random(0)
+    contenders = [contender(n, [noisy.uniform(1, 3) for _ in range(999)]) for n in ("baseline", "a", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=1e-6, min_rounds=4, max_seconds=300.0, confidence=0.95)
+    assert len(contenders[0].seconds) == pytest.approx(300 / 6, rel=0.2)  # three samples of two seconds a round
+
+
+def test_the_least_number_of_rounds_is_made_whatever_it_costs(clock):
+    contenders = [contender(name, [100.0]) for name in ("baseline", "a", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=1e-9, min_rounds=7, max_seconds=1.0, confidence=0.95)
+    assert len(contenders[0].seconds) == 7
+
+
+def test_a_call_too_short_for_the_clock_is_repeated_within_a_sample(clock):
+    contenders = [contender(name, [1e-7]) for name in ("baseline", "a", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=1.0, confidence=0.95)
+    assert contenders[0].calls_per_sample == 11  # 100 times the resolution of 10 ns, and one more
+    assert contenders[0].seconds[0] == pytest.approx(1e-7)
+
+
+def test_one_that_fails_leaves_the_others_their_measurement(clock):
+    contenders = [contender(name, [1e-3]) for name in ("baseline", "broken", "a", "control")]
+    contenders[1].call = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=1.0, confidence=0.95)
+    rows = summarize(contenders[:-1], contenders[-1], 0.95)
+    assert [row["conclusion"] for row in rows] == ["baseline", "failed", "within noise"]
+    assert rows[1]["reason"] == "out of memory: CUDA out of memory"
+    assert "median_s" not in rows[1]
+
+
+def test_without_a_baseline_there_is_a_time_and_no_speedup(clock):
+    contenders = [contender(name, [1e-3]) for name in ("baseline", "a", "control")]
+    for broken in (contenders[0], contenders[2]):
+        broken.call = lambda _: (_ for _ in ()).throw(NotImplementedError("no kernel"))
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=0.1, confidence=0.95)
+    rows = summarize(contenders[:-1], contenders[-1], 0.95)
+    assert [row["conclusion"] for row in rows] == ["unsupported", "no baseline"]
+    assert rows[1]["median_s"] == pytest.approx(1e-3)
+    assert "speedup" not in rows[1]
+
+
+def test_a_speedup_is_the_baselines_median_over_this_one(clock):
+    contenders = [contender("baseline", [3e-3]), contender("a", [2e-3]), contender("control", [3e-3])]
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=5, max_seconds=1.0, confidence=0.95)
+    baseline, candidate = summarize(contenders[:-1], contenders[-1], 0.95)
+    assert candidate["speedup"] == pytest.approx(1.5)
+    assert candidate["conclusion"] == "faster"
+    assert candidate["control_ratio"] == pytest.approx(1.0)
+    assert (baseline["speedup"], baseline["conclusion"]) == (1.0, "baseline")
+
+
+def test_every_row_of_a_real_case_fits_its_table_and_nothing_is_missing():
+    rows, samples = time_case(CASE, "stacking_gru_cell", ["stacking_gru"], phases=PHASES, **SETTINGS)
+    assert [(row["phase"], row["implementation"]) for row in rows] == [
+        (phase, name) for phase in PHASES for name in ("stacking_gru_cell", "stacking_gru")
+    ]
+    for row in rows:
+        assert set(row) == set(TIMING.names) - {"device_median_s"}
+        assert row["speedup_ci_low"] <= row["speedup"] <= row["speedup_ci_high"]
+        assert row["q25_s"] <= row["median_s"] <= row["q75_s"] <= row["p95_s"]
+        assert row["peak_memory_bytes"] > 0
+        assert row["started_at"] < row["ended_at"]
+    assert all(set(sample) == set(SAMPLES.names) for sample in samples)
+    counted = {(row["phase"], row["implementation"]): row["samples"] for row in rows}
+    for key, count in counted.items():
+        own = [s for s in samples if (s["phase"], s["implementation"]) == key and not s["control"]]
+        assert len(own) == count >= SETTINGS["min_rounds"]
+    assert sum(s["control"] for s in samples) == sum(n for (_, name), n in counted.items() if name != "stacking_gru")
+
+
+def test_a_layer_that_cannot_be_timed_is_a_row_with_its_reason():
+    rows, _ = time_case(CASE, "stacking_gru_cell", ["faults:Crash"], phases=["step"], **SETTINGS)
+    assert [row["conclusion"] for row in rows] == ["baseline", "failed"]
+    assert rows[1]["reason"] == "ValueError: it went wrong"
+
+
+def test_inference_records_no_graph_and_drops_nothing():
+    stimulus = draw_stimulus(dataclasses.replace(CASE, dropout=1.0), 0)
+    inference = make_contender(dataclasses.replace(CASE, dropout=1.0), "stacking_gru_cell", "inference", stimulus)
+    forward = make_contender(dataclasses.replace(CASE, dropout=1.0), "stacking_gru_cell", "forward", stimulus)
+    output, _ = inference.call(inference.prepare())
+    assert not output.requires_grad
+    trained, _ = forward.call(forward.prepare())
+    assert trained.requires_grad
+    assert not torch.equal(output, trained)  # everything between the layers was dropped
+
+
+def test_backward_excludes_the_forward_pass_and_starts_without_gradients(monkeypatch):
+    calls = []
+
+    class Spy(torch.nn.GRU):
+        def forward(self, input, h0):
+            calls.append([p.grad for p in self.parameters()] + [input.grad, h0.grad])
+            return super().forward(input, h0)
+
+    monkeypatch.setattr(timing, "build_loaded", lambda *_: Spy(3, 4, 2))
+    backward = make_contender(CASE, "spy", "backward", draw_stimulus(CASE, 0))
+    prepared = backward.prepare()
+    assert len(calls) == 1
+    backward.call(prepared)
+    assert len(calls) == 1
+    step = make_contender(CASE, "spy", "step", draw_stimulus(CASE, 0))
+    for _ in range(2):
+        step.call(step.prepare())
+    assert len(calls) == 3
+    assert all(gradient is None for gradients in calls for gradient in gradients)
