@@ -1,12 +1,15 @@
-"""rnn-parity: may I replace this recurrent layer by that one, when not, and what do I gain?
-
-snakemake --cores 8                 the whole of it
-snakemake -n                        what would be done
-snakemake gate                      exit 1 if a case that is expected to hold does not
-snakemake publish                   try again what a dead MLflow server did not take
-"""
+# rnn-parity: may I replace this recurrent layer by that one, when not, and what do I gain?
+#
+#   snakemake --cores 8    the whole of it
+#   snakemake -n           what would be done
+#   snakemake gate         exit 1 if a case that is expected to hold does not
+#   snakemake publish      try again what a dead MLflow server did not take
+import sys
+from pathlib import Path
 
 from snakemake.utils import min_version
+
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # the sources beside this file, whatever is installed
 
 from rnn_parity.errors import InputError
 from rnn_parity.figures import FIGURES

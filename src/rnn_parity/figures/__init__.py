@@ -1,0 +1,89 @@
+"""The figures of the report: their names, titles and captions, and `draw_all`.
+
+Importing this package is cheap, since the Snakefile does it for the names: what draws is imported when it draws.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMATS = ("pdf", "png", "svg")
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """What is said of a figure, and the CSV file with the numbers it draws."""
+
+    title: str
+    caption: str
+    table: str
+
+
+FIGURES = {
+    "overview": FigureEntry(
+        "The verdict of every sweep, and what it gains",
+        "Left: the worst verdict among all cases, seeds and quantities of a sweep in each regime; where some cases do "
+        "not pass, how many do. Right: the geometric mean of the speedup over the cases of the sweep, with its range "
+        "from the slowest to the fastest case; 1 is the baseline.",
+        "overview",
+    ),
+    "error_vs_length": FigureEntry(
+        "Error against sequence length",
+        "Relative error to the float64 oracle, ‖x − x*‖₂ / ‖x*‖₂, in units of the unit roundoff u of the case's dtype. "
+        "One point per case and implementation: the worst over seeds, over the regimes that must hold and over the "
+        "quantities named above the panel. The dash above a point is the criterion's limit for the candidate's. Lines "
+        "join the cases of a sweep that differ in T only; cases with the same T stand side by side.",
+        "error_vs_length",
+    ),
+    "error_ratio": FigureEntry(
+        "The worst error as a share of its limit",
+        "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes that must "
+        "hold. Above 1 a quantity is over the limit; a framed cell is `different` or `failed`, a hatched one could not "
+        "be judged.",
+        "error_ratio",
+    ),
+    "speedup": FigureEntry(
+        "Speedup over the baseline",
+        "Ratio of median times, baseline / candidate, with its bootstrap interval, against what each sweep varies. "
+        "The grey box behind a point is the interval of the baseline timed against itself in the same rounds. Hollow "
+        "points are within noise: their interval does not clear both 1 and the box.",
+        "speedup",
+    ),
+    "latency": FigureEntry(
+        "Latency against sequence length",
+        "Median wall time of one call, with the band between the quartiles, in the sweeps that vary the sequence "
+        "length. The phase `step` is forward and backward.",
+        "timing",
+    ),
+    "dropout": FigureEntry(
+        "Why the same seed does not give the same dropout masks",
+        "Left: the masks of one small case, one image per gap between layers and step, rows of the batch by hidden "
+        "units. Colour is the place of an entry in the generator's stream, a dot an entry that was dropped. The same "
+        "stream is dealt out in another order. Right: the largest difference to the baseline in output and hn, once "
+        "with the same seed and once with the same masks, in the cases with dropout and the most gaps that can tell.",
+        "dropout",
+    ),
+}
+"""Figure name to entry, in the order of the report. `{name}.py` in this folder has its `draw`."""
+
+
+def draw_all(config: Mapping, equivalence: Any, timing: Any, masks: Any, folder: Path) -> None:
+    """Write every figure as `folder/{name}.pdf`, `.png` and `.svg`, byte for byte the same for the same tables.
+
+    Args:
+        config: the completed config.
+        equivalence, timing, masks: the tables of `rnn_parity.tables` as pandas data frames.
+        folder: where to; made if missing.
+    """
+    from rnn_parity.figures import style
+    from rnn_parity.figures.numbers import Study
+
+    study = Study(config, equivalence, timing, masks)
+    with style.applied():
+        for name in FIGURES:
+            draw = importlib.import_module(f"{__name__}.{name}").draw
+            style.save(draw(study), folder, name, FORMATS)

@@ -1,0 +1,114 @@
+"""Why the same seed gives other masks: one stream of random numbers, dealt out in another order."""
+
+from __future__ import annotations
+
+import matplotlib.cm
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from rnn_parity.figures import numbers, style
+from rnn_parity.figures.numbers import Study
+
+_MOST_GAPS, _MOST_STEPS, _MOST_ROWS, _MOST_UNITS, _MOST_IMPLEMENTATIONS = 2, 3, 10, 16, 4
+_REGIMES = {"train_same_seed": ("same seed", "-", True), "train_matched_masks": ("same masks", "--", False)}
+
+
+def draw(study: Study) -> Figure:
+    """Draw the masks on the left, what they do to the output on the right."""
+    differences = numbers.dropout(study.equivalence)
+    names = [name for name in study.implementations if name in set(study.masks["implementation"])]
+    names = names[:_MOST_IMPLEMENTATIONS]
+    if differences.empty and not names:
+        return style.say_no_data("The dropout experiment needs a case with dropout, three layers or more and T > 1.")
+    figure, _ = style.grid_of_axes(1, 1, max(62, 34 * len(names) + 14))
+    figure.clear()
+    left, right = figure.subfigures(1, 2, width_ratios=[1.75, 1])
+    if names:
+        _masks(left, study, names)
+    else:
+        left.text(0.5, 0.5, "no masks seen: no case with dropout, three layers\nand T > 1, or they are drawn out of "
+                  "sight", ha="center", va="center", color="#505050")  # fmt: skip
+    _differences(right, differences, study)
+    return figure
+
+
+def _masks(figure, study: Study, names: list[str]) -> None:
+    masks = study.masks
+    gaps, steps = sorted(masks["gap"].unique())[:_MOST_GAPS], sorted(masks["step"].unique())[:_MOST_STEPS]
+    places = [(gap, step) for gap in gaps for step in steps]
+    grid = figure.subplots(len(names), len(places), squeeze=False)
+    norm = Normalize(0, masks["draw"].max() + 1)
+    colours = sns.color_palette("viridis", as_cmap=True)
+    for line, name in zip(grid, names, strict=True):
+        for axes, (gap, step) in zip(line, places, strict=True):
+            block = masks[(masks["implementation"] == name) & (masks["gap"] == gap) & (masks["step"] == step)]
+            _mask(axes, block, norm, colours)
+            if line is grid[0]:
+                axes.set_title(f"gap {gap + 1}, step {step + 1}", weight="normal", loc="center")
+        line[0].set_ylabel(name, fontsize=6.5)
+    bar = figure.colorbar(
+        matplotlib.cm.ScalarMappable(norm=norm, cmap=colours), ax=grid, location="bottom", aspect=45, fraction=0.05
+    )
+    bar.outline.set_visible(False)
+    bar.set_label("place in the generator's stream   (• dropped)")
+
+
+def _mask(axes: Axes, block: pd.DataFrame, norm: Normalize, colours) -> None:
+    block = block[(block["row"] < _MOST_ROWS) & (block["unit"] < _MOST_UNITS)]
+    draws = block.pivot(index="row", columns="unit", values="draw").to_numpy()
+    kept = block.pivot(index="row", columns="unit", values="kept").to_numpy(dtype=bool)
+    axes.pcolormesh(draws, norm=norm, cmap=colours, edgecolors="white", linewidth=0.25)
+    rows, units = np.nonzero(~kept)
+    axes.plot(units + 0.5, rows + 0.5, ls="none", marker="o", ms=2.4, mfc="black", mec="white", mew=0.5)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(f"{block['draw'].min()}–{block['draw'].max()}", fontsize=6.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _differences(figure, table: pd.DataFrame, study: Study) -> None:
+    axes = figure.subplots()
+    if table.empty:
+        axes.axis("off")
+        axes.text(0.5, 0.5, "no training case with dropout", ha="center", va="center", color="#505050")
+        return
+    palette, marks = style.colours(study.implementations), style.markers(study.implementations)
+    positive = table.loc[table["max_abs_diff"] > 0, "max_abs_diff"]
+    bottom = 10.0 ** (np.floor(np.log10(positive.min())) - 1) if len(positive) else 1e-9
+    top = max(positive.max() if len(positive) else 1.0, 1.0)
+    table = table.assign(shown=table["max_abs_diff"].clip(lower=bottom))
+    for (name, regime), rows in table.groupby(["candidate", "regime"], sort=False):
+        _, line, full = _REGIMES[regime]
+        look = {"color": palette[name], "marker": marks[name], "mfc": palette[name] if full else "white"}
+        axes.plot(rows["sequence_length"], rows["shown"], ls="none", zorder=3, clip_on=False, **look)
+        for panel in numbers.panels(rows, "sequence_length"):
+            along = panel.rows.sort_values("sequence_length")
+            axes.plot(along["sequence_length"], along["shown"], color=palette[name], ls=line, lw=0.7)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom, top * 2)
+    ticks = [bottom, *(10.0**power for power in range(int(np.log10(bottom)) + 1, int(np.ceil(np.log10(top))) + 1))]
+    ticks = ticks[:: max(1, len(ticks) // 6)]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: "0" if np.isclose(v, bottom) else style.plain(v)))
+    axes.set_ylabel("largest absolute difference to the baseline")
+    style.length_axis(axes, table["sequence_length"])
+    figure.legend(handles=_handles(study, palette, marks, table), loc="outside upper left", ncols=1)
+
+
+def _handles(study: Study, palette: dict, marks: dict, table: pd.DataFrame) -> list[Line2D]:
+    handles = []
+    for name in study.candidates:
+        for regime, (words, line, full) in _REGIMES.items():
+            if ((table["candidate"] == name) & (table["regime"] == regime)).any():
+                fill, label = palette[name] if full else "white", f"{name}, {words}"
+                handles.append(Line2D([], [], color=palette[name], ls=line, marker=marks[name], mfc=fill, label=label))
+    return handles

@@ -1,0 +1,251 @@
+"""The real pipeline, run in a temporary copy of the project: what a person sees of it."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from conftest import PROJECT
+from rnn_parity.figures import FIGURES
+from rnn_parity.grid import make_grid
+
+pytestmark = pytest.mark.workflow
+
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+TINY = {
+    **SMOKE,
+    "sweeps": {"article": {"sequence_length": [1, 2], "seeds": [1215]}},
+    "timing": {"phases": ["inference", "step"], "min_rounds": 3, "max_seconds": 0.05},
+}
+
+
+def copy_project(folder):
+    for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "src"):
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, folder / name)
+    return folder
+
+
+def snakemake(folder, *arguments, config="config/smoke.yaml", **environment):
+    """Run Snakemake as a person would; the copy's own sources are what its rules and its Snakefile use."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", str(config)]
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=inherited | environment, check=False)
+
+
+def write_config(folder, config, name="own.yaml"):
+    (folder / name).write_text(yaml.safe_dump(config))
+    return name
+
+
+def jobs_run(done):
+    """How often each rule ran, from Snakemake's table of jobs."""
+    words = [line.split() for line in (done.stdout + done.stderr).splitlines()]
+    return {" ".join(line[:-1]): int(line[-1]) for line in words if len(line) > 1 and line[-1].isdigit()}
+
+
+def runs(folder):
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        query = "SELECT run_uuid, status, lifecycle_stage FROM runs"
+        return pd.read_sql(query, database).query("lifecycle_stage == 'active'")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project in which the smoke run is done."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_case_is_in_both_tables_and_in_mlflow(finished):
+    cases = make_grid(SMOKE).cases
+    equivalence, timing = (pd.read_parquet(finished / f"results/{name}.parquet") for name in ("equivalence", "timing"))
+    quantities = 4 + 4 * SMOKE["defaults"]["num_layers"]
+    assert equivalence.groupby("case_id").size().to_dict() == {case.case_id: 3 * quantities for case in cases}
+    assert timing.groupby("case_id").size().to_dict() == {case.case_id: 4 * 2 for case in cases}
+    assert set(runs(finished)["status"]) == {"FINISHED"}
+    assert len(runs(finished)) == len(cases) + 1
+
+
+def test_the_articles_protocol_is_identical_at_one_step_and_different_at_two(finished):
+    rows = pd.read_parquet(finished / "results/equivalence.parquet").query("sweep == 'article'")
+    same_seed = rows[rows["regime"] == "train_same_seed"].groupby("sequence_length")
+    assert set(same_seed.get_group(1)["verdict"]) == {"identical"}
+    at_two = same_seed.get_group(2).query("verdict == 'different'")
+    assert len(at_two)
+    assert at_two["reason"].str.contains("of the dropout masks' entries differ").all()
+    matched = rows[rows["regime"].isin(["eval", "train_matched_masks"])]
+    assert set(matched["verdict"]) <= {"identical", "equivalent"}
+
+
+def test_report_figures_and_tables_are_there(finished):
+    reports = finished / "reports"
+    for name in FIGURES:
+        for kind in ("pdf", "png", "svg"):
+            assert (reports / "figures" / f"{name}.{kind}").stat().st_size > 1000
+    assert (reports / "report.md").read_text().startswith("# Smoke run")
+    assert "<img" in (reports / "report.html").read_text() or "<svg" in (reports / "report.html").read_text()
+    assert {"equivalence.csv", "timing.csv", "verdicts.csv"} <= {path.name for path in (reports / "tables").iterdir()}
+
+
+def test_nothing_runs_beside_a_timing_job(finished):
+    def spans(kind):
+        files = [path for path in (finished / "results" / kind).rglob("*.parquet") if "samples" not in path.name]
+        found = [pq.read_schema(path).metadata for path in files]
+        return [(float(data[b"started_at"]), float(data[b"ended_at"])) for data in found]
+
+    timed, checked = spans("timing"), spans("equivalence")
+    assert len(timed) == len(checked) == len(make_grid(SMOKE).jobs)
+    for index, (start, end) in enumerate(timed):
+        others = timed[:index] + timed[index + 1 :] + checked
+        assert all(other_end <= start or end <= other_start for other_start, other_end in others)
+
+
+def test_a_second_run_does_nothing(finished):
+    before = runs(finished)
+    done = snakemake(finished)
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+    pd.testing.assert_frame_equal(runs(finished), before)
+
+
+def test_a_larger_grid_runs_only_the_new_jobs(finished):
+    larger = {**SMOKE, "sweeps": {**SMOKE["sweeps"], "width": {"hidden_size": [8, 16, 24], "sequence_length": 8}}}
+    planned = jobs_run(snakemake(finished, "-n", config=write_config(finished, larger)))
+    assert planned["equivalence"] == planned["timing"] == planned["publish job"] == 1
+    assert "environment" not in planned
+
+
+def test_other_settings_measure_again_only_what_they_touch(finished):
+    slower = {**SMOKE, "timing": {**SMOKE["timing"], "max_seconds": 0.4}}
+    planned = jobs_run(snakemake(finished, "-n", config=write_config(finished, slower)))
+    assert planned["timing"] == 3
+    assert "equivalence" not in planned
+
+
+@pytest.mark.parametrize(
+    ("source", "touched", "untouched"),
+    [
+        ("timing.py", "timing", "equivalence"),
+        ("oracle.py", "equivalence", "timing"),
+        ("figures/style.py", "figures", "timing"),
+    ],
+)
+def test_an_edit_runs_again_what_it_touches(finished, source, touched, untouched):
+    path = finished / "src/rnn_parity" / source
+    original = path.read_text()
+    try:
+        path.write_text(original + "\n# edited\n")
+        planned = jobs_run(snakemake(finished, "-n"))
+    finally:
+        path.write_text(original)
+    assert touched in planned
+    assert untouched not in planned
+
+
+def test_without_its_reports_it_draws_again_and_measures_nothing(finished):
+    shutil.rmtree(finished / "reports")
+    done = snakemake(finished)
+    assert done.returncode == 0
+    assert set(jobs_run(done)) == {"figures", "tables", "report", "publish report", "all", "total"}
+    assert (finished / "reports/report.html").exists()
+    assert len(runs(finished)) == len(make_grid(SMOKE).cases) + 1
+
+
+def test_the_gate_opens_when_everything_holds(finished):
+    assert snakemake(finished, "gate").returncode == 0
+
+
+def test_one_key_can_be_set_on_the_command_line(finished):
+    planned = jobs_run(snakemake(finished, "-n", "--config", "study=other"))
+    assert planned["publish job"] == 3
+    assert "timing" not in planned
+
+
+def test_lint_and_the_static_report(finished):
+    assert snakemake(finished, "--lint").returncode == 0
+    done = snakemake(finished, "--report", "report.zip")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (finished / "report.zip").stat().st_size > 100_000
+
+
+def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
+    folder = copy_project(tmp_path)
+    shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
+    config = write_config(folder, {**TINY, "candidates": ["stacking_gru", "own_layer:TruncatedGradient"]})
+    assert snakemake(folder, config=config).returncode == 0  # a mismatch is a result
+    rows = pd.read_parquet(folder / "results/equivalence.parquet").query("regime == 'eval' and sequence_length == 2")
+    by_candidate = rows.groupby("candidate")["verdict"]
+    assert "different" in set(by_candidate.get_group("own_layer:TruncatedGradient"))
+    assert "different" not in set(by_candidate.get_group("stacking_gru"))
+    done = snakemake(folder, "gate", config=config)
+    assert done.returncode == 1
+    assert "own_layer:TruncatedGradient in article/" in (folder / "logs/gate.log").read_text()
+    assert (folder / "reports/report.html").exists()
+    assert len(runs(folder)) == 3
+    (folder / "own_layer.py").write_text((folder / "own_layer.py").read_text() + "\n# mended\n")
+    assert {"equivalence", "timing"} <= set(jobs_run(snakemake(folder, "-n", config=config)))
+
+
+def test_out_of_memory_is_a_result_and_the_rest_goes_on(tmp_path):
+    folder = copy_project(tmp_path)
+    shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
+    config = write_config(folder, {**TINY, "candidates": ["own_layer:OutOfMemory", "stacking_gru"]})
+    done = snakemake(folder, config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    timing = pd.read_parquet(folder / "results/timing.parquet").set_index("implementation")
+    assert set(timing.loc["own_layer:OutOfMemory", "conclusion"]) == {"failed"}
+    assert timing.loc["own_layer:OutOfMemory", "reason"].str.startswith("out of memory").all()
+    assert timing.loc["stacking_gru", "speedup"].notna().all()
+    assert len(runs(folder)) == 3
+
+
+def test_a_dead_server_costs_a_warning_and_the_next_run_publishes(tmp_path):
+    folder = copy_project(tmp_path)
+    config = write_config(folder, TINY)
+    done = snakemake(folder, config=config, MLFLOW_TRACKING_URI="http://me:secret@127.0.0.1:9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    warning = next((folder / "logs/publish/article").iterdir()).read_text()
+    assert "127.0.0.1:9" in warning
+    assert "secret" not in warning + done.stdout + done.stderr
+    assert (folder / "reports/report.html").exists()
+    assert not (folder / "mlflow.db").exists()
+    assert snakemake(folder, "publish", config=config).returncode == 0
+    assert len(runs(folder)) == 3
+    assert not any("timing" in name for name in jobs_run(snakemake(folder, "-n", config=config)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"studdy": "x"}, 'error: config: unknown key "studdy"'),
+        ({"candidates": ["torch.nn:NoSuchLayer"]}, "error: torch.nn:NoSuchLayer: cannot be imported"),
+        ({"candidates": ["torch.nn:LSTM"]}, "error: torch.nn:LSTM: LSTM: weight_ih_l0 is"),
+        ({"sweeps": {"x": {"hidden_size": []}}}, "error: sweeps.x.hidden_size: holds [], expected at least 1 value"),
+    ],
+)
+def test_bad_input_ends_before_any_job_with_one_line(tmp_path, change, message):
+    folder = copy_project(tmp_path)
+    done = snakemake(folder, config=write_config(folder, {**SMOKE, **change}))
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert len(lines) == 1
+    assert lines[0].startswith(message)
+    assert not (folder / "results").exists()
+
+
+def test_the_config_that_was_run_is_kept(finished):
+    kept = json.loads((finished / "results/config.json").read_text())
+    assert make_grid(kept).cases == make_grid(SMOKE).cases
