@@ -6,7 +6,7 @@ A candidate's quantity passes when, in both norms, its relative error to the flo
 
 where u is the unit roundoff of the dtype, `sensitivity` is what one rounding of every input does to the oracle itself
 (root mean square of three draws), and f = 2, or for a parameter's gradient f = max(2, 0.2·√(T·B)), the growth of a
-long sum. The baseline stands under the same bar without its own error: one that leaves the GRU's equations makes no
+long sum. The baseline stands under twice that bar without its own error: one that leaves the GRU's equations makes no
 candidate `equivalent`, whatever the candidate does.
 """
 
@@ -17,6 +17,9 @@ from enum import StrEnum
 
 FACTOR = 8.0
 """How many times worse than the baseline, the sensitivity or the roundoff floor a candidate may be."""
+
+BASELINE_FACTOR = 2.0
+"""How far over that limit the baseline itself may be: it has no baseline of its own to excuse a case of bad luck."""
 
 ILL_CONDITIONED = 2.0**10
 """A sensitivity of more than this many unit roundoffs leaves nothing to judge."""
@@ -91,12 +94,9 @@ def judge(
     baseline_ratio = max(
         error_ratio(b, limit(0.0, s, floor)) for b, s in zip(baseline_errors, sensitivities, strict=True)
     )
-    if baseline_ratio > 1:
-        return (
-            Verdict.DIFFERENT,
-            f"the baseline itself is {baseline_ratio:.3g}× over the limit of the GRU equations",
-            ratio,
-        )
+    if baseline_ratio > BASELINE_FACTOR:
+        reason = f"the baseline itself is {baseline_ratio:.3g}× over the limit of the GRU equations"
+        return Verdict.DIFFERENT, reason, ratio
     if not max(limits) <= LARGEST_LIMIT:
         return Verdict.UNSUPPORTED, f"too coarse: at this precision its limit is {max(limits):.0%} of its size", ratio
     if ratio > 1:

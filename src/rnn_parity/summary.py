@@ -20,6 +20,7 @@ NOT_TIMED = ("unsupported", "failed", "no baseline")
 QUOTED_SWEEP = "t2vec"
 """The sweep whose largest case is quoted first, where the grid has it."""
 
+_SEED_AXES = ("sequence_length", "num_layers")
 _VERDICT_COLUMNS = ("verdict", "cases", "cases_passing", "worst_ratio", "worst_case_id", "worst_quantity", "reason")
 
 
@@ -150,7 +151,7 @@ def same_seed(rows: pd.DataFrame) -> SameSeed | None:
         return None
     bad = rows[rows["verdict"] == Verdict.DIFFERENT]
     cases = rows.drop_duplicates("case_id")
-    first_length, first_layers = (None if bad.empty else int(bad[axis].min()) for axis in ("sequence_length", "num_layers"))
+    first_length, first_layers = (None if bad.empty else int(bad[axis].min()) for axis in _SEED_AXES)
     beyond = cases[(cases["sequence_length"] >= (first_length or 0)) & (cases["num_layers"] >= (first_layers or 0))]
     return SameSeed(
         drawing=len(cases),
@@ -211,7 +212,7 @@ def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
 def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
     """What is neither yes nor no: one row per candidate × regime × kind of reason, with its quantities."""
     rows = equivalence[equivalence["verdict"] == Verdict.UNSUPPORTED].copy()
-    rows["kind"] = rows["reason"].str.partition(":")[0]  # numbers after the colon differ from case to case
+    rows["kind"] = rows["reason"].str.split(":").str[0]  # numbers after the colon differ from case to case
     table = [
         {
             "candidate": candidate,
@@ -256,11 +257,11 @@ def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
             {
                 "case_id": case_id,
                 "candidate": candidate,
-                **{axis: group[axis].iloc[0] for axis in AXES},
+                **{axis: group[axis].iloc[0] for axis in ("sweep", *AXES)},
                 "verdict": str(worst(group["verdict"].unique())),
                 "max_abs_diff": forward["max_abs_diff"].max(),
                 "mask_agreement": group["mask_agreement"].min(),
             }
         )
-    columns = ["case_id", "candidate", *AXES, "verdict", "max_abs_diff", "mask_agreement"]
+    columns = ["case_id", "candidate", "sweep", *AXES, "verdict", "max_abs_diff", "mask_agreement"]
     return pd.DataFrame(table, columns=columns)

@@ -52,14 +52,19 @@ STORE = hashlib.sha256(
 
 
 def sources(*modules):
-    """Source files as inputs, so that an edit runs again what it touches and nothing else."""
-    return [SOURCE / f"{module}.py" for module in modules]
+    """Source files as inputs, so that an edit runs again what it touches and nothing else.
+
+    A module that is a folder is all the files in it.
+    """
+    found = [sorted(SOURCE.glob(f"{module}/*.*")) or [SOURCE / f"{module}.py"] for module in modules]
+    return [path for files in found for path in files]
 
 
 def implementation_sources():
     """The files of what is compared: those of this project and, where they are in this folder, the user's own."""
-    own = [Path(*name.partition(":")[0].split(".")).with_suffix(".py") for name in OWN_IMPLEMENTATIONS]
-    return sorted((SOURCE / "implementations").glob("*.py")) + [path for path in own if path.exists()]
+    modules = [name.partition(":")[0] for name in OWN_IMPLEMENTATIONS]
+    own = [Path(*module.split(".")).with_suffix(".py") for module in modules]
+    return sources("implementations") + [path for path in own if path.exists()]
 
 
 def job_of(wildcards):

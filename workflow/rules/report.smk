@@ -39,7 +39,7 @@ rule tables:
 
 rule figures:
     input:
-        sorted(path for path in (SOURCE / "figures").iterdir() if path.is_file()),
+        sources("figures"),
         equivalence=rules.collect.output.equivalence,
         timing=rules.collect.output.timing,
         masks=rules.masks.output[0],
@@ -66,8 +66,7 @@ rule figures:
 rule report:
     input:
         rules.figures.output,
-        sources("report", "summary"),
-        sorted((SOURCE / "templates").iterdir()),
+        sources("report", "summary", "templates"),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
         equivalence=rules.collect.output.equivalence,

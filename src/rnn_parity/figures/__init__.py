@@ -36,14 +36,15 @@ FIGURES = {
         "Relative error to the float64 oracle, ‖x − x*‖₂ / ‖x*‖₂, in units of the unit roundoff u of the case's dtype. "
         "One point per case and implementation: the worst over seeds, over the regimes that must hold and over the "
         "quantities named above the panel. The dash above a point is the criterion's limit for the candidate's. Lines "
-        "join the cases of a sweep that differ in T only; cases with the same T stand side by side.",
+        "join the cases of a sweep that differ in T only; other cases of about the same T stand side by side. "
+        "Points at ten times the largest limit lie there or beyond.",
         "error_vs_length",
     ),
     "error_ratio": FigureEntry(
         "The worst error as a share of its limit",
-        "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes that must "
-        "hold. Above 1 a quantity is over the limit; a framed cell is `different` or `failed`, a hatched one could not "
-        "be judged.",
+        "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes that "
+        "must hold. Above 1 a quantity is over the limit; a framed cell is `different` or `failed`, a hatched one could "
+        "not be judged.",
         "error_ratio",
     ),
     "speedup": FigureEntry(
@@ -64,7 +65,8 @@ FIGURES = {
         "Left: the masks of one small case, one image per gap between layers and step, rows of the batch by hidden "
         "units. Colour is the place of an entry in the generator's stream, a dot an entry that was dropped. The same "
         "stream is dealt out in another order. Right: the largest difference to the baseline in output and hn, once "
-        "with the same seed and once with the same masks, in the cases with dropout and the most gaps that can tell.",
+        "with the same seed and once with the same masks, in the cases of the default dtype "
+        "with dropout and three layers or more (two, where there are no others); 0 means bit for bit.",
         "dropout",
     ),
 }

@@ -22,11 +22,13 @@ _REGIMES = {"train_same_seed": ("same seed", "-", True), "train_matched_masks": 
 def draw(study: Study) -> Figure:
     """Draw the masks on the left, what they do to the output on the right."""
     differences = numbers.dropout(study.equivalence)
+    usual = differences["dtype"] == study.config["defaults"]["dtype"]
+    differences = differences[usual] if usual.any() else differences
     names = [name for name in study.implementations if name in set(study.masks["implementation"])]
     names = names[:_MOST_IMPLEMENTATIONS]
     if differences.empty and not names:
         return style.say_no_data("The dropout experiment needs a case with dropout, three layers or more and T > 1.")
-    figure, _ = style.grid_of_axes(1, 1, max(62, 34 * len(names) + 14))
+    figure, _ = style.grid_of_axes(1, 1, _height_mm(study.masks, names))
     figure.clear()
     left, right = figure.subfigures(1, 2, width_ratios=[1.75, 1])
     if names:
@@ -38,20 +40,43 @@ def draw(study: Study) -> Figure:
     return figure
 
 
-def _masks(figure, study: Study, names: list[str]) -> None:
-    masks = study.masks
+def _height_mm(masks: pd.DataFrame, names: list[str]) -> float:
+    """So much that the images, as wide as fits, leave no white between them."""
+    if not names:
+        return 62
+    return max(60, 24 + len(names) * (_image_mm(masks) + 7))
+
+
+def _image_mm(masks: pd.DataFrame) -> float:
+    """Height of one image."""
+    rows, units = min(masks["row"].max() + 1, _MOST_ROWS), min(masks["unit"].max() + 1, _MOST_UNITS)
+    return 104 / len(_places(masks)) * rows / units
+
+
+def _places(masks: pd.DataFrame) -> list[tuple[int, int]]:
+    """Gap and step of each image."""
     gaps, steps = sorted(masks["gap"].unique())[:_MOST_GAPS], sorted(masks["step"].unique())[:_MOST_STEPS]
-    places = [(gap, step) for gap in gaps for step in steps]
+    return [(gap, step) for gap in gaps for step in steps]
+
+
+def _masks(figure, study: Study, names: list[str]) -> None:
+    masks, places = study.masks, _places(study.masks)
+    case = masks.iloc[0]
+    sizes = [f"L {case.num_layers}", f"T {case.sequence_length}", f"B {case.batch_size}", f"H {case.hidden_size}"]
+    cropped = len(masks) > len(names) * len(places) * _MOST_ROWS * _MOST_UNITS
+    title = f"masks for {', '.join(sizes)}, p {case.dropout:g}{' (the first of them)' if cropped else ''}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=7, weight="bold")
     grid = figure.subplots(len(names), len(places), squeeze=False)
     norm = Normalize(0, masks["draw"].max() + 1)
     colours = sns.color_palette("viridis", as_cmap=True)
+    between = " " if len(places) <= 4 else "\n"
+    for axes, (gap, step) in zip(grid[0], places, strict=True):
+        axes.set_title(f"gap {gap + 1},{between}step {step + 1}", weight="normal", loc="center")
     for line, name in zip(grid, names, strict=True):
         for axes, (gap, step) in zip(line, places, strict=True):
             block = masks[(masks["implementation"] == name) & (masks["gap"] == gap) & (masks["step"] == step)]
             _mask(axes, block, norm, colours)
-            if line is grid[0]:
-                axes.set_title(f"gap {gap + 1}, step {step + 1}", weight="normal", loc="center")
-        line[0].set_ylabel(name, fontsize=6.5)
+        line[0].set_ylabel(style.wrapped(name, max(8, int(_image_mm(masks)))), fontsize=6)
     bar = figure.colorbar(
         matplotlib.cm.ScalarMappable(norm=norm, cmap=colours), ax=grid, location="bottom", aspect=45, fraction=0.05
     )
@@ -60,16 +85,17 @@ def _masks(figure, study: Study, names: list[str]) -> None:
 
 
 def _mask(axes: Axes, block: pd.DataFrame, norm: Normalize, colours) -> None:
+    axes.set_xlabel(f"{block['draw'].min()}–{block['draw'].max()}", fontsize=6.5)
     block = block[(block["row"] < _MOST_ROWS) & (block["unit"] < _MOST_UNITS)]
     draws = block.pivot(index="row", columns="unit", values="draw").to_numpy()
     kept = block.pivot(index="row", columns="unit", values="kept").to_numpy(dtype=bool)
-    axes.pcolormesh(draws, norm=norm, cmap=colours, edgecolors="white", linewidth=0.25)
+    line, dot = (0.25, 2.4) if draws.shape[1] <= 12 else (0.1, 1.6)
+    axes.pcolormesh(draws, norm=norm, cmap=colours, edgecolors="white", linewidth=line)
     rows, units = np.nonzero(~kept)
-    axes.plot(units + 0.5, rows + 0.5, ls="none", marker="o", ms=2.4, mfc="black", mec="white", mew=0.5)
+    axes.plot(units + 0.5, rows + 0.5, ls="none", marker="o", ms=dot, mfc="black", mec="white", mew=0.4)
     axes.invert_yaxis()
     axes.set_aspect("equal")
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(f"{block['draw'].min()}–{block['draw'].max()}", fontsize=6.5)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -98,17 +124,23 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
     ticks = ticks[:: max(1, len(ticks) // 6)]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: "0" if np.isclose(v, bottom) else style.plain(v)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: "0" if v < 1.01 * bottom else style.plain(v)))
     axes.set_ylabel("largest absolute difference to the baseline")
     style.length_axis(axes, table["sequence_length"])
-    figure.legend(handles=_handles(study, palette, marks, table), loc="outside upper left", ncols=1)
+    handles = _handles(study, palette, marks, table)
+    figure.legend(handles=handles, loc="outside upper left", ncols=1 if len(handles) > 2 else 2)
 
 
 def _handles(study: Study, palette: dict, marks: dict, table: pd.DataFrame) -> list[Line2D]:
     handles = []
-    for name in study.candidates:
-        for regime, (words, line, full) in _REGIMES.items():
-            if ((table["candidate"] == name) & (table["regime"] == regime)).any():
-                fill, label = palette[name] if full else "white", f"{name}, {words}"
-                handles.append(Line2D([], [], color=palette[name], ls=line, marker=marks[name], mfc=fill, label=label))
+    several = table["candidate"].nunique() > 1
+    for name in [name for name in study.candidates if several and name in set(table["candidate"])]:
+        look = {"color": palette[name], "marker": marks[name], "ls": "none"}
+        handles.append(Line2D([], [], label=style.wrapped(name, 34), **look))
+    for regime, (words, line, full) in _REGIMES.items():
+        name = study.candidates[0]
+        look = {"color": style.DARK if several else palette[name], "marker": marks[name], "ls": line}
+        look |= {} if full else {"mfc": "white"}
+        if (table["regime"] == regime).any():
+            handles.append(Line2D([], [], label=words, **look))
     return handles

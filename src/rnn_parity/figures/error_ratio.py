@@ -16,7 +16,7 @@ from rnn_parity.figures import numbers, style
 from rnn_parity.figures.numbers import Study
 from rnn_parity.summary import FAULTS
 
-_SPAN = 100.0
+_SPAN = 30.0
 _COLUMN_MM, _ROW_MM = 13.0, 5.5
 
 
@@ -74,14 +74,17 @@ def _heat_map(axes: Axes, rows: pd.DataFrame, sweeps: list[str], quantities: lis
                 axes.add_patch(frame)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(length=0)
-    axes.tick_params(axis="x", rotation=45 if len(sweeps) > 9 else 0)
+    if len(sweeps) > 9:
+        axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="y", rotation=0)
 
 
 def _text(ratio: float) -> str:
     if not np.isfinite(ratio):
         return "" if np.isnan(ratio) else "∞"
-    return f"{ratio:.2g}" if ratio < 1e3 else f"{ratio:.0e}".replace("e+0", "e").replace("e+", "e")
+    if ratio < 10:
+        return f"{ratio:.2f}"
+    return f"{ratio:.0f}" if ratio < 1e3 else f"{ratio:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def _colour_bar(figure: Figure, grid: np.ndarray, norm, colours) -> None:
@@ -89,7 +92,7 @@ def _colour_bar(figure: Figure, grid: np.ndarray, norm, colours) -> None:
 
     mappable = matplotlib.cm.ScalarMappable(norm=norm, cmap=colours)
     bar = figure.colorbar(mappable, ax=grid, fraction=0.03, pad=0.015, aspect=25, extend="both")
-    bar.ax.yaxis.set_major_locator(FixedLocator([0.01, 0.1, 1, 10, 100]))
+    bar.ax.yaxis.set_major_locator(FixedLocator([0.03, 0.1, 0.3, 1, 3, 10, 30]))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
     bar.ax.axhline(1, color=style.DARK, lw=1.2)

@@ -12,6 +12,7 @@ from rnn_parity.figures import numbers, style
 from rnn_parity.figures.numbers import FAMILIES, Study
 
 _SMALLEST = 0.1
+_NEAR, _WIDEST = 0.15, 0.55  # in log T: lengths this close are spread together, over so much
 
 
 def draw(study: Study) -> Figure:
@@ -19,9 +20,8 @@ def draw(study: Study) -> Figure:
     table = numbers.error_vs_length(study.equivalence)
     if table.empty:
         return style.say_no_data("Errors need a case that gave numbers in eval or train_matched_masks.")
-    finite = table[["error_over_u", "limit_over_u"]].to_numpy(dtype=float)
-    largest = finite[np.isfinite(finite)].max()
-    table["error_over_u"] = table["error_over_u"].clip(_SMALLEST, 2 * largest)
+    limits = table["limit_over_u"].to_numpy(dtype=float)
+    table["error_over_u"] = table["error_over_u"].clip(_SMALLEST, 10 * limits[np.isfinite(limits)].max(initial=1.0))
     table["at"] = _side_by_side(table)
     figure, grid = style.grid_of_axes(1, len(FAMILIES), 68, sharey=True, sharex=True)
     for axes, family in zip(grid[0], FAMILIES, strict=True):
@@ -42,36 +42,37 @@ def _family(axes: Axes, rows: pd.DataFrame, study: Study) -> None:
     for name in study.implementations:
         own = name == study.config["baseline"]
         mine = rows[rows["implementation"] == name]
-        look = {"color": palette[name], "mfc": palette[name] if own else "white", "ms": 2.6 if own else 3.6}
-        axes.plot(mine["at"], mine["error_over_u"], ls="none", marker=marks[name], mew=0.8, zorder=3 - own, **look)
-        if not own:
-            axes.plot(mine["at"], mine["limit_over_u"], ls="none", marker="_", color=style.GREY, ms=4, zorder=2)
+        look = {"color": palette[name], "marker": marks[name], "mfc": palette[name] if own else "none", "mew": 0.7}
         for panel in numbers.panels(mine, "sequence_length"):
             line = panel.rows.sort_values("sequence_length")
-            if len(line) > 1:
-                axes.plot(line["at"], line["error_over_u"], color=palette[name], lw=0.7, zorder=2 - own, alpha=0.7)
-                if not own:
-                    axes.plot(line["at"], line["limit_over_u"], color=style.GREY, lw=0.5, zorder=1)
+            joined = len(line) > 1
+            size, alpha = (2.2 if own else 4, 1) if joined else (1.5 if own else 3, 0.6)
+            axes.plot(line["at"], line["error_over_u"], lw=0.7, ms=size, alpha=alpha, zorder=2 + joined + own, **look)
+            if not own:
+                axes.plot(line["at"], line["limit_over_u"], marker="_", color=style.GREY, lw=0.5, ms=size, alpha=alpha)
 
 
 def _side_by_side(table: pd.DataFrame) -> pd.Series:
-    """T of each row, spread a little where several cases have the same, so that none hides another."""
-    cases = numbers.case_frame(table)
-    rank = cases.groupby("sequence_length").cumcount()
-    count = cases.groupby("sequence_length")["case_id"].transform("size")
-    lengths = np.log(np.sort(cases["sequence_length"].unique()))
-    gap = np.diff(lengths).min() if len(lengths) > 1 else 1.0
-    width = np.minimum(0.7 * gap, 0.05 * (count - 1))
-    spread = np.exp(width * (rank / (count - 1).clip(lower=1) - 0.5))
-    at = pd.Series((cases["sequence_length"] * spread).to_numpy(), index=cases["case_id"].to_numpy())
-    return table["case_id"].map(at)
+    """T of each row; where several cases that no line joins have about the same, they are spread a little."""
+    cases = numbers.case_frame(table).sort_values("sequence_length", kind="stable")
+    lines = [panel.rows for panel in numbers.panels(cases, "sequence_length") if len(panel.rows) > 1]
+    cases = cases[~cases["case_id"].isin({case_id for rows in lines for case_id in rows["case_id"]})]
+    logs = np.log(cases["sequence_length"].to_numpy(dtype=float))
+    cluster = np.cumsum(np.diff(logs, prepend=logs[:1]) > _NEAR)
+    at = logs.copy()
+    for members in (np.flatnonzero(cluster == number) for number in np.unique(cluster)):
+        width = min(_WIDEST, 0.04 * (len(members) - 1))
+        at[members] = logs[members].mean() + width * np.linspace(-0.5, 0.5, len(members))
+    places = pd.Series(np.exp(at), index=cases["case_id"].to_numpy())
+    return table["case_id"].map(places).fillna(table["sequence_length"])
 
 
 def _handles(study: Study) -> list[Line2D]:
     palette, marks = style.colours(study.implementations), style.markers(study.implementations)
     handles = []
     for name in study.implementations:
-        fill = palette[name] if name == study.config["baseline"] else "white"
-        handles.append(Line2D([], [], color=palette[name], marker=marks[name], mfc=fill, lw=0.7, label=name))
+        own = name == study.config["baseline"]
+        look = {"mfc": palette[name] if own else "none", "ms": 2.2 if own else 4, "mew": 0.7}
+        handles.append(Line2D([], [], color=palette[name], marker=marks[name], lw=0.7, label=name, **look))
     handles.append(Line2D([], [], color=style.GREY, marker="_", ms=4, lw=0.5, label="limit of the criterion"))
     return [*handles, Line2D([], [], color=style.DARK, lw=0.7, ls=":", label="unit roundoff u")]

@@ -29,9 +29,11 @@ def draw(study: Study) -> Figure:
         style.log_axis(line[0].yaxis, [*rows["q25_s"], *rows["q75_s"]], wanted=4, unit="s")
         line[0].set_ylabel(f"{panel.title}\ntime per call")
         for axes in line:
-            style.length_axis(axes, panel.values, label="sequence length T" if line is grid[-1] else "")
-    for axes, phase in zip(grid[0], phases, strict=True):
-        axes.set_title(phase)
+            style.length_axis(axes, panel.values, label="")
+    for column, phase in zip(grid.T, phases, strict=True):
+        column[0].set_title(phase)
+        column[-1].set_xlabel("sequence length T")
+    figure.align_ylabels(grid[:, 0])
     if len(every) > len(shown):
         figure.supxlabel(f"{len(every) - len(shown)} more rows: see the table of this figure", fontsize=6.5)
     style.legend_above(figure, _handles(study))

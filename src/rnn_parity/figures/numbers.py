@@ -93,11 +93,12 @@ def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
             along = x
         others = [axis for axis in swept if axis != along]
         for values, group in rows.groupby(others, sort=False) if others else [((), rows)]:
-            words = [_axis_word(axis, value) for axis, value in zip(others, values, strict=True)]
+            words = [axis_word(axis, value) for axis, value in zip(others, values, strict=True)]
             yield Panel(", ".join([str(sweep), *words]), along, group)
 
 
-def _axis_word(axis: str, value: Any) -> str:
+def axis_word(axis: str, value: Any) -> str:
+    """A value with the letter of its axis: `T 30`, `fp32`."""
     if isinstance(value, str) or axis == "tf32":
         return tick_label(axis, value)
     return f"{AXIS_LABELS[axis].rsplit(' ', 1)[-1]} {value:g}"

@@ -18,7 +18,7 @@ _REGIMES = {
     "train_matched_masks": "dropout on,\nsame masks",
     "train_same_seed": "dropout on,\nsame seed",
 }
-_ROW_MM = 6.2
+_ROW_MM, _PAGE_MM = 6.2, 220
 _PHASES = {"inference": ("o", -0.16), "step": ("D", 0.16)}
 
 
@@ -30,7 +30,8 @@ def draw(study: Study) -> Figure:
         return style.say_no_data("Verdicts need at least one case in the equivalence table.")
     blocks = [table[table["candidate"] == name] for name in candidates]
     heights = [block["sweep"].nunique() for block in blocks]
-    height_mm = _ROW_MM * sum(heights) + 15 * len(blocks) + 8
+    row_mm = max(4, min(_ROW_MM, (_PAGE_MM - 15 * len(blocks)) / sum(heights)))
+    height_mm = row_mm * sum(heights) + 15 * len(blocks) + 8
     figure, grid = style.grid_of_axes(
         len(blocks), 2, height_mm, gridspec_kw={"width_ratios": [1.55, 1], "height_ratios": heights}
     )

@@ -16,7 +16,7 @@ from rnn_parity.figures import numbers, style
 from rnn_parity.figures.numbers import AXIS_LABELS, Panel, Study
 from rnn_parity.summary import NOT_TIMED, speedup_table
 
-_MOST_PANELS = 24
+_MOST_ROWS = 6
 _MOST_TICKS = 8
 
 
@@ -27,12 +27,13 @@ def draw(study: Study) -> Figure:
     if timed.empty:
         return style.say_no_data("Speedups need a case in which baseline and candidate were both timed.")
     every = list(numbers.panels(table))
-    shown = every[:_MOST_PANELS]
     slots = list(itertools.product(study.candidates, _phases(table)))
-    busiest = max(len(panel.values) for panel in shown) * len(slots)
-    across = min(len(shown), 4 if busiest <= 20 else 3 if busiest <= 36 else 2 if busiest <= 80 else 1)
+    busiest = max(len(panel.values) for panel in every) * len(slots)
+    across = min(len(every), 4 if busiest <= 20 else 3 if busiest <= 36 else 2)
+    shown = every[: across * _MOST_ROWS]
     down = -(-len(shown) // across)
-    figure, grid = style.grid_of_axes(down, across, 38 * down + 12, sharey=True)
+    width_mm = style.PAGE_MM if across > 1 else style.COLUMN_MM
+    figure, grid = style.grid_of_axes(down, across, 38 * down + (12 if across > 1 else 22), width_mm, sharey=True)
     low, high = _limits(timed)
     for axes, panel in zip(grid.flat, shown, strict=False):
         _panel(axes, panel, slots, study, low)
@@ -46,7 +47,7 @@ def draw(study: Study) -> Figure:
     first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
     for axes in grid[:, 0]:
         axes.set_ylabel("speedup over the baseline")
-    style.legend_above(figure, _handles(study, table), columns=4 + len(study.candidates))
+    style.legend_above(figure, _handles(study, table))
     if len(every) > len(shown):
         figure.supxlabel(f"{len(every) - len(shown)} more panels: see the table of this figure", fontsize=6.5)
     return figure
@@ -76,10 +77,10 @@ def _panel(axes: Axes, panel: Panel, slots: list[tuple[str, str]], study: Study,
                 axes.plot(x, bottom * 1.04, marker="x", color=palette[name], ms=3, mew=0.8, clip_on=False)
                 continue
             noise = row.control_ci_high - row.control_ci_low
-            axes.add_patch(Rectangle((x - step / 2, row.control_ci_low), step, noise, color=style.LIGHT, lw=0))
+            axes.add_patch(Rectangle((x - step / 2, row.control_ci_low), step, noise, color=style.LIGHT, lw=0, zorder=0.5))
             axes.plot([x, x], [row.speedup_ci_low, row.speedup_ci_high], color=palette[name], lw=0.9, zorder=2)
             fill = "white" if row.conclusion == "within noise" else palette[name]
-            axes.plot(x, row.speedup, mfc=fill, ms=3.4 if len(slots) <= 8 else 2.6, **look)
+            axes.plot(x, row.speedup, mfc=fill, ms=3.4 if len(slots) * len(values) <= 24 else 2.4, **look)
     stride = -(-len(values) // _MOST_TICKS)
     axes.set_xticks(range(0, len(values), stride), [numbers.tick_label(panel.x, v) for v in values[::stride]])
     axes.set_xlim(-0.5, len(values) - 0.5)

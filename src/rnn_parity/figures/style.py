@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,10 +85,22 @@ def say_no_data(what: str, width_mm: float = PAGE_MM) -> Figure:
     return figure
 
 
-def legend_above(figure: Figure, handles: Sequence, columns: int | None = None) -> None:
-    """One legend for the whole figure, above its panels."""
-    columns = columns or len(handles)
+def legend_above(figure: Figure, handles: Sequence) -> None:
+    """One legend for the whole figure, above its panels, in as few rows as its words allow."""
+    longest = max(len(handle.get_label()) for handle in handles) * 1.35 + 10
+    in_one_row = sum(len(handle.get_label()) * 1.35 + 10 for handle in handles) <= figure.get_figwidth() * 25.4
+    columns = len(handles) if in_one_row else max(1, int(figure.get_figwidth() * 25.4 // longest))
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name in lines of about `width` letters, broken after its dots, colons and underscores."""
+    lines = [""]
+    for word in re.findall(r"[^._:]*[._:]?", name):
+        if len(lines[-1]) + len(word) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(lines)
 
 
 def plain(value: float) -> str:
@@ -103,11 +116,12 @@ def log_axis(axis, values: Iterable[float], *, wanted: int = 5, unit: str = "") 
     """Ticks on a log axis that a person would choose: decades, or 1-2-5 where there are few decades."""
     values = [value for value in values if value > 0 and math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0.1, 10)
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if math.log10(high / low) < 1.3 else (1,)
-    ticks = [head * 10.0**power for power in range(first, last + 1) for head in steps]
-    stride = math.ceil(len(ticks) / (wanted + 2))
-    axis.set_major_locator(FixedLocator(ticks[:: max(1, stride)]))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for heads, stride in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 3), ((1,), 5), ((1,), 10), ((1,), 50)):
+        ticks = [head * 10.0**power for power in powers if power % stride == 0 for head in heads]
+        if sum(low <= tick <= high for tick in ticks) <= wanted:
+            break
+    axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(EngFormatter(unit, sep=" ") if unit else FuncFormatter(lambda value, _: plain(value)))
 

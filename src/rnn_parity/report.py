@@ -1,0 +1,213 @@
+"""From the tables to prose: report.md, the self-contained report.html, and the CSV files behind both."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from rnn_parity import criterion, summary
+from rnn_parity.figures import FIGURES, numbers
+from rnn_parity.tables import atomic_path, write_text
+
+PHASES = ("inference", "forward", "backward", "step")
+_LARGEST_SVG_BYTES = 1_000_000
+
+
+class Text(str):
+    """A string that is Markdown already; every other value that a template prints is escaped."""
+
+
+def write_tables(equivalence: pd.DataFrame, timing: pd.DataFrame, folder: Path) -> None:
+    """Write every table of the report as `folder/{name}.csv`: the measured ones, the verdicts, those of the figures."""
+    tables = {
+        "equivalence": equivalence,
+        "timing": timing,
+        "verdicts": summary.verdict_table(equivalence),
+        "speedup": summary.speedup_table(timing),
+        "overview": numbers.overview(equivalence, timing),
+        "error_vs_length": numbers.error_vs_length(equivalence),
+        "error_ratio": numbers.error_ratio(equivalence),
+        "dropout": numbers.dropout(equivalence),
+    }
+    for name, table in tables.items():
+        with atomic_path(folder / f"{name}.csv") as path:
+            table.to_csv(path, index=False)
+
+
+def write_report(
+    config: Mapping,
+    environment: Mapping,
+    equivalence: pd.DataFrame,
+    timing: pd.DataFrame,
+    figures_folder: Path,
+    markdown_path: Path,
+    html_path: Path,
+) -> None:
+    """Write the report as Markdown beside `figures/`, and as one HTML file with the pictures inside."""
+    facts = collect_facts(config, environment, equivalence, timing)
+    markdown = render_markdown(facts)
+    write_text(markdown_path, markdown)
+    write_text(html_path, render_html(str(config["report"]["title"]), markdown, figures_folder))
+
+
+def collect_facts(
+    config: Mapping, environment: Mapping, equivalence: pd.DataFrame, timing: pd.DataFrame
+) -> dict[str, Any]:
+    """Everything the template states, taken from the tables."""
+    candidates = list(config["candidates"])
+    return {
+        "config": config,
+        "environment": environment,
+        "baseline": config["baseline"],
+        "answers": [summary.answer(equivalence, name) for name in candidates],
+        "quoted": {name: _records(summary.quoted_speedups(timing, name)) for name in candidates},
+        "conclusions": {name: _records(summary.conclusions(timing, name)) for name in candidates},
+        "verdicts": _records(summary.verdict_table(equivalence)),
+        "not_judged": _records(summary.not_judged(equivalence)),
+        "tolerances": summary.tolerance_checks(equivalence),
+        "seed_rows": _records(summary.seed_table(equivalence)),
+        "speedups": _speedup_rows(timing),
+        "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
+        "regimes": [name for name in criterion.EXPECTED_TO_HOLD if name in set(equivalence["regime"])],
+        "figures": FIGURES,
+        "sizes": {name: numbers.sample_size(name, equivalence, timing) for name in FIGURES},
+        "cases": equivalence["case_id"].nunique(),
+        "seeds": sorted({int(seed) for seed in equivalence["seed"]}),
+        "criterion": criterion,
+    }
+
+
+def render_markdown(facts: Mapping[str, Any]) -> str:
+    """Fill the template; blank lines that its logic leaves are closed up."""
+    templates = Environment(
+        loader=PackageLoader("rnn_parity"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Text) else escape(value),
+        autoescape=False,  # this is Markdown: `finalize` escapes
+    )
+    templates.globals["Text"] = Text
+    templates.filters |= {
+        "code": code,
+        "number": number,
+        "percent": percent,
+        "interval": lambda row: Text(f"{_fixed(row['speedup_ci_low'])}–{_fixed(row['speedup_ci_high'])}"),
+        "times": lambda value: Text(f"{_fixed(value)}×"),
+        "seconds": seconds,
+        "sizes": case_words,
+        "count": lambda n, word: Text(f"{n:,} {word}{'' if n == 1 else 's'}"),
+    }
+    text = templates.get_template("report.md.j2").render(facts)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def render_html(title: str, markdown: str, figures_folder: Path) -> str:
+    """The Markdown as one HTML page: raw HTML off, pictures inline, tables that scroll by themselves."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    contents = []
+    for token, inline in zip(tokens, tokens[1:], strict=False):
+        if token.type == "heading_open" and token.tag == "h2":
+            token.attrs["id"] = re.sub(r"\W+", "-", inline.content.lower()).strip("-")
+            contents.append((token.attrs["id"], inline.content))
+        if token.type == "th_open":
+            token.attrs["scope"] = "col"
+        for child in inline.children or []:
+            if child.type == "image":
+                child.attrs["src"] = _data_uri(figures_folder / Path(str(child.attrs["src"])).stem)
+
+    def table_open(renderer, tokens, index, options, env) -> str:
+        return '<div class="wide" tabindex="0" role="region" aria-label="Table">\n<table>\n'
+
+    def table_close(renderer, tokens, index, options, env) -> str:
+        return "</table>\n</div>\n"
+
+    def image(renderer, tokens, index, options, env) -> str:
+        return f'<span class="wide picture" tabindex="0">{renderer.image(tokens, index, options, env)}</span>'
+
+    parser.validateLink = lambda url: True  # our own data: URIs; a value of a table is escaped and makes no link
+    for name, rule in {"table_open": table_open, "table_close": table_close, "image": image}.items():
+        parser.add_render_rule(name, rule)
+    body = Markup(parser.renderer.render(tokens, parser.options, {}))
+    page = Environment(loader=PackageLoader("rnn_parity"), autoescape=True, undefined=StrictUndefined)
+    return page.get_template("report.html.j2").render(title=title, contents=contents, body=body)
+
+
+def escape(value: Any) -> str:
+    """A value as Markdown text: on one line, and with nothing in it that Markdown or HTML would act on."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$!])", r"\\\1", " ".join(str(value).split()))
+
+
+def code(value: Any) -> Text:
+    """A name in code type; as escaped text where it holds what code type cannot."""
+    text = str(value)
+    return Text(escape(text) if re.search(r"[`|<>\n]", text) or not text.strip() else f"`{text}`")
+
+
+def number(value: float | None, digits: int = 2) -> Text:
+    """A number to some significant digits."""
+    if value is None or math.isnan(value):
+        return Text("–")
+    return Text("∞" if math.isinf(value) else f"{value:.{digits}g}")
+
+
+def percent(share: float | None) -> Text:
+    """A share as a percentage."""
+    return Text("–" if share is None or math.isnan(share) else f"{share:.0%}".replace("%", " %"))
+
+
+def seconds(value: float) -> Text:
+    """A time with the unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            break
+    return Text(f"{value / size:.3g} {unit}")
+
+
+def case_words(row: Mapping[str, Any]) -> Text:
+    """The sizes of a case in the letters of the axes."""
+    letters = {"T": "sequence_length", "B": "batch_size", "I": "input_size", "H": "hidden_size", "L": "num_layers"}
+    words = [f"{letter} {row[axis]}" for letter, axis in letters.items()]
+    words += [f"dropout {row['dropout']:g}", str(row["dtype"]), *(["TF32"] if row["tf32"] else []), str(row["device"])]
+    return Text(", ".join([*words, f"{row['threads']} CPU thread{'' if row['threads'] == 1 else 's'}"]))
+
+
+def _fixed(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.3g}"
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return table.to_dict("records")
+
+
+def _speedup_rows(timing: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per case × candidate, in words, with the rows of the timing table by phase."""
+    table, rows = summary.speedup_table(timing), []
+    for sweep, of_sweep in table.groupby("sweep", sort=False):
+        swept = numbers.swept_axes(of_sweep)
+        for (_, candidate), group in of_sweep.groupby(["case_id", "implementation"], sort=False):
+            first = group.iloc[0]
+            words = ", ".join(numbers.axis_word(axis, first[axis]) for axis in swept)
+            by_phase = {row["phase"]: row for row in _records(group)}
+            rows.append({"sweep": sweep, "case": words, "candidate": candidate, "by_phase": by_phase})
+    return rows
+
+
+def _data_uri(stem: Path) -> str:
+    """A picture as text: the vector graphic, or the bitmap where that is very large."""
+    vector = stem.with_suffix(".svg").read_bytes()
+    if len(vector) <= _LARGEST_SVG_BYTES:
+        return "data:image/svg+xml;base64," + base64.b64encode(vector).decode()
+    return "data:image/png;base64," + base64.b64encode(stem.with_suffix(".png").read_bytes()).decode()

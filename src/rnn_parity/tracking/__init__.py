@@ -1,0 +1,21 @@
+"""From results to MLflow: a projection of `results/` that can be made again at will. Only this package imports mlflow.
+
+`store` says where the runs are kept and creates the embedded database, `content` what a run says, `publish` puts it
+there once and only once, `server` is about those that do not answer, `ui` shows it all in a browser.
+"""
+
+from rnn_parity.tracking.publish import Published, publish_job, publish_report
+from rnn_parity.tracking.server import TrackingUnavailable
+from rnn_parity.tracking.store import ensure_store, redact, resolve_uri
+from rnn_parity.tracking.ui import serve_ui
+
+__all__ = [
+    "Published",
+    "TrackingUnavailable",
+    "ensure_store",
+    "publish_job",
+    "publish_report",
+    "redact",
+    "resolve_uri",
+    "serve_ui",
+]

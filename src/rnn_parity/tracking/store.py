@@ -1,0 +1,135 @@
+"""Where the runs are kept: the tracking URI, and the embedded SQLite database, created whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from rnn_parity.errors import InputError
+
+_SQLITE = "sqlite:///"
+_ARTIFACTS = "mlflow-artifacts:"
+
+
+def resolve_uri(configured: str | None, project: Path) -> str:
+    """The tracking URI: the configured one, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the project.
+
+    The path of an SQLite database comes out absolute, a relative one being taken from `project`, so that no command
+    depends on the folder it is started in. Raises `InputError` for what MLflow 3 cannot keep runs in.
+    """
+    key, uri = "tracking.uri", configured
+    if uri is None:
+        key, uri = "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+    scheme = uri.partition(":")[0]
+    if (":" not in uri and uri != "databricks") or scheme == "file":
+        raise InputError(f"{key}: holds {redact(uri)!r}, expected sqlite:///PATH or http(s)://HOST:PORT")
+    if scheme != "sqlite":
+        return uri
+    name, question_mark, query = uri.removeprefix(_SQLITE).partition("?")
+    if not uri.startswith(_SQLITE) or name in ("", ":memory:"):
+        raise InputError(f"{key}: holds {uri!r}, a database that is gone with its process; expected sqlite:///PATH")
+    path = (project / name).resolve()
+    if "?" in str(path):
+        raise InputError(f"{key}: the path {str(path)!r} holds a question mark, which ends the path of a database URI")
+    return f"{_SQLITE}{path}{question_mark}{query}"
+
+
+def redact(uri: str) -> str:
+    """The URI without user, password and query, to be shown."""
+    if uri.startswith("sqlite:"):
+        return uri
+    return re.sub(r"\?.*", "?***", re.sub(r"^([^:/]+://).*@", r"\1***@", uri, flags=re.DOTALL), flags=re.DOTALL)
+
+
+def database_path(uri: str) -> Path | None:
+    """The file of an SQLite database; None for every other store."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+
+
+def artifact_folder(uri: str) -> Path | None:
+    """The folder of an SQLite store's artifacts, beside its database; None for every other store."""
+    path = database_path(uri)
+    return path and path.parent / "mlartifacts"
+
+
+def artifact_location(uri: str, study: str) -> str | None:
+    """Where a new experiment of this store keeps its artifacts; None leaves it to the server.
+
+    A location relative to the artifact folder, which the UI's server resolves: an absolute path would be lost when
+    the project is moved.
+    """
+    if artifact_folder(uri) is None:
+        return None
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", study)[:64]
+    if name != study:  # two studies must not share a folder
+        name += "-" + hashlib.sha256(study.encode()).hexdigest()[:8]
+    return f"{_ARTIFACTS}/{name}"
+
+
+def local_artifacts(uri: str, artifact_uri: str) -> Path | None:
+    """The folder in which the artifacts of a run of an SQLite store lie; None where MLflow has to be asked."""
+    folder = artifact_folder(uri)
+    if folder is None or not artifact_uri.startswith(_ARTIFACTS):
+        return None
+    path = (folder / artifact_uri.removeprefix(_ARTIFACTS).lstrip("/")).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InputError(f"{artifact_uri}: leads out of {folder}; expected artifacts inside it")
+    return path
+
+
+def ensure_store(uri: str) -> None:
+    """Create the embedded database if it is absent; nothing to do for a server.
+
+    Several processes may call this at once, and be killed: the file is built beside its place by one of them while
+    the others wait, then linked into place. MLflow's own creation is neither safe in parallel nor when interrupted.
+    """
+    path = database_path(uri)
+    if path is None:
+        return
+    building, lock = (path.with_name(f"{path.name}.{suffix}") for suffix in ("creating", "lock"))
+    if path.exists() and not building.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # released by the system, too, when this process is killed
+        _remove(building)
+        if not path.exists():
+            _build(building)
+            _move(building, path)
+        # Whoever still waits for this lock finds the database in its place, so the file has served.
+        lock.unlink(missing_ok=True)
+
+
+def _build(path: Path) -> None:
+    """An MLflow database with its whole schema in one file, set to WAL: twice the rate with several writers."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    store = SqlAlchemyStore(f"{_SQLITE}{path}", f"{_ARTIFACTS}/")
+    store.engine.dispose()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # unlike a rename, it replaces nothing
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        source.rename(target)
+    _remove(source)
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("-journal", "-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
