@@ -160,6 +160,8 @@ def test_a_job_is_asked_the_same_whatever_else_the_config_holds():
     assert asked < {after.equivalence_request(job) for job in after.jobs}
     retimed = make_grid(changed("timing.max_seconds", 1.0))
     assert {retimed.equivalence_request(job) for job in retimed.jobs} == asked
+    reordered = make_grid({**SMOKE, "timing": dict(reversed(SMOKE["timing"].items()))})
+    assert [*map(reordered.timing_request, reordered.jobs)] == [*map(before.timing_request, before.jobs)]
 
 
 def test_the_masks_are_shown_of_the_smallest_case_where_they_can_differ():

@@ -10,9 +10,15 @@ CASE = Case("article", "cpu", "float32", False, 5, 4, 3, 2, 3, 0.3, 1)
 
 
 def test_the_same_stream_is_dealt_out_in_another_order():
-    rows = pd.DataFrame(mask_rows(CASE, ["stacking_gru_cell", "stacking_gru", "faults:HiddenDropout"], seed=0))
+    rows = pd.DataFrame(
+        mask_rows(CASE, ["stacking_gru_cell", "stacking_gru", "faults:HiddenDropout", "faults:Crash"], seed=0)
+    )
     assert set(rows.columns) == set(MASKS.names)
-    assert set(rows["implementation"]) == {"stacking_gru_cell", "stacking_gru"}  # the third draws out of sight
+    # The third draws out of sight, the last raises.
+    assert set(rows["implementation"]) == {
+        "stacking_gru_cell",
+        "stacking_gru",
+    }
     loop, fused = (group for _, group in rows.groupby("implementation", sort=False))
     size = 2 * 2 * 3 * 4  # gaps, steps, rows, units
     assert sorted(loop["draw"]) == sorted(fused["draw"]) == list(range(size))

@@ -28,6 +28,7 @@ JobLine = Annotated[str, typer.Option("--job", help="The job: a line of JSON tha
 Output = Annotated[Path, typer.Option("--output", help="Where to write the result.")]
 EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]
 TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
+TrackingFile = Annotated[Path, typer.Option("--tracking", help="The file of `rnn-parity store --output`.")]
 EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
 
 
@@ -91,16 +92,17 @@ def write_config(text: Annotated[str, typer.Option("--json", help="The config, a
 
 
 @app.command()
-def environment(config: ConfigFile, output: Output) -> None:
-    """Describe this machine, its versions, and the peak rates that it reaches for the grid's dtypes."""
+def environment(
+    device: Annotated[list[str], typer.Option(help="A device that is measured on.")],
+    dtype: Annotated[list[str], typer.Option(help="A dtype that is measured in.")],
+    threads: Annotated[int, typer.Option(help="CPU threads to compute with.")],
+    output: Output,
+) -> None:
+    """Describe this machine, its versions, and the peak rates that it reaches in some dtypes."""
     from rnn_parity.environment import describe_environment
     from rnn_parity.tables import write_text
 
-    grid = _grid(config)
-    dtypes = list(dict.fromkeys(case.dtype for case in grid.cases))
-    threads = max(case.threads for case in grid.cases)
-    facts = describe_environment(grid.config["device"], dtypes, threads)
-    write_text(output, json.dumps(facts, indent=2) + "\n")
+    write_text(output, json.dumps(describe_environment(device, dtype, threads), indent=2) + "\n")
 
 
 @app.command()
@@ -159,62 +161,52 @@ def masks(job: JobLine, output: Output) -> None:
 
 @app.command()
 def store(
-    uri: Annotated[str | None, typer.Option(help="An MLflow tracking URI instead of the config's.")] = None,
-    config: ConfigFile = Path("config.yaml"),
-    output: Annotated[Path | None, typer.Option(help="A file to write when the store is there.")] = None,
+    uri: Annotated[str, typer.Option(help="An MLflow tracking URI; else MLFLOW_TRACKING_URI, else mlflow.db.")] = "",
+    strict: Annotated[bool, typer.Option("--strict", help="Let publishing fail where no server answers.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Where to write these settings for `publish`.")] = None,
 ) -> None:
-    """Create the embedded tracking store, if that is what is used and it is not there yet.
-
-    The config's tracking.uri comes first, then MLFLOW_TRACKING_URI, then mlflow.db in this project.
-    """
+    """Create the embedded tracking store in this project, if that is what is used and it is not there yet."""
     from rnn_parity import tracking
     from rnn_parity.tables import write_text
 
-    resolved = tracking.resolve_uri(uri or _grid(config).config["tracking"]["uri"], PROJECT)
+    resolved = tracking.resolve_uri(uri or None, PROJECT)
     tracking.ensure_store(resolved)
     print(tracking.redact(resolved))
     if output:
-        write_text(output, json.dumps({"uri": tracking.redact(resolved)}) + "\n")
+        write_text(output, json.dumps({"uri": uri or None, "strict": strict}) + "\n")
 
 
 @app.command()
 def publish(
-    config: ConfigFile,
-    sweep: Annotated[str, typer.Option(help="The sweep that the job is of.")],
+    run: Annotated[str, typer.Option("--run", help="JSON: study, baseline, candidates, sweep and the axes it varies.")],
+    tracking: TrackingFile,
     equivalence: EquivalenceFile,
     timing: TimingFile,
     environment: EnvironmentFile,
     output: Output,
 ) -> None:
     """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
-    from rnn_parity import tracking
     from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
+    from rnn_parity.tracking import publish_job
 
-    experiment = _read_json(config)
     tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
-    _publish(
-        experiment,
-        lambda uri: tracking.publish_job(uri, experiment, sweep, *tables, _read_json(environment)),
-        output=output,
-    )
+    facts = _read_json(environment)
+    _publish(_read_json(tracking), lambda uri: publish_job(uri, json.loads(run), *tables, facts), output)
 
 
 @app.command("publish-report")
 def publish_report(
     config: ConfigFile,
+    tracking: TrackingFile,
     environment: EnvironmentFile,
     reports: Annotated[Path, typer.Option(help="The folder of report, figures and tables.")],
     output: Output,
 ) -> None:
     """Put the report, its figures and its tables into MLflow as one more run."""
-    from rnn_parity import tracking
+    from rnn_parity import tracking as mlflow_side
 
-    experiment = _read_json(config)
-    _publish(
-        experiment,
-        lambda uri: tracking.publish_report(uri, experiment, reports, _read_json(environment)),
-        output=output,
-    )
+    experiment, facts = _read_json(config), _read_json(environment)
+    _publish(_read_json(tracking), lambda uri: mlflow_side.publish_report(uri, experiment, reports, facts), output)
 
 
 @app.command()
@@ -304,19 +296,19 @@ def ui(
     tracking.serve_ui(uri, PROJECT, experiment["study"], port)
 
 
-def _publish(experiment: dict[str, Any], act: Callable[[str], Any], output: Path) -> None:
+def _publish(settings: dict[str, Any], act: Callable[[str], Any], output: Path) -> None:
     """Publish; where the server does not answer, warn, and let the marker say so: the next run tries again."""
     from rnn_parity import tracking
     from rnn_parity.tables import write_text
 
     try:
-        uri = tracking.resolve_uri(experiment["tracking"]["uri"], PROJECT)
+        uri = tracking.resolve_uri(settings["uri"], PROJECT)
         tracking.ensure_store(uri)
         published = act(uri)
     except tracking.TrackingUnavailable as error:
         _log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
         write_text(output, json.dumps({"published": False, "reason": str(error)}) + "\n")
-        raise typer.Exit(1 if experiment["tracking"]["strict"] else 0) from error
+        raise typer.Exit(1 if settings["strict"] else 0) from error
     write_text(output, json.dumps({"published": True, "run_ids": published.run_ids}, indent=2) + "\n")
 
 

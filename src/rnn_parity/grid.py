@@ -99,8 +99,9 @@ class Job:
         return max(self.axes["threads"])
 
     def to_json(self, **settings: Any) -> str:
-        """One line that says everything a measuring process needs to know of this job."""
+        """One line that says everything a measuring process needs to know of this job, whatever the config's order."""
         axes = {axis: values[0] if len(values) == 1 else list(values) for axis, values in self.axes.items()}
+        settings = {name: settings[name] for name in sorted(settings)}
         return json.dumps({"sweep": self.sweep, **axes, **settings}, separators=(",", ":"))
 
 
@@ -131,6 +132,13 @@ class Grid:
         return job.to_json(
             baseline=self.config["baseline"], candidates=list(self.config["candidates"]), **self.config["timing"]
         )
+
+    def publish_request(self, job: Job) -> str:
+        """The `--run` of `rnn-parity publish`: what the runs of a job's cases say beside its tables."""
+        axes = {"device": self.config["device"], **self.config["sweeps"][job.sweep]}
+        varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
+        named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
+        return json.dumps({**named, "sweep": job.sweep, "varied": varied})
 
     def masks_request(self) -> str:
         """The `--job` of `rnn-parity masks`: the smallest case where the same seed can give other masks."""

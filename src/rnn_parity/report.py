@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import re
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from rnn_parity.tables import atomic_path, write_text
 
 PHASES = ("inference", "forward", "backward", "step")
 _LARGEST_SVG_BYTES = 1_000_000
+_SHORT_CELL, _LONG_CELL = 26, 60  # letters: up to so many stay on one line, from so many on a column is wide
 
 
 class Text(str):
@@ -64,6 +67,7 @@ def collect_facts(
 ) -> dict[str, Any]:
     """Everything the template states, taken from the tables."""
     candidates = list(config["candidates"])
+    speedups = _speedup_rows(timing)
     return {
         "config": config,
         "environment": environment,
@@ -71,16 +75,17 @@ def collect_facts(
         "answers": [summary.answer(equivalence, name) for name in candidates],
         "quoted": {name: _records(summary.quoted_speedups(timing, name)) for name in candidates},
         "conclusions": {name: _records(summary.conclusions(timing, name)) for name in candidates},
-        "verdicts": _records(summary.verdict_table(equivalence)),
+        "verdicts": _verdict_rows(equivalence),
         "not_judged": _records(summary.not_judged(equivalence)),
         "tolerances": summary.tolerance_checks(equivalence),
         "seed_rows": _records(summary.seed_table(equivalence)),
-        "speedups": _speedup_rows(timing),
+        "protocol": summary.protocol(equivalence),
+        "speedups": speedups,
+        "slower": {name: {phase: _slower(speedups, name, phase) for phase in PHASES} for name in candidates},
         "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
         "regimes": [name for name in criterion.EXPECTED_TO_HOLD if name in set(equivalence["regime"])],
         "figures": FIGURES,
         "sizes": {name: numbers.sample_size(name, equivalence, timing) for name in FIGURES},
-        "cases": equivalence["case_id"].nunique(),
         "seeds": sorted({int(seed) for seed in equivalence["seed"]}),
         "criterion": criterion,
     }
@@ -101,14 +106,13 @@ def render_markdown(facts: Mapping[str, Any]) -> str:
         "code": code,
         "number": number,
         "percent": percent,
-        "interval": lambda row: Text(f"{_fixed(row['speedup_ci_low'])}–{_fixed(row['speedup_ci_high'])}"),
+        "interval": interval,
         "times": lambda value: Text(f"{_fixed(value)}×"),
-        "seconds": seconds,
         "sizes": case_words,
         "count": lambda n, word: Text(f"{n:,} {word}{'' if n == 1 else 's'}"),
     }
     text = templates.get_template("report.md.j2").render(facts)
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip() + "\n"
 
 
 def render_html(title: str, markdown: str, figures_folder: Path) -> str:
@@ -116,12 +120,15 @@ def render_html(title: str, markdown: str, figures_folder: Path) -> str:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
     contents = []
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in itertools.pairwise(tokens):
         if token.type == "heading_open" and token.tag == "h2":
             token.attrs["id"] = re.sub(r"\W+", "-", inline.content.lower()).strip("-")
             contents.append((token.attrs["id"], inline.content))
         if token.type == "th_open":
             token.attrs["scope"] = "col"
+        if token.type == "td_open":
+            size = len(inline.content)
+            token.attrs["class"] = "short" if size <= _SHORT_CELL else "long" if size >= _LONG_CELL else "cell"
         for child in inline.children or []:
             if child.type == "image":
                 child.attrs["src"] = _data_uri(figures_folder / Path(str(child.attrs["src"])).stem)
@@ -147,7 +154,7 @@ def escape(value: Any) -> str:
     """A value as Markdown text: on one line, and with nothing in it that Markdown or HTML would act on."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return re.sub(r"([\\`*_{}\[\]<>#|~&$!])", r"\\\1", " ".join(str(value).split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$!])", r"\\\1", re.sub(r"\s+", " ", str(value)))
 
 
 def code(value: Any) -> Text:
@@ -156,24 +163,21 @@ def code(value: Any) -> Text:
     return Text(escape(text) if re.search(r"[`|<>\n]", text) or not text.strip() else f"`{text}`")
 
 
-def number(value: float | None, digits: int = 2) -> Text:
+def number(value: Real | None, digits: int = 2) -> Text:
     """A number to some significant digits."""
     if value is None or math.isnan(value):
         return Text("–")
     return Text("∞" if math.isinf(value) else f"{value:.{digits}g}")
 
 
-def percent(share: float | None) -> Text:
+def percent(share: Real | None) -> Text:
     """A share as a percentage."""
     return Text("–" if share is None or math.isnan(share) else f"{share:.0%}".replace("%", " %"))
 
 
-def seconds(value: float) -> Text:
-    """A time with the unit that suits it."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if value >= size:
-            break
-    return Text(f"{value / size:.3g} {unit}")
+def interval(row: Mapping[str, Any], of: str = "speedup") -> Text:
+    """A confidence interval of a row of the timing table."""
+    return Text(f"{_fixed(row[f'{of}_ci_low'])}–{_fixed(row[f'{of}_ci_high'])}")
 
 
 def case_words(row: Mapping[str, Any]) -> Text:
@@ -192,17 +196,39 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.to_dict("records")
 
 
+def _short_names(table: pd.DataFrame) -> dict[str, str]:
+    """Id of a case to the values that its sweep varies, in words."""
+    names = {}
+    for _, cases in numbers.case_frame(table).groupby("sweep", sort=False):
+        swept = numbers.swept_axes(cases)
+        for case in _records(cases):
+            names[case["case_id"]] = ", ".join(numbers.axis_word(axis, case[axis]) for axis in swept)
+    return names
+
+
+def _verdict_rows(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
+    """The verdict table with its deciding cases in words."""
+    names = _short_names(equivalence)
+    return [row | {"worst_case": names[row["worst_case_id"]]} for row in _records(summary.verdict_table(equivalence))]
+
+
 def _speedup_rows(timing: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per case × candidate, in words, with the rows of the timing table by phase."""
-    table, rows = summary.speedup_table(timing), []
-    for sweep, of_sweep in table.groupby("sweep", sort=False):
-        swept = numbers.swept_axes(of_sweep)
-        for (_, candidate), group in of_sweep.groupby(["case_id", "implementation"], sort=False):
-            first = group.iloc[0]
-            words = ", ".join(numbers.axis_word(axis, first[axis]) for axis in swept)
-            by_phase = {row["phase"]: row for row in _records(group)}
-            rows.append({"sweep": sweep, "case": words, "candidate": candidate, "by_phase": by_phase})
+    table, names, rows = summary.speedup_table(timing), _short_names(timing), []
+    for (case_id, candidate), group in table.groupby(["case_id", "implementation"], sort=False):
+        by_phase = {row["phase"]: row for row in _records(group)}
+        sweep = group["sweep"].iloc[0]
+        rows.append({"sweep": sweep, "case": names[case_id], "candidate": candidate, "by_phase": by_phase})
     return rows
+
+
+def _slower(speedups: list[dict[str, Any]], candidate: str, phase: str) -> list[str]:
+    """The cases in which a candidate is slower, in words."""
+    return [
+        f"{row['sweep']} {row['case']}".strip()
+        for row in speedups
+        if row["candidate"] == candidate and row["by_phase"].get(phase, {}).get("conclusion") == "slower"
+    ]
 
 
 def _data_uri(stem: Path) -> str:

@@ -107,8 +107,9 @@ class Answer:
     """May the candidate replace the baseline?
 
     Attributes:
-        word: `yes`, `yes, when` (it computes the same, but the same seed gives other masks), `no`, `open`.
-        cases, judged, broken: how many cases; of those that are not broken, how many pass in full; how many are broken.
+        word: `yes`, `yes, when` (it computes the same, but the same seed gives other masks), `no`, or `open`: nothing
+            could be judged.
+        cases, judged, broken: how many cases; in how many every quantity passes; in how many one is at fault.
         fault: the row that decides a `no`. regimes: the regimes with faults.
         apart: what all broken cases have that no other has, in words.
         same_seed: None where that regime was not run on a case that draws dropout.
@@ -135,7 +136,7 @@ def answer(equivalence: pd.DataFrame, candidate: str) -> Answer:
     seed = same_seed(rows)
     if fault:
         word = "no"
-    elif not passing.any():
+    elif not held["verdict"].isin(PASSES).any():
         word = "open"
     else:
         word = "yes, when" if seed and seed.differing else "yes"
@@ -210,19 +211,16 @@ def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
 
 
 def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
-    """What is neither yes nor no: one row per candidate × regime × kind of reason, with its quantities."""
+    """What is neither yes nor no: one row per candidate × regime × kind of reason; no `quantities` means all."""
     rows = equivalence[equivalence["verdict"] == Verdict.UNSUPPORTED].copy()
     rows["kind"] = rows["reason"].str.split(":").str[0]  # numbers after the colon differ from case to case
-    table = [
-        {
-            "candidate": candidate,
-            "regime": regime,
-            "quantities": sorted(set(group["quantity"])),
-            "cases": group["case_id"].nunique(),
-            "reason": group["reason"].iloc[0],
-        }
-        for (candidate, regime, _), group in rows.groupby(["candidate", "regime", "kind"], sort=False)
-    ]
+    table = []
+    for (candidate, regime, _), group in rows.groupby(["candidate", "regime", "kind"], sort=False):
+        named = set(group["quantity"])
+        every = set(equivalence.loc[equivalence["case_id"].isin(group["case_id"]), "quantity"])
+        values = ([] if named == every else sorted(named), group["case_id"].nunique(), group["reason"].iloc[0])
+        row = {"candidate": candidate, "regime": regime}
+        table.append(row | dict(zip(("quantities", "cases", "reason"), values, strict=True)))
     return pd.DataFrame(table, columns=["candidate", "regime", "quantities", "cases", "reason"])
 
 
@@ -265,3 +263,14 @@ def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
         )
     columns = ["case_id", "candidate", "sweep", *AXES, "verdict", "max_abs_diff", "mask_agreement"]
     return pd.DataFrame(table, columns=columns)
+
+
+def protocol(equivalence: pd.DataFrame) -> dict[str, dict[str, list[int]]]:
+    """In the sweep `article`, per candidate: each verdict of `train_same_seed` and the lengths T that have it."""
+    found: dict[str, dict[str, list[int]]] = {}
+    rows = seed_table(equivalence)
+    for row in rows[rows["sweep"] == "article"].sort_values("sequence_length").itertuples():
+        lengths = found.setdefault(row.candidate, {}).setdefault(row.verdict, [])
+        if row.sequence_length not in lengths:
+            lengths.append(row.sequence_length)
+    return found

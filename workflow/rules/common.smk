@@ -45,10 +45,8 @@ for marker in Path("results/published").rglob("*.json") if workflow.is_main_proc
     if not json.loads(marker.read_text())["published"]:
         marker.unlink()
 
-# Another tracking server is published to anew. Only a digest, since an URI may hold a password.
-STORE = hashlib.sha256(
-    (GRID.config["tracking"]["uri"] or os.environ.get("MLFLOW_TRACKING_URI", "")).encode()
-).hexdigest()[:12]
+# Another tracking server is published to anew. Only a digest, since the URI may hold a password.
+STORE = hashlib.sha256(os.environ.get("MLFLOW_TRACKING_URI", "").encode()).hexdigest()[:12]
 
 
 def sources(*modules):

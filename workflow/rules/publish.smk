@@ -4,9 +4,8 @@
 rule publish_job:
     input:
         sources("tracking"),
-        config=ancient(rules.experiment.output[0]),
-        store=ancient(rules.tracking_store.output[0]),
-        environment=ancient(rules.environment.output[0]),
+        tracking=rules.tracking_store.output[0],
+        environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
         timing=rules.timing.output.rows,
     output:
@@ -16,12 +15,11 @@ rule publish_job:
     resources:
         tracking=1,
     params:
-        study=GRID.config["study"],
-        uri=STORE,
+        run=lambda wildcards: GRID.publish_request(job_of(wildcards)),
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity publish --config {input.config} --sweep {wildcards.sweep} --equivalence {input.equivalence}"
+        "python -m rnn_parity publish --run {params.run:q} --tracking {input.tracking} --equivalence {input.equivalence}"
         " --timing {input.timing} --environment {input.environment} --output {output} 2> {log}"
 
 
@@ -30,19 +28,18 @@ rule publish_report:
         sources("tracking"),
         "reports/report.html",
         "reports/tables",
-        config="results/config.json",
-        environment="results/environment.json",
+        config=rules.experiment.output[0],
+        tracking=rules.tracking_store.output[0],
+        environment=rules.environment.output[0],
     output:
         "results/published/report.json",
     log:
         "logs/publish/report.log",
     resources:
         tracking=1,
-    params:
-        uri=STORE,
     shell:
-        "python -m rnn_parity publish-report --config {input.config} --environment {input.environment}"
-        " --reports reports --output {output} 2> {log}"
+        "python -m rnn_parity publish-report --config {input.config} --tracking {input.tracking}"
+        " --environment {input.environment} --reports reports --output {output} 2> {log}"
 
 
 rule publish:

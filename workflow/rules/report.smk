@@ -19,7 +19,7 @@ rule collect:
 
 rule tables:
     input:
-        sources("report", "summary"),
+        sources("report", "summary", "figures"),
         equivalence=rules.collect.output.equivalence,
         timing=rules.collect.output.timing,
     output:
@@ -66,7 +66,7 @@ rule figures:
 rule report:
     input:
         rules.figures.output,
-        sources("report", "summary", "templates"),
+        sources("report", "summary", "figures", "templates"),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
         equivalence=rules.collect.output.equivalence,

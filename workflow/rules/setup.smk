@@ -16,7 +16,6 @@ rule experiment:
 rule environment:
     input:
         sources("environment", "execution"),
-        config=ancient(rules.experiment.output[0]),
     output:
         "results/environment.json",
     log:
@@ -25,21 +24,23 @@ rule environment:
     resources:
         gpu=int("cuda" in GRID.config["device"]),
     params:
-        devices=GRID.config["device"],
-        dtypes=sorted({case.dtype for case in GRID.cases}),
+        devices=[f"--device {device}" for device in GRID.config["device"]],
+        dtypes=[f"--dtype {dtype}" for dtype in sorted({case.dtype for case in GRID.cases})],
+        threads=max(case.threads for case in GRID.cases),
     shell:
-        "python -m rnn_parity environment --config {input.config} --output {output} 2> {log}"
+        "python -m rnn_parity environment {params.devices} {params.dtypes} --threads {params.threads}"
+        " --output {output} 2> {log}"
 
 
 rule tracking_store:
-    input:
-        config=ancient(rules.experiment.output[0]),
     output:
-        "results/tracking_store.json",
+        "results/tracking.json",
     log:
         "logs/tracking_store.log",
     localrule: True
     params:
-        uri=STORE,
+        uri=GRID.config["tracking"]["uri"] or "",
+        strict="--strict" if GRID.config["tracking"]["strict"] else "",
+        store=STORE,
     shell:
-        "python -m rnn_parity store --config {input.config} --output {output} > {log} 2>&1"
+        "python -m rnn_parity store --uri {params.uri:q} {params.strict} --output {output} > {log} 2>&1"

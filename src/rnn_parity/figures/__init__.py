@@ -43,8 +43,8 @@ FIGURES = {
     "error_ratio": FigureEntry(
         "The worst error as a share of its limit",
         "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes that "
-        "must hold. Above 1 a quantity is over the limit; a framed cell is `different` or `failed`, a hatched one could "
-        "not be judged.",
+        "must hold. Above 1 a quantity is over the limit. A framed cell is `different` or `failed`; a hatched one was "
+        "not judged.",
         "error_ratio",
     ),
     "speedup": FigureEntry(

@@ -43,8 +43,8 @@ def draw(study: Study) -> Figure:
 def _height_mm(masks: pd.DataFrame, names: list[str]) -> float:
     """So much that the images, as wide as fits, leave no white between them."""
     if not names:
-        return 62
-    return max(60, 24 + len(names) * (_image_mm(masks) + 7))
+        return 62.0
+    return max(60.0, 24 + len(names) * (_image_mm(masks) + 7))
 
 
 def _image_mm(masks: pd.DataFrame) -> float:
@@ -55,8 +55,8 @@ def _image_mm(masks: pd.DataFrame) -> float:
 
 def _places(masks: pd.DataFrame) -> list[tuple[int, int]]:
     """Gap and step of each image."""
-    gaps, steps = sorted(masks["gap"].unique())[:_MOST_GAPS], sorted(masks["step"].unique())[:_MOST_STEPS]
-    return [(gap, step) for gap in gaps for step in steps]
+    gaps, steps = (sorted(masks[name].unique().tolist()) for name in ("gap", "step"))
+    return [(gap, step) for gap in gaps[:_MOST_GAPS] for step in steps[:_MOST_STEPS]]
 
 
 def _masks(figure, study: Study, names: list[str]) -> None:

@@ -77,7 +77,9 @@ def _panel(axes: Axes, panel: Panel, slots: list[tuple[str, str]], study: Study,
                 axes.plot(x, bottom * 1.04, marker="x", color=palette[name], ms=3, mew=0.8, clip_on=False)
                 continue
             noise = row.control_ci_high - row.control_ci_low
-            axes.add_patch(Rectangle((x - step / 2, row.control_ci_low), step, noise, color=style.LIGHT, lw=0, zorder=0.5))
+            axes.add_patch(
+                Rectangle((x - step / 2, row.control_ci_low), step, noise, color=style.LIGHT, lw=0, zorder=0.5)
+            )
             axes.plot([x, x], [row.speedup_ci_low, row.speedup_ci_high], color=palette[name], lw=0.9, zorder=2)
             fill = "white" if row.conclusion == "within noise" else palette[name]
             axes.plot(x, row.speedup, mfc=fill, ms=3.4 if len(slots) * len(values) <= 24 else 2.4, **look)

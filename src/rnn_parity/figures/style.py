@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 
 import matplotlib
@@ -61,7 +62,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Non
     plt.close(figure)
 
 
-def grid_of_axes(rows: int, columns: int, height_mm: float, width_mm: float = PAGE_MM, **options):
+def grid_of_axes(rows: int, columns: int, height_mm: Real, width_mm: Real = PAGE_MM, **options):
     """A figure and its axes, (rows, columns), `height_mm` for the whole of it."""
     size = width_mm / 25.4, height_mm / 25.4
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
@@ -77,9 +78,9 @@ def markers(implementations: Sequence[str]) -> dict[str, str]:
     return dict(zip(implementations, itertools.chain(["o"], itertools.cycle(_MARKERS)), strict=False))
 
 
-def say_no_data(what: str, width_mm: float = PAGE_MM) -> Figure:
+def say_no_data(what: str) -> Figure:
     """A figure of one line that says what data it needs."""
-    figure, axes = grid_of_axes(1, 1, 16, width_mm)
+    figure, axes = grid_of_axes(1, 1, 16)
     axes[0, 0].axis("off")
     axes[0, 0].text(0.5, 0.5, what, ha="center", va="center", transform=axes[0, 0].transAxes, color="#505050")
     return figure
@@ -103,7 +104,7 @@ def wrapped(name: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def plain(value: float) -> str:
+def plain(value: Real) -> str:
     """A number as one writes it: 0.01, 2, 1,000; a power of ten where that is shorter."""
     if value and (value >= 1e5 or value < 1e-3):
         exponent = math.floor(math.log10(value) + 1e-9)
@@ -112,7 +113,7 @@ def plain(value: float) -> str:
     return f"{value:,.12g}"
 
 
-def log_axis(axis, values: Iterable[float], *, wanted: int = 5, unit: str = "") -> None:
+def log_axis(axis, values: Iterable[Real], *, wanted: int = 5, unit: str = "") -> None:
     """Ticks on a log axis that a person would choose: decades, or 1-2-5 where there are few decades."""
     values = [value for value in values if value > 0 and math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0.1, 10)
@@ -126,7 +127,7 @@ def log_axis(axis, values: Iterable[float], *, wanted: int = 5, unit: str = "") 
     axis.set_major_formatter(EngFormatter(unit, sep=" ") if unit else FuncFormatter(lambda value, _: plain(value)))
 
 
-def length_axis(axes: Axes, lengths: Iterable[float], *, label: str = "sequence length T") -> None:
+def length_axis(axes: Axes, lengths: Iterable[Real], *, label: str = "sequence length T") -> None:
     """A log axis of sequence lengths whose ticks are lengths that occur, as many as fit."""
     lengths = sorted(set(lengths))
     axes.set_xscale("log")
@@ -143,7 +144,7 @@ def length_axis(axes: Axes, lengths: Iterable[float], *, label: str = "sequence 
     axes.set_xlabel(label)
 
 
-def ratio_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
+def ratio_ticks(low: Real, high: Real, wanted: int = 7) -> list[float]:
     """Ticks of a log axis of ratios around 1 that a person would choose, 1 among them."""
     steps = (
         (1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5),
@@ -157,7 +158,7 @@ def ratio_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
     halves = (*below, (0.5, 0.25, 0.125, 0.0625), (0.1, 0.01, 0.001, 0.0001))
     for up, down in zip(steps, halves, strict=True):
         covers = up[-1] * 1.4 >= high and down[-1] / 1.4 <= low
-        ticks = sorted(tick for tick in (*up, *down) if low <= tick <= high)
+        ticks = sorted(float(tick) for tick in (*up, *down) if low <= tick <= high)
         if covers and len(ticks) <= wanted:
             return ticks
     return ticks

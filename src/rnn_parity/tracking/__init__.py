@@ -4,6 +4,8 @@
 there once and only once, `server` is about those that do not answer, `ui` shows it all in a browser.
 """
 
+import os
+
 from rnn_parity.tracking.publish import Published, publish_job, publish_report
 from rnn_parity.tracking.server import TrackingUnavailable
 from rnn_parity.tracking.store import ensure_store, redact, resolve_uri
@@ -19,3 +21,6 @@ __all__ = [
     "resolve_uri",
     "serve_ui",
 ]
+
+# MLflow reports its use to its makers unless this is set before it is imported, which happens in functions only.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -52,7 +52,12 @@ def case_content(
     params |= {"baseline": config["baseline"], "candidates": ", ".join(config["candidates"])}
     metrics = {key: value for key, value in _metrics(equivalence, timing) if value is not None and math.isfinite(value)}
     tags = dict(_tags(equivalence, timing))
-    tags |= {"kind": "case", "sweep": case["sweep"], "case_id": case["case_id"], "commit": environment.get("commit") or "unknown"}
+    tags |= {
+        "kind": "case",
+        "sweep": case["sweep"],
+        "case_id": case["case_id"],
+        "commit": environment.get("commit") or "unknown",
+    }
     started = [row["started_at"] for row in timing if row["started_at"] is not None]
     ended = [row["ended_at"] for row in timing if row["ended_at"] is not None]
     return RunContent(

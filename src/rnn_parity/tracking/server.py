@@ -13,9 +13,8 @@ from typing import Any
 from rnn_parity.errors import InputError
 from rnn_parity.tracking.store import artifact_location, database_path, redact
 
-_FIRST_ANSWER_S = 10
+_FIRST_ANSWER_S = 10.0
 _SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     # By default a dead server blocks a call for minutes. A request waits this long to connect and again to be answered.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "6",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -50,7 +49,7 @@ def connection(uri: str) -> Iterator[Any]:
     try:
         yield _within(_FIRST_ANSWER_S, open_store)
     except TimeoutError:
-        raise TrackingUnavailable(f"{redact(uri)} gave no answer in {_FIRST_ANSWER_S} s") from None
+        raise TrackingUnavailable(f"{redact(uri)} gave no answer in {_FIRST_ANSWER_S:g} s") from None
     except MlflowException as error:
         if error.error_code == "INVALID_PARAMETER_VALUE":  # it answers: the fault is ours
             raise

@@ -108,7 +108,6 @@ def ensure_store(uri: str) -> None:
 
 def _build(path: Path) -> None:
     """An MLflow database with its whole schema in one file, set to WAL: twice the rate with several writers."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     for name in ("alembic", "mlflow.store.db.utils"):

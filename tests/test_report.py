@@ -1,0 +1,171 @@
+"""The report says what the tables say, and is one safe file."""
+
+import copy
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import PROJECT
+from rnn_parity.figures import FIGURES
+from rnn_parity.grid import make_grid
+from rnn_parity.report import escape, write_report, write_tables
+from synthetic import equivalence_rows, timing_rows
+
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+PIXEL = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+
+
+@pytest.fixture
+def tables():
+    grid = make_grid(SMOKE)
+    return pd.DataFrame(equivalence_rows(grid)), pd.DataFrame(timing_rows(grid))
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Write a report of some tables; give its Markdown and its HTML."""
+    (tmp_path / "figures").mkdir()
+    for name in FIGURES:
+        (tmp_path / f"figures/{name}.svg").write_text(PIXEL)
+
+    def write(equivalence, timing, config=SMOKE, environment=None):
+        paths = tmp_path / "report.md", tmp_path / "report.html"
+        completed = make_grid(config).config
+        write_report(completed, environment or {}, equivalence, timing, tmp_path / "figures", *paths)
+        return tuple(path.read_text() for path in paths)
+
+    return write
+
+
+def first_paragraph(markdown):
+    return markdown.split("\n\n")[2]
+
+
+def test_the_first_paragraph_answers(report, tables):
+    markdown, html = report(*tables)
+    assert first_paragraph(markdown).startswith("**Yes, when the same seed need not give the same dropout masks.**")
+    assert "in all 5 cases" in first_paragraph(markdown)
+    assert "from T = 2 and L = 3 on" in markdown
+    assert "Yes, when the same seed" in html
+
+
+def test_a_wrong_candidate_turns_it_into_a_no(report, tables):
+    wrong = pd.DataFrame(equivalence_rows(make_grid(SMOKE), wrong="stacking_gru"))
+    answer = first_paragraph(report(wrong, tables[1])[0])
+    assert answer.startswith("**No.** `stacking_gru` must not replace `stacking_gru_cell`")
+    assert "× its limit" in answer
+    assert "5 of 5 cases" in answer
+
+
+def test_each_of_several_candidates_gets_its_own_answer(report):
+    config = SMOKE | {"candidates": ["stacking_gru", "torch.nn:GRU"]}
+    grid = make_grid(config)
+    rows = equivalence_rows(grid, wrong="torch.nn:GRU")
+    markdown, _ = report(pd.DataFrame(rows), pd.DataFrame(timing_rows(grid)), config)
+    assert "`stacking_gru` for `stacking_gru_cell`: **yes, with a condition**" in first_paragraph(markdown)
+    assert "`torch.nn:GRU` for `stacking_gru_cell`: **no**" in first_paragraph(markdown)
+    assert "\n\n**No.** `torch.nn:GRU` must not replace" in markdown
+
+
+def test_speedups_are_read_from_the_table(report, tables):
+    equivalence, timing = tables
+    assert "is **faster**: 1.50× the speed of the baseline (95 % interval 1.46–1.54)" in report(equivalence, timing)[0]
+    ours = timing["implementation"] == "stacking_gru"
+    timing.loc[ours, ["speedup", "speedup_ci_low", "speedup_ci_high"]] = [0.7, 0.65, 0.75]
+    timing.loc[ours, "conclusion"] = "slower"
+    markdown, _ = report(equivalence, timing)
+    assert "is **slower**: 0.70× the speed of the baseline (95 % interval 0.65–0.75)" in markdown
+    assert "**faster**" not in markdown
+
+
+def test_within_noise_is_said_with_the_noise(report, tables):
+    equivalence, timing = tables
+    timing.loc[timing["conclusion"] == "faster", "conclusion"] = "within noise"
+    markdown, _ = report(equivalence, timing)
+    assert "is **within noise**" in markdown
+    assert "the baseline against itself gives 0.99–1.01" in markdown
+    assert "faster in 0 of 5 cases, within noise in 5" in markdown
+
+
+def test_what_could_not_be_timed_or_judged_is_named_with_its_reason(report, tables):
+    equivalence, timing = tables
+    ours = timing["implementation"] == "stacking_gru"
+    numbers = [name for name in timing if timing[name].dtype.kind == "f" and name.endswith(("_s", "up", "low", "high"))]
+    timing.loc[ours, numbers] = np.nan
+    timing.loc[ours, "conclusion"], timing.loc[ours, "reason"] = "failed", "out of memory | asked for 3 GiB"
+    gradients = equivalence["quantity"].isin(["grad_h0", "grad_weight_hh_l1"]) & (equivalence["regime"] == "eval")
+    equivalence.loc[gradients, "verdict"] = "unsupported"
+    equivalence.loc[gradients, "reason"] = "no backward in eval mode"
+    measured = [name for name in equivalence if name.endswith(("_2", "_inf", "diff", "ratio"))]
+    equivalence.loc[gradients, measured] = np.nan
+    markdown, html = report(equivalence, timing)
+    assert "has no speedup (failed: out of memory \\| asked for 3 GiB)" in markdown
+    assert first_paragraph(markdown).startswith("**Yes, as far as it could be judged, and when the same seed")
+    assert "In 5 of them some quantities could not be judged; there the answer is neither yes nor no." in markdown
+    assert "`grad_h0`, `grad_weight_hh_l1`: no backward in eval mode" in markdown
+    assert_has_no_nan(markdown)
+    assert_has_no_nan(html)
+
+
+def assert_has_no_nan(text):
+    visible = re.sub(r'"data:[^"]*"', "", text)
+    assert not re.search(r"\b(nan|NaN|None|inf|NaT)\b", visible)
+
+
+def test_a_whole_report_holds_no_empty_value(report, tables):
+    peaks = [{"device": "cpu", "dtype": "float32", "gemm_flops_per_s": 1.02e11, "copy_bytes_per_s": 3.1e10}]
+    environment = {"cpu": {"model": "A CPU", "cores": 4}, "gpu": None, "commit": None, "peaks": peaks}
+    for text in report(*tables, environment=environment):
+        assert_has_no_nan(text)
+        assert "102 GFLOP/s" in text
+        assert "A CPU, 4 cores" in text
+
+
+def test_empty_tables_still_make_a_report(report, tables):
+    markdown, _ = report(*(table.iloc[:0] for table in tables))
+    assert first_paragraph(markdown).startswith("**Not answered:**")
+    assert "was not timed" in markdown
+
+
+def test_the_html_holds_every_picture_and_asks_for_nothing(report, tables):
+    markdown, html = report(*tables)
+    assert [f"figures/{name}.png" in markdown for name in FIGURES] == [True] * len(FIGURES)
+    assert html.count("data:image/svg+xml;base64,") == len(FIGURES)
+    references = re.findall(r'(?:src|href|action|srcset)="([^"]*)"', html) + re.findall(r"url\(([^)]*)\)", html)
+    assert {reference[:5] for reference in references} <= {"data:"} | {r[:5] for r in references if r.startswith("#")}
+    assert "@import" not in html
+    assert all(f'alt="{figure.title}"' in html for figure in FIGURES.values())
+
+
+def test_what_comes_from_config_and_tables_is_inert(report, tables):
+    equivalence, timing = tables
+    config = copy.deepcopy(SMOKE)
+    config["report"]["title"] = "<script>alert(1)</script> | [x](javascript:alert(2)) ![y](http://example.org/z)"
+    different = equivalence["verdict"] == "different"
+    equivalence.loc[different, "reason"] = "a | b\n\n# `c` <img src=x onerror=alert(3)>"
+    markdown, html = report(equivalence, timing, config)
+    assert "<script>" not in html
+    assert "<img src=x" not in html
+    assert "&lt;script&gt;" in html
+    assert 'href="javascript' not in html
+    assert "http://example.org" not in re.sub(r">[^<]*<", "><", html)
+    rows = [line for line in markdown.splitlines() if line.startswith("| article | `train")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
+
+
+def test_escaping_leaves_nothing_for_markdown():
+    assert escape("a|b*c_[d](e)<f>`g`\n\n# h") == r"a\|b\*c\_\[d\](e)\<f\>\`g\` \# h"
+    assert escape(None) == escape(float("nan")) == "–"
+
+
+def test_every_table_is_written(tmp_path, tables):
+    equivalence, timing = tables
+    write_tables(equivalence, timing, tmp_path / "tables")
+    files = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").iterdir()}
+    assert set(files) >= {"equivalence", "timing", "verdicts", "speedup", *(f.table for f in FIGURES.values())}
+    assert len(files["equivalence"]) == len(equivalence)
+    assert len(files["speedup"]) == 5 * 4
+    assert {"verdict", "cases", "worst_ratio", "worst_case_id", "worst_quantity", "reason"} <= set(files["verdicts"])

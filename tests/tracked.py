@@ -1,0 +1,40 @@
+"""What the tests of tracking share: a small grid, its tables, and a look into the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+
+from rnn_parity.grid import Grid, make_grid
+from rnn_parity.tables import EQUIVALENCE, TIMING
+from synthetic import equivalence_rows, timing_rows
+
+CONFIG = {
+    "study": "smoke",
+    "baseline": "stacking_gru_cell",
+    "candidates": ["stacking_gru"],
+    "device": "cpu",
+    "defaults": {"input_size": 5, "hidden_size": 10, "num_layers": 3, "dropout": 0.1, "batch_size": 7},
+    "sweeps": {"article": {"sequence_length": [1, 2, 10]}, "width": {"hidden_size": [8, 16], "sequence_length": 8}},
+}
+ENVIRONMENT = {"commit": "0123456789abcdef0123456789abcdef01234567"}
+
+
+def small_grid(**changes) -> Grid:
+    return make_grid(CONFIG | changes)
+
+
+def equivalence_table(grid: Grid, **changes) -> pa.Table:
+    return pa.Table.from_pylist([row | changes for row in equivalence_rows(grid)], schema=EQUIVALENCE)
+
+
+def timing_table(grid: Grid, **changes) -> pa.Table:
+    return pa.Table.from_pylist([row | changes for row in timing_rows(grid)], schema=TIMING)
+
+
+def query(database: Path, sql: str) -> list[tuple]:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(sql).fetchall()
