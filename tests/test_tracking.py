@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rnn_parity.tracking import TrackingUnavailable, ensure_store, publish_job, publish_report
-from tracked import ENVIRONMENT, equivalence_table, query, small_grid, timing_table
+from tracked import ENVIRONMENT, equivalence_table, query, request_of, small_grid, timing_table
 
 SECRET = "pa55word"
 
@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 def publish(uri, grid, sweep="article", **timing):
     tables = equivalence_table(grid), timing_table(grid, **timing)
-    return publish_job(uri, grid.config, sweep, *tables, ENVIRONMENT).run_ids
+    return publish_job(uri, request_of(grid, sweep), *tables, ENVIRONMENT).run_ids
 
 
 def client_of(uri):

@@ -1,12 +1,13 @@
 """What the run of a case says is what its rows say: nothing infinite, nothing that MLflow rejects, nothing mixed up."""
 
+import dataclasses
 import math
 
 import pytest
 
 from rnn_parity.tracking.content import case_content, run_name, safe_name
 from synthetic import equivalence_rows, timing_rows
-from tracked import ENVIRONMENT, small_grid
+from tracked import ENVIRONMENT, request_of, small_grid
 
 
 def rows_of(grid, case_id, **kwargs):
@@ -25,7 +26,7 @@ def rows(grid):
 
 
 def content(grid, rows, environment=ENVIRONMENT):
-    return case_content(grid.config, *rows, environment)
+    return case_content(request_of(grid, rows[0][0]["sweep"]), *rows, environment)
 
 
 def test_the_run_name_carries_what_varies_in_its_sweep():
@@ -36,12 +37,12 @@ def test_the_run_name_carries_what_varies_in_its_sweep():
             "one": {"batch_size": 3},
         }
     )
-    names = [run_name(grid.config, case.columns) for case in grid.cases]
+    names = [run_name(request_of(grid, case.sweep)["varied"], case.columns) for case in grid.cases]
     assert names[:2] == ["width H=8", "width H=16"]
     assert set(names[2:6]) == {f"mixed {dtype} p={p}" for dtype in ("float32", "float64") for p in (0.0, 0.1)}
     assert names[6] == "one"
-    both = grid.config | {"device": ["cpu", "cuda"]}
-    assert run_name(both, grid.cases[0].columns) == "width cpu H=8"
+    both = dataclasses.replace(grid, config=grid.config | {"device": ["cpu", "cuda"]})
+    assert run_name(request_of(both, "width")["varied"], grid.cases[0].columns) == "width cpu H=8"
 
 
 def test_params_are_the_axes_and_who_is_compared(grid, rows):
@@ -84,7 +85,7 @@ def test_what_is_not_a_number_is_not_logged_and_does_not_hide_behind_the_rest(gr
     broken = rows[0][0] | {"ratio": value, "error_2": value}
     empty = {name: value for name in ("median_s", "speedup", "speedup_ci_low", "speedup_ci_high", "device_median_s")}
     timing = [row | empty if row["phase"] == "step" else row for row in rows[1]]
-    metrics = content(grid, [[broken, *rows[0][1:]], timing]).metrics
+    metrics = content(grid, [[*rows[0][1:], broken], timing]).metrics
     assert all(math.isfinite(number) for number in metrics.values())
     assert not any("/step " in key for key in metrics)
     assert "speedup/forward stacking_gru" in metrics

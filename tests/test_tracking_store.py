@@ -30,7 +30,7 @@ from rnn_parity import tables
 from rnn_parity.tracking import ensure_store, publish_job
 import mlflow.store.tracking.sqlalchemy_store  # once, before the fork
 
-folder, config, environment = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
+folder, request, environment = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
 results = [tables.read_table(folder / f"{name}.parquet", schema)
            for name, schema in (("equivalence", tables.EQUIVALENCE), ("timing", tables.TIMING))]
 
@@ -38,7 +38,7 @@ def make_and_publish(case_id, together):
     own = [table.filter([value == case_id for value in table["case_id"].to_pylist()]) for table in results]
     together.wait()
     ensure_store(f"sqlite:///{folder}/mlflow.db")
-    publish_job(f"sqlite:///{folder}/mlflow.db", config, "eight", *own, environment)
+    publish_job(f"sqlite:///{folder}/mlflow.db", request, *own, environment)
 
 case_ids = sorted(set(results[0]["case_id"].to_pylist()))
 context = multiprocessing.get_context("fork")
@@ -115,7 +115,7 @@ def test_eight_at_once_make_one_store_and_lose_no_run(tmp_path):
     grid = small_grid(sweeps={"eight": {"hidden_size": [4, 5, 6, 7, 8, 9, 10, 11], "sequence_length": 2}})
     write_table(tmp_path / "equivalence.parquet", equivalence_table(grid))
     write_table(tmp_path / "timing.parquet", timing_table(grid))
-    texts = [json.dumps(grid.config), json.dumps(ENVIRONMENT)]
+    texts = [grid.publish_request("eight"), json.dumps(ENVIRONMENT)]
     command = [sys.executable, "-c", EIGHT, str(tmp_path), *texts]
     eight = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert eight.returncode == 0, eight.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +34,10 @@ def equivalence_table(grid: Grid, **changes) -> pa.Table:
 
 def timing_table(grid: Grid, **changes) -> pa.Table:
     return pa.Table.from_pylist([row | changes for row in timing_rows(grid)], schema=TIMING)
+
+
+def request_of(grid: Grid, sweep: str) -> dict:
+    return json.loads(grid.publish_request(sweep))
 
 
 def query(database: Path, sql: str) -> list[tuple]:

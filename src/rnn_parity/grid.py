@@ -133,12 +133,12 @@ class Grid:
             baseline=self.config["baseline"], candidates=list(self.config["candidates"]), **self.config["timing"]
         )
 
-    def publish_request(self, job: Job) -> str:
-        """The `--run` of `rnn-parity publish`: what the runs of a job's cases say beside its tables."""
-        axes = {"device": self.config["device"], **self.config["sweeps"][job.sweep]}
+    def publish_request(self, sweep: str) -> str:
+        """The `--run` of `rnn-parity publish`: what the runs of a sweep's cases say beside its tables."""
+        axes = {"device": self.config["device"], **self.config["sweeps"][sweep]}
         varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
         named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
-        return json.dumps({**named, "sweep": job.sweep, "varied": varied})
+        return json.dumps({**named, "sweep": sweep, "varied": varied})
 
     def masks_request(self) -> str:
         """The `--job` of `rnn-parity masks`: the smallest case where the same seed can give other masks."""

@@ -15,7 +15,7 @@ rule publish_job:
     resources:
         tracking=1,
     params:
-        run=lambda wildcards: GRID.publish_request(job_of(wildcards)),
+        run=lambda wildcards: GRID.publish_request(wildcards.sweep),
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:

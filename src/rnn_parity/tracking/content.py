@@ -40,16 +40,16 @@ class RunContent:
 
 
 def case_content(
-    config: Mapping[str, Any],
+    request: Mapping[str, Any],
     equivalence: Sequence[Mapping[str, Any]],
     timing: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
 ) -> RunContent:
-    """The run of one case, from its rows of both tables and `environment["commit"]`."""
+    """The run of one case, from its rows of both tables, a `Grid.publish_request` and `environment["commit"]`."""
     case = (equivalence or timing)[0]
-    name = run_name(config, case)
+    name = run_name(request["varied"], case)
     params = {axis: _text(case[axis]) for axis in AXES}
-    params |= {"baseline": config["baseline"], "candidates": ", ".join(config["candidates"])}
+    params |= {"baseline": request["baseline"], "candidates": ", ".join(request["candidates"])}
     metrics = {key: value for key, value in _metrics(equivalence, timing) if value is not None and math.isfinite(value)}
     tags = dict(_tags(equivalence, timing))
     tags |= {
@@ -73,10 +73,8 @@ def case_content(
     )
 
 
-def run_name(config: Mapping[str, Any], case: Mapping[str, Any]) -> str:
+def run_name(varied: Sequence[str], case: Mapping[str, Any]) -> str:
     """The sweep and the values of the axes that vary in it: `t2vec T=30`."""
-    axes = {"device": config["device"]} | config["sweeps"][case["sweep"]]
-    varied = [axis for axis in AXES if isinstance(axes.get(axis), list | tuple) and len(axes[axis]) > 1]
     return " ".join([case["sweep"], *(f"{_SYMBOLS.get(axis, '')}{_text(case[axis])}" for axis in varied)])
 
 

@@ -37,24 +37,23 @@ class Published:
 
 def publish_job(
     uri: str,
-    config: Mapping[str, Any],
-    sweep: str,
+    request: Mapping[str, Any],
     equivalence: pa.Table,
     timing: pa.Table,
     environment: Mapping[str, Any],
 ) -> Published:
-    """Show every case of a sweep that the two tables hold: one run each in the experiment `config["study"]`.
+    """Show every case of a sweep that the two tables hold: one run each in the experiment `request["study"]`.
 
     Raises `TrackingUnavailable` if the server does not answer; what was published until then stays.
     """
     cases: dict[str, tuple[list, list]] = {}
     for which, table in enumerate((equivalence, timing)):
         for row in table.to_pylist():
-            if row["sweep"] == sweep:
+            if row["sweep"] == request["sweep"]:
                 cases.setdefault(row["case_id"], ([], []))[which].append(row)
-    contents = {case_id: case_content(config, *rows, environment) for case_id, rows in cases.items()}
+    contents = {case_id: case_content(request, *rows, environment) for case_id, rows in cases.items()}
     with connection(uri) as client:
-        experiment_id = make_experiment(client, uri, config["study"])
+        experiment_id = make_experiment(client, uri, request["study"])
         return Published({case_id: _publish(client, uri, experiment_id, run, {}) for case_id, run in contents.items()})
 
 
