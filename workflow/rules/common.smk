@@ -9,9 +9,10 @@ from pathlib import Path
 
 SOURCE = Path("src/rnn_parity")
 
-# The rules' python is the one that runs Snakemake, whether or not its environment is active.
+# The rules' python is the one that runs Snakemake, whether or not its environment is active. A prefix of one's own
+# takes the place of Snakemake's, hence the strict mode.
 shell.prefix(
-    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     f" PYTHONPATH={shlex.quote(str(SOURCE.parent.absolute()))}:${{{{PYTHONPATH:-}}}}; "
 )
 
@@ -47,6 +48,8 @@ for marker in Path("results/published").rglob("*.json") if workflow.is_main_proc
 
 # Another tracking server is published to anew. Only a digest, since the URI may hold a password.
 STORE = hashlib.sha256(os.environ.get("MLFLOW_TRACKING_URI", "").encode()).hexdigest()[:12]
+STORE_SETTINGS = ["--uri", GRID.config["tracking"]["uri"]] if GRID.config["tracking"]["uri"] else []
+STORE_SETTINGS += ["--strict"] if GRID.config["tracking"]["strict"] else []
 
 
 def sources(*modules):

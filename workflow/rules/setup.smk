@@ -39,8 +39,7 @@ rule tracking_store:
         "logs/tracking_store.log",
     localrule: True
     params:
-        uri=GRID.config["tracking"]["uri"] or "",
-        strict="--strict" if GRID.config["tracking"]["strict"] else "",
+        settings=STORE_SETTINGS,
         store=STORE,
     shell:
-        "python -m rnn_parity store --uri {params.uri:q} {params.strict} --output {output} > {log} 2>&1"
+        "python -m rnn_parity store {params.settings:q} --output {output} > {log} 2>&1"
