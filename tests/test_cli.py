@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 import yaml
 
 from conftest import PROJECT
@@ -122,4 +121,3 @@ def test_the_measuring_commands_import_neither_mlflow_nor_plotting():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-    assert torch.__version__ >= "2.11"

@@ -30,7 +30,9 @@ def describe_environment(devices: Sequence[str], dtypes: Sequence[str], threads:
         "commit": _commit(),
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
-        "platform": platform.platform(),
+        "platform": " ".join(
+            [platform.system(), platform.release().partition("-")[0], platform.machine(), *platform.libc_ver()]
+        ),
         "cpu": {"model": _cpu_model(), "cores": torch.multiprocessing.cpu_count(), "threads": threads},
         "gpu": _gpu() if "cuda" in devices else None,
         "flags": {

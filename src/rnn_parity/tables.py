@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnn_parity.errors import InputError
+from rnn_parity.grid import AXES
 
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
@@ -24,20 +25,7 @@ def _schema(columns: Mapping[str, type]) -> pa.Schema:
     return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
 
 
-CASE_COLUMNS = {
-    "case_id": str,
-    "sweep": str,
-    "device": str,
-    "dtype": str,
-    "tf32": bool,
-    "input_size": int,
-    "hidden_size": int,
-    "num_layers": int,
-    "sequence_length": int,
-    "batch_size": int,
-    "dropout": float,
-    "threads": int,
-}
+CASE_COLUMNS = {"case_id": str, "sweep": str, **AXES}
 """The first columns of every table: which case, and its axes."""
 
 EQUIVALENCE = _schema(
