@@ -114,10 +114,19 @@ def test_config_writes_what_is_run(tmp_path):
     assert make_grid(written).cases == make_grid(SMOKE).cases
 
 
-def test_the_measuring_commands_import_neither_mlflow_nor_plotting():
-    code = (
-        "import sys; from rnn_parity import cli, equivalence, masks, tables, timing;"
-        "print({'mlflow', 'matplotlib', 'seaborn', 'snakemake'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+def test_the_measuring_commands_import_neither_mlflow_nor_plotting_nor_the_compiler(tmp_path):
+    job = make_grid(SMOKE).jobs[1]
+    grid = make_grid({**SMOKE, "timing": {"phases": ["step"], "min_rounds": 3, "max_seconds": 0.01}})
+    code = """
+import sys
+from rnn_parity.cli import app
+arguments = sys.argv[1:]
+app(arguments, standalone_mode=False)
+print({"mlflow", "matplotlib", "seaborn", "snakemake", "torch._dynamo"} & set(sys.modules))
+"""
+    equivalence = ["equivalence", "--job", grid.equivalence_request(job), "--output", tmp_path / "e.parquet"]
+    timing = ["timing", "--job", grid.timing_request(job), "--output", tmp_path / "t.parquet"]
+    for command in (equivalence, [*timing, "--samples", tmp_path / "s.parquet"]):
+        run = [sys.executable, "-c", code, *map(str, command)]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "set()"

@@ -52,6 +52,11 @@ class StorageMeter(TorchDispatchMode):
         super().__init__()
         self.held_bytes = self.peak_bytes = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No guard against torch.compile: it alone would import the compiler, more than a second of every process."""
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run the operator; a storage of its results that is none of its arguments' is new."""
         given = {storage._cdata for storage in _storages((args, kwargs))}

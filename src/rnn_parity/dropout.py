@@ -76,6 +76,11 @@ class Draws(TorchDispatchMode):
     def __post_init__(self) -> None:
         super().__init__()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No guard against torch.compile: it alone would import the compiler, more than a second of every process."""
+        return False
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Let every operator run; see, and where asked replace, the draws."""
         result = func(*args, **(kwargs or {}))
