@@ -77,41 +77,15 @@ def test_with_one_gap_the_same_seed_gives_the_same_masks():
     assert set(verdicts(rows, "train_same_seed").values()) <= {"identical", "equivalent"}
 
 
-@pytest.mark.parametrize(
-    ("fault", "regime", "quantity"),
-    [
-        ("WrongState", "eval", "output"),
-        ("DetachedState", "eval", "grad_h0"),
-        ("TruncatedGradient", "eval", "grad_weight_hh_l0"),
-        ("WrongBiasGradient", "eval", "grad_bias_hh_l0"),
-        ("NoDropout", "train_matched_masks", "output"),
-        ("DropoutAfterLast", "train_matched_masks", "output"),
-        ("UnscaledDropout", "train_matched_masks", "output"),
-        ("OneMaskForAllSteps", "train_matched_masks", "output"),
-        ("LowPrecisionState", "eval", "output"),
-        ("NotANumber", "eval", "output"),
-    ],
-)
-def test_a_planted_fault_is_different(fault, regime, quantity):
-    found = verdicts(compare(candidate=f"faults:{fault}", regimes=[regime]), regime)
-    assert found[quantity] == "different"
-
-
-@pytest.mark.parametrize("fault", ["DetachedState", "TruncatedGradient", "WrongBiasGradient"])
-def test_faults_of_the_backward_pass_leave_the_forward_pass_identical(fault):
-    found = verdicts(compare(candidate=f"faults:{fault}", regimes=["eval"]), "eval")
-    assert found["output"] == found["hn"] == "identical"
-    assert "different" in found.values()
-
-
-@pytest.mark.parametrize("fault", ["NoDropout", "UnscaledDropout", "OneMaskForAllSteps"])
-def test_faults_of_dropout_do_not_show_without_it(fault):
-    found = set(verdicts(compare(candidate=f"faults:{fault}", regimes=["eval"]), "eval").values())
-    assert found <= {"identical", "equivalent"}
+def test_a_result_that_is_no_number_is_different():
+    rows = compare(candidate="faults:NotANumber", regimes=["eval"])
+    output = next(row for row in rows if row["quantity"] == "output")
+    assert output["verdict"] == "different"
+    assert output["ratio"] == float("inf")
 
 
 def test_a_wrong_baseline_is_noticed_and_makes_nothing_equivalent():
-    rows = compare(baseline="faults:WrongState", regimes=["eval"])
+    rows = compare(baseline="mutants:StatesReversed", regimes=["eval"])
     output = next(row for row in rows if row["quantity"] == "output")
     assert output["verdict"] == "different"
     assert "the baseline itself is" in output["reason"]
@@ -155,7 +129,7 @@ def test_a_result_of_the_wrong_shape_is_different():
 def test_a_chaotic_case_is_not_judged(dtype, reason, monkeypatch):
     monkeypatch.setattr(stimulus, "WEIGHT_SCALE", 20.0)
     case = dataclasses.replace(CASE, dtype=dtype, sequence_length=100)
-    rows = compare(case, "faults:WrongState", regimes=["eval"])
+    rows = compare(case, "mutants:StatesReversed", regimes=["eval"])
     output = next(row for row in rows if row["quantity"] == "output")
     assert output["verdict"] == "unsupported"
     assert output["reason"].startswith(reason)

@@ -183,16 +183,16 @@ def test_lint_and_the_static_report(finished):
 
 def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
     folder = copy_project(tmp_path)
-    shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
-    config = write_config(folder, {**TINY, "candidates": ["stacking_gru", "own_layer:TruncatedGradient"]})
+    shutil.copy2(PROJECT / "tests/mutants.py", folder / "own_layer.py")
+    config = write_config(folder, {**TINY, "candidates": ["stacking_gru", "own_layer:GradientTruncated"]})
     assert snakemake(folder, config=config).returncode == 0  # a mismatch is a result
     rows = pd.read_parquet(folder / "results/equivalence.parquet").query("regime == 'eval' and sequence_length == 2")
     by_candidate = rows.groupby("candidate")["verdict"]
-    assert "different" in set(by_candidate.get_group("own_layer:TruncatedGradient"))
+    assert "different" in set(by_candidate.get_group("own_layer:GradientTruncated"))
     assert "different" not in set(by_candidate.get_group("stacking_gru"))
     done = snakemake(folder, "gate", config=config)
     assert done.returncode == 1
-    assert "own_layer:TruncatedGradient in article/" in (folder / "logs/gate.log").read_text()
+    assert "own_layer:GradientTruncated in article/" in (folder / "logs/gate.log").read_text()
     assert (folder / "reports/report.html").exists()
     assert len(runs(folder)) == 3
     (folder / "own_layer.py").write_text((folder / "own_layer.py").read_text() + "\n# mended\n")

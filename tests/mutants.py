@@ -1,0 +1,347 @@
+"""Wrong layers, one planted fault each, and right ones that round differently: what the check must tell apart.
+
+`WrittenOut` is a stacked GRU in the open, a method for every step of it; a mutant overrides the one step it gets wrong.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rnn_parity.weights import canonical_shapes
+
+
+class WrittenOut(nn.Module):
+    """Right: layer by layer and step by step, with `nn.GRU`'s parameters."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.num_layers, self.dropout = num_layers, dropout
+        for name, shape in canonical_shapes(input_size, hidden_size, num_layers).items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+
+    def forward(self, input: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+        h0, sequence, hn = self.initial(h0), self.given(input), []
+        for layer in range(self.num_layers):
+            states = self.run_layer(layer, sequence, h0[layer])
+            hn.append(states[-1])
+            sequence = torch.stack(states)
+            if layer < self.num_layers - 1:
+                sequence = self.between(layer, sequence)
+        return self.result(sequence, hn)
+
+    def given(self, input: Tensor) -> Tensor:
+        return input
+
+    def initial(self, h0: Tensor) -> Tensor:
+        return h0
+
+    def parameters_of(self, layer: int) -> list[Tensor]:
+        return [getattr(self, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+    def run_layer(self, layer: int, sequence: Tensor, h: Tensor) -> list[Tensor]:
+        states, parameters = [], self.parameters_of(layer)
+        for step, x in enumerate(sequence.unbind()):
+            h = self.cell(x, self.carried(h, step, len(sequence)), *parameters)
+            states.append(h)
+        return states
+
+    def carried(self, h: Tensor, step: int, steps: int) -> Tensor:
+        return h
+
+    def cell(self, x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        x_r, x_z, x_n = (self.product(x, w_ih) + b_ih).chunk(3, -1)
+        h_r, h_z, h_n = (self.product(h, w_hh) + b_hh).chunk(3, -1)
+        r, z = self.sigmoid(x_r + h_r), self.sigmoid(x_z + h_z)
+        return self.mixed(z, self.tanh(x_n + r * h_n), h)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight.T
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+    def tanh(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+    def mixed(self, z: Tensor, n: Tensor, h: Tensor) -> Tensor:
+        return n + z * (h - n)
+
+    def between(self, layer: int, sequence: Tensor) -> Tensor:
+        return F.dropout(sequence, self.dropout, self.training)
+
+    def result(self, sequence: Tensor, hn: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return sequence, torch.stack(hn)
+
+
+class Hoisted(WrittenOut):
+    """Right: the input's products of all steps in one, the state kept transposed."""
+
+    def run_layer(self, layer, sequence, h):
+        w_ih, w_hh, b_ih, b_hh = self.parameters_of(layer)
+        states, h = [], h.T
+        for x in (sequence.flatten(0, 1) @ w_ih.T + b_ih).unflatten(0, sequence.shape[:2]).unbind():
+            x_r, x_z, x_n = x.T.chunk(3)
+            h_r, h_z, h_n = torch.addmm(b_hh[:, None], w_hh, h).chunk(3)
+            r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+            h = (1 - z) * torch.tanh(x_n + r * h_n) + z * h
+            states.append(h.T)
+        return states
+
+
+# The equations.
+
+
+class ResetAndUpdateSwapped(WrittenOut):
+    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
+        return super().cell(x, h, *(_reordered(p, 1, 0, 2) for p in (w_ih, w_hh, b_ih, b_hh)))
+
+
+class UpdateAndNewSwapped(WrittenOut):
+    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
+        return super().cell(x, h, *(_reordered(p, 0, 2, 1) for p in (w_ih, w_hh, b_ih, b_hh)))
+
+
+class UpdateInverted(WrittenOut):
+    def mixed(self, z, n, h):
+        return super().mixed(1 - z, n, h)
+
+
+class ResetBeforeProduct(WrittenOut):
+    """The GRU of the paper's first version: r ∘ h goes into the product."""
+
+    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
+        x_r, x_z, x_n = (x @ w_ih.T + b_ih).chunk(3, -1)
+        h_r, h_z, _ = (h @ w_hh.T + b_hh).chunk(3, -1)
+        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + (r * h) @ w_hh.chunk(3)[2].T + b_hh.chunk(3)[2])
+        return self.mixed(z, n, h)
+
+
+class BiasOutsideReset(WrittenOut):
+    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
+        b_r, b_z, b_n = b_hh.chunk(3)
+        moved = torch.cat([torch.zeros_like(b_r), torch.zeros_like(b_z), b_n])
+        return super().cell(x, h, w_ih, w_hh, b_ih + moved, torch.cat([b_r, b_z, torch.zeros_like(b_n)]))
+
+
+class BiasNotCopied(WrittenOut):
+    def parameters_of(self, layer):
+        w_ih, w_hh, b_ih, b_hh = super().parameters_of(layer)
+        return [w_ih, w_hh, 0 * b_ih if layer == 1 else b_ih, b_hh]
+
+
+class LayersTied(WrittenOut):
+    def parameters_of(self, layer):
+        return super().parameters_of(min(layer, 1))
+
+
+# States, batch and time.
+
+
+class StatesReversed(WrittenOut):
+    def initial(self, h0):
+        return h0.flip(0)
+
+
+class StateIgnored(WrittenOut):
+    def initial(self, h0):
+        return 0 * h0
+
+
+class RowMixedUp(WrittenOut):
+    def initial(self, h0):
+        return torch.cat([h0[:, 1:2], h0[:, :1], h0[:, 2:]], dim=1)
+
+
+class FinalStatesReversed(WrittenOut):
+    def result(self, sequence, hn):
+        return super().result(sequence, hn[::-1])
+
+
+class FinalStateEarly(WrittenOut):
+    def forward(self, input, h0):
+        output, _ = super().forward(input, h0)
+        return output, super().forward(input[:-1], h0)[1]
+
+    def between(self, layer, sequence):
+        return sequence  # a second run would draw other masks: shown without dropout
+
+
+class LastInputStale(WrittenOut):
+    def given(self, input):
+        return torch.cat([input[:-1], input[-2:-1]])
+
+
+class BatchAndTimeTransposed(WrittenOut):
+    """Needs T = B, as in a test that is not careful about its sizes."""
+
+    def given(self, input):
+        return input.transpose(0, 1)
+
+    def result(self, sequence, hn):
+        return super().result(sequence.transpose(0, 1), hn)
+
+
+# Dropout.
+
+
+class DropoutAfterLast(WrittenOut):
+    def result(self, sequence, hn):
+        return super().result(F.dropout(sequence, self.dropout, self.training), hn)
+
+
+class NoDropout(WrittenOut):
+    def between(self, layer, sequence):
+        return sequence
+
+
+class DropoutNotRescaled(WrittenOut):
+    def between(self, layer, sequence):
+        return super().between(layer, sequence) * (1 - self.dropout if self.training else 1)
+
+
+class OneMaskForAllSteps(WrittenOut):
+    def between(self, layer, sequence):
+        return sequence * F.dropout(torch.ones_like(sequence[0]), self.dropout, self.training)
+
+
+class OneMaskForAllLayers(WrittenOut):
+    def between(self, layer, sequence):
+        if layer == 0:
+            self.mask = F.dropout(torch.ones_like(sequence), self.dropout, self.training)
+        return sequence * self.mask
+
+
+class RecurrentDropout(WrittenOut):
+    """Dropout on the state that is carried, in place of that between the layers."""
+
+    def carried(self, h, step, steps):
+        return F.dropout(h, self.dropout, self.training) if step else h
+
+    def between(self, layer, sequence):
+        return sequence
+
+
+class FinalStateAfterDropout(WrittenOut):
+    def forward(self, input, h0):
+        self.dropped = []
+        return super().forward(input, h0)
+
+    def between(self, layer, sequence):
+        self.dropped.append(super().between(layer, sequence))
+        return self.dropped[-1]
+
+    def result(self, sequence, hn):
+        return super().result(sequence, [*(after[-1] for after in self.dropped), hn[-1]])
+
+
+class MaskMissingInBackward(WrittenOut):
+    def between(self, layer, sequence):
+        return sequence + (super().between(layer, sequence) - sequence).detach()
+
+
+class EvalAndTrainSwapped(WrittenOut):
+    def between(self, layer, sequence):
+        return F.dropout(sequence, self.dropout, not self.training)
+
+
+# The backward pass alone: these are right in every forward test.
+
+
+class StateDetached(WrittenOut):
+    def initial(self, h0):
+        return h0.detach()
+
+
+class GradientTruncated(WrittenOut):
+    def carried(self, h, step, steps):
+        return h.detach() if step == steps // 2 else h
+
+
+class FinalStateWithoutGradient(WrittenOut):
+    def result(self, sequence, hn):
+        output, hn = super().result(sequence, hn)
+        return output, hn.detach()
+
+
+class BiasGradientCopied(WrittenOut):
+    """bias_hh gets bias_ih's gradient: the reset gate is left out of its last third."""
+
+    def parameters_of(self, layer):
+        w_ih, w_hh, b_ih, b_hh = super().parameters_of(layer)
+        return [w_ih, w_hh, b_ih + b_hh - b_hh.detach(), b_hh.detach()]
+
+
+# Precision: right equations, too coarsely.
+
+
+class StateInBfloat16(WrittenOut):
+    def carried(self, h, step, steps):
+        return h.bfloat16().to(h.dtype)
+
+
+class ProductsInBfloat16(WrittenOut):
+    def product(self, x, weight):
+        return (x.bfloat16() @ weight.bfloat16().T).to(x.dtype)
+
+
+class ProductsInTF32(WrittenOut):
+    def product(self, x, weight):
+        return _to_tf32(x) @ _to_tf32(weight).T
+
+
+class WeightsInBfloat16(WrittenOut):
+    def parameters_of(self, layer):
+        return [parameter.bfloat16().to(parameter.dtype) for parameter in super().parameters_of(layer)]
+
+
+class TanhOff1e4(WrittenOut):
+    def tanh(self, x):
+        return torch.tanh(x) * (1 - 1e-4)
+
+
+class TanhOff1e5(WrittenOut):
+    def tanh(self, x):
+        return torch.tanh(x) * (1 - 1e-5)
+
+
+class SigmoidOff1e4(WrittenOut):
+    def sigmoid(self, x):
+        return torch.sigmoid(x) * (1 - 1e-4)
+
+
+class SigmoidOff1e5(WrittenOut):
+    def sigmoid(self, x):
+        return torch.sigmoid(x) * (1 - 1e-5)
+
+
+def _reordered(parameter: Tensor, *order: int) -> Tensor:
+    parts = parameter.chunk(3)
+    return torch.cat([parts[index] for index in order])
+
+
+def _to_tf32(x: Tensor) -> Tensor:
+    """Round to ten bits after the leading one; the gradient passes as it is."""
+    with torch.no_grad():
+        scale = torch.exp2(torch.floor(torch.log2(x.abs().clamp_min(1e-30))) - 10)
+        rounding = torch.round(x / scale) * scale - x
+    return x + rounding
+
+
+CORRECT = (WrittenOut, Hoisted)
+EQUATIONS = (
+    ResetAndUpdateSwapped, UpdateAndNewSwapped, UpdateInverted, ResetBeforeProduct, BiasOutsideReset, BiasNotCopied,
+    LayersTied, StatesReversed, StateIgnored, RowMixedUp, FinalStatesReversed, FinalStateEarly, LastInputStale,
+    BatchAndTimeTransposed,
+)  # fmt: skip
+DROPOUT = (
+    DropoutAfterLast, NoDropout, DropoutNotRescaled, OneMaskForAllSteps, OneMaskForAllLayers, RecurrentDropout,
+    FinalStateAfterDropout, MaskMissingInBackward, EvalAndTrainSwapped,
+)  # fmt: skip
+BACKWARD = (StateDetached, GradientTruncated, FinalStateWithoutGradient, BiasGradientCopied)
+PRECISION = (
+    StateInBfloat16, ProductsInBfloat16, ProductsInTF32, WeightsInBfloat16, TanhOff1e4, TanhOff1e5, SigmoidOff1e4,
+    SigmoidOff1e5,
+)  # fmt: skip
