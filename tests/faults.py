@@ -1,4 +1,4 @@
-"""Layers that misbehave: no numbers, no right shape, dropout out of sight, passes that fail. Wrong ones: `mutants.py`."""
+"""Layers that misbehave: no numbers, a wrong shape, hidden dropout, passes that fail. Wrong ones: `mutants.py`."""
 
 import torch
 from torch import nn
