@@ -40,6 +40,7 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
     server = _start(uri, artifact_folder(uri) or project / "mlartifacts", port)
     try:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
         _wait(server, f"http://127.0.0.1:{port}/health")
         print(f"http://127.0.0.1:{port}{page}\nCtrl-C ends it.", flush=True)
         server.wait()
