@@ -2,18 +2,23 @@
 import hashlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 SOURCE = Path("src/rnn_parity")
 
-# The rules' python is the one that runs Snakemake, whether or not its environment is active. A prefix of one's own
-# takes the place of Snakemake's, hence the strict mode.
-shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    f" PYTHONPATH={shlex.quote(str(SOURCE.parent.absolute()))}:${{{{PYTHONPATH:-}}}}; "
+
+def before(variable, path):
+    """A search path with one more folder before what the environment has."""
+    return os.pathsep.join(filter(None, [str(path), os.environ.get(variable)]))
+
+
+# The rules' python is the one that runs Snakemake, with the sources beside the Snakefile: whatever is active, whatever
+# is installed.
+os.environ.update(
+    PATH=before("PATH", Path(sys.executable).parent),
+    PYTHONPATH=before("PYTHONPATH", Path(workflow.basedir) / "src"),
 )
 
 
