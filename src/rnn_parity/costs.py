@@ -6,9 +6,9 @@ import weakref
 from collections.abc import Callable
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rnn_parity.execution import LightDispatchMode
 from rnn_parity.grid import Case
 
 _TIMES_FORWARD = {"inference": 1, "forward": 1, "backward": 2, "step": 3}
@@ -39,7 +39,7 @@ def peak_memory_bytes(call: Callable[[], object], device: str) -> int:
     return meter.peak_bytes
 
 
-class StorageMeter(TorchDispatchMode):
+class StorageMeter(LightDispatchMode):
     """Counts the bytes of every tensor storage made inside the `with`, from its birth to its end.
 
     Exact and the same in every run; scratch memory inside one operator is not seen.
@@ -51,11 +51,6 @@ class StorageMeter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.held_bytes = self.peak_bytes = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No guard against torch.compile: it alone would import the compiler, more than a second of every process."""
-        return False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run the operator; a storage of its results that is none of its arguments' is new."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from rnn_parity.execution import LightDispatchMode
 
 aten = torch.ops.aten
 _IN_PLACE = (aten.bernoulli_.float, aten.bernoulli_.Tensor)
@@ -60,7 +61,7 @@ class MaskLayout:
 
 
 @dataclass
-class Draws(TorchDispatchMode):
+class Draws(LightDispatchMode):
     """Sees every Bernoulli draw made inside the `with`; where `masks` is given, makes each draw return its part.
 
     Attributes:
@@ -75,11 +76,6 @@ class Draws(TorchDispatchMode):
 
     def __post_init__(self) -> None:
         super().__init__()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No guard against torch.compile: it alone would import the compiler, more than a second of every process."""
-        return False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Let every operator run; see, and where asked replace, the draws."""

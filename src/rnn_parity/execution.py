@@ -1,4 +1,4 @@
-"""How code under test is run: threads and numeric settings, and what its errors mean."""
+"""How code under test is run: threads and numeric settings, a light watch over it, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnn_parity.criterion import Verdict
 
 _UNSUPPORTED = ("not implemented", "not supported", "unsupported", "can only be called in training mode", "not support")
+
+
+class LightDispatchMode(TorchDispatchMode):
+    """A `TorchDispatchMode` that does not import the compiler, which takes more than a second of every process."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from rnn_parity.statistics import Conclusion, Interval, conclude, describe_sampl
 from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
 
 WARM_UP_ROUNDS = 3
-CONTROL = "control"
 _RESOLUTIONS_PER_SAMPLE = 100
 _CHECK_GROWTH = (
     1.5  # look at the interval after 10, 15, 22, … rounds: a bootstrap after each would cost more than it saves

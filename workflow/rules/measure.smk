@@ -43,7 +43,7 @@ rule timing:
 
 rule masks:
     input:
-        sources("masks", "dropout", "stimulus"),
+        sources("masks", "dropout", "stimulus", "execution"),
         implementation_sources(),
     output:
         "results/masks.parquet",
