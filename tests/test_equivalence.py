@@ -71,6 +71,13 @@ def test_the_articles_protocol_holds_at_one_step_and_fails_from_the_second_on():
         assert set(verdicts(rows, "train_matched_masks").values()) <= {"identical", "equivalent"}
 
 
+def test_where_everything_is_dropped_nothing_is_drawn_and_all_regimes_hold():
+    rows = compare(dataclasses.replace(CASE, dropout=1.0))
+    assert {row["verdict"] for row in rows} <= {"identical", "equivalent"}
+    rows = compare(dataclasses.replace(CASE, dropout=1.0), "mutants:NoDropout", regimes=["train_same_seed"])
+    assert "different" in {row["verdict"] for row in rows}
+
+
 def test_with_one_gap_the_same_seed_gives_the_same_masks():
     rows = compare(dataclasses.replace(CASE, num_layers=2), regimes=["train_same_seed"])
     assert {row["mask_agreement"] for row in rows} == {1.0}

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnn_parity.execution import LightDispatchMode
+from rnn_parity.grid import Case
 
 aten = torch.ops.aten
 _IN_PLACE = (aten.bernoulli_.float, aten.bernoulli_.Tensor)
@@ -35,6 +36,11 @@ class MaskLayout:
     sequence_length: int
     batch_size: int
     hidden_size: int
+
+    @classmethod
+    def of(cls, case: Case) -> MaskLayout:
+        """The layout of a case's masks."""
+        return cls(case.num_layers - 1, case.sequence_length, case.batch_size, case.hidden_size)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

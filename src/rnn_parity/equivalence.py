@@ -103,10 +103,9 @@ def _compare_regime(
 ) -> Iterator[dict[str, Any]]:
     masks = None
     if regime == "train_matched_masks" and case.draws_dropout:
-        masks = draw_masks(_mask_layout(case), case.dropout, seed)
+        masks = draw_masks(MaskLayout.of(case), case.dropout, seed)
     of_baseline = run_implementation(case, baseline, stimulus, seed, regime, masks)
-    seen = of_baseline.draws.assembled() if of_baseline.draws and case.draws_dropout else None
-    applied = masks if masks is not None else seen  # None: no dropout, or none that can be seen
+    applied = masks if masks is not None else _masks_of(case, of_baseline.draws)
     key = b"" if applied is None else applied.to(torch.bool).numpy().tobytes()
     if key not in truths:
         truths[key] = run_oracle(case, stimulus, applied, seed)
@@ -134,7 +133,7 @@ def run_implementation(
     try:
         module = build_loaded(case, name, stimulus).train(regime != "eval")
         input, h0 = (t.to(case.device).requires_grad_() for t in (stimulus.input.clone(), stimulus.h0.clone()))
-        outcome.draws = Draws(_mask_layout(case), masks) if case.draws_dropout and regime != "eval" else None
+        outcome.draws = Draws(MaskLayout.of(case), masks) if case.draws_dropout and regime != "eval" else None
         torch.manual_seed(seed)
         if outcome.draws is None:
             output, hn = module(input, h0)
@@ -192,8 +191,11 @@ def _oracle_quantities(case: Case, stimulus: Stimulus, masks: Tensor | None) -> 
     return {"output": output.detach(), "hn": hn.detach(), **named}
 
 
-def _mask_layout(case: Case) -> MaskLayout:
-    return MaskLayout(case.num_layers - 1, case.sequence_length, case.batch_size, case.hidden_size)
+def _masks_of(case: Case, draws: Draws | None) -> Tensor | None:
+    """The masks that an implementation applied by itself; None for no dropout, or none that can be seen."""
+    if draws is not None and case.dropout == 1:  # everything is dropped, so nothing is drawn
+        return torch.zeros(draws.layout.shape, dtype=torch.float64)
+    return draws and draws.assembled()
 
 
 def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from rnn_parity.stimulus import build_loaded, draw_stimulus
 def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
     """Yield one row per implementation and mask entry; none for an implementation whose masks cannot be seen."""
     stimulus = draw_stimulus(case, seed)
-    layout = MaskLayout(case.num_layers - 1, case.sequence_length, case.batch_size, case.hidden_size)
+    layout = MaskLayout.of(case)
     for name in implementations:
         draws = Draws(layout)
         try:

@@ -26,9 +26,8 @@ from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
 
 WARM_UP_ROUNDS = 3
 _RESOLUTIONS_PER_SAMPLE = 100
-_CHECK_GROWTH = (
-    1.5  # look at the interval after 10, 15, 22, … rounds: a bootstrap after each would cost more than it saves
-)
+# The interval is looked at after 10, 15, 22, … rounds: a bootstrap after each would cost more than it saves.
+_CHECK_GROWTH = 1.5
 
 
 @dataclass

@@ -43,7 +43,7 @@ rule timing:
 
 rule masks:
     input:
-        sources("masks", "dropout", "stimulus", "execution"),
+        sources("masks", "dropout", "stimulus", "weights", "execution"),
         implementation_sources(),
     output:
         "results/masks.parquet",

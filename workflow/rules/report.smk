@@ -39,7 +39,7 @@ rule tables:
 
 rule figures:
     input:
-        sources("figures"),
+        sources("figures", "summary"),
         equivalence=rules.collect.output.equivalence,
         timing=rules.collect.output.timing,
         masks=rules.masks.output[0],
