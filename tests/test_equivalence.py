@@ -74,7 +74,9 @@ def test_the_articles_protocol_holds_at_one_step_and_fails_from_the_second_on():
 def test_where_everything_is_dropped_nothing_is_drawn_and_all_regimes_hold():
     rows = compare(dataclasses.replace(CASE, dropout=1.0))
     assert {row["verdict"] for row in rows} <= {"identical", "equivalent"}
-    rows = compare(dataclasses.replace(CASE, dropout=1.0), "mutants:NoDropout", regimes=["train_same_seed"])
+    rows = compare(
+        dataclasses.replace(CASE, dropout=1.0), "rnn_parity.self_test.mutants:NoDropout", regimes=["train_same_seed"]
+    )
     assert "different" in {row["verdict"] for row in rows}
 
 
@@ -92,7 +94,7 @@ def test_a_result_that_is_no_number_is_different():
 
 
 def test_a_wrong_baseline_is_noticed_and_makes_nothing_equivalent():
-    rows = compare(baseline="mutants:StatesReversed", regimes=["eval"])
+    rows = compare(baseline="rnn_parity.self_test.mutants:StatesReversed", regimes=["eval"])
     output = next(row for row in rows if row["quantity"] == "output")
     assert output["verdict"] == "different"
     assert "the baseline itself is" in output["reason"]
@@ -136,7 +138,7 @@ def test_a_result_of_the_wrong_shape_is_different():
 def test_a_chaotic_case_is_not_judged(dtype, reason, monkeypatch):
     monkeypatch.setattr(stimulus, "WEIGHT_SCALE", 20.0)
     case = dataclasses.replace(CASE, dtype=dtype, sequence_length=100)
-    rows = compare(case, "mutants:StatesReversed", regimes=["eval"])
+    rows = compare(case, "rnn_parity.self_test.mutants:StatesReversed", regimes=["eval"])
     output = next(row for row in rows if row["quantity"] == "output")
     assert output["verdict"] == "unsupported"
     assert output["reason"].startswith(reason)

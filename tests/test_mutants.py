@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 
-from mutants import BACKWARD, CORRECT, DROPOUT, EQUATIONS, PRECISION, FinalStateEarly, MaskMissingInBackward
 from rnn_parity.equivalence import FORWARD_QUANTITIES, compare_case
 from rnn_parity.grid import Case
+from rnn_parity.self_test.correct import Hoisted, WrittenOut
+from rnn_parity.self_test.mutants import BACKWARD, DROPOUT, EQUATIONS, PRECISION, FinalStateEarly, MaskMissingInBackward
+
+CORRECT = (WrittenOut, Hoisted)
 
 CASE = Case("test", "cpu", "float32", False, 7, 12, 3, 12, 12, 0.5, 1)  # T = B, so that a transposed layer runs at all
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
@@ -16,7 +19,7 @@ REGIMES = ["eval", "train_matched_masks"]
 def verdicts(mutant, dtype, regimes):
     """Regime and quantity to verdict."""
     case = dataclasses.replace(CASE, dtype=dtype)
-    rows = compare_case(case, "stacking_gru_cell", [f"mutants:{mutant.__name__}"], [0], regimes)
+    rows = compare_case(case, "stacking_gru_cell", [f"{mutant.__module__}:{mutant.__name__}"], [0], regimes)
     return {(row["regime"], row["quantity"]): row["verdict"] for row in rows}
 
 
@@ -61,7 +64,7 @@ def test_each_mutant_is_wrong_in_one_way_only():
     """With its fault out of the way, a mutant is right: else another fault might be what is caught."""
     for mutant in (*DROPOUT, FinalStateEarly):
         quiet = dataclasses.replace(CASE, dropout=0.0)
-        rows = list(compare_case(quiet, "stacking_gru_cell", [f"mutants:{mutant.__name__}"], [0], ["eval"]))
+        rows = list(compare_case(quiet, "stacking_gru_cell", [f"{mutant.__module__}:{mutant.__name__}"], [0], ["eval"]))
         wrong = {row["quantity"] for row in rows if row["verdict"] not in ("identical", "equivalent")}
         assert ("output" in wrong) is False, mutant
         assert (not wrong) or mutant is FinalStateEarly

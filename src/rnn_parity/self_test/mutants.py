@@ -1,94 +1,15 @@
-"""Wrong layers, one planted fault each, and right ones that round differently: what the check must tell apart.
+"""Wrong layers, one planted fault each: what the check must not miss.
 
-`WrittenOut` is a stacked GRU in the open, a method for every step of it; a mutant overrides the one step it gets wrong.
+A mutant overrides the one step of `WrittenOut` that it gets wrong.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.weights import canonical_shapes
-
-
-class WrittenOut(nn.Module):
-    """Right: layer by layer and step by step, with `nn.GRU`'s parameters."""
-
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.num_layers, self.dropout = num_layers, dropout
-        for name, shape in canonical_shapes(input_size, hidden_size, num_layers).items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
-
-    def forward(self, input: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        h0, sequence, hn = self.initial(h0), self.given(input), []
-        for layer in range(self.num_layers):
-            states = self.run_layer(layer, sequence, h0[layer])
-            hn.append(states[-1])
-            sequence = torch.stack(states)
-            if layer < self.num_layers - 1:
-                sequence = self.between(layer, sequence)
-        return self.result(sequence, hn)
-
-    def given(self, input: Tensor) -> Tensor:
-        return input
-
-    def initial(self, h0: Tensor) -> Tensor:
-        return h0
-
-    def parameters_of(self, layer: int) -> list[Tensor]:
-        return [getattr(self, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-
-    def run_layer(self, layer: int, sequence: Tensor, h: Tensor) -> list[Tensor]:
-        states, parameters = [], self.parameters_of(layer)
-        for step, x in enumerate(sequence.unbind()):
-            h = self.cell(x, self.carried(h, step, len(sequence)), *parameters)
-            states.append(h)
-        return states
-
-    def carried(self, h: Tensor, step: int, steps: int) -> Tensor:
-        return h
-
-    def cell(self, x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
-        x_r, x_z, x_n = (self.product(x, w_ih) + b_ih).chunk(3, -1)
-        h_r, h_z, h_n = (self.product(h, w_hh) + b_hh).chunk(3, -1)
-        r, z = self.sigmoid(x_r + h_r), self.sigmoid(x_z + h_z)
-        return self.mixed(z, self.tanh(x_n + r * h_n), h)
-
-    def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        return x @ weight.T
-
-    def sigmoid(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x)
-
-    def tanh(self, x: Tensor) -> Tensor:
-        return torch.tanh(x)
-
-    def mixed(self, z: Tensor, n: Tensor, h: Tensor) -> Tensor:
-        return n + z * (h - n)
-
-    def between(self, layer: int, sequence: Tensor) -> Tensor:
-        return F.dropout(sequence, self.dropout, self.training)
-
-    def result(self, sequence: Tensor, hn: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return sequence, torch.stack(hn)
-
-
-class Hoisted(WrittenOut):
-    """Right: the input's products of all steps in one, the state kept transposed."""
-
-    def run_layer(self, layer, sequence, h):
-        w_ih, w_hh, b_ih, b_hh = self.parameters_of(layer)
-        states, h = [], h.T
-        for x in (sequence.flatten(0, 1) @ w_ih.T + b_ih).unflatten(0, sequence.shape[:2]).unbind():
-            x_r, x_z, x_n = x.T.chunk(3)
-            h_r, h_z, h_n = torch.addmm(b_hh[:, None], w_hh, h).chunk(3)
-            r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-            h = (1 - z) * torch.tanh(x_n + r * h_n) + z * h
-            states.append(h.T)
-        return states
-
+from rnn_parity.self_test.correct import WrittenOut
 
 # The equations.
 
@@ -330,7 +251,6 @@ def _to_tf32(x: Tensor) -> Tensor:
     return x + rounding
 
 
-CORRECT = (WrittenOut, Hoisted)
 EQUATIONS = (
     ResetAndUpdateSwapped, UpdateAndNewSwapped, UpdateInverted, ResetBeforeProduct, BiasOutsideReset, BiasNotCopied,
     LayersTied, StatesReversed, StateIgnored, RowMixedUp, FinalStatesReversed, FinalStateEarly, LastInputStale,
