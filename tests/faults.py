@@ -1,4 +1,4 @@
-"""Layers that misbehave: no numbers, a wrong shape, hidden dropout, passes that fail. Wrong numbers: `self_test/mutants.py`."""
+"""Layers that misbehave: no numbers, a wrong shape, hidden dropout, passes that fail."""
 
 import torch
 from torch import nn
