@@ -28,11 +28,11 @@ def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
                     and case.sequence_length > 1
                 )
                 for quantity in names:
-                    floor = roundoff_floor(quantity, u, case.sequence_length, case.batch_size)
+                    floor = roundoff_floor(quantity, case.dtype, u, case.sequence_length, case.batch_size)
                     error, baseline = (float(e) for e in random.uniform(1, 4, 2) * u)
                     different = candidate == wrong or other_masks
                     error = 0.3 if different else error
-                    bar = limit(baseline, 2 * u, floor)
+                    bar = limit(2 * u, floor)
                     rows.append(
                         {
                             **case.columns,

@@ -1,5 +1,6 @@
 """The judge is right: held against the equations in plain Python, finite differences, and nn.GRU in float64."""
 
+import itertools
 import math
 
 import pytest
@@ -10,14 +11,25 @@ from rnn_parity.oracle import stacked_gru
 from rnn_parity.weights import canonical_shapes
 
 
-def drawn(steps=3, batch=2, inputs=3, hidden=2, layers=2):
-    generator = torch.Generator().manual_seed(0)
+def drawn(steps=3, batch=2, inputs=3, hidden=2, layers=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     weights = {name: normal(*shape) for name, shape in canonical_shapes(inputs, hidden, layers).items()}
     return normal(steps, batch, inputs), normal(layers, batch, hidden), weights
+
+
+def drawn_like(*tensors):
+    generator = torch.Generator().manual_seed(9)
+    return tuple(torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in tensors)
+
+
+def run(input, h0, weights, cotangents=None, masks=None, dropout=0.0, stored=None):
+    if cotangents is None:
+        cotangents = torch.ones(*input.shape[:-1], h0.shape[-1], dtype=torch.float64), torch.zeros_like(h0)
+    return stacked_gru(input, h0, weights, cotangents, masks, dropout, stored)
 
 
 def one_cell(x, h, weights, layer):
@@ -44,7 +56,8 @@ def one_cell(x, h, weights, layer):
 def test_it_is_the_equations():
     input, h0, weights = drawn()
     masks = torch.tensor([[[[1, 0], [0, 1]], [[1, 1], [0, 0]], [[0, 1], [1, 1]]]], dtype=torch.float64)
-    output, hn = stacked_gru(input, h0, weights, masks, dropout=0.75)
+    values = run(input, h0, weights, masks=masks, dropout=0.75)
+    output, hn = values["output"], values["hn"]
     for row in range(2):
         first, second = h0[0, row].tolist(), h0[1, row].tolist()
         for step in range(3):
@@ -57,32 +70,79 @@ def test_it_is_the_equations():
 
 def test_its_gradients_are_those_of_finite_differences():
     input, h0, weights = drawn()
-    names = list(weights)
-    tensors = [input, h0, *weights.values()]
-    for tensor in tensors:
-        tensor.requires_grad_()
     masks = torch.ones(1, 3, 2, 2, dtype=torch.float64)
     masks[0, 1, 0, 1] = 0
+    cotangents = drawn_like(torch.zeros(3, 2, 2), h0)
+    values = run(input, h0, weights, cotangents, masks, dropout=0.5)
 
-    def run(input, h0, *weights):
-        return stacked_gru(input, h0, dict(zip(names, weights, strict=True)), masks, dropout=0.5)
+    def loss():
+        moved = run(input, h0, weights, cotangents, masks, dropout=0.5)
+        return sum((c * moved[name]).sum().item() for c, name in zip(cotangents, ("output", "hn"), strict=True))
 
-    assert torch.autograd.gradcheck(run, tensors)
+    for name, tensor in {"input": input, "h0": h0, **weights}.items():
+        for index in itertools.product(*map(range, tensor.shape)):
+            before, losses = tensor[index].item(), []
+            for moved in (before + 1e-6, before - 1e-6):
+                tensor[index] = moved
+                losses.append(loss())
+            tensor[index] = before
+            slope = (losses[0] - losses[1]) / 2e-6
+            assert values[f"grad_{name}"][index].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
-def test_it_agrees_with_nn_gru_in_float64():
+def test_it_agrees_with_nn_gru_in_float64_forward_and_backward():
     input, h0, weights = drawn(steps=20, batch=4, inputs=7, hidden=9, layers=3)
     gru = nn.GRU(7, 9, 3).double()
     gru.load_state_dict(weights)
-    output, hn = stacked_gru(input, h0, weights)
-    expected, expected_hn = gru(input, h0)
-    torch.testing.assert_close(output, expected, rtol=1e-11, atol=1e-13)
-    torch.testing.assert_close(hn, expected_hn, rtol=1e-11, atol=1e-13)
+    given = [input.requires_grad_(), h0.requires_grad_(), *gru.parameters()]
+    expected = gru(input, h0)
+    cotangents = drawn_like(*expected)
+    gradients = torch.autograd.grad(expected, given, cotangents)
+    names = ["output", "hn", "grad_input", "grad_h0", *(f"grad_{name}" for name, _ in gru.named_parameters())]
+    values = run(input.detach(), h0.detach(), weights, cotangents)
+    assert set(values) == set(names)
+    for name, value in zip(names, (*expected, *gradients), strict=True):
+        torch.testing.assert_close(values[name], value.detach(), rtol=1e-11, atol=1e-12)
+
+
+def test_runs_side_by_side_are_the_runs_one_by_one():
+    runs = [drawn(seed=seed) for seed in (0, 1)]
+    masks = torch.ones(1, 3, 2, 2, dtype=torch.float64)
+    masks[0, 0] = 0
+    weights = {name: torch.stack([run[2][name] for run in runs]) for name in runs[0][2]}
+    input, h0 = (torch.stack([run[i] for run in runs]) for i in (0, 1))
+    cotangents = drawn_like(torch.zeros(2, 3, 2, 2), h0)
+    together = run(input, h0, weights, cotangents, masks, dropout=0.5)
+    for k, alone in enumerate(runs):
+        values = run(*alone, tuple(c[k] for c in cotangents), masks, dropout=0.5)
+        assert all(torch.allclose(together[name][k], value, rtol=1e-12) for name, value in values.items())
 
 
 def test_a_dropout_of_one_lets_nothing_through():
     input, h0, weights = drawn()
     masks = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
-    output, _ = stacked_gru(input, h0, weights, masks, dropout=1.0)
-    other, _ = stacked_gru(input + 1, h0, weights, masks, dropout=1.0)
-    assert torch.equal(output, other)
+    one, other = (run(x, h0, weights, masks=masks, dropout=1.0) for x in (input, input + 1))
+    assert torch.equal(one["output"], other["output"])
+    assert (one["grad_input"] == 0).all()
+
+
+def test_where_a_gate_saturates_the_slope_keeps_its_digits():
+    """1 − tanh² of a rounded tanh is 0 from 19 on; the slope is 4·exp(−2x)."""
+    input, h0, weights = drawn(steps=1, batch=1, inputs=1, hidden=1, layers=1)
+    zero = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    zero["bias_ih_l0"][2], zero["bias_ih_l0"][1] = 25.0, -40.0  # n ≈ 1, z ≈ 0
+    values = run(input, h0, zero)
+    assert values["grad_bias_ih_l0"][2].item() == pytest.approx(4 * math.exp(-50), rel=1e-9)
+    expected = (h0.item() - 1) * math.exp(-40)
+    assert values["grad_bias_ih_l0"][1].item() == pytest.approx(expected, rel=1e-9)
+    kept = run(input, h0, zero, stored=torch.float32)
+    assert kept["grad_bias_ih_l0"][2].item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_with_a_dtype_every_state_is_a_number_of_it(dtype):
+    input, h0, weights = drawn(steps=5)
+    exact, values = run(input, h0, weights), run(input, h0, weights, stored=dtype)
+    for name in ("output", "hn"):
+        assert torch.equal(values[name], values[name].to(dtype).double())
+        assert 0 < (values[name] - exact[name]).abs().max() < 8 * torch.finfo(dtype).eps

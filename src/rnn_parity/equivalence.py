@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from rnn_parity.grid import Case
 from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.weights import canonical_parameters, canonical_shapes
 
-SENSITIVITY_DRAWS = 3
+SENSITIVITY_DRAWS = {True: 6, False: 2}
+"""How often the oracle is moved, for a small case and for a large one."""
 FORWARD_QUANTITIES = ("output", "hn")
+_SMALL = 100_000  # numbers in the states of all steps of all layers
 
 
 @dataclass
@@ -62,10 +65,16 @@ def compare_case(
     """Yield one row per seed × regime × candidate × quantity; a fault of an implementation is a row, never raised."""
     with numerics(case.threads, case.tf32):
         for seed in seeds:
-            stimulus = draw_stimulus(case, seed)
-            truths: dict[bytes, Truth] = {}
-            for regime in regimes:
-                yield from _compare_regime(case, stimulus, truths, baseline, candidates, seed, regime)
+            yield from compare_stimulus(case, draw_stimulus(case, seed), baseline, candidates, seed, regimes)
+
+
+def compare_stimulus(
+    case: Case, stimulus: Stimulus, baseline: str, candidates: Sequence[str], seed: int, regimes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of `compare_case` for one stimulus."""
+    truths: dict[bytes, Truth] = {}
+    for regime in regimes:
+        yield from _compare_regime(case, stimulus, truths, baseline, candidates, seed, regime)
 
 
 def relative_errors(value: Tensor, truth: Float[Tensor, ...]) -> tuple[float, float]:
@@ -114,7 +123,7 @@ def _compare_regime(
         context = {**case.columns, "baseline": baseline, "candidate": name, "regime": regime, "seed": seed}
         agreement, why = _mask_agreement(of_baseline.draws, of_candidate.draws)
         for quantity in quantities(case.num_layers):
-            row = _compare_quantity(case, quantity, truths[key], of_baseline, of_candidate)
+            row = compare_quantity(case, quantity, truths[key], of_baseline, of_candidate)
             if row["verdict"] == Verdict.DIFFERENT and why:
                 row["reason"] = why if agreement < 1 else f"{row['reason']}; {why}"
             yield {**context, **row, "mask_agreement": agreement}
@@ -163,32 +172,38 @@ def run_implementation(
 
 
 def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) -> Truth:
-    """The oracle's quantities, and what one rounding of everything it is given does to them."""
-    exact = stimulus.map(Tensor.double)
-    values = _oracle_quantities(case, exact, masks)
+    """The oracle's quantities, and how far one rounding of all it is given and all it keeps moves them.
+
+    A quantity of few numbers takes more draws, lest luck make it look better conditioned than it is.
+    """
     generator = torch.Generator().manual_seed(seed)
     u = criterion.unit_roundoff(case.dtype, case.tf32)
+    size = case.num_layers * case.sequence_length * case.batch_size * max(case.input_size, case.hidden_size)
 
     def rounded(tensor: Tensor) -> Tensor:
-        signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        shape = SENSITIVITY_DRAWS[size <= _SMALL], *tensor.shape
+        signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) * 2 - 1
         return tensor * (1 + u * signs)
 
-    draws = [_oracle_quantities(case, exact.map(rounded), masks) for _ in range(SENSITIVITY_DRAWS)]
+    exact, stored = stimulus.map(Tensor.double), getattr(torch, case.dtype)
+    draws = exact.map(rounded)
+
+    def run(stimulus: Stimulus, stored: torch.dtype | None) -> dict[str, Tensor]:
+        given = stimulus.input, stimulus.h0, stimulus.weights, stimulus.cotangents
+        return oracle.stacked_gru(*given, masks, case.dropout, stored)
+
+    values = run(exact, None)
+    # Side by side, small runs share what every operator costs; large ones would only take more memory.
+    if size <= _SMALL:
+        moved = run(draws, stored)
+    else:
+        parts = [run(draws.map(itemgetter(k)), stored) for k in range(len(draws.input))]
+        moved = {quantity: torch.stack([part[quantity] for part in parts]) for quantity in values}
     sensitivities = {}
     for quantity, truth in values.items():
-        squares = np.square([relative_errors(draw[quantity], truth) for draw in draws])
+        squares = np.square([relative_errors(value, truth) for value in moved[quantity]])
         sensitivities[quantity] = tuple(float(s) for s in np.sqrt(squares.mean(axis=0)))
     return Truth(values, sensitivities)
-
-
-def _oracle_quantities(case: Case, stimulus: Stimulus, masks: Tensor | None) -> dict[str, Tensor]:
-    given = {"input": stimulus.input, "h0": stimulus.h0, **stimulus.weights}
-    given = {name: tensor.clone().requires_grad_() for name, tensor in given.items()}
-    weights = {name: given[name] for name in stimulus.weights}
-    output, hn = oracle.stacked_gru(given["input"], given["h0"], weights, masks, case.dropout)
-    gradients = torch.autograd.grad((output, hn), list(given.values()), stimulus.cotangents)
-    named = {f"grad_{name}": gradient for name, gradient in zip(given, gradients, strict=True)}
-    return {"output": output.detach(), "hn": hn.detach(), **named}
 
 
 def _masks_of(case: Case, draws: Draws | None) -> Tensor | None:
@@ -242,9 +257,10 @@ def _mask_agreement(baseline: Draws | None, candidate: Draws | None) -> tuple[fl
     return agreement, f"{1 - agreement:.0%} of the dropout masks' entries differ: {drew}" if agreement < 1 else ""
 
 
-def _compare_quantity(
+def compare_quantity(
     case: Case, quantity: str, truth: Truth, of_baseline: Outcome, of_candidate: Outcome
 ) -> dict[str, Any]:
+    """Judge one quantity of a candidate: the columns of a row that are its own."""
     row: dict[str, Any] = {"quantity": quantity}
     for who, outcome in (("", of_candidate), ("baseline: ", of_baseline)):
         if quantity in outcome.faults:
@@ -252,7 +268,7 @@ def _compare_quantity(
             return {**row, "verdict": verdict, "reason": f"{who}{reason}"}
     ours, theirs = of_baseline.values[quantity], of_candidate.values[quantity]
     u = criterion.unit_roundoff(case.dtype, case.tf32)
-    floor = criterion.roundoff_floor(quantity, u, case.sequence_length, case.batch_size)
+    floor = criterion.roundoff_floor(quantity, case.dtype, u, case.sequence_length, case.batch_size)
     errors, baseline_errors = (relative_errors(value, truth.values[quantity]) for value in (theirs, ours))
     sensitivities = truth.sensitivities[quantity]
     bit_identical = torch.equal(ours, theirs)
@@ -264,7 +280,7 @@ def _compare_quantity(
         u=u,
         bit_identical=bit_identical,
     )
-    limits = [criterion.limit(b, s, floor) for b, s in zip(baseline_errors, sensitivities, strict=True)]
+    limits = [criterion.limit(sensitivity, floor) for sensitivity in sensitivities]
     row |= {"verdict": verdict, "reason": reason, "ratio": ratio, "bit_identical": bit_identical}
     row |= {"max_abs_diff": (ours.double() - theirs.double()).abs().max().item()}
     row |= {"max_ulp_diff": max_ulp_difference(ours, theirs)}

@@ -1,7 +1,7 @@
-"""The equations of the stacked GRU in float64 on the CPU: the judge. Shares no code with any implementation.
+"""The equations of the stacked GRU in float64 on the CPU, forward and backward: the judge.
 
-Cho et al. 2014 (arXiv:1406.1078) in the variant of cuDNN and `nn.GRU`, where the reset gate acts on the recurrent
-product *with* its bias:
+Shares no code with any implementation, nor autograd. Cho et al. 2014 (arXiv:1406.1078) in the variant of cuDNN and
+`nn.GRU`, where the reset gate acts on the recurrent product *with* its bias:
 
     r = σ(W_ir x + b_ir + W_hr h + b_hr)
     z = σ(W_iz x + b_iz + W_hz h + b_hz)
@@ -12,47 +12,129 @@ product *with* its bias:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
 
 def stacked_gru(
-    input: Float[Tensor, "T B I"],
-    h0: Float[Tensor, "L B H"],
+    input: Float[Tensor, "*K T B I"],
+    h0: Float[Tensor, "*K L B H"],
     weights: Mapping[str, Tensor],
+    cotangents: tuple[Float[Tensor, "*K T B H"], Float[Tensor, "*K L B H"]],
     masks: Float[Tensor, "G T B H"] | None = None,
     dropout: float = 0.0,
-) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "L B H"]]:
-    """Run the equations over a sequence.
+    stored: torch.dtype | None = None,
+) -> dict[str, Tensor]:
+    """Run the equations over a sequence and back; or over K of them side by side, each with weights of its own.
 
     Args:
         input: the sequence. h0: the state of every layer before it.
-        weights: under `nn.GRU`'s names; gates stacked in the order r, z, n.
+        weights: under `nn.GRU`'s names; gates stacked in the order r, z, n; (*K, 3H, ·) and (*K, 3H).
+        cotangents: C_output and C_hn. The loss is ⟨C_output, output⟩ + ⟨C_hn, hn⟩.
         masks: for each of the G = L − 1 gaps between layers, 1 where an entry is kept and 0 where it is dropped;
             None for no dropout.
         dropout: p; what is kept is scaled by 1 / (1 − p).
+        stored: None for the equations as they are. A dtype, to round every gate and state to it, and to take 1 − z and
+            the slopes from what is left: what a layer must do that computes in this dtype, whatever else it does.
 
     Returns:
-        output: the last layer's state after each step. hn: every layer's state after the last step.
+        `output` (*K, T, B, H), the last layer's state after each step; `hn` (*K, L, B, H), every layer's state after
+        the last; `grad_input`, `grad_h0` and `grad_{name}` of every weight.
     """
-    kept_scale = 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0
-    sequence, hn = input, []
-    for layer, h in enumerate(h0.unbind()):
+    scale = 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0
+    sequence, layers = input, []
+    for layer, h in enumerate(h0.unbind(-3)):
         if layer > 0 and masks is not None:
-            sequence = sequence * masks[layer - 1] * kept_scale
-        w_hh, b_hh = weights[f"weight_hh_l{layer}"], weights[f"bias_hh_l{layer}"]
-        from_input = sequence @ weights[f"weight_ih_l{layer}"].T + weights[f"bias_ih_l{layer}"]
-        states = []
-        for x in from_input.unbind():
-            x_r, x_z, x_n = x.chunk(3, dim=-1)
-            h_r, h_z, h_n = (h @ w_hh.T + b_hh).chunk(3, dim=-1)
-            r = torch.sigmoid(x_r + h_r)
-            z = torch.sigmoid(x_z + h_z)
-            n = torch.tanh(x_n + r * h_n)
-            h = (1 - z) * n + z * h
-            states.append(h)
-        sequence = torch.stack(states)
-        hn.append(h)
-    return sequence, torch.stack(hn)
+            sequence = sequence * (masks[layer - 1] * scale)
+        layers.append(_forward(sequence, h, *(weights[f"{kind}_l{layer}"] for kind in _KINDS), stored))
+        sequence = layers[-1].states
+    hn = torch.stack([layer.states.select(-3, -1) for layer in layers], dim=-3)
+    values, grad_h0, gradient = {}, [], cotangents[0]
+    for layer in reversed(range(len(layers))):
+        if layer < len(layers) - 1 and masks is not None:
+            gradient = gradient * (masks[layer] * scale)
+        gradient, of_state, *of_weights = _backward(layers[layer], gradient, cotangents[1].select(-3, layer))
+        grad_h0.append(of_state)
+        values |= {f"grad_{kind}_l{layer}": value for kind, value in zip(_KINDS, of_weights, strict=True)}
+    grad_h0 = torch.stack(grad_h0[::-1], dim=-3)
+    return {"output": sequence, "hn": hn, "grad_input": gradient, "grad_h0": grad_h0, **values}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer's forward pass, and what its backward pass needs of it."""
+
+    w_ih: Tensor
+    w_hh: Tensor
+    given: Tensor  # (*K, T, B, ·), what it read
+    before: Tensor  # (*K, T, B, H), its states before each step
+    states: Tensor  # and after it
+    steps: list[tuple[Tensor, ...]]  # r, z and how h' moves with the sums under r, z and n
+
+
+def _forward(given: Tensor, h: Tensor, w_ih, w_hh, b_ih, b_hh, stored: torch.dtype | None) -> _Layer:
+    from_input = given @ w_ih.mT.unsqueeze(-3) + b_ih[..., None, None, :]
+    states, steps = [h], []
+    for x in from_input.unbind(-3):
+        x_r, x_z, x_n = x.chunk(3, dim=-1)
+        h_r, h_z, h_n = (h @ w_hh.mT + b_hh[..., None, :]).chunk(3, dim=-1)
+        r, one_minus_r = _sigmoid(x_r + h_r, stored)
+        z, one_minus_z = _sigmoid(x_z + h_z, stored)
+        n, slope_n = _tanh(x_n + r * h_n, stored)
+        by_n = one_minus_z * slope_n
+        by_z = (h - n) * (z * one_minus_z)
+        by_r = by_n * h_n * (r * one_minus_r)
+        steps.append((r, z, by_r, by_z, by_n))
+        h = _rounded(one_minus_z * n + z * h, stored)
+        states.append(h)
+    before, after = torch.stack(states[:-1], dim=-3), torch.stack(states[1:], dim=-3)
+    return _Layer(w_ih, w_hh, given, before, after, steps)
+
+
+def _backward(layer: _Layer, of_states: Tensor, of_last: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of what the layer read, of its first state, and of its weights and biases."""
+    w_hr, w_hz, w_hn = layer.w_hh.chunk(3, dim=-2)
+    gradient, of_sums = of_last, []
+    for (r, z, by_r, by_z, by_n), of_state in zip(layer.steps[::-1], of_states.unbind(-3)[::-1], strict=True):
+        gradient = gradient + of_state
+        of_r, of_z, of_n = gradient * by_r, gradient * by_z, gradient * by_n
+        of_h_n = of_n * r
+        of_sums.append((of_r, of_z, of_n, of_h_n))
+        gradient = gradient * z + of_r @ w_hr + of_z @ w_hz + of_h_n @ w_hn
+    of_r, of_z, of_n, of_h_n = (torch.stack(steps[::-1], dim=-3) for steps in zip(*of_sums, strict=True))
+
+    def of_weight(of_sums: tuple[Tensor, ...], read: Tensor) -> Tensor:
+        return torch.cat([rows.flatten(-3, -2).mT @ read.flatten(-3, -2) for rows in of_sums], dim=-2)
+
+    def of_bias(of_sums: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat([rows.sum((-3, -2)) for rows in of_sums], dim=-1)
+
+    from_input, from_state = (of_r, of_z, of_n), (of_r, of_z, of_h_n)
+    of_given = sum(rows @ w.unsqueeze(-3) for rows, w in zip(from_input, layer.w_ih.chunk(3, dim=-2), strict=True))
+    of_weights = of_weight(from_input, layer.given), of_weight(from_state, layer.before)
+    return of_given, gradient, *of_weights, of_bias(from_input), of_bias(from_state)
+
+
+def _sigmoid(x: Tensor, stored: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """σ(x) and 1 − σ(x); the latter is σ(−x), which near 0 has all its digits, unless taken from what is stored."""
+    if stored is None:
+        return torch.sigmoid(x), torch.sigmoid(-x)
+    y = _rounded(torch.sigmoid(x), stored)
+    return y, 1 - y
+
+
+def _tanh(x: Tensor, stored: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """tanh(x) and its slope: 1 / cosh² x, or 1 − tanh² x from what is stored."""
+    if stored is None:
+        return torch.tanh(x), torch.cosh(x) ** -2
+    y = _rounded(torch.tanh(x), stored)
+    return y, 1 - y * y
+
+
+def _rounded(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return x if dtype is None else x.to(dtype).to(x.dtype)

@@ -36,24 +36,31 @@ class Stimulus:
         return Stimulus(change(self.input), change(self.h0), weights, tuple(map(change, self.cotangents)))
 
 
-def draw_stimulus(case: Case, seed: int) -> Stimulus:
-    """Draw weights, input, states and cotangents on the CPU in float64, then round to the case's dtype."""
+def draw_stimulus(
+    case: Case, seed: int, weight_scale: float = WEIGHT_SCALE, input_scale: float = 1.0, state_scale: float = 1.0
+) -> Stimulus:
+    """Draw weights, input, states and cotangents on the CPU in float64, then round to the case's dtype.
+
+    Args:
+        weight_scale: weights are uniform within ± this / √H. input_scale: standard deviation of the input.
+        state_scale: h0 is uniform within ± this.
+    """
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, case.dtype)
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    def normal(*shape: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(shape, generator=generator, dtype=torch.float64) * scale).to(dtype)
 
     def uniform(bound: float, *shape: int) -> Tensor:
         return ((2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1) * bound).to(dtype)
 
     states = (case.num_layers, case.batch_size, case.hidden_size)
     shapes = canonical_shapes(case.input_size, case.hidden_size, case.num_layers)
-    bound = WEIGHT_SCALE / case.hidden_size**0.5
+    bound = weight_scale / case.hidden_size**0.5
     return Stimulus(
         weights={name: uniform(bound, *shape) for name, shape in shapes.items()},
-        input=normal(case.sequence_length, case.batch_size, case.input_size),
-        h0=uniform(1.0, *states),
+        input=normal(case.sequence_length, case.batch_size, case.input_size, scale=input_scale),
+        h0=uniform(state_scale, *states),
         cotangents=(normal(case.sequence_length, case.batch_size, case.hidden_size), normal(*states)),
     )
 

@@ -116,6 +116,20 @@ MASKS = _schema(
 )
 """One row per entry of the dropout masks of one small case, `draw` being its place in the stream of draws."""
 
+CAPABILITIES = _schema(
+    {
+        "implementation": str,
+        "baseline": str,
+        "device": str,
+        "capability": str,
+        "outcome": str,
+        "detail": str,
+        "agrees": bool,
+    }
+)
+"""One row per implementation × capability, the baseline's own among them. `agrees`: its numbers are the baseline's;
+null where there are none to compare."""
+
 
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], **metadata: str) -> None:
     """Write rows as Parquet; a missing column is null, an unknown one raises `ValueError`. `metadata` goes along."""

@@ -1,7 +1,4 @@
-"""Right layers that round differently, in the open: the parent of every mutant, and two more.
-
-Wherever the checker sees a fault in one of these, the fault is the checker's.
-"""
+"""Right layers that round differently: where the checker finds a fault in one of these, the fault is the checker's."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from rnn_parity.weights import canonical_shapes
 
 
 class WrittenOut(nn.Module):
-    """Right: layer by layer and step by step, with `nn.GRU`'s parameters."""
+    """Layer by layer and step by step, a method for every step of it: the parent of every mutant."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
         super().__init__()
@@ -25,7 +22,7 @@ class WrittenOut(nn.Module):
         h0, sequence, hn = self.initial(h0), self.given(input), []
         for layer in range(self.num_layers):
             states = self.run_layer(layer, sequence, h0[layer])
-            hn.append(states[-1])
+            hn.append(self.final([h0[layer], *states]))
             sequence = torch.stack(states)
             if layer < self.num_layers - 1:
                 sequence = self.between(layer, sequence)
@@ -46,6 +43,9 @@ class WrittenOut(nn.Module):
             h = self.cell(x, self.carried(h, step, len(sequence)), *parameters)
             states.append(h)
         return states
+
+    def final(self, states: list[Tensor]) -> Tensor:
+        return states[-1]
 
     def carried(self, h: Tensor, step: int, steps: int) -> Tensor:
         return h
@@ -75,16 +75,39 @@ class WrittenOut(nn.Module):
         return sequence, torch.stack(hn)
 
 
-class Hoisted(WrittenOut):
-    """Right: the input's products of all steps in one, the state kept transposed."""
+class InputHoisted(WrittenOut):
+    """The input's products of all steps in one matrix product."""
+
+    def run_layer(self, layer, sequence, h):
+        w_ih, w_hh, b_ih, b_hh = self.parameters_of(layer)
+        states = []
+        for x in (sequence.flatten(0, 1) @ w_ih.T + b_ih).unflatten(0, sequence.shape[:2]).unbind():
+            x_r, x_z, x_n = x.chunk(3, -1)
+            h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, -1)
+            r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+            h = (1 - z) * torch.tanh(x_n + r * h_n) + z * h
+            states.append(h)
+        return states
+
+
+class StateTransposed(WrittenOut):
+    """The state kept as (H, B), its products from the left."""
 
     def run_layer(self, layer, sequence, h):
         w_ih, w_hh, b_ih, b_hh = self.parameters_of(layer)
         states, h = [], h.T
-        for x in (sequence.flatten(0, 1) @ w_ih.T + b_ih).unflatten(0, sequence.shape[:2]).unbind():
-            x_r, x_z, x_n = x.T.chunk(3)
+        for x in sequence.unbind():
+            x_r, x_z, x_n = torch.addmm(b_ih[:, None], w_ih, x.T).chunk(3)
             h_r, h_z, h_n = torch.addmm(b_hh[:, None], w_hh, h).chunk(3)
             r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-            h = (1 - z) * torch.tanh(x_n + r * h_n) + z * h
+            h = torch.lerp(torch.tanh(x_n + r * h_n), h, z)
             states.append(h.T)
         return states
+
+
+CORRECT = (
+    "stacking_gru_cell",
+    "torch.nn:GRU",
+    *(f"{__name__}:{layer.__name__}" for layer in (WrittenOut, InputHoisted, StateTransposed)),
+)
+"""Names of right layers, every one with its own order of rounding."""

@@ -15,22 +15,28 @@ from rnn_parity.self_test.correct import WrittenOut
 
 
 class ResetAndUpdateSwapped(WrittenOut):
+    """Reset and update gate swapped."""
+
     def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
         return super().cell(x, h, *(_reordered(p, 1, 0, 2) for p in (w_ih, w_hh, b_ih, b_hh)))
 
 
 class UpdateAndNewSwapped(WrittenOut):
+    """Update gate and new state swapped."""
+
     def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
         return super().cell(x, h, *(_reordered(p, 0, 2, 1) for p in (w_ih, w_hh, b_ih, b_hh)))
 
 
 class UpdateInverted(WrittenOut):
+    """Update gate inverted: it lets through what it should keep."""
+
     def mixed(self, z, n, h):
         return super().mixed(1 - z, n, h)
 
 
 class ResetBeforeProduct(WrittenOut):
-    """The GRU of the paper's first version: r ∘ h goes into the product."""
+    """Reset gate applied before the recurrent product, as in the GRU of the paper's first version."""
 
     def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
         x_r, x_z, x_n = (x @ w_ih.T + b_ih).chunk(3, -1)
@@ -41,6 +47,8 @@ class ResetBeforeProduct(WrittenOut):
 
 
 class BiasOutsideReset(WrittenOut):
+    """b_hn outside the product with the reset gate."""
+
     def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
         b_r, b_z, b_n = b_hh.chunk(3)
         moved = torch.cat([torch.zeros_like(b_r), torch.zeros_like(b_z), b_n])
@@ -48,12 +56,16 @@ class BiasOutsideReset(WrittenOut):
 
 
 class BiasNotCopied(WrittenOut):
+    """The second layer's bias_ih not copied."""
+
     def parameters_of(self, layer):
         w_ih, w_hh, b_ih, b_hh = super().parameters_of(layer)
         return [w_ih, w_hh, 0 * b_ih if layer == 1 else b_ih, b_hh]
 
 
 class LayersTied(WrittenOut):
+    """The second layer's weights used for all layers above it."""
+
     def parameters_of(self, layer):
         return super().parameters_of(min(layer, 1))
 
@@ -62,73 +74,91 @@ class LayersTied(WrittenOut):
 
 
 class StatesReversed(WrittenOut):
+    """h0 given to the layers in reverse order."""
+
     def initial(self, h0):
         return h0.flip(0)
 
 
 class StateIgnored(WrittenOut):
+    """h0 ignored."""
+
     def initial(self, h0):
         return 0 * h0
 
 
 class RowMixedUp(WrittenOut):
+    """The first two batch rows of h0 mixed up."""
+
     def initial(self, h0):
         return torch.cat([h0[:, 1:2], h0[:, :1], h0[:, 2:]], dim=1)
 
 
 class FinalStatesReversed(WrittenOut):
+    """hn with its layers in reverse order."""
+
     def result(self, sequence, hn):
         return super().result(sequence, hn[::-1])
 
 
 class FinalStateEarly(WrittenOut):
-    def forward(self, input, h0):
-        output, _ = super().forward(input, h0)
-        return output, super().forward(input[:-1], h0)[1]
+    """hn from one step before the last."""
 
-    def between(self, layer, sequence):
-        return sequence  # a second run would draw other masks: shown without dropout
+    def final(self, states):
+        return states[-2]
 
 
 class LastInputStale(WrittenOut):
+    """The last step reads the input before it."""
+
     def given(self, input):
-        return torch.cat([input[:-1], input[-2:-1]])
+        return torch.cat([input[:-1], input[max(len(input) - 2, 0)][None]])
 
 
 class BatchAndTimeTransposed(WrittenOut):
-    """Needs T = B, as in a test that is not careful about its sizes."""
+    """The input's memory read as (B, T, I), as with a wrong batch_first."""
 
     def given(self, input):
-        return input.transpose(0, 1)
+        return input.reshape(input.shape[1], input.shape[0], -1).transpose(0, 1)
 
     def result(self, sequence, hn):
-        return super().result(sequence.transpose(0, 1), hn)
+        return super().result(sequence.transpose(0, 1).reshape(sequence.shape), hn)
 
 
 # Dropout.
 
 
 class DropoutAfterLast(WrittenOut):
+    """Dropout after the last layer too."""
+
     def result(self, sequence, hn):
         return super().result(F.dropout(sequence, self.dropout, self.training), hn)
 
 
 class NoDropout(WrittenOut):
+    """No dropout between the layers."""
+
     def between(self, layer, sequence):
         return sequence
 
 
 class DropoutNotRescaled(WrittenOut):
+    """What dropout keeps is not scaled by 1/(1 − p)."""
+
     def between(self, layer, sequence):
         return super().between(layer, sequence) * (1 - self.dropout if self.training else 1)
 
 
 class OneMaskForAllSteps(WrittenOut):
+    """One mask for all steps."""
+
     def between(self, layer, sequence):
         return sequence * F.dropout(torch.ones_like(sequence[0]), self.dropout, self.training)
 
 
 class OneMaskForAllLayers(WrittenOut):
+    """One mask for all layers."""
+
     def between(self, layer, sequence):
         if layer == 0:
             self.mask = F.dropout(torch.ones_like(sequence), self.dropout, self.training)
@@ -146,6 +176,8 @@ class RecurrentDropout(WrittenOut):
 
 
 class FinalStateAfterDropout(WrittenOut):
+    """hn taken after dropout."""
+
     def forward(self, input, h0):
         self.dropped = []
         return super().forward(input, h0)
@@ -159,11 +191,15 @@ class FinalStateAfterDropout(WrittenOut):
 
 
 class MaskMissingInBackward(WrittenOut):
+    """The mask applied forward only."""
+
     def between(self, layer, sequence):
         return sequence + (super().between(layer, sequence) - sequence).detach()
 
 
 class EvalAndTrainSwapped(WrittenOut):
+    """Dropout in eval mode, none in training."""
+
     def between(self, layer, sequence):
         return F.dropout(sequence, self.dropout, not self.training)
 
@@ -172,23 +208,29 @@ class EvalAndTrainSwapped(WrittenOut):
 
 
 class StateDetached(WrittenOut):
+    """No gradient to h0."""
+
     def initial(self, h0):
         return h0.detach()
 
 
 class GradientTruncated(WrittenOut):
+    """Gradient cut in the middle of the sequence."""
+
     def carried(self, h, step, steps):
         return h.detach() if step == steps // 2 else h
 
 
 class FinalStateWithoutGradient(WrittenOut):
+    """No gradient through hn."""
+
     def result(self, sequence, hn):
         output, hn = super().result(sequence, hn)
         return output, hn.detach()
 
 
 class BiasGradientCopied(WrittenOut):
-    """bias_hh gets bias_ih's gradient: the reset gate is left out of its last third."""
+    """bias_hh given bias_ih's gradient, without the reset gate in its last third."""
 
     def parameters_of(self, layer):
         w_ih, w_hh, b_ih, b_hh = super().parameters_of(layer)
@@ -199,41 +241,57 @@ class BiasGradientCopied(WrittenOut):
 
 
 class StateInBfloat16(WrittenOut):
+    """State rounded to bfloat16 after every step."""
+
     def carried(self, h, step, steps):
         return h.bfloat16().to(h.dtype)
 
 
 class ProductsInBfloat16(WrittenOut):
+    """Matrix products in bfloat16."""
+
     def product(self, x, weight):
         return (x.bfloat16() @ weight.bfloat16().T).to(x.dtype)
 
 
 class ProductsInTF32(WrittenOut):
+    """Matrix products in TF32."""
+
     def product(self, x, weight):
         return _to_tf32(x) @ _to_tf32(weight).T
 
 
 class WeightsInBfloat16(WrittenOut):
+    """Weights rounded to bfloat16."""
+
     def parameters_of(self, layer):
         return [parameter.bfloat16().to(parameter.dtype) for parameter in super().parameters_of(layer)]
 
 
 class TanhOff1e4(WrittenOut):
+    """tanh off by 1e-4 of itself."""
+
     def tanh(self, x):
         return torch.tanh(x) * (1 - 1e-4)
 
 
 class TanhOff1e5(WrittenOut):
+    """tanh off by 1e-5 of itself."""
+
     def tanh(self, x):
         return torch.tanh(x) * (1 - 1e-5)
 
 
 class SigmoidOff1e4(WrittenOut):
+    """sigmoid off by 1e-4 of itself."""
+
     def sigmoid(self, x):
         return torch.sigmoid(x) * (1 - 1e-4)
 
 
 class SigmoidOff1e5(WrittenOut):
+    """sigmoid off by 1e-5 of itself."""
+
     def sigmoid(self, x):
         return torch.sigmoid(x) * (1 - 1e-5)
 
@@ -251,17 +309,20 @@ def _to_tf32(x: Tensor) -> Tensor:
     return x + rounding
 
 
-EQUATIONS = (
-    ResetAndUpdateSwapped, UpdateAndNewSwapped, UpdateInverted, ResetBeforeProduct, BiasOutsideReset, BiasNotCopied,
-    LayersTied, StatesReversed, StateIgnored, RowMixedUp, FinalStatesReversed, FinalStateEarly, LastInputStale,
-    BatchAndTimeTransposed,
-)  # fmt: skip
-DROPOUT = (
-    DropoutAfterLast, NoDropout, DropoutNotRescaled, OneMaskForAllSteps, OneMaskForAllLayers, RecurrentDropout,
-    FinalStateAfterDropout, MaskMissingInBackward, EvalAndTrainSwapped,
-)  # fmt: skip
-BACKWARD = (StateDetached, GradientTruncated, FinalStateWithoutGradient, BiasGradientCopied)
-PRECISION = (
-    StateInBfloat16, ProductsInBfloat16, ProductsInTF32, WeightsInBfloat16, TanhOff1e4, TanhOff1e5, SigmoidOff1e4,
-    SigmoidOff1e5,
-)  # fmt: skip
+MUTANTS = {
+    "equations": (
+        ResetAndUpdateSwapped, UpdateAndNewSwapped, UpdateInverted, ResetBeforeProduct, BiasOutsideReset,
+        BiasNotCopied, LayersTied, StatesReversed, StateIgnored, RowMixedUp, FinalStatesReversed, FinalStateEarly,
+        LastInputStale, BatchAndTimeTransposed,
+    ),
+    "dropout": (
+        DropoutAfterLast, NoDropout, DropoutNotRescaled, OneMaskForAllSteps, OneMaskForAllLayers, RecurrentDropout,
+        FinalStateAfterDropout, MaskMissingInBackward, EvalAndTrainSwapped,
+    ),
+    "backward": (StateDetached, GradientTruncated, FinalStateWithoutGradient, BiasGradientCopied),
+    "precision": (
+        StateInBfloat16, ProductsInBfloat16, ProductsInTF32, WeightsInBfloat16, TanhOff1e4, TanhOff1e5, SigmoidOff1e4,
+        SigmoidOff1e5,
+    ),
+}  # fmt: skip
+"""Every mutant by what it gets wrong. Those of precision are faults in float32 only: coarser dtypes hide them."""

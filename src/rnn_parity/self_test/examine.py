@@ -1,0 +1,114 @@
+"""One case to rows: what the checker says of right and of wrong layers, and what it should have said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnn_parity.criterion import Verdict, unit_roundoff
+from rnn_parity.dropout import MaskLayout, draw_masks
+from rnn_parity.equivalence import (
+    Outcome,
+    compare_quantity,
+    quantities,
+    relative_errors,
+    run_implementation,
+    run_oracle,
+)
+from rnn_parity.execution import numerics
+from rnn_parity.grid import Case
+from rnn_parity.self_test.correct import CORRECT, WrittenOut
+from rnn_parity.self_test.mutants import MUTANTS
+from rnn_parity.stimulus import Stimulus
+
+_PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
+KINDS = {
+    **{f"{mutant.__module__}:{mutant.__name__}": kind for kind, mutants in MUTANTS.items() for mutant in mutants},
+    **dict.fromkeys(CORRECT, "correct"),
+}
+"""Name of every layer of the self-test to what is wrong with it, or `correct`."""
+
+
+class Finding(StrEnum):
+    """What the checker made of a layer in one case."""
+
+    HELD = "held"  # a right layer, and nothing was said against it
+    FALSE_ALARM = "false alarm"
+    CAUGHT = "caught"
+    MISSED = "missed"
+    HIDDEN = "hidden"  # computed exactly, the fault is smaller than what rounding may do to a right layer here
+    NOT_JUDGED = "not judged"  # it shows only in quantities of which the checker said that it cannot tell
+    NOT_EXERCISED = "not exercised"  # the mutant gives what its parent gives: bit for bit, or exactly to within u
+
+
+def examine(
+    case: Case, stimulus: Stimulus, seed: int, baseline: str, layers: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per layer. With dropout the regime is `train_matched_masks`, without it `eval`."""
+    with numerics(case.threads, case.tf32):
+        masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
+        truth = run_oracle(case, stimulus, masks, seed)
+        given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
+        of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
+        for name in layers:
+            outcome = run_implementation(case, name, *given)
+            rows = [compare_quantity(case, q, truth, of_baseline, outcome) for q in quantities(case.num_layers)]
+            against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
+            fault_size_u = None
+            if KINDS[name] == "correct":
+                finding = Finding.FALSE_ALARM if against else Finding.HELD
+            elif all(_same(quantity, outcome, of_parent) for quantity in of_parent.values):
+                finding = Finding.NOT_EXERCISED
+            elif against:
+                finding = Finding.CAUGHT
+            else:
+                finding, fault_size_u = _why_not_caught(case, rows, _exact_faults(case, name, *given))
+            yield {
+                **case.columns,
+                "seed": seed,
+                "baseline": baseline,
+                "layer": name,
+                "kind": KINDS[name],
+                "finding": finding,
+                "comparisons": len(rows),
+                "different": against,
+                "not_judged": sum(row["verdict"] == Verdict.UNSUPPORTED for row in rows),
+                "ratio": max((row["ratio"] for row in rows if row["verdict"] != Verdict.UNSUPPORTED), default=None),
+                "allclose_unequal": sum(row.get("allclose_default") is False for row in rows),
+                "assert_close_unequal": sum(row.get("assert_close_default") is False for row in rows),
+                "fault_size_u": fault_size_u,
+            }
+
+
+def _same(quantity: str, outcome: Outcome, parent: Outcome) -> bool:
+    return quantity in outcome.values and torch.equal(outcome.values[quantity], parent.values[quantity])
+
+
+def _exact_faults(
+    case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, masks: Tensor | None
+) -> dict[str, tuple[float, float]]:
+    """How large a fault is without rounding: per quantity, the mutant's relative errors to its parent in float64."""
+    exact, given = dataclasses.replace(case, dtype="float64"), stimulus.map(Tensor.double)
+    right, wrong = (run_implementation(exact, n, given, seed, regime, masks).values for n in (_PARENT, name))
+    return {quantity: relative_errors(wrong[quantity], right[quantity]) for quantity in right}
+
+
+def _why_not_caught(
+    case: Case, rows: Sequence[dict[str, Any]], faults: dict[str, tuple[float, float]]
+) -> tuple[Finding, float]:
+    """The finding, and the largest fault of a judged quantity in units of u."""
+    u = unit_roundoff(case.dtype, case.tf32)
+    judged = [row for row in rows if row["verdict"] != Verdict.UNSUPPORTED]
+    size = max((max(faults[row["quantity"]]) for row in judged), default=0.0)
+    limits = {row["quantity"]: (row["limit_2"], row["limit_inf"]) for row in judged}
+    if any(size > bar for q, bars in limits.items() for size, bar in zip(faults[q], bars, strict=True)):
+        return Finding.MISSED, size / u
+    if size > u:
+        return Finding.HIDDEN, size / u
+    everywhere = max(max(fault) for fault in faults.values())
+    return (Finding.NOT_JUDGED if everywhere > u else Finding.NOT_EXERCISED), size / u
