@@ -28,7 +28,7 @@ def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
                     and case.sequence_length > 1
                 )
                 for quantity in names:
-                    floor = roundoff_floor(quantity, case.dtype, u, case.sequence_length, case.batch_size)
+                    floor = roundoff_floor(quantity, case)
                     error, baseline = (float(e) for e in random.uniform(1, 4, 2) * u)
                     different = candidate == wrong or other_masks
                     error = 0.3 if different else error

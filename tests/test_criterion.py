@@ -1,13 +1,16 @@
 """The verdict follows from the numbers alone, and each part of the criterion bears weight."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from rnn_parity.criterion import FACTOR, Verdict, judge, limit, roundoff_floor, unit_roundoff, worst
+from rnn_parity.grid import Case
 
 U = unit_roundoff("float32")
+CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 4, 4, 0.0, 1)
 
 
 def verdict(error=1.0, error_inf=None, baseline=1.0, sensitivity=1.0, floor=2.0, bit_identical=False):
@@ -31,17 +34,27 @@ def test_tf32_products_have_ten_bits():
     assert unit_roundoff("float32", tf32=True) == 2.0**-11
 
 
-def test_gradients_of_parameters_are_granted_the_growth_of_a_long_sum():
-    def factor(quantity, dtype, steps, batch):
-        return roundoff_floor(quantity, dtype, U, steps, batch) / U
+def factor(quantity, **axes):
+    """f: the floor in units of u."""
+    case = dataclasses.replace(CASE, **axes)
+    return roundoff_floor(quantity, case) / unit_roundoff(case.dtype, case.tf32)
 
-    assert factor("output", "float32", 500, 128) == factor("grad_input", "bfloat16", 500, 128) == 2
+
+def test_the_floor_grows_with_the_sums_that_are_made_in_the_dtype():
+    assert factor("output") == factor("grad_weight_hh_l0") == 2
+    assert factor("grad_h0", hidden_size=1024) == pytest.approx(0.3 * math.sqrt(3 * 1024))
+    assert factor("output", input_size=5000) == pytest.approx(0.3 * math.sqrt(5000))
+    assert factor("output", sequence_length=500, batch_size=128) == 2
     for dtype in ("float32", "float64"):
-        assert factor("grad_weight_hh_l1", dtype, 500, 128) == pytest.approx(0.2 * math.sqrt(500 * 128))
-    for dtype in ("float16", "bfloat16"):  # their products sum in float32: the batch costs nothing
-        assert factor("grad_weight_hh_l1", dtype, 500, 1) == factor("grad_weight_hh_l1", dtype, 500, 128)
-        assert factor("grad_bias_hh_l1", dtype, 500, 128) == pytest.approx(0.4 * math.sqrt(500))
-    assert factor("grad_bias_ih_l0", "float32", 1, 4) == factor("grad_bias_ih_l0", "float16", 4, 1) == 2
+        of_weight = factor("grad_weight_hh_l1", dtype=dtype, sequence_length=500, batch_size=128)
+        assert of_weight == pytest.approx(0.3 * math.sqrt(500 * 128))
+
+
+@pytest.mark.parametrize("precision", [{"dtype": "float16"}, {"dtype": "bfloat16"}, {"tf32": True}])
+def test_where_products_sum_in_float32_only_the_steps_of_a_gradient_count(precision):
+    large = {"hidden_size": 1024, "input_size": 1024, "sequence_length": 500, "batch_size": 128, **precision}
+    assert factor("output", **large) == factor("grad_input", **large) == 2
+    assert factor("grad_bias_hh_l1", **large) == pytest.approx(0.3 * math.sqrt(500))
 
 
 @pytest.mark.parametrize(("numbers", "bar"), [({"floor": 5}, 5), ({"sensitivity": 7}, 7)])
@@ -83,14 +96,14 @@ def test_a_limit_that_would_pass_anything_is_no_test():
     u = unit_roundoff("bfloat16")
 
     def found(steps, error, sensitivity=0.0):
-        floor = roundoff_floor("grad_weight_ih_l0", "bfloat16", u, steps, 8)
+        floor = roundoff_floor("grad_weight_ih_l0", dataclasses.replace(CASE, dtype="bfloat16", sequence_length=steps))
         pair, moved = (error, error), (sensitivity, sensitivity)
         return judge(errors=pair, baseline_errors=pair, sensitivities=moved, floor=floor, u=u, bit_identical=False)[:2]
 
-    assert found(steps=100, error=0.09) == (Verdict.EQUIVALENT, "")
-    coarse = Verdict.UNSUPPORTED, "too coarse: at this precision its limit is 30% of its size"
-    assert found(steps=1000, error=0.01) == coarse
-    assert found(steps=1, error=0.01, sensitivity=0.3 / FACTOR) == coarse
+    assert found(steps=100, error=0.06) == (Verdict.EQUIVALENT, "")
+    coarse = Verdict.UNSUPPORTED, "too coarse: at this precision its limit is 35% of its size"
+    assert found(steps=2475, error=0.01) == coarse
+    assert found(steps=1, error=0.01, sensitivity=0.35 / FACTOR) == coarse
 
 
 def test_a_wrong_baseline_makes_no_candidate_equivalent():

@@ -5,9 +5,9 @@ A quantity passes when, in both norms, its relative error to the float64 oracle 
     error ≤ 6 · max(sensitivity, f·u)
 
 where u is the unit roundoff of the dtype. `sensitivity` is how far the oracle itself moves (root mean square over some
-draws) when everything it is given is multiplied by 1 ± u and every gate and state is rounded to the dtype, as any layer
-that computes in it must. f = 2, and more for a parameter's gradient, the growth of a long sum. Baseline and candidate
-stand under the same bar, so that a baseline that leaves the GRU's equations excuses no candidate.
+draws) when everything it is given, and every gate and state that a layer must keep, is multiplied by 1 ± u. f = 2, and
+more where a sum is long. Baseline and candidate stand under the same bar, so that a
+baseline that leaves the GRU's equations excuses no candidate.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
+from rnn_parity.grid import Case
+
 FACTOR = 6.0
 """How many times further than the sensitivity or the roundoff floor an error may be."""
+
+GROWTH = 0.3
+"""The roundoffs of a sum of n terms add up like a random walk, to about this times √n."""
 
 ILL_CONDITIONED = 2.0**10
 """A sensitivity of more than this many unit roundoffs leaves nothing to judge."""
 
-LARGEST_LIMIT = 0.25
-"""A limit above a quarter of the size of a quantity passes what is plainly wrong; bfloat16 and long sums get there."""
+LARGEST_LIMIT = 0.3
+"""A limit above this share of a quantity passes what is plainly wrong; bfloat16 and long sums get there."""
 
 EXPECTED_TO_HOLD = ("eval", "train_matched_masks")
 """The regimes in which a correct implementation must agree; in `train_same_seed` it need not."""
@@ -51,17 +56,19 @@ def unit_roundoff(dtype: str, tf32: bool = False) -> float:
     return _UNIT_ROUNDOFF["tf32" if tf32 else dtype]
 
 
-def roundoff_floor(quantity: str, dtype: str, u: float, sequence_length: int, batch_size: int) -> float:
-    """f·u: the least error that is granted. f is 2, for a parameter's gradient max(2, g), as for a random walk:
+def roundoff_floor(quantity: str, case: Case) -> float:
+    """f·u: the least error that is granted, f = max(2, 0.3·√n) for sums of n terms in the case's own precision.
 
-    g = 0.2·√(T·B), the sum of T·B terms; in the half precisions g = 0.4·√T, as their matrix products sum in float32 and
-    only the T of them are added up in the dtype itself.
+    Every quantity comes out of products that sum up to max(3H, I) terms, and a parameter's gradient sums over T·B. In
+    half precision and TF32 products sum in float32, and only the T steps of a parameter's gradient are left.
     """
-    if not quantity.startswith(("grad_weight", "grad_bias")):
-        return 2.0 * u
-    half = dtype in ("float16", "bfloat16")
-    growth = 0.4 * math.sqrt(sequence_length) if half else 0.2 * math.sqrt(sequence_length * batch_size)
-    return max(2.0, growth) * u
+    of_parameter = quantity.startswith(("grad_weight", "grad_bias"))
+    if case.tf32 or case.dtype in ("float16", "bfloat16"):
+        terms = case.sequence_length if of_parameter else 1
+    else:
+        terms = max(3 * case.hidden_size, case.input_size)
+        terms = max(terms, case.sequence_length * case.batch_size) if of_parameter else terms
+    return max(2.0, GROWTH * math.sqrt(terms)) * unit_roundoff(case.dtype, case.tf32)
 
 
 def limit(sensitivity: float, floor: float) -> float:

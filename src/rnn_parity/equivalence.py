@@ -177,27 +177,27 @@ def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) 
     A quantity of few numbers takes more draws, lest luck make it look better conditioned than it is.
     """
     generator = torch.Generator().manual_seed(seed)
-    u = criterion.unit_roundoff(case.dtype, case.tf32)
     size = case.num_layers * case.sequence_length * case.batch_size * max(case.input_size, case.hidden_size)
 
-    def rounded(tensor: Tensor) -> Tensor:
-        shape = SENSITIVITY_DRAWS[size <= _SMALL], *tensor.shape
-        signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) * 2 - 1
-        return tensor * (1 + u * signs)
-
-    exact, stored = stimulus.map(Tensor.double), getattr(torch, case.dtype)
-    draws = exact.map(rounded)
-
-    def run(stimulus: Stimulus, stored: torch.dtype | None) -> dict[str, Tensor]:
+    def run(stimulus: Stimulus, rounding: oracle.Rounding | None) -> dict[str, Tensor]:
         given = stimulus.input, stimulus.h0, stimulus.weights, stimulus.cotangents
-        return oracle.stacked_gru(*given, masks, case.dropout, stored)
+        return oracle.stacked_gru(*given, masks, case.dropout, rounding)
 
-    values = run(exact, None)
+    def rounded(tensor: Tensor, tf32: bool = False) -> Tensor:
+        """1 ± u times the tensor, and not the nearest number of the dtype: luck must not make a case look exact."""
+        signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return tensor * (1 + criterion.unit_roundoff(case.dtype, tf32) * signs)
+
+    def given(tensor: Tensor) -> Tensor:
+        return rounded(tensor.expand(SENSITIVITY_DRAWS[size <= _SMALL], *tensor.shape), case.tf32)
+
+    exact = stimulus.map(Tensor.double)
+    values, draws = run(exact, None), exact.map(given)
     # Side by side, small runs share what every operator costs; large ones would only take more memory.
     if size <= _SMALL:
-        moved = run(draws, stored)
+        moved = run(draws, rounded)
     else:
-        parts = [run(draws.map(itemgetter(k)), stored) for k in range(len(draws.input))]
+        parts = [run(draws.map(itemgetter(k)), rounded) for k in range(len(draws.input))]
         moved = {quantity: torch.stack([part[quantity] for part in parts]) for quantity in values}
     sensitivities = {}
     for quantity, truth in values.items():
@@ -268,7 +268,7 @@ def compare_quantity(
             return {**row, "verdict": verdict, "reason": f"{who}{reason}"}
     ours, theirs = of_baseline.values[quantity], of_candidate.values[quantity]
     u = criterion.unit_roundoff(case.dtype, case.tf32)
-    floor = criterion.roundoff_floor(quantity, case.dtype, u, case.sequence_length, case.batch_size)
+    floor = criterion.roundoff_floor(quantity, case)
     errors, baseline_errors = (relative_errors(value, truth.values[quantity]) for value in (theirs, ours))
     sensitivities = truth.sensitivities[quantity]
     bit_identical = torch.equal(ours, theirs)

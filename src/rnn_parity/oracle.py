@@ -11,13 +11,14 @@ Shares no code with any implementation, nor autograd. Cho et al. 2014 (arXiv:140
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Rounding = Callable[[Tensor], Tensor]
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
@@ -28,7 +29,7 @@ def stacked_gru(
     cotangents: tuple[Float[Tensor, "*K T B H"], Float[Tensor, "*K L B H"]],
     masks: Float[Tensor, "G T B H"] | None = None,
     dropout: float = 0.0,
-    stored: torch.dtype | None = None,
+    rounding: Rounding | None = None,
 ) -> dict[str, Tensor]:
     """Run the equations over a sequence and back; or over K of them side by side, each with weights of its own.
 
@@ -39,8 +40,8 @@ def stacked_gru(
         masks: for each of the G = L − 1 gaps between layers, 1 where an entry is kept and 0 where it is dropped;
             None for no dropout.
         dropout: p; what is kept is scaled by 1 / (1 − p).
-        stored: None for the equations as they are. A dtype, to round every gate and state to it, and to take 1 − z and
-            the slopes from what is left: what a layer must do that computes in this dtype, whatever else it does.
+        rounding: None for the equations as they are. Else it is applied to every gate and state, and 1 − z and the
+            slopes are taken from what it leaves: what a layer must do that keeps them in a dtype of finite precision.
 
     Returns:
         `output` (*K, T, B, H), the last layer's state after each step; `hn` (*K, L, B, H), every layer's state after
@@ -51,7 +52,7 @@ def stacked_gru(
     for layer, h in enumerate(h0.unbind(-3)):
         if layer > 0 and masks is not None:
             sequence = sequence * (masks[layer - 1] * scale)
-        layers.append(_forward(sequence, h, *(weights[f"{kind}_l{layer}"] for kind in _KINDS), stored))
+        layers.append(_forward(sequence, h, *(weights[f"{kind}_l{layer}"] for kind in _KINDS), rounding))
         sequence = layers[-1].states
     hn = torch.stack([layer.states.select(-3, -1) for layer in layers], dim=-3)
     values, grad_h0, gradient = {}, [], cotangents[0]
@@ -77,20 +78,21 @@ class _Layer:
     steps: list[tuple[Tensor, ...]]  # r, z and how h' moves with the sums under r, z and n
 
 
-def _forward(given: Tensor, h: Tensor, w_ih, w_hh, b_ih, b_hh, stored: torch.dtype | None) -> _Layer:
+def _forward(given: Tensor, h: Tensor, w_ih, w_hh, b_ih, b_hh, rounding: Rounding | None) -> _Layer:
     from_input = given @ w_ih.mT.unsqueeze(-3) + b_ih[..., None, None, :]
     states, steps = [h], []
     for x in from_input.unbind(-3):
         x_r, x_z, x_n = x.chunk(3, dim=-1)
         h_r, h_z, h_n = (h @ w_hh.mT + b_hh[..., None, :]).chunk(3, dim=-1)
-        r, one_minus_r = _sigmoid(x_r + h_r, stored)
-        z, one_minus_z = _sigmoid(x_z + h_z, stored)
-        n, slope_n = _tanh(x_n + r * h_n, stored)
+        r, one_minus_r = _sigmoid(x_r + h_r, rounding)
+        z, one_minus_z = _sigmoid(x_z + h_z, rounding)
+        n, slope_n = _tanh(x_n + r * h_n, rounding)
         by_n = one_minus_z * slope_n
         by_z = (h - n) * (z * one_minus_z)
         by_r = by_n * h_n * (r * one_minus_r)
         steps.append((r, z, by_r, by_z, by_n))
-        h = _rounded(one_minus_z * n + z * h, stored)
+        h = one_minus_z * n + z * h
+        h = h if rounding is None else rounding(h)
         states.append(h)
     before, after = torch.stack(states[:-1], dim=-3), torch.stack(states[1:], dim=-3)
     return _Layer(w_ih, w_hh, given, before, after, steps)
@@ -120,21 +122,17 @@ def _backward(layer: _Layer, of_states: Tensor, of_last: Tensor) -> tuple[Tensor
     return of_given, gradient, *of_weights, of_bias(from_input), of_bias(from_state)
 
 
-def _sigmoid(x: Tensor, stored: torch.dtype | None) -> tuple[Tensor, Tensor]:
-    """σ(x) and 1 − σ(x); the latter is σ(−x), which near 0 has all its digits, unless taken from what is stored."""
-    if stored is None:
+def _sigmoid(x: Tensor, rounding: Rounding | None) -> tuple[Tensor, Tensor]:
+    """σ(x) and 1 − σ(x); the latter is σ(−x), which near 0 has all its digits, unless taken from what was rounded."""
+    if rounding is None:
         return torch.sigmoid(x), torch.sigmoid(-x)
-    y = _rounded(torch.sigmoid(x), stored)
+    y = rounding(torch.sigmoid(x))
     return y, 1 - y
 
 
-def _tanh(x: Tensor, stored: torch.dtype | None) -> tuple[Tensor, Tensor]:
-    """tanh(x) and its slope: 1 / cosh² x, or 1 − tanh² x from what is stored."""
-    if stored is None:
+def _tanh(x: Tensor, rounding: Rounding | None) -> tuple[Tensor, Tensor]:
+    """tanh(x) and its slope: 1 / cosh² x, or 1 − tanh² x from what was rounded."""
+    if rounding is None:
         return torch.tanh(x), torch.cosh(x) ** -2
-    y = _rounded(torch.tanh(x), stored)
+    y = rounding(torch.tanh(x))
     return y, 1 - y * y
-
-
-def _rounded(x: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return x if dtype is None else x.to(dtype).to(x.dtype)

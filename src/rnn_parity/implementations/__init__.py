@@ -3,27 +3,31 @@
 Every implementation is a module factory called as
 `factory(input_size=…, hidden_size=…, num_layers=…, dropout=…)`, whose module maps `input (T, B, I)` and
 `h0 (L, B, H)` to `output (T, B, H)` and `hn (L, B, H)`. A registered name and a path of the user's own,
-`package.module:Class`, mean the same thing: an import path.
+`package.module:Class`, mean the same thing: an import path. What has no path, as a class in a test, is `named`.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import re
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rnn_parity.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-REGISTRY = {
+REGISTRY: dict[str, str | Callable[..., Any]] = {
     "stacking_gru_cell": "rnn_parity.implementations.stacking_gru_cell:StackingGRUCellLoop",
     "stacking_gru": "rnn_parity.implementations.stacking_gru:StackingGRU",
 }
-"""Registered name to import path. Add a line to compare a layer of your own under a short name."""
+"""Registered name to import path. Add a line to compare a layer of your own under a short name. The factory itself
+stands in place of its path while it is `named`."""
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -40,7 +44,10 @@ def check_name(name: str, key: str) -> None:
 def load_factory(name: str):
     """The factory behind a name; raise `InputError` when it cannot be imported."""
     check_name(name, key="implementation")
-    module_name, _, attributes = REGISTRY.get(name, name).partition(":")
+    found = REGISTRY.get(name, name)
+    if callable(found):
+        return found
+    module_name, _, attributes = found.partition(":")
     try:
         factory = importlib.import_module(module_name)
         for attribute in attributes.split("."):
@@ -49,6 +56,25 @@ def load_factory(name: str):
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{name}: cannot be imported ({reason}); expected package.module:Class") from error
     return factory
+
+
+@contextmanager
+def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
+    """The name of an implementation: its own, or for a factory one that it has while the block runs.
+
+    Raises `InputError`, naming the argument `key`, for what can be no name.
+    """
+    if isinstance(implementation, str):
+        check_name(implementation, key)
+        yield implementation
+        return
+    label = _label(implementation)
+    name = next(name for name in itertools.chain([label], _numbered(label)) if name not in REGISTRY)
+    REGISTRY[name] = implementation
+    try:
+        yield name
+    finally:
+        del REGISTRY[name]
 
 
 def build(name: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> torch.nn.Module:
@@ -62,3 +88,13 @@ def build(name: str, *, input_size: int, hidden_size: int, num_layers: int, drop
             return factory(**arguments)
     except TypeError as error:
         raise InputError(f"{name}: cannot be called with {', '.join(arguments)} ({error})") from error
+
+
+def _label(factory: Callable[..., Any]) -> str:
+    """`Layer` for a class, wherever it is defined, and for a `functools.partial` of it."""
+    factory = getattr(factory, "func", factory)
+    return getattr(factory, "__qualname__", type(factory).__name__).rpartition("<locals>.")[2]
+
+
+def _numbered(label: str) -> Iterator[str]:
+    return (f"{label}-{number}" for number in itertools.count(2))
