@@ -31,6 +31,7 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/setup.smk"
 include: "workflow/rules/measure.smk"
+include: "workflow/rules/trust.smk"
 include: "workflow/rules/publish.smk"
 include: "workflow/rules/report.smk"
 

@@ -103,3 +103,39 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                     }
                 )
     return rows
+
+
+FAULTS = {"h0 ignored": "equations", "No dropout between the layers": "dropout", "No gradient to h0": "backward"}
+
+
+def finding_rows(cases, *, missed: str | None = None) -> list[dict]:
+    """The self-test's table of some cases: every fault caught but the one `missed`; dropout's not without dropout."""
+    rows = []
+    for case in cases:
+        common = {**case.columns, "seed": 0, "weight_scale": 2.0, "input_scale": 1.0, "state_scale": 1.0}
+        common |= {"baseline": "stacking_gru_cell", "comparisons": 16, "not_judged": 0, "ratio": 0.4}
+        common |= {"allclose_unequal": 7, "assert_close_unequal": 1, "fault_size_u": None}
+        right = {"layer": "torch.nn:GRU", "kind": "correct", "fault": "", "finding": "held", "different": 0}
+        rows.append(common | right)
+        for fault, kind in FAULTS.items():
+            finding = "missed" if fault == missed else "caught"
+            finding = "not exercised" if kind == "dropout" and not case.draws_dropout else finding
+            wrong = {"layer": f"mutants:{kind}", "kind": kind, "fault": fault, "finding": finding}
+            rows.append(common | wrong | {"different": 3 * (finding == "caught")})
+    return rows
+
+
+def capability_rows(names, device="cpu") -> list[dict]:
+    """Every layer can do the first, only the first layer the second."""
+    rows = []
+    for index, name in enumerate(names):
+        common = {
+            "implementation": name,
+            "baseline": names[0],
+            "device": device,
+            "agrees": None if index == 0 else True,
+        }
+        rows.append(common | {"capability": "repeatable", "title": "Repeatable", "outcome": "works", "detail": ""})
+        able = {"outcome": "works", "detail": ""} if index == 0 else {"outcome": "refuses", "detail": "TypeError: <b>|"}
+        rows.append(common | {"capability": "vmap", "title": "`vmap`"} | able)
+    return rows

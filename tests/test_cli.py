@@ -13,8 +13,8 @@ from rnn_parity.tables import EQUIVALENCE, MASKS, SAMPLES, TIMING, read_table, w
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 COMMANDS = [
-    "cases", "check", "config", "environment", "store", "equivalence", "timing", "masks", "publish", "publish-report",
-    "collect", "tables", "figures", "report", "gate", "ui",
+    "check", "cases", "validate", "config", "environment", "store", "equivalence", "timing", "masks", "self-test", "findings",
+    "coverage", "capabilities", "publish", "publish-report", "collect", "tables", "figures", "report", "gate", "ui",
 ]  # fmt: skip
 
 
@@ -52,8 +52,8 @@ def test_cases_shows_the_grid_without_importing_torch():
     [
         (["cases", "--config", "absent.yaml"], "error: absent.yaml: cannot be read"),
         (["equivalence", "--job", "{}", "--output", "x"], "error: --job: holds '{}'"),
-        (["check", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
-        (["check", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (16, 3), not (12, 3)"),
+        (["validate", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
+        (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (16, 3), not (12, 3)"),
         (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
     ],
 )
@@ -65,7 +65,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(arguments, message):
 
 
 def test_check_accepts_what_fits():
-    done = rnn_parity("check", "torch.nn:GRU", "stacking_gru")
+    done = rnn_parity("validate", "torch.nn:GRU", "stacking_gru")
     assert (done.returncode, done.stdout) == (0, "torch.nn:GRU: ok\nstacking_gru: ok\n")
 
 

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -12,7 +13,8 @@ from conftest import PROJECT
 from rnn_parity.figures import FIGURES
 from rnn_parity.grid import make_grid
 from rnn_parity.report import escape, write_report, write_tables
-from synthetic import equivalence_rows, timing_rows
+from rnn_parity.tables import COLLECTED
+from synthetic import capability_rows, equivalence_rows, finding_rows, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 PIXEL = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
@@ -31,13 +33,21 @@ def report(tmp_path):
     for name in FIGURES:
         (tmp_path / f"figures/{name}.svg").write_text(PIXEL)
 
-    def write(equivalence, timing, config=SMOKE, environment=None):
+    def write(equivalence, timing, config=SMOKE, environment=None, **trust):
         paths = tmp_path / "report.md", tmp_path / "report.html"
         completed = make_grid(config).config
-        write_report(completed, environment or {}, equivalence, timing, tmp_path / "figures", *paths)
+        results = results_of(equivalence, timing, **trust)
+        write_report(completed, environment or {}, results, tmp_path / "figures", *paths)
         return tuple(path.read_text() for path in paths)
 
     return write
+
+
+def results_of(equivalence, timing, self_test=(), coverage=(), capabilities=()):
+    """Every table of an experiment; those that are not given are empty, as where the config leaves them out."""
+    given = {"self_test": self_test, "coverage": coverage, "capabilities": capabilities}
+    trust = {name: pa.Table.from_pylist(list(rows), schema=COLLECTED[name]).to_pandas() for name, rows in given.items()}
+    return {"equivalence": equivalence, "timing": timing, **trust}
 
 
 def first_paragraph(markdown):
@@ -163,9 +173,48 @@ def test_escaping_leaves_nothing_for_markdown():
 
 def test_every_table_is_written(tmp_path, tables):
     equivalence, timing = tables
-    write_tables(equivalence, timing, tmp_path / "tables")
+    write_tables(results_of(equivalence, timing), tmp_path / "tables")
     files = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").iterdir()}
     assert set(files) >= {"equivalence", "timing", "verdicts", "speedup", *(f.table for f in FIGURES.values())}
     assert len(files["equivalence"]) == len(equivalence)
     assert len(files["speedup"]) == 5 * 4
     assert {"verdict", "cases", "worst_ratio", "worst_case_id", "worst_quantity", "reason"} <= set(files["verdicts"])
+
+
+def test_the_self_test_is_told_with_what_it_missed(report, tables):
+    cases = make_grid(SMOKE).cases
+    held, _ = report(*tables, self_test=finding_rows(cases), coverage=finding_rows(cases))
+    assert "| float32 | 5 | 80 | 0 |" in held
+    assert "| equations | h0 ignored | 5 of 5 |" in held
+    assert "No fault above its limit was missed" in held
+    broken, _ = report(*tables, self_test=finding_rows(cases, missed="h0 ignored"))
+    assert "| equations | h0 ignored | **0 of 5** |" in broken
+    assert "Does not hold.** float32 on cpu: missed in 5 of 5 cases: h0 ignored" in broken
+    assert "No fault above" not in broken
+
+
+def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tables):
+    cases = make_grid({**SMOKE, "sweeps": {**SMOKE["sweeps"], "dry": {"dropout": 0.0}}}).cases
+    dry = pd.DataFrame(equivalence_rows(make_grid({**SMOKE, "sweeps": {**SMOKE["sweeps"], "dry": {"dropout": 0.0}}})))
+    text, _ = report(dry, tables[1], coverage=finding_rows(cases))
+    assert "Every fault shows in at least one case." in text
+    assert "| dry | 2 of 3 | every fault of dropout |" in text
+    text, _ = report(dry, tables[1], coverage=finding_rows(cases, missed="No gradient to h0"))
+    assert "No case shows: No gradient to h0." in text
+
+
+def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
+    names = ["stacking_gru_cell", "stacking_gru"]
+    text, html = report(*tables, capabilities=capability_rows(names))
+    apart = text.split("where they part")[1]
+    assert "| `vmap` | works | **refuses**: TypeError: \\<b\\>\\| |" in apart
+    assert "All of them do, with the same numbers where there are any: Repeatable." in apart
+    assert "<b>" not in html
+    alike, _ = report(*tables, capabilities=capability_rows(names[:1]))
+    assert "They part nowhere." in alike
+
+
+def test_without_self_test_and_capabilities_nothing_is_said_of_them(report, tables):
+    text, _ = report(*tables)
+    assert "trusted" not in text
+    assert "What each can do" not in text

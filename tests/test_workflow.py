@@ -23,6 +23,8 @@ TINY = {
     **SMOKE,
     "sweeps": {"article": {"sequence_length": [1, 2], "seeds": [1215]}},
     "timing": {"phases": ["inference", "step"], "min_rounds": 3, "max_seconds": 0.05},
+    "self_test": {"cases": 0, "own_cases": False},
+    "capabilities": False,
 }
 
 
@@ -67,6 +69,21 @@ def finished(tmp_path_factory):
     done = snakemake(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def test_the_check_is_tried_and_capabilities_are_probed(finished):
+    found = {name: pd.read_parquet(finished / f"results/{name}.parquet") for name in ("self_test", "coverage")}
+    assert found["self_test"]["case_id"].nunique() == 8
+    assert set(found["self_test"]["finding"]) <= {"held", "caught", "hidden", "not judged", "not exercised"}
+    assert set(found["coverage"]["case_id"]) == {case.case_id for case in make_grid(SMOKE).cases}
+    missed = found["coverage"].query("sequence_length == 1 and kind == 'backward' and finding == 'not exercised'")
+    assert set(missed["fault"]) == {"Gradient cut in the middle of the sequence"} or missed.empty
+    able = pd.read_parquet(finished / "results/capabilities.parquet").set_index(["implementation", "capability"])
+    assert able.loc[("stacking_gru_cell", "repeatable"), "outcome"] == "works"
+    assert able.loc[("stacking_gru", "vmap"), "outcome"] == "refuses"
+    report = (finished / "reports/report.md").read_text()
+    assert "## Can the check be trusted?" in report
+    assert "## What each can do" in report
 
 
 def test_every_case_is_in_both_tables_and_in_mlflow(finished):

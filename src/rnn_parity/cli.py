@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 
 PROJECT = Path(__file__).parents[2]
+DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
 JobLine = Annotated[str, typer.Option("--job", help="The job: a line of JSON that `rnn-parity cases --json` prints.")]
@@ -29,6 +31,7 @@ Output = Annotated[Path, typer.Option("--output", help="Where to write the resul
 EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]
 TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
 TrackingFile = Annotated[Path, typer.Option("--tracking", help="The file of `rnn-parity store --output`.")]
+ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
 EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
 
 
@@ -39,6 +42,41 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@app.command()
+def check(
+    candidate: Annotated[str, typer.Argument(help="The layer: a registered name, or package.module:Class.")],
+    baseline: Annotated[str, typer.Option(help="What it might replace.")] = "stacking_gru_cell",
+    like: Annotated[str, typer.Option(help="Sizes and seeds that are not given: small, article or t2vec.")] = "small",
+    input_size: Annotated[int | None, typer.Option(help="I.", show_default=False)] = None,
+    hidden_size: Annotated[int | None, typer.Option(help="H.", show_default=False)] = None,
+    num_layers: Annotated[int | None, typer.Option(help="L.", show_default=False)] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="T.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="B.", show_default=False)] = None,
+    dropout: Annotated[float | None, typer.Option(help="Between layers, in training.", show_default=False)] = None,
+    dtype: Annotated[str, typer.Option(help="float64, float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads to compute with.")] = 1,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.", show_default=False)
+    ] = None,
+    capabilities: Annotated[
+        bool, typer.Option("--capabilities/--no-capabilities", help="Probe what both can do.")
+    ] = True,
+    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time both.")] = True,
+) -> None:
+    """May this layer replace the baseline? One case, without a config: numbers, capabilities and time.
+
+    Exits with 1 if it may not, or if that is not shown.
+    """
+    from rnn_parity.terminal import run_check
+
+    sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, "dropout": dropout}
+    sizes |= {"sequence_length": sequence_length, "batch_size": batch_size}
+    settings = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
+    settings |= {"capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
+    raise typer.Exit(run_check(candidate, baseline, **sizes, **settings))
 
 
 @app.command()
@@ -65,7 +103,7 @@ def cases(
 
 
 @app.command()
-def check(implementations: list[str]) -> None:
+def validate(implementations: list[str]) -> None:
     """Import implementations and match their parameters with nn.GRU's, before anything is measured."""
     import torch
 
@@ -145,6 +183,76 @@ def timing(
     write_rows(output, TIMING, rows, started_at=repr(started_at), ended_at=repr(time.time()))
 
 
+@app.command("self-test")
+def self_test(
+    dtype: Annotated[list[str], typer.Option(help="A dtype to try; all by default.")] = DTYPES,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    cases: Annotated[int, typer.Option(min=1, help="Random cases per dtype.")] = 500,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
+    output: Annotated[Path | None, typer.Option(help="Where to write every finding as a table.")] = None,
+) -> None:
+    """Try the check itself: planted faults that it must catch, right layers that it must not accuse."""
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import track
+
+    from rnn_parity.self_test.run import PART, examine_in_parallel
+    from rnn_parity.self_test.show import show
+    from rnn_parity.tables import SELF_TEST, write_rows
+
+    if unknown := sorted(set(dtype) - set(DTYPES)):
+        raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(DTYPES)}")
+    errors = Console(stderr=True)
+    parts, of = examine_in_parallel(device, dtype, cases, jobs), len(dtype) * -(-cases // PART)
+    rows = [
+        row for part in track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal) for row in part
+    ]
+    rows.sort(key=lambda row: (DTYPES.index(row["dtype"]), row["seed"]))
+    if output:
+        write_rows(output, SELF_TEST, rows)
+    if not show(pd.DataFrame(rows), Console()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def findings(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")],
+    dtype: Annotated[str, typer.Option(help="The dtype to try.")],
+    cases: Annotated[int, typer.Option(help="Random cases.")],
+    output: Output,
+) -> None:
+    """Write what the self-test finds in one dtype, without a word on it."""
+    from rnn_parity.self_test.run import examine_samples
+    from rnn_parity.tables import SELF_TEST, write_rows
+
+    write_rows(output, SELF_TEST, list(examine_samples(device, dtype, range(cases))))
+
+
+@app.command()
+def coverage(job: JobLine, output: Output) -> None:
+    """Plant every fault in every case of a job: which could this case not have shown?"""
+    from rnn_parity.grid import parse_request
+    from rnn_parity.self_test.run import examine_cases
+    from rnn_parity.tables import SELF_TEST, write_rows
+
+    cases, settings = parse_request(job)
+    write_rows(output, SELF_TEST, list(examine_cases(cases, **settings)))
+
+
+@app.command()
+def capabilities(
+    implementations: Annotated[list[str], typer.Argument(help="The baseline, then the candidates.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")],
+    output: Output,
+) -> None:
+    """Probe what each implementation can do beside giving the right numbers."""
+    from rnn_parity.capabilities import probe_capabilities
+    from rnn_parity.tables import CAPABILITIES, write_rows
+
+    baseline, *candidates = implementations
+    write_rows(output, CAPABILITIES, list(probe_capabilities(baseline, candidates, device)))
+
+
 @app.command()
 def masks(job: JobLine, output: Output) -> None:
     """Record the dropout masks that each implementation draws from the same seed in one small case."""
@@ -210,25 +318,25 @@ def publish_report(
 
 
 @app.command()
-def collect(
-    config: ConfigFile,
-    results: Annotated[Path, typer.Option(help="The folder with every job's tables.")],
-) -> None:
-    """Join the tables of all jobs of the experiment into RESULTS/equivalence.parquet and RESULTS/timing.parquet."""
-    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table, write_table
+def collect(config: ConfigFile, results: ResultsFolder) -> None:
+    """Join the tables of all parts of the experiment into RESULTS/equivalence.parquet and so on."""
+    from rnn_parity.tables import COLLECTED, read_table, write_table
 
-    jobs = _grid(config).jobs
-    for name, schema in (("equivalence", EQUIVALENCE), ("timing", TIMING)):
-        parts = [results / name / job.sweep / f"{job.name}.parquet" for job in jobs]
-        write_table(results / f"{name}.parquet", read_table(parts, schema))
+    grid = _grid(config)
+    parts = {
+        name: [f"{name}/{job.sweep}/{job.name}.parquet" for job in grid.jobs] for name in ("equivalence", "timing")
+    }
+    for name, schema in COLLECTED.items():
+        paths = parts.get(name) or [part for part in grid.trust_parts if part.startswith(f"{name}/")]
+        write_table(results / f"{name}.parquet", read_table([results / path for path in paths], schema))
 
 
 @app.command()
-def tables(equivalence: EquivalenceFile, timing: TimingFile, output: Output) -> None:
+def tables(results: ResultsFolder, output: Output) -> None:
     """Write every table of the report as CSV into the folder OUTPUT."""
     from rnn_parity.report import write_tables
 
-    write_tables(*_frames(equivalence, timing), output)
+    write_tables(_collected(results), output)
 
 
 @app.command()
@@ -251,8 +359,7 @@ def figures(
 def report(
     config: ConfigFile,
     environment: EnvironmentFile,
-    equivalence: EquivalenceFile,
-    timing: TimingFile,
+    results: ResultsFolder,
     figures: Annotated[Path, typer.Option(help="The folder of the figures.")],
     markdown: Annotated[Path, typer.Option(help="Where to write the report as Markdown.")],
     html: Annotated[Path, typer.Option(help="Where to write the report as one self-contained HTML file.")],
@@ -260,8 +367,7 @@ def report(
     """Write the report: the answer in plain words, then what it rests on."""
     from rnn_parity.report import write_report
 
-    frames = _frames(equivalence, timing)
-    write_report(_read_json(config), _read_json(environment), *frames, figures, markdown, html)
+    write_report(_read_json(config), _read_json(environment), _collected(results), figures, markdown, html)
 
 
 @app.command()
@@ -330,6 +436,12 @@ def _frames(equivalence: Path, timing: Path):
     from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
 
     return read_table(equivalence, EQUIVALENCE).to_pandas(), read_table(timing, TIMING).to_pandas()
+
+
+def _collected(results: Path):
+    from rnn_parity.tables import COLLECTED, read_table
+
+    return {name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in COLLECTED.items()}
 
 
 def _speedup_words(row: dict[str, Any]) -> str:

@@ -133,6 +133,24 @@ class Grid:
             baseline=self.config["baseline"], candidates=list(self.config["candidates"]), **self.config["timing"]
         )
 
+    def coverage_request(self, job: Job) -> str:
+        """The `--job` of `rnn-parity coverage`."""
+        seeds = self.config["sweeps"][job.sweep].get("seeds", self.config["equivalence"]["seeds"])
+        return job.to_json(baseline=self.config["baseline"], seed=seeds[0])
+
+    @property
+    def trust_parts(self) -> list[str]:
+        """The tables under `results/` that the config asks for beside the measurements of the cases."""
+        wanted, parts = self.config["self_test"], []
+        if wanted["cases"]:
+            tried = {(case.device, case.dtype): None for case in self.cases}
+            parts += [f"self_test/{device}-{dtype}.parquet" for device, dtype in tried]
+        if wanted["own_cases"]:
+            parts += [f"coverage/{job.sweep}/{job.name}.parquet" for job in self.jobs]
+        if self.config["capabilities"]:
+            parts += [f"capabilities/{device}.parquet" for device in self.config["device"]]
+        return parts
+
     def publish_request(self, sweep: str) -> str:
         """The `--run` of `rnn-parity publish`: what the runs of a sweep's cases say beside its tables."""
         axes = {"device": self.config["device"], **self.config["sweeps"][sweep]}

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from rnn_parity import criterion, summary
 from rnn_parity.figures import FIGURES, numbers
+from rnn_parity.self_test import rates
 from rnn_parity.tables import atomic_path, write_text
 
 PHASES = ("inference", "forward", "backward", "step")
@@ -29,11 +30,13 @@ class Text(str):
     """A string that is Markdown already; every other value that a template prints is escaped."""
 
 
-def write_tables(equivalence: pd.DataFrame, timing: pd.DataFrame, folder: Path) -> None:
+def write_tables(results: Mapping[str, pd.DataFrame], folder: Path) -> None:
     """Write every table of the report as `folder/{name}.csv`: the measured ones, the verdicts, those of the figures."""
+    equivalence, timing = results["equivalence"], results["timing"]
     tables = {
-        "equivalence": equivalence,
-        "timing": timing,
+        **results,
+        "detection": rates.detection(results["self_test"]),
+        "false_alarms": rates.false_alarms(results["self_test"]),
         "verdicts": summary.verdict_table(equivalence),
         "speedup": summary.speedup_table(timing),
         "overview": numbers.overview(equivalence, timing),
@@ -42,30 +45,29 @@ def write_tables(equivalence: pd.DataFrame, timing: pd.DataFrame, folder: Path) 
         "dropout": numbers.dropout(equivalence),
     }
     for name, table in tables.items():
-        with atomic_path(folder / f"{name}.csv") as path:
-            table.to_csv(path, index=False)
+        if len(table.columns):  # rates of a self-test that was not made have none
+            with atomic_path(folder / f"{name}.csv") as path:
+                table.to_csv(path, index=False)
 
 
 def write_report(
     config: Mapping,
     environment: Mapping,
-    equivalence: pd.DataFrame,
-    timing: pd.DataFrame,
+    results: Mapping[str, pd.DataFrame],
     figures_folder: Path,
     markdown_path: Path,
     html_path: Path,
 ) -> None:
     """Write the report as Markdown beside `figures/`, and as one HTML file with the pictures inside."""
-    facts = collect_facts(config, environment, equivalence, timing)
+    facts = collect_facts(config, environment, results)
     markdown = render_markdown(facts)
     write_text(markdown_path, markdown)
     write_text(html_path, render_html(str(config["report"]["title"]), markdown, figures_folder))
 
 
-def collect_facts(
-    config: Mapping, environment: Mapping, equivalence: pd.DataFrame, timing: pd.DataFrame
-) -> dict[str, Any]:
+def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Everything the template states, taken from the tables."""
+    equivalence, timing = results["equivalence"], results["timing"]
     candidates = list(config["candidates"])
     speedups = _speedup_rows(timing)
     return {
@@ -84,6 +86,12 @@ def collect_facts(
         "slower": {name: {phase: _slower(speedups, name, phase) for phase in PHASES} for name in candidates},
         "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
         "regimes": [name for name in criterion.EXPECTED_TO_HOLD if name in set(equivalence["regime"])],
+        "false_alarms": _records(rates.false_alarms(results["self_test"])),
+        "detection": _detection_rows(results["self_test"]),
+        "broken_promises": rates.broken_promises(results["self_test"]),
+        "blind_spots": _blind_spots(results["coverage"], equivalence),
+        "shown_by_none": rates.shown_by_none(results["coverage"]),
+        "capabilities": summary.capability_rows(results["capabilities"]),
         "figures": FIGURES,
         "sizes": {name: numbers.sample_size(name, equivalence, timing) for name in FIGURES},
         "seeds": sorted({int(seed) for seed in equivalence["seed"]}),
@@ -219,6 +227,26 @@ def _speedup_rows(timing: pd.DataFrame) -> list[dict[str, Any]]:
         by_phase = {row["phase"]: row for row in _records(group)}
         sweep = group["sweep"].iloc[0]
         rows.append({"sweep": sweep, "case": names[case_id], "candidate": candidate, "by_phase": by_phase})
+    return rows
+
+
+def _detection_rows(findings: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per fault, with the rows of the detection table by dtype."""
+    table, rows = rates.detection(findings), {}
+    for row in _records(table):
+        of_fault = rows.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
+        of_fault["by_dtype"][row["dtype"]] = row
+    return list(rows.values())
+
+
+def _blind_spots(coverage: pd.DataFrame, equivalence: pd.DataFrame) -> list[dict[str, Any]]:
+    """The blind spots with their cases in words, sweep by sweep."""
+    names, rows = _short_names(equivalence), []
+    for row in rates.blind_spots(coverage):
+        by_sweep: dict[str, list[str]] = {}
+        for case_id in row["case_ids"]:
+            by_sweep.setdefault(case_id.split("/")[0], []).append(names[case_id])
+        rows.append(row | {"by_sweep": by_sweep})
     return rows
 
 

@@ -274,3 +274,16 @@ def protocol(equivalence: pd.DataFrame) -> dict[str, dict[str, list[int]]]:
         if row.sequence_length not in lengths:
             lengths.append(row.sequence_length)
     return found
+
+
+def capability_rows(capabilities: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per device × capability: its `title`, the rows of the table `by_name`, and whether they `part` there.
+
+    They part where one can do what another cannot, or where both can and their numbers are not the same.
+    """
+    rows = []
+    for (device, _), group in capabilities.groupby(["device", "capability"], sort=False):
+        by_name = {row["implementation"]: row for row in group.to_dict("records")}
+        part = group["outcome"].nunique() > 1 or any(row["agrees"] is False for row in by_name.values())
+        rows.append({"device": device, "title": group["title"].iloc[0], "by_name": by_name, "part": part})
+    return rows

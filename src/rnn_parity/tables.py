@@ -122,6 +122,7 @@ CAPABILITIES = _schema(
         "baseline": str,
         "device": str,
         "capability": str,
+        "title": str,
         "outcome": str,
         "detail": str,
         "agrees": bool,
@@ -129,6 +130,42 @@ CAPABILITIES = _schema(
 )
 """One row per implementation × capability, the baseline's own among them. `agrees`: its numbers are the baseline's;
 null where there are none to compare."""
+
+
+SELF_TEST = _schema(
+    CASE_COLUMNS
+    | {
+        "seed": int,
+        "weight_scale": float,
+        "input_scale": float,
+        "state_scale": float,
+        "baseline": str,
+        "layer": str,
+        "kind": str,
+        "fault": str,
+        "finding": str,
+        "comparisons": int,
+        "different": int,
+        "not_judged": int,
+        "ratio": float,
+        "allclose_unequal": int,
+        "assert_close_unequal": int,
+        "fault_size_u": float,
+    }
+)
+"""One row per case × right or wrong layer: what the checker made of it. The counts are of quantities; `ratio` is the
+largest error / limit of those that were judged, `fault_size_u` the exact size of a fault that was not caught, in u."""
+
+
+COLLECTED = {
+    "equivalence": EQUIVALENCE,
+    "timing": TIMING,
+    "self_test": SELF_TEST,
+    "coverage": SELF_TEST,
+    "capabilities": CAPABILITIES,
+}
+"""The tables of the whole experiment, `results/{name}.parquet`, of which report and tables are made. `coverage` has the
+findings of the self-test in the cases of the grid."""
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], **metadata: str) -> None:

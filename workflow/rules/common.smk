@@ -39,7 +39,7 @@ OWN_IMPLEMENTATIONS = [name for name in [GRID.config["baseline"], *GRID.config["
 # An import path is tried before any job starts; in a process of its own, since it may import torch or anything else.
 if OWN_IMPLEMENTATIONS and workflow.is_main_process:
     tried = subprocess.run(
-        [sys.executable, "-m", "rnn_parity", "check", *OWN_IMPLEMENTATIONS],
+        [sys.executable, "-m", "rnn_parity", "validate", *OWN_IMPLEMENTATIONS],
         capture_output=True,
         text=True,
     )
@@ -85,3 +85,5 @@ def per_job(pattern):
 wildcard_constraints:
     sweep="[^/]+",
     job="[^/]+",
+    device="cpu|cuda",
+    dtype="[a-z0-9]+",

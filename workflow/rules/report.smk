@@ -5,11 +5,15 @@ rule collect:
     input:
         per_job(rules.equivalence.output[0]),
         per_job(rules.timing.output.rows),
+        [f"results/{part}" for part in GRID.trust_parts],
         sources("tables"),
         config=rules.experiment.output[0],
     output:
         equivalence="results/equivalence.parquet",
         timing="results/timing.parquet",
+        self_test="results/self_test.parquet",
+        coverage="results/coverage.parquet",
+        capabilities="results/capabilities.parquet",
     log:
         "logs/collect.log",
     localrule: True
@@ -19,9 +23,8 @@ rule collect:
 
 rule tables:
     input:
-        sources("report", "summary", "figures"),
-        equivalence=rules.collect.output.equivalence,
-        timing=rules.collect.output.timing,
+        sources("report", "summary", "figures", "self_test/rates"),
+        rules.collect.output,
     output:
         report(
             directory("reports/tables"),
@@ -34,7 +37,7 @@ rule tables:
         "logs/tables.log",
     localrule: True
     shell:
-        "python -m rnn_parity tables --equivalence {input.equivalence} --timing {input.timing} --output {output} 2> {log}"
+        "python -m rnn_parity tables --results results --output {output} 2> {log}"
 
 
 rule figures:
@@ -66,11 +69,10 @@ rule figures:
 rule report:
     input:
         rules.figures.output,
-        sources("report", "summary", "figures", "templates"),
+        rules.collect.output,
+        sources("report", "summary", "figures", "templates", "self_test/rates"),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
-        equivalence=rules.collect.output.equivalence,
-        timing=rules.collect.output.timing,
     output:
         markdown="reports/report.md",
         html=report("reports/report.html", caption="../report/report.rst", category="Report"),
@@ -78,9 +80,8 @@ rule report:
         "logs/report.log",
     localrule: True
     shell:
-        "python -m rnn_parity report --config {input.config} --environment {input.environment}"
-        " --equivalence {input.equivalence} --timing {input.timing} --figures reports/figures"
-        " --markdown {output.markdown} --html {output.html} 2> {log}"
+        "python -m rnn_parity report --config {input.config} --environment {input.environment} --results results"
+        " --figures reports/figures --markdown {output.markdown} --html {output.html} 2> {log}"
 
 
 # A target of its own: it fails after the report is written, and the report stays.

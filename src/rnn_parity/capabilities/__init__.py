@@ -62,6 +62,7 @@ def probe_capabilities(
                 "baseline": baseline,
                 "device": device,
                 "capability": capability,
+                "title": CAPABILITIES[capability].title,
                 "outcome": finding.outcome,
                 "detail": "; ".join(filter(None, (finding.detail, why))),
                 "agrees": agrees,

@@ -9,6 +9,7 @@ Every implementation is a module factory called as
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import itertools
 import re
@@ -92,7 +93,7 @@ def build(name: str, *, input_size: int, hidden_size: int, num_layers: int, drop
 
 def _label(factory: Callable[..., Any]) -> str:
     """`Layer` for a class, wherever it is defined, and for a `functools.partial` of it."""
-    factory = getattr(factory, "func", factory)
+    factory = factory.func if isinstance(factory, functools.partial) else factory
     return getattr(factory, "__qualname__", type(factory).__name__).rpartition("<locals>.")[2]
 
 

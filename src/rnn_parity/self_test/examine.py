@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from typing import Any
 
 import torch
@@ -22,28 +21,18 @@ from rnn_parity.equivalence import (
 )
 from rnn_parity.execution import numerics
 from rnn_parity.grid import Case
-from rnn_parity.self_test.correct import CORRECT, WrittenOut
+from rnn_parity.self_test.correct import WrittenOut
+from rnn_parity.self_test.findings import Finding
 from rnn_parity.self_test.mutants import MUTANTS
 from rnn_parity.stimulus import Stimulus
 
 _PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
-KINDS = {
-    **{f"{mutant.__module__}:{mutant.__name__}": kind for kind, mutants in MUTANTS.items() for mutant in mutants},
-    **dict.fromkeys(CORRECT, "correct"),
+FAULTS = {
+    f"{mutant.__module__}:{mutant.__name__}": (kind, mutant.__doc__.removesuffix("."))
+    for kind, mutants in MUTANTS.items()
+    for mutant in mutants
 }
-"""Name of every layer of the self-test to what is wrong with it, or `correct`."""
-
-
-class Finding(StrEnum):
-    """What the checker made of a layer in one case."""
-
-    HELD = "held"  # a right layer, and nothing was said against it
-    FALSE_ALARM = "false alarm"
-    CAUGHT = "caught"
-    MISSED = "missed"
-    HIDDEN = "hidden"  # computed exactly, the fault is smaller than what rounding may do to a right layer here
-    NOT_JUDGED = "not judged"  # it shows only in quantities of which the checker said that it cannot tell
-    NOT_EXERCISED = "not exercised"  # the mutant gives what its parent gives: bit for bit, or exactly to within u
+"""Name of every mutant to the kind of its fault, and the fault in words."""
 
 
 def examine(
@@ -56,11 +45,12 @@ def examine(
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
         of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
         for name in layers:
+            kind, fault = FAULTS.get(name, ("correct", ""))
             outcome = run_implementation(case, name, *given)
             rows = [compare_quantity(case, q, truth, of_baseline, outcome) for q in quantities(case.num_layers)]
             against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
             fault_size_u = None
-            if KINDS[name] == "correct":
+            if kind == "correct":
                 finding = Finding.FALSE_ALARM if against else Finding.HELD
             elif all(_same(quantity, outcome, of_parent) for quantity in of_parent.values):
                 finding = Finding.NOT_EXERCISED
@@ -73,7 +63,8 @@ def examine(
                 "seed": seed,
                 "baseline": baseline,
                 "layer": name,
-                "kind": KINDS[name],
+                "kind": kind,
+                "fault": fault,
                 "finding": finding,
                 "comparisons": len(rows),
                 "different": against,

@@ -29,14 +29,14 @@ class UpdateAndNewSwapped(WrittenOut):
 
 
 class UpdateInverted(WrittenOut):
-    """Update gate inverted: it lets through what it should keep."""
+    """Update gate inverted."""
 
     def mixed(self, z, n, h):
         return super().mixed(1 - z, n, h)
 
 
 class ResetBeforeProduct(WrittenOut):
-    """Reset gate applied before the recurrent product, as in the GRU of the paper's first version."""
+    """Reset gate applied before the recurrent product."""
 
     def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
         x_r, x_z, x_n = (x @ w_ih.T + b_ih).chunk(3, -1)
@@ -47,7 +47,7 @@ class ResetBeforeProduct(WrittenOut):
 
 
 class BiasOutsideReset(WrittenOut):
-    """b_hn outside the product with the reset gate."""
+    """b_hn outside the reset product."""
 
     def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
         b_r, b_z, b_n = b_hh.chunk(3)
@@ -64,7 +64,7 @@ class BiasNotCopied(WrittenOut):
 
 
 class LayersTied(WrittenOut):
-    """The second layer's weights used for all layers above it."""
+    """Weights of upper layers tied."""
 
     def parameters_of(self, layer):
         return super().parameters_of(min(layer, 1))
@@ -88,7 +88,7 @@ class StateIgnored(WrittenOut):
 
 
 class RowMixedUp(WrittenOut):
-    """The first two batch rows of h0 mixed up."""
+    """Two batch rows of h0 mixed up."""
 
     def initial(self, h0):
         return torch.cat([h0[:, 1:2], h0[:, :1], h0[:, 2:]], dim=1)
@@ -116,7 +116,7 @@ class LastInputStale(WrittenOut):
 
 
 class BatchAndTimeTransposed(WrittenOut):
-    """The input's memory read as (B, T, I), as with a wrong batch_first."""
+    """Batch and time transposed."""
 
     def given(self, input):
         return input.reshape(input.shape[1], input.shape[0], -1).transpose(0, 1)
@@ -143,7 +143,7 @@ class NoDropout(WrittenOut):
 
 
 class DropoutNotRescaled(WrittenOut):
-    """What dropout keeps is not scaled by 1/(1 − p)."""
+    """Dropout without 1/(1 − p)."""
 
     def between(self, layer, sequence):
         return super().between(layer, sequence) * (1 - self.dropout if self.training else 1)
@@ -166,7 +166,7 @@ class OneMaskForAllLayers(WrittenOut):
 
 
 class RecurrentDropout(WrittenOut):
-    """Dropout on the state that is carried, in place of that between the layers."""
+    """Recurrent dropout, none between layers."""
 
     def carried(self, h, step, steps):
         return F.dropout(h, self.dropout, self.training) if step else h
@@ -198,7 +198,7 @@ class MaskMissingInBackward(WrittenOut):
 
 
 class EvalAndTrainSwapped(WrittenOut):
-    """Dropout in eval mode, none in training."""
+    """Eval and train mode swapped."""
 
     def between(self, layer, sequence):
         return F.dropout(sequence, self.dropout, not self.training)
@@ -230,7 +230,7 @@ class FinalStateWithoutGradient(WrittenOut):
 
 
 class BiasGradientCopied(WrittenOut):
-    """bias_hh given bias_ih's gradient, without the reset gate in its last third."""
+    """bias_hh given bias_ih's gradient."""
 
     def parameters_of(self, layer):
         w_ih, w_hh, b_ih, b_hh = super().parameters_of(layer)
@@ -241,7 +241,7 @@ class BiasGradientCopied(WrittenOut):
 
 
 class StateInBfloat16(WrittenOut):
-    """State rounded to bfloat16 after every step."""
+    """State in bfloat16."""
 
     def carried(self, h, step, steps):
         return h.bfloat16().to(h.dtype)
@@ -269,28 +269,28 @@ class WeightsInBfloat16(WrittenOut):
 
 
 class TanhOff1e4(WrittenOut):
-    """tanh off by 1e-4 of itself."""
+    """tanh off by 1e-4."""
 
     def tanh(self, x):
         return torch.tanh(x) * (1 - 1e-4)
 
 
 class TanhOff1e5(WrittenOut):
-    """tanh off by 1e-5 of itself."""
+    """tanh off by 1e-5."""
 
     def tanh(self, x):
         return torch.tanh(x) * (1 - 1e-5)
 
 
 class SigmoidOff1e4(WrittenOut):
-    """sigmoid off by 1e-4 of itself."""
+    """sigmoid off by 1e-4."""
 
     def sigmoid(self, x):
         return torch.sigmoid(x) * (1 - 1e-4)
 
 
 class SigmoidOff1e5(WrittenOut):
-    """sigmoid off by 1e-5 of itself."""
+    """sigmoid off by 1e-5."""
 
     def sigmoid(self, x):
         return torch.sigmoid(x) * (1 - 1e-5)

@@ -1,0 +1,127 @@
+"""From the findings of the self-test to rates: how often faults are caught, how often right layers are accused."""
+
+from __future__ import annotations
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from rnn_parity.self_test.findings import Finding
+
+LARGEST_FALSE_ALARM_RATE = 1e-3
+"""The most comparisons with a right layer that may be called different, per dtype."""
+
+_KINDS = ["equations", "dropout", "backward", "precision"]
+EXERCISED = (Finding.CAUGHT, Finding.MISSED, Finding.HIDDEN, Finding.NOT_JUDGED)
+
+
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; the whole range where nothing was tried."""
+    if of == 0:
+        return 0.0, 1.0
+    interval = binomtest(count, of).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def detection(findings: pd.DataFrame) -> pd.DataFrame:
+    """One row per device × dtype × mutant, in how many cases it was caught.
+
+    Columns:
+        cases, exercised: in how many it was tried, and changed anything. caught, missed, hidden, not_judged: what came
+        of the exercised. share, share_ci_low, share_ci_high: caught of those that were judged, hidden ones included.
+        allclose, assert_close: in how many exercised cases these would have failed a test, right or wrong as they are.
+        largest_hidden_u: the largest fault, in units of u, that rounding hid.
+    """
+    rows = []
+    mutants = findings[findings["kind"] != "correct"]
+    for (device, dtype, layer), group in mutants.groupby(["device", "dtype", "layer"], sort=False):
+        count = {finding: int((group["finding"] == finding).sum()) for finding in Finding}
+        exercised = group[group["finding"].isin(EXERCISED)]
+        judged = len(exercised) - count[Finding.NOT_JUDGED]
+        low, high = wilson(count[Finding.CAUGHT], judged)
+        rows.append(
+            {
+                "device": device,
+                "dtype": dtype,
+                "kind": group["kind"].iloc[0],
+                "layer": layer,
+                "fault": group["fault"].iloc[0],
+                "cases": len(group),
+                "exercised": len(exercised),
+                **{name.replace(" ", "_"): count[name] for name in EXERCISED},
+                "share": count[Finding.CAUGHT] / judged if judged else float("nan"),
+                "share_ci_low": low,
+                "share_ci_high": high,
+                "allclose": int((exercised["allclose_unequal"] > 0).sum()),
+                "assert_close": int((exercised["assert_close_unequal"] > 0).sum()),
+                "largest_hidden_u": exercised["fault_size_u"].max(),
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table if table.empty else table.sort_values("kind", key=lambda kind: kind.map(_KINDS.index), kind="stable")
+
+
+def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
+    """One row per device × dtype: comparisons with right layers, and how many each check called different."""
+    rows = []
+    correct = findings[findings["kind"] == "correct"]
+    for (device, dtype), group in correct.groupby(["device", "dtype"], sort=False):
+        comparisons, alarms = int(group["comparisons"].sum()), int(group["different"].sum())
+        low, high = wilson(alarms, comparisons)
+        rows.append(
+            {
+                "device": device,
+                "dtype": dtype,
+                "cases": group["case_id"].nunique(),
+                "comparisons": comparisons,
+                "alarms": alarms,
+                "rate": alarms / comparisons,
+                "rate_ci_low": low,
+                "rate_ci_high": high,
+                "not_judged": int(group["not_judged"].sum()),
+                "largest_ratio": group["ratio"].max(),
+                "allclose": int(group["allclose_unequal"].sum()),
+                "assert_close": int(group["assert_close_unequal"].sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def broken_promises(findings: pd.DataFrame) -> list[str]:
+    """What does not hold, in words: a mutant that was missed, or too many false alarms in a dtype."""
+    caught, alarms = detection(findings), false_alarms(findings)
+    broken = [
+        f"{row.dtype} on {row.device}: missed in {row.missed} of {row.exercised} cases: {row.fault}"
+        for row in caught.itertuples()
+        if row.missed
+    ]
+    return broken + [
+        f"{row.dtype} on {row.device}: {row.alarms} false alarms in {row.comparisons:,} comparisons"
+        for row in alarms.itertuples()
+        if row.rate > LARGEST_FALSE_ALARM_RATE
+    ]
+
+
+def blind_spots(findings: pd.DataFrame) -> list[dict]:
+    """Which faults the cases of an experiment could not have shown: one row per set of cases with the same faults.
+
+    Keys: `case_ids`; `caught` and `tried`, how many faults; `not_caught`, kind to the faults of it that were not, where
+    a kind is whole, to None.
+    """
+    findings = findings[findings["kind"] != "correct"]
+    groups: dict[tuple, dict] = {}
+    for case_id, rows in findings.groupby("case_id", sort=False):
+        unseen = rows[rows["finding"] != Finding.CAUGHT]
+        not_caught = {}
+        for kind in [kind for kind in _KINDS if kind in set(unseen["kind"])]:
+            faults = list(unseen.loc[unseen["kind"] == kind, "fault"])
+            not_caught[kind] = None if len(faults) == int((rows["kind"] == kind).sum()) else faults
+        row = {"case_ids": [], "caught": len(rows) - len(unseen), "tried": len(rows), "not_caught": not_caught}
+        groups.setdefault(tuple(unseen["layer"]), row)["case_ids"].append(case_id)
+    return sorted(groups.values(), key=lambda row: row["tried"] - row["caught"])
+
+
+def shown_by_none(findings: pd.DataFrame) -> list[str]:
+    """The faults that no case of an experiment could have shown."""
+    findings = findings[findings["kind"] != "correct"]
+    caught = (findings["finding"] == Finding.CAUGHT).groupby(findings["fault"], sort=False).any()
+    return list(caught.index[~caught.to_numpy(bool)])

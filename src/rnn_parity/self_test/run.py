@@ -1,0 +1,58 @@
+"""The self-test: random cases, or the cases of a job, to rows of findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
+
+from rnn_parity.grid import Case
+from rnn_parity.self_test.correct import CORRECT
+from rnn_parity.self_test.examine import FAULTS, examine
+from rnn_parity.self_test.sample import draw_sample
+from rnn_parity.stimulus import WEIGHT_SCALE, draw_stimulus
+
+CASES_PER_MUTANT = 4
+"""Every random case tries all right layers and one mutant in so many, in turn."""
+
+PART = 20
+"""Cases that a process of `examine_in_parallel` takes at a time."""
+
+
+def examine_samples(device: str, dtype: str, seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """Yield the findings of one random case per seed. The baseline is a right layer drawn with it."""
+    mutants = mutants_for(dtype)
+    for sample in (draw_sample(device, dtype, seed) for seed in seeds):
+        turn = sample.seed % CASES_PER_MUTANT
+        layers = [*(name for name in CORRECT if name != sample.baseline), *mutants[turn::CASES_PER_MUTANT]]
+        scales = {"weight_scale": sample.weight_scale, "input_scale": sample.input_scale}
+        for row in examine(sample.case, sample.stimulus(), sample.seed, sample.baseline, layers):
+            yield {**row, **scales, "state_scale": sample.state_scale}
+
+
+def examine_cases(cases: Sequence[Case], baseline: str, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield what every mutant would have come to in the cases of an experiment."""
+    scales = {"weight_scale": WEIGHT_SCALE, "input_scale": 1.0, "state_scale": 1.0}
+    for case in cases:
+        for row in examine(case, draw_stimulus(case, seed), seed, baseline, mutants_for(case.dtype)):
+            yield {**row, **scales}
+
+
+def mutants_for(dtype: str) -> list[str]:
+    """The names of the mutants that are faults in a dtype: what lacks precision lacks none in half precision."""
+    return [name for name, (kind, _) in FAULTS.items() if kind != "precision" or dtype in ("float32", "float64")]
+
+
+def examine_in_parallel(device: str, dtypes: Sequence[str], cases: int, jobs: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the findings of `cases` random cases per dtype in parts, as `jobs` processes finish them."""
+    tasks = [
+        (device, dtype, range(start, min(start + PART, cases))) for dtype in dtypes for start in range(0, cases, PART)
+    ]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for part in as_completed([pool.submit(_part, *task) for task in tasks]):
+            yield part.result()
+
+
+def _part(device: str, dtype: str, seeds: range) -> list[dict[str, Any]]:
+    return list(examine_samples(device, dtype, seeds))

@@ -1,0 +1,58 @@
+"""The rates of the self-test for the terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from rnn_parity.self_test.rates import broken_promises, detection, false_alarms
+
+
+def show(findings: pd.DataFrame, console: Console) -> bool:
+    """Print both tables and what they come to; return whether all promises hold."""
+    alarms, caught = false_alarms(findings), detection(findings)
+    console.print(_alarm_table(alarms), _detection_table(caught))
+    hidden, judged = int(caught["hidden"].sum()), int((caught["exercised"] - caught["not_judged"]).sum())
+    if hidden:
+        largest = caught["largest_hidden_u"].max()
+        console.print(f"Hidden by rounding: {hidden} of {judged:,} faults, the largest of {largest:.0f} roundoffs.")
+    broken = broken_promises(findings)
+    for line in broken:
+        console.print(f"does not hold: {line}", style="bold")
+    if not broken:
+        console.print("All held: no fault above its limit was missed, and at most 1 false alarm in 1,000 comparisons.")
+    return not broken
+
+
+def _alarm_table(alarms: pd.DataFrame) -> Table:
+    table = Table("", *alarms["dtype"], title="Right layers: comparisons called different", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    lines = {
+        "cases": lambda row: f"{row.cases:,}",
+        "comparisons": lambda row: f"{row.comparisons:,}",
+        "false alarms": lambda row: f"{row.alarms:,}",
+        "at most (95 %)": lambda row: f"{row.rate_ci_high:.3%}".replace("%", " %"),
+        "largest error / limit": lambda row: f"{row.largest_ratio:.2f}",
+        "not judged": lambda row: f"{row.not_judged:,}",
+        "false alarms of torch.allclose": lambda row: f"{row.allclose:,}",
+        "false alarms of assert_close": lambda row: f"{row.assert_close:,}",
+    }
+    for name, words in lines.items():
+        table.add_row(name, *(words(row) for row in alarms.itertuples()))
+    return table
+
+
+def _detection_table(caught: pd.DataFrame) -> Table:
+    dtypes = list(dict.fromkeys(caught["dtype"]))
+    title = "Planted faults: caught, of the cases where they change anything that is judged"
+    table = Table("fault", *dtypes, title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for _, of_kind in caught.groupby("kind", sort=False):
+        for fault, rows in of_kind.groupby("fault", sort=False):
+            words = {row.dtype: f"{row.caught} of {row.exercised - row.not_judged}" for row in rows.itertuples()}
+            table.add_row(fault, *(words.get(dtype, "–") for dtype in dtypes))
+        table.add_section()
+    return table

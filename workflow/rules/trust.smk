@@ -1,0 +1,57 @@
+# Whether the answer can be trusted, and what it leaves out: the check tried on itself, and what each layer can do.
+
+
+rule findings:
+    input:
+        sources("self_test", "equivalence", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
+        sources("implementations"),
+    output:
+        "results/self_test/{device}-{dtype}.parquet",
+    log:
+        "logs/self_test/{device}-{dtype}.log",
+    resources:
+        gpu=lambda wildcards: int(wildcards.device == "cuda"),
+    params:
+        cases=GRID.config["self_test"]["cases"],
+    message:
+        "Trying the check in {wildcards.dtype}"
+    shell:
+        "python -m rnn_parity findings --device {wildcards.device} --dtype {wildcards.dtype} --cases {params.cases}"
+        " --output {output} 2> {log}"
+
+
+rule coverage:
+    input:
+        sources("self_test", "equivalence", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
+        implementation_sources(),
+    output:
+        "results/coverage/{sweep}/{job}.parquet",
+    log:
+        "logs/coverage/{sweep}/{job}.log",
+    threads: lambda wildcards: job_of(wildcards).threads
+    resources:
+        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    params:
+        job=lambda wildcards: GRID.coverage_request(job_of(wildcards)),
+    message:
+        "Planting faults in {wildcards.sweep} {wildcards.job}"
+    shell:
+        "python -m rnn_parity coverage --job {params.job:q} --output {output} 2> {log}"
+
+
+rule capabilities:
+    input:
+        sources("capabilities", "stimulus", "weights", "execution"),
+        implementation_sources(),
+    output:
+        "results/capabilities/{device}.parquet",
+    log:
+        "logs/capabilities/{device}.log",
+    resources:
+        gpu=lambda wildcards: int(wildcards.device == "cuda"),
+    params:
+        names=[GRID.config["baseline"], *GRID.config["candidates"]],
+    message:
+        "Probing capabilities on {wildcards.device}"
+    shell:
+        "python -m rnn_parity capabilities --device {wildcards.device} --output {output} {params.names:q} 2> {log}"
