@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test lint format ui clean
+.PHONY: run test lint format bench ui clean
 
 run: .venv/installed
 	$(BIN)/snakemake --cores $(CORES)
@@ -24,6 +24,9 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/equivalence.py
 
 ui: .venv/installed
 	$(BIN)/rnn-parity ui

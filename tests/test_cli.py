@@ -13,8 +13,9 @@ from rnn_parity.tables import EQUIVALENCE, MASKS, SAMPLES, TIMING, read_table, w
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 COMMANDS = [
-    "check", "cases", "validate", "config", "environment", "store", "equivalence", "timing", "masks", "self-test", "findings",
-    "coverage", "capabilities", "publish", "publish-report", "collect", "tables", "figures", "report", "gate", "ui",
+    "check", "self-test", "cases", "validate", "config", "environment", "store", "equivalence", "timing", "masks",
+    "findings", "power", "coverage", "capabilities", "publish", "publish-report", "collect", "tables", "figures",
+    "report", "gate", "ui",
 ]  # fmt: skip
 
 

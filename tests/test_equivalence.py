@@ -201,3 +201,18 @@ def test_the_sensitivity_grows_with_the_roundoff():
 
 def test_the_verdict_enum_is_what_the_table_holds():
     assert {row["verdict"] for row in compare()} <= set(Verdict)
+
+
+def test_many_draws_are_compared_where_dropout_is_drawn():
+    def many(case, candidate):
+        given = case, "stacking_gru_cell", [candidate], [0], ["train_distribution"]
+        return list(compare_case(*given, draws=1000))
+
+    rows = many(CASE, "stacking_gru")
+    assert {row["verdict"] for row in rows} == {"equivalent"}
+    assert {row["regime"] for row in rows} == {"train_distribution"}
+    assert set(rows[0]) <= set(EQUIVALENCE.names)
+    wrong = many(CASE, "rnn_parity.self_test.mutants:DropoutAfterLast")
+    assert "different" in {row["verdict"] for row in wrong}
+    assert many(dataclasses.replace(CASE, dropout=0.0), "stacking_gru") == []
+    assert many(dataclasses.replace(CASE, num_layers=1), "stacking_gru") == []

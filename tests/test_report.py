@@ -43,9 +43,9 @@ def report(tmp_path):
     return write
 
 
-def results_of(equivalence, timing, self_test=(), coverage=(), capabilities=()):
+def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabilities=()):
     """Every table of an experiment; those that are not given are empty, as where the config leaves them out."""
-    given = {"self_test": self_test, "coverage": coverage, "capabilities": capabilities}
+    given = {"self_test": self_test, "coverage": coverage, "power": power, "capabilities": capabilities}
     trust = {name: pa.Table.from_pylist(list(rows), schema=COLLECTED[name]).to_pandas() for name, rows in given.items()}
     return {"equivalence": equivalence, "timing": timing, **trust}
 

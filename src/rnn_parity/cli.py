@@ -229,6 +229,20 @@ def findings(
 
 
 @app.command()
+def power(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")],
+    draws: Annotated[int, typer.Option(help="Dropout draws of a trial.")],
+    output: Output,
+    trials: Annotated[int, typer.Option(help="How often each layer is tried.")] = 20,
+) -> None:
+    """Write how often `train_distribution` finds each fault of dropout."""
+    from rnn_parity.self_test.run import distribution_power
+    from rnn_parity.tables import POWER, write_rows
+
+    write_rows(output, POWER, list(distribution_power(device, draws, trials)))
+
+
+@app.command()
 def coverage(job: JobLine, output: Output) -> None:
     """Plant every fault in every case of a job: which could this case not have shown?"""
     from rnn_parity.grid import parse_request

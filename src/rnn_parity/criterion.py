@@ -29,7 +29,7 @@ ILL_CONDITIONED = 2.0**10
 LARGEST_LIMIT = 0.3
 """A limit above this share of a quantity passes what is plainly wrong; bfloat16 and long sums get there."""
 
-EXPECTED_TO_HOLD = ("eval", "train_matched_masks")
+EXPECTED_TO_HOLD = ("eval", "train_matched_masks", "train_distribution")
 """The regimes in which a correct implementation must agree; in `train_same_seed` it need not."""
 
 _UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}

@@ -28,6 +28,8 @@ from rnn_parity.weights import canonical_parameters, canonical_shapes
 SENSITIVITY_DRAWS = {True: 6, False: 2}
 """How often the oracle is moved, for a small case and for a large one."""
 FORWARD_QUANTITIES = ("output", "hn")
+DRAWS = 10_000
+"""Dropout draws of `train_distribution`, unless it is told another number."""
 _SMALL = 100_000  # numbers in the states of all steps of all layers
 
 
@@ -60,21 +62,42 @@ def quantities(num_layers: int) -> list[str]:
 
 
 def compare_case(
-    case: Case, baseline: str, candidates: Sequence[str], seeds: Sequence[int], regimes: Sequence[str]
+    case: Case,
+    baseline: str,
+    candidates: Sequence[str],
+    seeds: Sequence[int],
+    regimes: Sequence[str],
+    draws: int = DRAWS,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per seed × regime × candidate × quantity; a fault of an implementation is a row, never raised."""
+    """Yield one row per seed × regime × candidate × quantity; a fault of an implementation is a row, never raised.
+
+    `draws` are those of `train_distribution`. That regime has no rows where no dropout is drawn.
+    """
     with numerics(case.threads, case.tf32):
         for seed in seeds:
-            yield from compare_stimulus(case, draw_stimulus(case, seed), baseline, candidates, seed, regimes)
+            yield from compare_stimulus(case, draw_stimulus(case, seed), baseline, candidates, seed, regimes, draws)
 
 
 def compare_stimulus(
-    case: Case, stimulus: Stimulus, baseline: str, candidates: Sequence[str], seed: int, regimes: Sequence[str]
+    case: Case,
+    stimulus: Stimulus,
+    baseline: str,
+    candidates: Sequence[str],
+    seed: int,
+    regimes: Sequence[str],
+    draws: int = DRAWS,
 ) -> Iterator[dict[str, Any]]:
     """The rows of `compare_case` for one stimulus."""
     truths: dict[bytes, Truth] = {}
     for regime in regimes:
-        yield from _compare_regime(case, stimulus, truths, baseline, candidates, seed, regime)
+        if regime != "train_distribution":
+            yield from _compare_regime(case, stimulus, truths, baseline, candidates, seed, regime)
+        elif case.draws_dropout:
+            from rnn_parity.distribution import distribution_rows  # scipy: half a second that no other regime needs
+
+            context = {**case.columns, "baseline": baseline, "regime": regime, "seed": seed}
+            for row in distribution_rows(case, baseline, candidates, stimulus, draws, seed):
+                yield {**context, **row}
 
 
 def relative_errors(value: Tensor, truth: Float[Tensor, ...]) -> tuple[float, float]:

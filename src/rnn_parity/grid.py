@@ -119,12 +119,12 @@ class Grid:
 
     def equivalence_request(self, job: Job) -> str:
         """The `--job` of `rnn-parity equivalence`: it changes only if what is asked changes."""
-        overrides, settings = self.config["sweeps"][job.sweep], self.config["equivalence"]
         return job.to_json(
             baseline=self.config["baseline"],
             candidates=list(self.config["candidates"]),
-            seeds=overrides.get("seeds", settings["seeds"]),
-            regimes=overrides.get("regimes", settings["regimes"]),
+            seeds=self._setting(job.sweep, "seeds"),
+            regimes=self._setting(job.sweep, "regimes"),
+            draws=self.config["equivalence"]["draws"],
         )
 
     def timing_request(self, job: Job) -> str:
@@ -135,8 +135,7 @@ class Grid:
 
     def coverage_request(self, job: Job) -> str:
         """The `--job` of `rnn-parity coverage`."""
-        seeds = self.config["sweeps"][job.sweep].get("seeds", self.config["equivalence"]["seeds"])
-        return job.to_json(baseline=self.config["baseline"], seed=seeds[0])
+        return job.to_json(baseline=self.config["baseline"], seed=self._setting(job.sweep, "seeds")[0])
 
     @property
     def trust_parts(self) -> list[str]:
@@ -145,6 +144,8 @@ class Grid:
         if wanted["cases"]:
             tried = {(case.device, case.dtype): None for case in self.cases}
             parts += [f"self_test/{device}-{dtype}.parquet" for device, dtype in tried]
+            if any("train_distribution" in self._setting(sweep, "regimes") for sweep in self.config["sweeps"]):
+                parts += [f"power/{device}.parquet" for device in self.config["device"]]
         if wanted["own_cases"]:
             parts += [f"coverage/{job.sweep}/{job.name}.parquet" for job in self.jobs]
         if self.config["capabilities"]:
@@ -157,6 +158,10 @@ class Grid:
         varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
         named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
         return json.dumps({**named, "sweep": sweep, "varied": varied})
+
+    def _setting(self, sweep: str, name: str) -> Any:
+        """A setting of `equivalence` that a sweep may have for itself."""
+        return self.config["sweeps"][sweep].get(name, self.config["equivalence"][name])
 
     def masks_request(self) -> str:
         """The `--job` of `rnn-parity masks`: the smallest case where the same seed can give other masks."""

@@ -89,6 +89,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "false_alarms": _records(rates.false_alarms(results["self_test"])),
         "detection": _detection_rows(results["self_test"]),
         "broken_promises": rates.broken_promises(results["self_test"]),
+        "power": _records(results["power"]),
         "blind_spots": _blind_spots(results["coverage"], equivalence),
         "shown_by_none": rates.shown_by_none(results["coverage"]),
         "capabilities": summary.capability_rows(results["capabilities"]),

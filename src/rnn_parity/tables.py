@@ -157,11 +157,27 @@ SELF_TEST = _schema(
 largest error / limit of those that were judged, `fault_size_u` the exact size of a fault that was not caught, in u."""
 
 
+POWER = _schema(
+    {
+        "device": str,
+        "layer": str,
+        "fault": str,
+        "draws": int,
+        "trials": int,
+        "detections": int,
+        "share": float,
+        "share_ci_low": float,
+        "share_ci_high": float,
+    }
+)
+"""One row per layer: in what share of trials `train_distribution` called it different, with Wilson's 95 % interval."""
+
 COLLECTED = {
     "equivalence": EQUIVALENCE,
     "timing": TIMING,
     "self_test": SELF_TEST,
     "coverage": SELF_TEST,
+    "power": POWER,
     "capabilities": CAPABILITIES,
 }
 """The tables of the whole experiment, `results/{name}.parquet`, of which report and tables are made. `coverage` has the

@@ -3,7 +3,7 @@
 
 rule equivalence:
     input:
-        sources("equivalence", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
+        sources("equivalence", "distribution", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
         implementation_sources(),
     output:
         "results/equivalence/{sweep}/{job}.parquet",

@@ -20,6 +20,24 @@ rule findings:
         " --output {output} 2> {log}"
 
 
+rule power:
+    input:
+        sources("self_test", "distribution", "stimulus", "criterion", "weights", "execution"),
+        sources("implementations"),
+    output:
+        "results/power/{device}.parquet",
+    log:
+        "logs/power/{device}.log",
+    resources:
+        gpu=lambda wildcards: int(wildcards.device == "cuda"),
+    params:
+        draws=GRID.config["equivalence"]["draws"],
+    message:
+        "Trying train_distribution on {wildcards.device}"
+    shell:
+        "python -m rnn_parity power --device {wildcards.device} --draws {params.draws} --output {output} 2> {log}"
+
+
 rule coverage:
     input:
         sources("self_test", "equivalence", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),

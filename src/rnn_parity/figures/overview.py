@@ -16,6 +16,7 @@ from rnn_parity.figures.numbers import Study
 _REGIMES = {
     "eval": "dropout off",
     "train_matched_masks": "dropout on,\nsame masks",
+    "train_distribution": "dropout on,\nmany draws",
     "train_same_seed": "dropout on,\nsame seed",
 }
 _ROW_MM, _PAGE_MM = 6.2, 220

@@ -204,6 +204,13 @@ class EvalAndTrainSwapped(WrittenOut):
         return F.dropout(sequence, self.dropout, not self.training)
 
 
+class DropoutTooOften(WrittenOut):
+    """Dropout by a fifth too often."""
+
+    def between(self, layer, sequence):
+        return F.dropout(sequence, min(1.2 * self.dropout, 1.0), self.training)
+
+
 # The backward pass alone: these are right in every forward test.
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rnn_parity.grid import Case
 from rnn_parity.self_test.correct import CORRECT
 from rnn_parity.self_test.examine import FAULTS, examine
+from rnn_parity.self_test.mutants import DropoutTooOften
 from rnn_parity.self_test.sample import draw_sample
 from rnn_parity.stimulus import WEIGHT_SCALE, draw_stimulus
 
@@ -37,6 +38,23 @@ def examine_cases(cases: Sequence[Case], baseline: str, seed: int) -> Iterator[d
     for case in cases:
         for row in examine(case, draw_stimulus(case, seed), seed, baseline, mutants_for(case.dtype)):
             yield {**row, **scales}
+
+
+def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[str, Any]]:
+    """Yield how often `train_distribution` finds each fault of dropout over so many draws, and accuses a right layer.
+
+    One size and p = 0.1, float32; every trial has weights, inputs and masks of its own.
+    """
+    from rnn_parity.distribution import detection_power
+
+    case = Case("power", device, "float32", False, 7, 16, 3, 12, 1, 0.1, 1)
+    too_often = f"{DropoutTooOften.__module__}:{DropoutTooOften.__name__}"
+    faults = {"torch.nn:GRU": "", too_often: DropoutTooOften.__doc__.removesuffix(".")}
+    # Forward alone, in training: a fault of the backward pass has the right law.
+    faults |= {name: fault for name, (kind, fault) in FAULTS.items() if kind == "dropout" and "forward" not in fault}
+    for row in detection_power(case, "stacking_gru_cell", list(faults), draws, trials, seed=0):
+        layer = row.pop("candidate")
+        yield {"device": device, "layer": layer, "fault": faults[layer], **row}
 
 
 def mutants_for(dtype: str) -> list[str]:
