@@ -28,6 +28,46 @@ class HiddenDropout(StackingGRUCellLoop):
     def __init__(self, **sizes):
         super().__init__(**sizes)
         self.cell = _HiddenCell(**sizes)
+        self.cell.uniform = self.uniform
+
+    @staticmethod
+    def uniform(like):
+        return torch.rand_like(like)
+
+
+class OtherHiddenDropout(HiddenDropout):
+    """As right and as hidden, from the other end of the same numbers."""
+
+    @staticmethod
+    def uniform(like):
+        return 1 - torch.rand_like(like)
+
+
+class HiddenOneMask(HiddenDropout):
+    """Hidden, and one mask for all steps and layers."""
+
+    def forward(self, input, h0):
+        once = torch.rand_like(h0[0])
+        self.cell.uniform = lambda like: once
+        return super().forward(input, h0)
+
+
+class HiddenButWrong(HiddenDropout):
+    """Hidden, and without the gradient of h0."""
+
+    def forward(self, input, h0):
+        return super().forward(input, h0.detach())
+
+
+class Unrepeatable(HiddenDropout):
+    """Its masks come from no seed."""
+
+    @staticmethod
+    def uniform(like):
+        return torch.rand(like.shape, generator=UNSEEDED, dtype=like.dtype)
+
+
+UNSEEDED = torch.Generator()
 
 
 class _HiddenCell(StackingGRUCell):
@@ -37,7 +77,7 @@ class _HiddenCell(StackingGRUCell):
             output = gru(output, h)
             hn.append(output)
             if layer < self.num_layers - 1 and self.training:
-                output = output * (torch.rand_like(output) >= self.dropout) / (1 - self.dropout)
+                output = output * (self.uniform(output) >= self.dropout) / (1 - self.dropout)
         return output, torch.stack(hn)
 
 

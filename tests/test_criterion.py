@@ -13,16 +13,15 @@ U = unit_roundoff("float32")
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 4, 4, 0.0, 1)
 
 
+def pair(number):
+    return number, number
+
+
 def verdict(error=1.0, error_inf=None, baseline=1.0, sensitivity=1.0, floor=2.0, bit_identical=False):
     """Judge with every number given in units of u."""
-    return judge(
-        errors=(error * U, (error if error_inf is None else error_inf) * U),
-        baseline_errors=(baseline * U, baseline * U),
-        sensitivities=(sensitivity * U, sensitivity * U),
-        floor=floor * U,
-        u=U,
-        bit_identical=bit_identical,
-    )
+    errors = error * U, (error if error_inf is None else error_inf) * U
+    numbers = errors, pair(baseline * U), pair(sensitivity * U), pair(limit(sensitivity * U, floor * U))
+    return judge(*numbers, u=U, bit_identical=bit_identical)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
@@ -97,8 +96,8 @@ def test_a_limit_that_would_pass_anything_is_no_test():
 
     def found(steps, error, sensitivity=0.0):
         floor = roundoff_floor("grad_weight_ih_l0", dataclasses.replace(CASE, dtype="bfloat16", sequence_length=steps))
-        pair, moved = (error, error), (sensitivity, sensitivity)
-        return judge(errors=pair, baseline_errors=pair, sensitivities=moved, floor=floor, u=u, bit_identical=False)[:2]
+        numbers = pair(error), pair(error), pair(sensitivity), pair(limit(sensitivity, floor))
+        return judge(*numbers, u=u, bit_identical=False)[:2]
 
     assert found(steps=100, error=0.06) == (Verdict.EQUIVALENT, "")
     coarse = Verdict.UNSUPPORTED, "too coarse: at this precision its limit is 35% of its size"

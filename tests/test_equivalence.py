@@ -7,17 +7,12 @@ import pytest
 import torch
 
 from rnn_parity.criterion import Verdict
-from rnn_parity.equivalence import (
-    compare_case,
-    compare_stimulus,
-    max_ulp_difference,
-    quantities,
-    relative_errors,
-    run_oracle,
-)
+from rnn_parity.equivalence import compare_case, compare_stimulus, max_ulp_difference
 from rnn_parity.grid import Case
+from rnn_parity.outcome import quantities
 from rnn_parity.stimulus import build_loaded, draw_stimulus
 from rnn_parity.tables import EQUIVALENCE
+from rnn_parity.truth import relative_errors, run_oracle
 from rnn_parity.weights import WeightError, canonical_parameters
 
 REGIMES = ["eval", "train_matched_masks", "train_same_seed"]
@@ -101,12 +96,48 @@ def test_a_wrong_baseline_is_noticed_and_makes_nothing_equivalent():
     assert output["ratio"] < 1  # its own error would have let the right candidate pass
 
 
-def test_masks_that_cannot_be_set_are_said_to_be_so():
-    rows = compare(candidate="faults:HiddenDropout")
+def test_masks_drawn_out_of_sight_are_recovered_and_given_to_the_other():
+    for baseline, candidate in (("stacking_gru", "faults:HiddenDropout"), ("faults:HiddenDropout", "stacking_gru")):
+        rows = compare(baseline=baseline, candidate=candidate)
+        matched = [row for row in rows if row["regime"] == "train_matched_masks"]
+        assert {row["verdict"] for row in matched} <= {"identical", "equivalent"}
+        assert {row["mask_agreement"] for row in matched} == {1.0}
+        assert "different" in verdicts(rows, "train_same_seed").values()
+        reason = next(row["reason"] for row in rows if row["verdict"] == "different")
+        assert "out of sight" in reason
+
+
+def test_two_that_draw_out_of_sight_are_each_held_to_the_oracle_with_their_own_masks():
+    matched = ["train_matched_masks"]
+    rows = compare(baseline="faults:HiddenDropout", candidate="faults:OtherHiddenDropout", regimes=matched)
+    assert {row["verdict"] for row in rows} == {"equivalent"}
+    rows = [row for row in rows if row["regime"] in matched]
+    assert all(0.3 < row["mask_agreement"] < 1 for row in rows)
+    assert not any("max_abs_diff" in row for row in rows)
+    wrong = compare(baseline="faults:HiddenDropout", candidate="faults:HiddenButWrong", regimes=matched)
+    assert verdicts(wrong, *matched)["grad_h0"] == "different"
+
+
+def test_where_the_masks_cannot_be_had_many_draws_step_in():
+    rows = list(compare_case(CASE, "stacking_gru_cell", ["faults:Unrepeatable"], [0], REGIMES, draws=1000))
     assert set(verdicts(rows, "train_matched_masks").values()) == {"unsupported"}
-    assert "inside one kernel" in next(row["reason"] for row in rows if row["regime"] == "train_matched_masks")
+    assert "other dropout masks in another run under the same seed" in next(
+        row["reason"] for row in rows if row["regime"] == "train_matched_masks"
+    )
+    assert set(verdicts(rows, "train_distribution").values()) == {"equivalent"}
     assert set(verdicts(rows, "eval").values()) <= {"identical", "equivalent"}
-    assert "different" in verdicts(rows, "train_same_seed").values()
+
+
+def test_masks_that_were_recovered_have_their_law_tried_too():
+    """In `train_matched_masks` whatever masks a layer draws by itself are right."""
+    given = CASE, "stacking_gru_cell", ["faults:HiddenDropout", "faults:HiddenOneMask", "stacking_gru"], [0]
+    rows = list(compare_case(*given, ["train_matched_masks"], draws=1000))
+    found = {name: [row for row in rows if row["candidate"] == name] for name in given[2]}
+    assert {row["verdict"] for row in found["faults:HiddenDropout"]} <= {"identical", "equivalent"}
+    assert {row["regime"] for row in found["faults:HiddenDropout"]} == {"train_matched_masks", "train_distribution"}
+    assert set(verdicts(found["faults:HiddenOneMask"], "train_matched_masks").values()) == {"equivalent"}
+    assert "different" in verdicts(found["faults:HiddenOneMask"], "train_distribution").values()
+    assert {row["regime"] for row in found["stacking_gru"]} == {"train_matched_masks"}
 
 
 def test_a_pass_that_a_layer_refuses_is_unsupported_and_the_rest_is_judged():

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from rnn_parity.equivalence import FORWARD_QUANTITIES, compare_case
+from rnn_parity.equivalence import compare_case
 from rnn_parity.grid import Case
+from rnn_parity.outcome import FORWARD_QUANTITIES
 from rnn_parity.self_test.correct import CORRECT
 from rnn_parity.self_test.mutants import MUTANTS, MaskMissingInBackward
 

@@ -35,6 +35,9 @@ EXPECTED_TO_HOLD = ("eval", "train_matched_masks", "train_distribution")
 _UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
+Pair = tuple[float, float]
+
+
 class Verdict(StrEnum):
     """What is said of one compared quantity, from the best to the worst."""
 
@@ -82,20 +85,13 @@ def error_ratio(error: float, limit: float) -> float:
 
 
 def judge(
-    *,
-    errors: tuple[float, float],
-    baseline_errors: tuple[float, float],
-    sensitivities: tuple[float, float],
-    floor: float,
-    u: float,
-    bit_identical: bool,
+    errors: Pair, baseline_errors: Pair, sensitivities: Pair, limits: Pair, *, u: float, bit_identical: bool
 ) -> tuple[Verdict, str, float]:
     """Judge one quantity by its errors in the 2-norm and the maximum norm.
 
     Returns:
         the verdict, the reason in plain words (empty when it passes), and the worse ratio of error to limit.
     """
-    limits = [limit(sensitivity, floor) for sensitivity in sensitivities]
     ratio, baseline_ratio = (
         max(error_ratio(error, bar) for error, bar in zip(pair, limits, strict=True))
         for pair in (errors, baseline_errors)

@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rnn_parity.checking import MUST_HOLD, Report, check, describe_case, describe_error, describe_speedup
+from rnn_parity.checking import Report, check, describe_case, describe_error, describe_speedup
+from rnn_parity.criterion import EXPECTED_TO_HOLD
 
 _COLOURS = {
     "identical": "green", "equivalent": "green", "works": "green", "yes": "green",
@@ -56,7 +57,7 @@ def _print_regimes(report: Report, console: Console) -> None:
     table, notes = _table("regime", "verdict", "decided by", "error / limit"), []
     for name, row, faults in report.regimes():
         table.add_row(Text(name), _coloured(row["verdict"]), row["quantity"], describe_error(row))
-        freed = "" if row["regime"] in MUST_HOLD else " need not hold"
+        freed = "" if row["regime"] in EXPECTED_TO_HOLD else " need not hold"
         ending = f"; at fault: {faults}" if faults else ""
         notes += [f"{name}{freed}: {row['reason']}{ending}"] * bool(row["reason"])
     _print_with_notes(console, table, notes)

@@ -66,6 +66,12 @@ def sources(*modules):
     return [path for files in found for path in files]
 
 
+EQUIVALENCE_SOURCES = sources(
+    "equivalence", "outcome", "truth", "criterion", "oracle", "distribution", "dropout", "recovery", "stimulus", "weights",
+    "execution",
+)  # fmt: skip
+
+
 def implementation_sources():
     """The files of what is compared: those of this project and, where they are in this folder, the user's own."""
     modules = [name.partition(":")[0] for name in OWN_IMPLEMENTATIONS]

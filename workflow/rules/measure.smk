@@ -3,7 +3,7 @@
 
 rule equivalence:
     input:
-        sources("equivalence", "distribution", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
+        EQUIVALENCE_SOURCES,
         implementation_sources(),
     output:
         "results/equivalence/{sweep}/{job}.parquet",

@@ -3,7 +3,8 @@
 
 rule findings:
     input:
-        sources("self_test", "equivalence", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
+        sources("self_test"),
+        EQUIVALENCE_SOURCES,
         sources("implementations"),
     output:
         "results/self_test/{device}-{dtype}.parquet",
@@ -40,7 +41,8 @@ rule power:
 
 rule coverage:
     input:
-        sources("self_test", "equivalence", "stimulus", "criterion", "oracle", "dropout", "weights", "execution"),
+        sources("self_test"),
+        EQUIVALENCE_SOURCES,
         implementation_sources(),
     output:
         "results/coverage/{sweep}/{job}.parquet",

@@ -11,20 +11,15 @@ from torch import Tensor
 
 from rnn_parity.criterion import Verdict, unit_roundoff
 from rnn_parity.dropout import MaskLayout, draw_masks
-from rnn_parity.equivalence import (
-    Outcome,
-    compare_quantity,
-    quantities,
-    relative_errors,
-    run_implementation,
-    run_oracle,
-)
+from rnn_parity.equivalence import compare_quantity
 from rnn_parity.execution import numerics
 from rnn_parity.grid import Case
+from rnn_parity.outcome import Outcome, quantities, run_implementation
 from rnn_parity.self_test.correct import WrittenOut
 from rnn_parity.self_test.findings import Finding
 from rnn_parity.self_test.mutants import MUTANTS
 from rnn_parity.stimulus import Stimulus
+from rnn_parity.truth import Truths, relative_errors
 
 _PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
 FAULTS = {
@@ -34,6 +29,9 @@ FAULTS = {
 }
 """Name of every mutant to the kind of its fault, and the fault in words."""
 
+ROUNDING_OF_FLOAT64 = 2.0**-48
+"""A fault smaller than this may be the rounding of the two float64 runs that measure it."""
+
 
 def examine(
     case: Case, stimulus: Stimulus, seed: int, baseline: str, layers: Sequence[str]
@@ -41,13 +39,16 @@ def examine(
     """Yield one row per layer. With dropout the regime is `train_matched_masks`, without it `eval`."""
     with numerics(case.threads, case.tf32):
         masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
-        truth = run_oracle(case, stimulus, masks, seed)
+        truths = Truths(case, stimulus, seed)
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
         of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
         for name in layers:
             kind, fault = FAULTS.get(name, ("correct", ""))
             outcome = run_implementation(case, name, *given)
-            rows = [compare_quantity(case, q, truth, of_baseline, outcome) for q in quantities(case.num_layers)]
+            # What draws out of sight has masks of its own.
+            own = [truths.under(masks if o.masks is None else o.masks) for o in (outcome, of_baseline)]
+            pair = of_baseline, outcome
+            rows = [compare_quantity(case, q, own[0], *pair, own[1]) for q in quantities(case.num_layers)]
             against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
             fault_size_u = None
             if kind == "correct":
@@ -94,12 +95,13 @@ def _why_not_caught(
 ) -> tuple[Finding, float]:
     """The finding, and the largest fault of a judged quantity in units of u."""
     u = unit_roundoff(case.dtype, case.tf32)
+    least = max(u, ROUNDING_OF_FLOAT64)
     judged = [row for row in rows if row["verdict"] != Verdict.UNSUPPORTED]
     size = max((max(faults[row["quantity"]]) for row in judged), default=0.0)
     limits = {row["quantity"]: (row["limit_2"], row["limit_inf"]) for row in judged}
     if any(size > bar for q, bars in limits.items() for size, bar in zip(faults[q], bars, strict=True)):
         return Finding.MISSED, size / u
-    if size > u:
+    if size > least:
         return Finding.HIDDEN, size / u
     everywhere = max(max(fault) for fault in faults.values())
-    return (Finding.NOT_JUDGED if everywhere > u else Finding.NOT_EXERCISED), size / u
+    return (Finding.NOT_JUDGED if everywhere > least else Finding.NOT_EXERCISED), size / u
