@@ -147,7 +147,7 @@ def test_a_request_says_all_a_process_needs():
         "candidates": ["stacking_gru"],
         "seeds": [1215],  # the sweep's own
         "regimes": ["eval"],
-        "draws": 10000,
+        "draws": 1000,
     }
     assert parse_request(grid.coverage_request(job)) == (cases, {"baseline": "stacking_gru_cell", "seed": 1215})
     _, settings = parse_request(grid.timing_request(job))
@@ -158,12 +158,18 @@ def test_a_request_says_all_a_process_needs():
 
 def test_what_is_tried_beside_the_cases_follows_the_config():
     parts = make_grid(SMOKE).trust_parts
-    assert [part.split("/")[0] for part in parts] == ["self_test", "coverage", "coverage", "coverage", "capabilities"]
+    assert [part.split("/")[0] for part in parts] == [
+        "self_test",
+        "power",
+        "coverage",
+        "coverage",
+        "coverage",
+        "capabilities",
+    ]
     assert parts[0] == "self_test/cpu-float32.parquet"
     in_two = make_grid(changed("sweeps.width.dtype", ["float32", "bfloat16"]))
     assert "self_test/cpu-bfloat16.parquet" in in_two.trust_parts
-    regimes = ["eval", "train_distribution"]
-    assert "power/cpu.parquet" in make_grid(changed("sweeps.width.regimes", regimes)).trust_parts
+    assert "power/cpu.parquet" not in make_grid(changed("sweeps.width.regimes", ["eval"])).trust_parts
     nothing = {**SMOKE, "self_test": {"cases": 0, "own_cases": False}, "capabilities": False}
     assert make_grid(nothing).trust_parts == []
 

@@ -186,6 +186,7 @@ def test_the_self_test_is_told_with_what_it_missed(report, tables):
     held, _ = report(*tables, self_test=finding_rows(cases), coverage=finding_rows(cases))
     assert "| float32 | 5 | 80 | 0 |" in held
     assert "| equations | h0 ignored | 5 of 5 |" in held
+    assert "| backward | No gradient to h0 | 5 of 5 |\n| | all together | 15 of 15 |\n" in held
     assert "No fault above its limit was missed" in held
     broken, _ = report(*tables, self_test=finding_rows(cases, missed="h0 ignored"))
     assert "| equations | h0 ignored | **0 of 5** |" in broken
@@ -206,12 +207,15 @@ def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tab
 def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
     names = ["stacking_gru_cell", "stacking_gru"]
     text, html = report(*tables, capabilities=capability_rows(names))
+    assert "**What you lose.** `stacking_gru_cell` can do what `stacking_gru` cannot: `vmap`." in text
     apart = text.split("where they part")[1]
     assert "| `vmap` | works | **refuses**: TypeError: \\<b\\>\\| |" in apart
     assert "All of them do, with the same numbers where there are any: Repeatable." in apart
     assert "<b>" not in html
-    alike, _ = report(*tables, capabilities=capability_rows(names[:1]))
+    same = [row | {"outcome": "works"} for row in capability_rows(names)]
+    alike, _ = report(*tables, capabilities=same)
     assert "They part nowhere." in alike
+    assert "What you lose" not in alike
 
 
 def test_without_self_test_and_capabilities_nothing_is_said_of_them(report, tables):

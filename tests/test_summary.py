@@ -8,7 +8,7 @@ import yaml
 from conftest import PROJECT
 from rnn_parity import summary
 from rnn_parity.grid import make_grid
-from synthetic import equivalence_rows, timing_rows
+from synthetic import capability_rows, equivalence_rows, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
@@ -137,3 +137,13 @@ def test_default_tolerances_are_held_against_the_verdicts(grid):
 
 def test_the_articles_protocol_is_told_by_sequence_length(grid):
     assert summary.protocol(equivalence(grid)) == {"stacking_gru": {"equivalent": [1], "different": [2, 10]}}
+
+
+def test_what_is_lost_is_what_the_baseline_can_do_and_the_candidate_cannot():
+    table = pd.DataFrame(capability_rows(["old", "new"]))
+    rows = summary.capability_rows(table)
+    assert [row["part"] for row in rows] == [False, True]
+    assert summary.lost_capabilities(rows, "old", "new") == ["`vmap`"]
+    assert summary.lost_capabilities(rows, "new", "old") == []
+    table.loc[(table["implementation"] == "new") & (table["capability"] == "repeatable"), "agrees"] = False
+    assert summary.lost_capabilities(summary.capability_rows(table), "old", "new") == ["Repeatable", "`vmap`"]

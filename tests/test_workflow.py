@@ -81,6 +81,9 @@ def test_the_check_is_tried_and_capabilities_are_probed(finished):
     able = pd.read_parquet(finished / "results/capabilities.parquet").set_index(["implementation", "capability"])
     assert able.loc[("stacking_gru_cell", "repeatable"), "outcome"] == "works"
     assert able.loc[("stacking_gru", "vmap"), "outcome"] == "refuses"
+    power = pd.read_parquet(finished / "results/power.parquet").set_index("fault")["share"]
+    assert power[""] == 0
+    assert power["No dropout between the layers"] == 1
     report = (finished / "reports/report.md").read_text()
     assert "## Can the check be trusted?" in report
     assert "## What each can do" in report
@@ -90,7 +93,9 @@ def test_every_case_is_in_both_tables_and_in_mlflow(finished):
     cases = make_grid(SMOKE).cases
     equivalence, timing = (pd.read_parquet(finished / f"results/{name}.parquet") for name in ("equivalence", "timing"))
     quantities = 4 + 4 * SMOKE["defaults"]["num_layers"]
-    assert equivalence.groupby("case_id").size().to_dict() == {case.case_id: 3 * quantities for case in cases}
+    many_draws = {"article": 0, "width": 6}
+    expected = {case.case_id: 3 * quantities + many_draws[case.sweep] for case in cases}
+    assert equivalence.groupby("case_id").size().to_dict() == expected
     assert timing.groupby("case_id").size().to_dict() == {case.case_id: 4 * 2 for case in cases}
     assert set(runs(finished)["status"]) == {"FINISHED"}
     assert len(runs(finished)) == len(cases) + 1

@@ -70,6 +70,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     equivalence, timing = results["equivalence"], results["timing"]
     candidates = list(config["candidates"])
     speedups = _speedup_rows(timing)
+    abilities = summary.capability_rows(results["capabilities"])
     return {
         "config": config,
         "environment": environment,
@@ -88,11 +89,13 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "regimes": [name for name in criterion.EXPECTED_TO_HOLD if name in set(equivalence["regime"])],
         "false_alarms": _records(rates.false_alarms(results["self_test"])),
         "detection": _detection_rows(results["self_test"]),
+        "detection_totals": _totals(results["self_test"]),
         "broken_promises": rates.broken_promises(results["self_test"]),
         "power": _records(results["power"]),
         "blind_spots": _blind_spots(results["coverage"], equivalence),
         "shown_by_none": rates.shown_by_none(results["coverage"]),
-        "capabilities": summary.capability_rows(results["capabilities"]),
+        "capabilities": abilities,
+        "lost": {name: summary.lost_capabilities(abilities, config["baseline"], name) for name in candidates},
         "figures": FIGURES,
         "sizes": {name: numbers.sample_size(name, equivalence, timing) for name in FIGURES},
         "seeds": sorted({int(seed) for seed in equivalence["seed"]}),
@@ -238,6 +241,12 @@ def _detection_rows(findings: pd.DataFrame) -> list[dict[str, Any]]:
         of_fault = rows.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
         of_fault["by_dtype"][row["dtype"]] = row
     return list(rows.values())
+
+
+def _totals(findings: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """By dtype, what became of all faults together."""
+    caught = rates.detection(findings)
+    return {row["dtype"]: row for row in _records(rates.totals(caught))} if len(caught) else {}
 
 
 def _blind_spots(coverage: pd.DataFrame, equivalence: pd.DataFrame) -> list[dict[str, Any]]:

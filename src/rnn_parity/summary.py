@@ -287,3 +287,13 @@ def capability_rows(capabilities: pd.DataFrame) -> list[dict[str, Any]]:
         part = group["outcome"].nunique() > 1 or any(row["agrees"] is False for row in by_name.values())
         rows.append({"device": device, "title": group["title"].iloc[0], "by_name": by_name, "part": part})
     return rows
+
+
+def lost_capabilities(rows: list[dict[str, Any]], baseline: str, candidate: str) -> list[str]:
+    """The titles of what the baseline can do and the candidate cannot, or not with the same numbers."""
+    lost = []
+    for row in rows:
+        ours, theirs = row["by_name"][baseline], row["by_name"][candidate]
+        if ours["outcome"] == "works" and (theirs["outcome"] != "works" or theirs["agrees"] is False):
+            lost.append(row["title"])
+    return list(dict.fromkeys(lost))

@@ -60,6 +60,26 @@ def detection(findings: pd.DataFrame) -> pd.DataFrame:
     return table if table.empty else table.sort_values("kind", key=lambda kind: kind.map(_KINDS.index), kind="stable")
 
 
+def totals(caught: pd.DataFrame) -> pd.DataFrame:
+    """One row per device × dtype of a detection table: all faults together.
+
+    Columns: judged, caught, hidden, missed; share with its interval; and how many of the judged ones each default
+    tolerance would have let pass.
+    """
+    rows = []
+    for (device, dtype), group in caught.groupby(["device", "dtype"], sort=False):
+        count = {name: int(group[name].sum()) for name in ("exercised", "not_judged", "caught", "hidden", "missed")}
+        judged = count["exercised"] - count["not_judged"]
+        low, high = wilson(count["caught"], judged)
+        share = count["caught"] / judged if judged else float("nan")
+        row = {"device": device, "dtype": dtype, "judged": judged, **count, "share": share}
+        row |= {"share_ci_low": low, "share_ci_high": high}
+        for name in ("allclose", "assert_close"):
+            row[f"{name}_passes"] = count["exercised"] - int(group[name].sum())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
     """One row per device × dtype: comparisons with right layers, and how many each check called different."""
     rows = []

@@ -6,17 +6,16 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from rnn_parity.self_test.rates import broken_promises, detection, false_alarms
+from rnn_parity.self_test.rates import broken_promises, detection, false_alarms, totals
 
 
 def show(findings: pd.DataFrame, console: Console) -> bool:
     """Print both tables and what they come to; return whether all promises hold."""
     alarms, caught = false_alarms(findings), detection(findings)
     console.print(_alarm_table(alarms), _detection_table(caught))
-    hidden, judged = int(caught["hidden"].sum()), int((caught["exercised"] - caught["not_judged"]).sum())
-    if hidden:
+    if hidden := int(caught["hidden"].sum()):
         largest = caught["largest_hidden_u"].max()
-        console.print(f"Hidden by rounding: {hidden} of {judged:,} faults, the largest of {largest:.0f} roundoffs.")
+        console.print(f"Hidden by rounding: {hidden} faults, the largest of {largest:.0f} roundoffs.")
     broken = broken_promises(findings)
     for line in broken:
         console.print(f"does not hold: {line}", style="bold")
@@ -55,4 +54,9 @@ def _detection_table(caught: pd.DataFrame) -> Table:
             words = {row.dtype: f"{row.caught} of {row.exercised - row.not_judged}" for row in rows.itertuples()}
             table.add_row(fault, *(words.get(dtype, "–") for dtype in dtypes))
         table.add_section()
+    rows = list(totals(caught).itertuples())
+    table.add_row("all together", *(f"{row.caught:,} of {row.judged:,}" for row in rows))
+    table.add_row("share caught (95 %)", *(f"{row.share_ci_low:.1%} or more" for row in rows))
+    table.add_row("torch.allclose lets pass", *(f"{row.allclose_passes:,}" for row in rows))
+    table.add_row("assert_close lets pass", *(f"{row.assert_close_passes:,}" for row in rows))
     return table
