@@ -72,7 +72,7 @@ def test_check_accepts_what_fits():
 
 def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
     config = tmp_path / "config.yaml"
-    timing = {"phases": ["step"], "min_rounds": 3, "max_seconds": 0.05}
+    timing = {"phases": ["step"], "min_rounds": 6, "max_seconds": 0.05}
     sweeps = {"x": {"sequence_length": [1, 2]}}
     config.write_text(yaml.safe_dump({**SMOKE, "sweeps": sweeps, "timing": timing}))
     job = json.loads(rnn_parity("cases", "--config", config, "--json").stdout)
@@ -117,7 +117,7 @@ def test_config_writes_what_is_run(tmp_path):
 
 def test_the_measuring_commands_import_neither_mlflow_nor_plotting_nor_the_compiler(tmp_path):
     job = make_grid(SMOKE).jobs[1]
-    grid = make_grid({**SMOKE, "timing": {"phases": ["step"], "min_rounds": 3, "max_seconds": 0.01}})
+    grid = make_grid({**SMOKE, "timing": {"phases": ["step"], "min_rounds": 6, "max_seconds": 0.01}})
     code = """
 import sys
 from rnn_parity.cli import app

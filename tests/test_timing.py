@@ -56,11 +56,23 @@ def test_in_every_round_each_is_timed_once_and_the_baseline_twice_in_shuffled_or
     calls = []
     contenders = [contender(name, [1e-3], calls) for name in ("baseline", "a", "b", "control")]
     run_rounds(contenders, "cpu", random.Random(0), precision=1e-9, min_rounds=5, max_seconds=0.1, confidence=0.95)
-    rounds = [calls[i : i + 4] for i in range(4 * timing.WARM_UP_ROUNDS, len(calls), 4)]
+    rounds = [calls[i : i + 4] for i in range(4 * 2, len(calls), 4)]  # after two calls each
     assert len(rounds) >= 5
     assert all(sorted(one) == ["a", "b", "baseline", "control"] for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
     assert all(len(c.seconds) == len(rounds) for c in contenders)
+
+
+def test_it_warms_up_until_calls_get_no_faster(clock):
+    slow_start = [contender(name, [9.0, 5.0, 3.0, 1.0]) for name in ("baseline", "control")]
+    run_rounds(slow_start, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1.0, confidence=0.95)
+    assert set(slow_start[0].seconds) == {1.0}
+    falling = contender("baseline", [0.5**k for k in range(99)])
+    run_rounds(
+        [falling, contender("control", [1.0])], "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1.0,
+        confidence=0.95,
+    )  # fmt: skip
+    assert falling.seconds[0] == 0.5**timing.MOST_WARM_UPS
 
 
 def test_it_stops_when_the_ratio_is_known_well_enough(clock):

@@ -22,7 +22,7 @@ SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 TINY = {
     **SMOKE,
     "sweeps": {"article": {"sequence_length": [1, 2], "seeds": [1215]}},
-    "timing": {"phases": ["inference", "step"], "min_rounds": 3, "max_seconds": 0.05},
+    "timing": {"phases": ["inference", "step"], "min_rounds": 6, "max_seconds": 0.05},
     "self_test": {"cases": 0, "own_cases": False},
     "capabilities": False,
 }

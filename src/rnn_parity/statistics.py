@@ -7,9 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap
-
-RESAMPLES = 1999
+from scipy.special import bdtr
 
 
 class Conclusion(StrEnum):
@@ -38,25 +36,31 @@ class Interval:
         return (self.high - self.low) / self.estimate
 
 
-def ratio_of_medians(numerator: ArrayLike, denominator: ArrayLike, confidence: float, seed: int = 0) -> Interval:
-    """median(numerator) / median(denominator) with a percentile bootstrap interval.
+def median_ratio(numerator: ArrayLike, denominator: ArrayLike, confidence: float) -> Interval:
+    """The median over rounds of numerator / denominator, with its distribution-free interval.
 
-    The two are paired: element k of both was timed in round k, and whole rounds are resampled, so that what slows a
-    round down slows both. Raises `ValueError` unless both have the same number, at least 2, of elements.
+    Element k of both was timed in round k, so that what slows a round down slows both, and their ratio not at all. Of n
+    ratios in order, the k-th from either end hold the median between them unless fewer than k of n fair coins show
+    heads. The intervals of the two k next to `confidence` are interpolated as in Hettmansperger and Sheather (1986,
+    Statistics & Probability Letters 4, 75-79). With fewer than 6 rounds the extremes cover less than 95 %.
+
+    Raises `ValueError` unless both have the same number, at least 2, of elements.
     """
     numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
-    result = bootstrap(
-        (numerator, denominator),
-        lambda a, b, axis=-1: np.median(a, axis=axis) / np.median(b, axis=axis),
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        confidence_level=confidence,
-        rng=np.random.default_rng(seed),
-    )
-    estimate = float(np.median(numerator) / np.median(denominator))
-    return Interval(estimate, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    n = len(numerator)
+    if n != len(denominator) or n < 2:
+        raise ValueError(f"{n} and {len(denominator)} samples, expected the same number, at least 2")
+    ratios = np.sort(numerator / denominator)
+    coverage = 1 - 2 * bdtr(np.arange(n // 2), n, 0.5)  # of the interval from the (k + 1)-th ratio on either side
+    k = int((coverage >= confidence).sum())
+    if k == 0:
+        return Interval(float(np.median(ratios)), float(ratios[0]), float(ratios[-1]))
+    inner = coverage[k] if k < len(coverage) else 0.0
+    excess = (coverage[k - 1] - confidence) / (coverage[k - 1] - inner)
+    inward = (n - k) * excess / (k + (n - 2 * k) * excess)
+    low = (1 - inward) * ratios[k - 1] + inward * ratios[k]
+    high = (1 - inward) * ratios[n - k] + inward * ratios[n - 1 - k]
+    return Interval(float(np.median(ratios)), float(low), float(high))
 
 
 def conclude(speedup: Interval, control: Interval) -> Conclusion:

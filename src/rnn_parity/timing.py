@@ -21,12 +21,15 @@ from rnn_parity.criterion import Verdict
 from rnn_parity.errors import InputError
 from rnn_parity.execution import describe_error, numerics
 from rnn_parity.grid import Case
-from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, ratio_of_medians
+from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio
 from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
 
-WARM_UP_ROUNDS = 3
+WARMED_UP = 0.95
+"""A call is warm that takes more than this share of the one before: it gets no faster any more."""
+
+MOST_WARM_UPS = 10
 _RESOLUTIONS_PER_SAMPLE = 100
-# The interval is looked at after 10, 15, 22, … rounds: a bootstrap after each would cost more than it saves.
+# The interval is looked at after 10, 15, 22, … rounds: the more looks, the likelier it stops at a lucky one.
 _CHECK_GROWTH = 1.5
 
 
@@ -160,7 +163,7 @@ def run_rounds(
                 return
         elif rounds >= next_check:
             next_check = int(rounds * _CHECK_GROWTH)
-            ratios = [ratio_of_medians(contenders[0].seconds, c.seconds, confidence) for c in working]
+            ratios = [median_ratio(contenders[0].seconds, c.seconds, confidence) for c in working]
             if all(ratio.relative_width <= precision for ratio in ratios):
                 return
 
@@ -169,7 +172,7 @@ def summarize(contenders: Sequence[Contender], control: Contender, confidence: f
     """The columns of the timing table that come from the samples, one row per contender."""
     baseline = contenders[0]
     has_baseline = baseline.fault is None and control.fault is None
-    noise = ratio_of_medians(baseline.seconds, control.seconds, confidence) if has_baseline else None
+    noise = median_ratio(baseline.seconds, control.seconds, confidence) if has_baseline else None
     return [_summary(contender, baseline, noise, confidence) for contender in contenders]
 
 
@@ -187,7 +190,7 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
         return {**row, "conclusion": Conclusion.NO_BASELINE, "reason": f"baseline: {why}"}
     row |= {"control_ratio": noise.estimate, "control_ci_low": noise.low, "control_ci_high": noise.high}
     own = contender is baseline
-    speedup = Interval(1.0, 1.0, 1.0) if own else ratio_of_medians(baseline.seconds, contender.seconds, confidence)
+    speedup = Interval(1.0, 1.0, 1.0) if own else median_ratio(baseline.seconds, contender.seconds, confidence)
     row |= {"speedup": speedup.estimate, "speedup_ci_low": speedup.low, "speedup_ci_high": speedup.high}
     return {**row, "conclusion": Conclusion.BASELINE if own else conclude(speedup, noise)}
 
@@ -262,7 +265,9 @@ def _guard(contender: Contender, action: Callable[[], None]) -> None:
 
 
 def _warm_up(contender: Contender, clock: WallClock) -> None:
-    seconds = [_time_once(contender, clock)[0] for _ in range(WARM_UP_ROUNDS)]
+    seconds = [_time_once(contender, clock)[0] for _ in range(2)]
+    while seconds[-1] < WARMED_UP * seconds[-2] and len(seconds) < MOST_WARM_UPS:
+        seconds.append(_time_once(contender, clock)[0])
     wanted = _RESOLUTIONS_PER_SAMPLE * clock.resolution_s()
     contender.calls_per_sample = max(1, int(wanted / min(seconds) + 1)) if min(seconds) < wanted else 1
 

@@ -49,9 +49,9 @@ FIGURES = {
     ),
     "speedup": FigureEntry(
         "Speedup over the baseline",
-        "Ratio of median times, baseline / candidate, with its bootstrap interval, against what each sweep varies. "
-        "The grey box behind a point is the interval of the baseline timed against itself in the same rounds. Hollow "
-        "points are within noise: their interval does not clear both 1 and the box.",
+        "Median over rounds of time of the baseline / time of the candidate, with its interval, against what each "
+        "sweep varies. The grey box behind a point is the interval of the baseline timed against itself in the same "
+        "rounds. Hollow points are within noise: their interval does not clear both 1 and the box.",
         "speedup",
     ),
     "latency": FigureEntry(
