@@ -96,8 +96,11 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "conclusion": "baseline" if own else "faster" if ratio > 1.05 else "within noise",
                         "reason": "",
                         "peak_memory_bytes": 4 * case.batch_size * case.sequence_length * case.hidden_size * 10,
+                        "operator_calls": (1 if own else 2) * case.sequence_length * case.num_layers,
+                        "saved_bytes": 4 * case.batch_size * case.sequence_length * case.hidden_size,
                         "flops": int(flops * share),
                         "load_average": 0.5,
+                        "context_switches": 3,
                         "started_at": 1.0e9,
                         "ended_at": 1.0e9 + 1,
                     }

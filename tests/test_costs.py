@@ -1,12 +1,14 @@
-"""Operations follow from the shape; memory is what was really held."""
+"""Operations follow from the shape; memory is what was really held, operators those that really ran."""
+
+import dataclasses
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rnn_parity.costs import StorageMeter, matmul_flops, peak_memory_bytes
+from rnn_parity.costs import OperatorMeter, matmul_flops, measure_costs
 from rnn_parity.grid import Case
 from rnn_parity.stimulus import build_loaded, draw_stimulus
+from rnn_parity.timing import make_contender
 
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.3, 1)
 
@@ -24,20 +26,50 @@ def test_flops_are_those_that_torch_counts():
     assert matmul_flops(CASE, "step") == forward.get_total_flops() + backward.get_total_flops()
 
 
+def costs_of(call):
+    return measure_costs(lambda: None, lambda _: call(), "cpu")
+
+
 def test_memory_is_counted_at_its_peak_and_not_in_sum():
     def call():
         for _ in range(5):
             kept = torch.empty(250_000)  # one million bytes, freed before the next
         return kept
 
-    assert peak_memory_bytes(call, "cpu") == 2_000_000  # the next is there before the old goes
+    assert costs_of(call).peak_memory_bytes == 2_000_000  # the next is there before the old goes
 
 
-def test_what_a_layer_holds_is_the_same_every_time():
-    gru, input = nn.GRU(8, 16), torch.randn(20, 4, 8)
-    peaks = {peak_memory_bytes(lambda: gru(input), "cpu") for _ in range(3)}
-    assert len(peaks) == 1
-    assert peaks.pop() > 20 * 4 * 16 * 4  # at least its output
+def test_what_a_layer_costs_is_the_same_every_time_and_in_every_phase():
+    stimulus = draw_stimulus(CASE, 0)
+    for phase in ("inference", "forward", "backward", "step"):
+        found = set()
+        for _ in range(3):
+            contender = make_contender(CASE, "stacking_gru_cell", phase, stimulus)
+            found.add(measure_costs(contender.prepare, contender.call, "cpu"))
+        assert len(found) == 1
+        assert found.pop().peak_memory_bytes > 12 * 4 * 8 * 4  # at least its output, or the gradient of its input
+
+
+def test_operator_calls_grow_with_the_steps_of_a_loop_and_are_few_in_a_matrix_product():
+    def calls(steps):
+        case = dataclasses.replace(CASE, sequence_length=steps, dropout=0.0)
+        contender = make_contender(case, "stacking_gru_cell", "inference", draw_stimulus(case, 0))
+        return measure_costs(contender.prepare, contender.call, "cpu").operator_calls
+
+    assert calls(12) - calls(11) == calls(11) - calls(10) > 3  # so many a step, three layers
+    weight = torch.ones(4, 4)
+    assert costs_of(lambda: weight @ weight).operator_calls == 1
+
+
+def test_what_is_saved_for_the_backward_pass_is_counted_once_and_not_what_was_there():
+    weight = torch.ones(100, 100, requires_grad=True)
+    assert costs_of(lambda: weight * weight).saved_bytes == 0  # the weight itself
+    assert costs_of(lambda: weight.exp()).saved_bytes == 40_000  # its result
+    assert costs_of(lambda: weight.exp().exp().sum()).saved_bytes == 80_000
+    assert costs_of(lambda: (kept := weight.exp()) * kept).saved_bytes == 40_000
+    assert costs_of(lambda: weight.exp().sum().backward()).saved_bytes == 40_000
+    with torch.no_grad():
+        assert costs_of(lambda: weight.exp()).saved_bytes == 0
 
 
 def test_views_and_changes_in_place_take_no_memory_and_freed_memory_is_given_back():
@@ -47,7 +79,7 @@ def test_views_and_changes_in_place_take_no_memory_and_freed_memory_is_given_bac
         existing.add_(1).view(10, 100).t()
         return torch.ones(10) + 1
 
-    with StorageMeter() as meter:
+    with OperatorMeter() as meter:
         result = call()
         assert meter.held_bytes == 40
         del result
@@ -56,7 +88,7 @@ def test_views_and_changes_in_place_take_no_memory_and_freed_memory_is_given_bac
 
 def test_what_the_backward_pass_needs_is_held_until_it_is_done():
     weight = torch.ones(100, 100, requires_grad=True)
-    with StorageMeter() as meter:
+    with OperatorMeter() as meter:
         product = (weight * 2).exp()  # exp keeps its result
         assert meter.held_bytes == 40_000
         total = product.sum()

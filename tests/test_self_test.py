@@ -138,6 +138,15 @@ def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
     assert "The last step reads the input before it" in shown_by_none(table)
 
 
+def test_cases_in_which_other_faults_were_tried_stand_apart():
+    case_ids = [CASE.case_id, dataclasses.replace(CASE, dtype="bfloat16").case_id]
+    findings = pd.DataFrame(finding_rows([CASE, dataclasses.replace(CASE, dtype="bfloat16")]))
+    together = blind_spots(findings)
+    assert [row["case_ids"] for row in together] == [case_ids]
+    findings = findings[(findings["case_id"] == CASE.case_id) | (findings["kind"] != "backward")]
+    assert [(row["case_ids"], row["tried"]) for row in blind_spots(findings)] == [(case_ids[:1], 3), (case_ids[1:], 2)]
+
+
 def test_rates_of_known_findings():
     cases = [dataclasses.replace(CASE, sequence_length=length) for length in range(1, 11)]
     findings = pd.DataFrame(finding_rows(cases, missed="h0 ignored"))

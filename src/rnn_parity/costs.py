@@ -1,9 +1,11 @@
-"""What a case costs: the operations its shape demands, and the memory a call takes at its peak."""
+"""What a case costs beside time: the operations its shape demands; the memory and the operators a call takes."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -23,42 +25,79 @@ def matmul_flops(case: Case, phase: str) -> int:
     return _TIMES_FORWARD[phase] * forward
 
 
-def peak_memory_bytes(call: Callable[[], object], device: str) -> int:
-    """The most memory that tensors made inside `call` hold at one time, its result included."""
+@dataclass(frozen=True)
+class Costs:
+    """What one call takes of the machine beside time; the same in every run.
+
+    Attributes:
+        peak_memory_bytes: the most memory that tensors made inside it hold at one time, its result included.
+        operator_calls: how many ATen operators it runs.
+        saved_bytes: what it makes and keeps for a backward pass; not counted: its arguments and parameters.
+    """
+
+    peak_memory_bytes: int
+    operator_calls: int
+    saved_bytes: int
+
+
+def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> Costs:
+    """Run `call` on what `prepare` makes, twice, the second time watching what is saved."""
+    prepared = prepare()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        result = call()
+    with OperatorMeter() as meter:
+        result = call(prepared)
+        del result
+    if device == "cuda":
         torch.cuda.synchronize()
-        del result
-        return torch.cuda.max_memory_allocated() - before
-    with StorageMeter() as meter:
+        peak_bytes = torch.cuda.max_memory_allocated() - before
+    else:
+        peak_bytes = meter.peak_bytes
+    prepared = prepare()
+    return Costs(peak_bytes, meter.operator_calls, _saved_bytes(lambda: call(prepared)))
+
+
+def _saved_bytes(call: Callable[[], Any]) -> int:
+    saved: dict[int, torch.UntypedStorage] = {}  # alive, so that no other storage takes its place
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata in meter.made:
+            saved[storage._cdata] = storage
+        return tensor.detach()  # a result that its own node held would never be freed
+
+    with OperatorMeter() as meter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = call()
         del result
-    return meter.peak_bytes
+    return sum(storage.nbytes() for storage in saved.values())
 
 
-class StorageMeter(LightDispatchMode):
-    """Counts the bytes of every tensor storage made inside the `with`, from its birth to its end.
+class OperatorMeter(LightDispatchMode):
+    """Counts the operators that run inside the `with`, and the bytes of every tensor storage that they make.
 
     Exact and the same in every run; scratch memory inside one operator is not seen.
 
     Attributes:
-        held_bytes: what is held now. peak_bytes: the most that was held at one time.
+        operator_calls: how many ran. held_bytes: what is held now of what they made. peak_bytes: the most that was held
+            at one time. made: the identities of all that they made.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.held_bytes = self.peak_bytes = 0
+        self.operator_calls = self.held_bytes = self.peak_bytes = 0
+        self.made: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run the operator; a storage of its results that is none of its arguments' is new."""
+        self.operator_calls += 1
         given = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         for storage in _storages(result):
             if storage._cdata not in given:
                 given.add(storage._cdata)
+                self.made.add(storage._cdata)
                 self._change(storage.nbytes())
                 weakref.finalize(storage, self._change, -storage.nbytes())
         return result

@@ -79,14 +79,18 @@ TIMING = _schema(
         "conclusion": str,
         "reason": str,
         "peak_memory_bytes": int,
+        "operator_calls": int,
+        "saved_bytes": int,
         "flops": int,
         "load_average": float,
+        "context_switches": int,
         "started_at": float,
         "ended_at": float,
     }
 )
 """One row per case × implementation × phase, the baseline's own among them. `*_s` is wall time with the device
-synchronised; `device_median_s` the time between CUDA events. `control_*`: the baseline against itself."""
+synchronised; `device_median_s` the time between CUDA events. `control_*`: the baseline against itself.
+`load_average` and `context_switches`, the involuntary ones, tell what disturbed the whole phase."""
 
 SAMPLES = _schema(
     CASE_COLUMNS

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from rnn_parity.costs import matmul_flops, peak_memory_bytes
+from rnn_parity.costs import Costs, matmul_flops, measure_costs
 from rnn_parity.criterion import Verdict
 from rnn_parity.errors import InputError
 from rnn_parity.execution import describe_error, numerics
@@ -43,7 +44,7 @@ class Contender:
     calls_per_sample: int = 1
     seconds: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
-    peak_memory_bytes: int | None = None
+    costs: Costs | None = None
     fault: tuple[Verdict, str] | None = None
 
 
@@ -68,7 +69,7 @@ def time_case(
     with numerics(case.threads, case.tf32):
         stimulus = draw_stimulus(case, seed=0).map(lambda tensor: tensor.to(case.device))
         for phase in phases:
-            started_at, load_average = time.time(), os.getloadavg()[0]
+            started_at, load_average, switches = time.time(), os.getloadavg()[0], _involuntary_switches()
             contenders = [make_contender(case, name, phase, stimulus) for name in [baseline, *candidates]]
             control = make_contender(case, baseline, phase, stimulus)
             order = random.Random(f"{case.case_id} {phase}")
@@ -78,12 +79,18 @@ def time_case(
                 "baseline": baseline,
                 "flops": matmul_flops(case, phase),
                 "load_average": load_average,
+                "context_switches": _involuntary_switches() - switches,
                 "started_at": started_at,
                 "ended_at": time.time(),
             }
             rows += [{**context, **measured, **row} for row in summarize(contenders, control, confidence)]
             samples += [{**context, **row} for row in sample_rows([*contenders, control])]
     return rows, samples
+
+
+def _involuntary_switches() -> int:
+    """How often this process had to make room for another; what was timed then is that of both."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def make_contender(case: Case, name: str, phase: str, stimulus: Stimulus) -> Contender:
@@ -148,7 +155,7 @@ def run_rounds(
     for contender in contenders:
         _guard(contender, lambda c=contender: _warm_up(c, clock))
     for contender in contenders[:-1]:
-        _guard(contender, lambda c=contender: _measure_memory(c, device))
+        _guard(contender, lambda c=contender: _measure_costs(c, device))
     deadline = time.perf_counter() + max_seconds
     rounds, next_check = 0, min_rounds
     while rounds < min_rounds or time.perf_counter() < deadline:
@@ -182,7 +189,7 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
         verdict, reason = contender.fault
         return {**row, "conclusion": Conclusion(verdict), "reason": reason}
     row |= describe_samples(contender.seconds)
-    row |= {"calls_per_sample": contender.calls_per_sample, "peak_memory_bytes": contender.peak_memory_bytes}
+    row |= {"calls_per_sample": contender.calls_per_sample} | (asdict(contender.costs) if contender.costs else {})
     if contender.device_seconds:
         row["device_median_s"] = describe_samples(contender.device_seconds)["median_s"]
     if noise is None:
@@ -272,9 +279,8 @@ def _warm_up(contender: Contender, clock: WallClock) -> None:
     contender.calls_per_sample = max(1, int(wanted / min(seconds) + 1)) if min(seconds) < wanted else 1
 
 
-def _measure_memory(contender: Contender, device: str) -> None:
-    prepared = contender.prepare()
-    contender.peak_memory_bytes = peak_memory_bytes(lambda: contender.call(prepared), device)
+def _measure_costs(contender: Contender, device: str) -> None:
+    contender.costs = measure_costs(contender.prepare, contender.call, device)
 
 
 def _sample(contender: Contender, clock: WallClock) -> None:

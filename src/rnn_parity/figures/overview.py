@@ -61,7 +61,9 @@ def _verdicts(axes: Axes, block: pd.DataFrame, regimes: list[str]) -> None:
             box = Rectangle((x - 0.47, y - 0.42), 0.94, 0.84, facecolor=fill, edgecolor="#c8c8c8", hatch=hatch, lw=0.4)
             axes.add_patch(box)
             paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.2} if hatch else None
-            axes.text(x, y, _words(row), ha="center", va="center", color=ink, fontsize=6.5, bbox=paper)
+            words = _words(row)
+            size = 6.5 if len(words) * len(regimes) < 72 else 5.2
+            axes.text(x, y, words, ha="center", va="center", color=ink, fontsize=size, bbox=paper)
     cases = block.groupby("sweep", sort=False)["cases"].max()
     axes.set_xlim(-0.5, len(regimes) - 0.5)
     axes.set_ylim(len(sweeps) - 0.5, -0.5)
@@ -77,7 +79,7 @@ def _words(row) -> str:
     if row is None:
         return "not run"
     partly = 0 < row.cases_passing < row.cases
-    return f"{row.verdict}, {row.cases_passing} of {row.cases} pass" if partly else row.verdict
+    return f"{row.verdict}, {row.cases_passing} of {row.cases}" if partly else row.verdict
 
 
 def _speedup_range(table: pd.DataFrame) -> tuple[float, float]:

@@ -136,7 +136,7 @@ def blind_spots(findings: pd.DataFrame) -> list[dict]:
             faults = list(unseen.loc[unseen["kind"] == kind, "fault"])
             not_caught[kind] = None if len(faults) == int((rows["kind"] == kind).sum()) else faults
         row = {"case_ids": [], "caught": len(rows) - len(unseen), "tried": len(rows), "not_caught": not_caught}
-        groups.setdefault(tuple(unseen["layer"]), row)["case_ids"].append(case_id)
+        groups.setdefault((len(rows), *unseen["layer"]), row)["case_ids"].append(case_id)
     return sorted(groups.values(), key=lambda row: row["tried"] - row["caught"])
 
 
