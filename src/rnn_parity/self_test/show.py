@@ -55,8 +55,9 @@ def _detection_table(caught: pd.DataFrame) -> Table:
             table.add_row(fault, *(words.get(dtype, "–") for dtype in dtypes))
         table.add_section()
     rows = list(totals(caught).itertuples())
-    table.add_row("all together", *(f"{row.caught:,} of {row.judged:,}" for row in rows))
-    table.add_row("share caught (95 %)", *(f"{row.share_ci_low:.1%} or more" for row in rows))
+    table.add_row("all: judged", *(f"{row.judged:,}" for row in rows))
+    table.add_row("all: caught", *(f"{row.caught:,}" for row in rows))
+    table.add_row("all: caught at least (95 %)", *(f"{row.share_ci_low:.1%}".replace("%", " %") for row in rows))
     table.add_row("torch.allclose lets pass", *(f"{row.allclose_passes:,}" for row in rows))
     table.add_row("assert_close lets pass", *(f"{row.assert_close_passes:,}" for row in rows))
     return table
