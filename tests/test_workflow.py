@@ -144,7 +144,8 @@ def test_a_second_run_does_nothing(finished):
 
 
 def test_a_larger_grid_runs_only_the_new_jobs(finished):
-    larger = {**SMOKE, "sweeps": {**SMOKE["sweeps"], "width": {"hidden_size": [8, 16, 24], "sequence_length": 8}}}
+    width = {**SMOKE["sweeps"]["width"], "hidden_size": [8, 16, 24]}
+    larger = {**SMOKE, "sweeps": {**SMOKE["sweeps"], "width": width}}
     planned = jobs_run(snakemake(finished, "-n", config=write_config(finished, larger)))
     assert planned["equivalence"] == planned["timing"] == planned["publish job"] == 1
     assert "environment" not in planned
