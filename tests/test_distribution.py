@@ -51,6 +51,7 @@ class OneMaskForAllRows(WrittenOut):
 class Recording(StackingGRUCellLoop):
     """Right; keeps what it is given."""
 
+    # Of the class, not of an instance: the code under test builds instances that the test never sees.
     given: list = []  # noqa: RUF012
 
     def forward(self, input, h0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio
+from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, wilson
 
 
 def test_samples_are_described_by_their_quantiles():
@@ -105,3 +105,9 @@ def test_a_higher_confidence_is_a_wider_interval(n):
 )
 def test_a_difference_is_claimed_only_beyond_the_noise_of_the_baseline_against_itself(speedup, control, conclusion):
     assert conclude(Interval(*speedup), Interval(*control)) is conclusion
+
+
+def test_wilsons_interval():
+    assert wilson(0, 1000) == (0.0, pytest.approx(0.00383, abs=1e-5))
+    assert wilson(5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    assert wilson(0, 0) == (0.0, 1.0)

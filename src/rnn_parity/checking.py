@@ -17,16 +17,24 @@ import pandas as pd
 import pyarrow as pa
 from torch import nn
 
-from rnn_parity.capabilities import CAPABILITIES, Outcome, probe_capabilities, tiny_subject
+from rnn_parity.capabilities import probe_capabilities, tiny_subject
 from rnn_parity.criterion import EXPECTED_TO_HOLD, Verdict, error_ratio, worst
 from rnn_parity.equivalence import compare_case
 from rnn_parity.errors import InputError
 from rnn_parity.grid import Case, make_grid
 from rnn_parity.implementations import named
 from rnn_parity.outcome import FORWARD_QUANTITIES
-from rnn_parity.summary import FAULTS, PASSES, SEED_REGIME, SameSeed, same_seed, worst_row
-from rnn_parity.tables import CAPABILITIES as CAPABILITY_COLUMNS
-from rnn_parity.tables import EQUIVALENCE, TIMING
+from rnn_parity.summary import (
+    FAULTS,
+    PASSES,
+    SEED_REGIME,
+    SameSeed,
+    capability_rows,
+    is_lost,
+    same_seed,
+    worst_row,
+)  # fmt: skip
+from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, TIMING
 from rnn_parity.timing import time_case
 from rnn_parity.weights import WeightError
 
@@ -118,21 +126,16 @@ class Report:
         Columns: `capability` and its `title`; the outcome of `baseline` and `candidate`; `lost`: whether the baseline
         works and the candidate does not, or gives other numbers; `detail`: what the one at fault says.
         """
-        columns = ["capability", "title", "baseline", "candidate", "lost", "detail"]
-        if self.capabilities is None:
-            return pd.DataFrame(columns=columns)
-        of = dict(iter(self.capabilities.groupby("implementation")))
-        both = of[self.baseline].merge(of[self.candidate], on="capability", suffixes=("_baseline", ""))
-        disagree = both["agrees"].eq(False)
-        both = both.assign(
-            title=[CAPABILITIES[name].title.replace("`", "") for name in both["capability"]],
-            baseline=both["outcome_baseline"],
-            candidate=both["outcome"],
-            lost=both["outcome_baseline"].eq(Outcome.WORKS) & (both["outcome"].ne(Outcome.WORKS) | disagree),
-            detail=both["detail"].where(both["outcome"].ne(Outcome.WORKS) | disagree, both["detail_baseline"]),
-        )
-        parted = both[disagree | both["outcome"].ne(both["outcome_baseline"])]
-        return parted.sort_values("lost", ascending=False, kind="stable")[columns].reset_index(drop=True)
+        columns, rows = ["capability", "title", "baseline", "candidate", "lost", "detail"], []
+        for row in [] if self.capabilities is None else capability_rows(self.capabilities):
+            if row["part"]:
+                ours, theirs = row["by_name"][self.baseline], row["by_name"][self.candidate]
+                at_fault = theirs if theirs["outcome"] != "works" or theirs["agrees"] is False else ours
+                title = row["title"].replace("`", "")
+                outcomes = ours["outcome"], theirs["outcome"], is_lost(ours, theirs), at_fault["detail"]
+                rows.append((theirs["capability"], title, *outcomes))
+        rows.sort(key=lambda row: not row[columns.index("lost")])
+        return pd.DataFrame(rows, columns=columns)
 
     def speedups(self) -> pd.DataFrame:
         """The candidate's rows of the timing table, one per phase."""
@@ -242,7 +245,7 @@ def check(
         abilities = timing = None
         if capabilities:
             progress("probing capabilities")
-            abilities = _frame(list(probe_capabilities(ours, [theirs], case.device, threads)), CAPABILITY_COLUMNS)
+            abilities = _frame(list(probe_capabilities(ours, [theirs], case.device, threads)), CAPABILITIES)
         if timing_seconds:
             progress("timing")
             measured, _ = time_case(case, ours, [theirs], phases=_PHASES, max_seconds=float(timing_seconds), **_TIMING)

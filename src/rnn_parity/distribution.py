@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import binomtest
 from scipy.stats import f as f_distribution
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from rnn_parity.criterion import Verdict, unit_roundoff
 from rnn_parity.errors import InputError
 from rnn_parity.execution import describe_error, numerics
 from rnn_parity.grid import Case
+from rnn_parity.statistics import wilson
 from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
 
 STATISTICS = ("output_mean", "output_variance", "output_covariance", "hn_mean", "hn_variance", "hn_covariance")
@@ -138,9 +138,9 @@ def detection_power(
             for name in {row["candidate"] for row in rows if row["verdict"] == Verdict.DIFFERENT}:
                 detections[name] += 1
     for name, count in detections.items():
-        interval = binomtest(count, trials).proportion_ci(method="wilson")
+        low, high = wilson(count, trials)
         row = {"candidate": name, "draws": draws, "trials": trials, "detections": count, "share": count / trials}
-        yield {**row, "share_ci_low": float(interval.low), "share_ci_high": float(interval.high)}
+        yield {**row, "share_ci_low": low, "share_ci_high": high}
 
 
 def statistics_of(case: Case) -> list[str]:

@@ -103,7 +103,7 @@ def _compare_regime(
         agreement, why = _mask_agreement(ours, of_candidate)
         context = {**case.columns, "baseline": baseline, "candidate": name, "regime": regime, "seed": seed}
         for quantity in quantities(case.num_layers):
-            row = compare_quantity(case, quantity, truth, ours, of_candidate, of_ours)
+            row = compare_quantity(case, quantity, ours, of_ours, of_candidate, truth)
             if row["verdict"] == Verdict.DIFFERENT and why and not matched:
                 row["reason"] = why if agreement < 1 else f"{row['reason']}; {why}"
             yield {**context, **row, "mask_agreement": agreement}
@@ -129,7 +129,7 @@ def _mask_agreement(baseline: Outcome, candidate: Outcome) -> tuple[float, str]:
 
 
 def compare_quantity(
-    case: Case, quantity: str, truth: Truth, of_baseline: Outcome, of_candidate: Outcome, baseline_truth: Truth
+    case: Case, quantity: str, of_baseline: Outcome, baseline_truth: Truth, of_candidate: Outcome, truth: Truth
 ) -> dict[str, Any]:
     """Judge one quantity of a candidate: the columns of a row that are its own.
 

@@ -70,6 +70,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     equivalence, timing = results["equivalence"], results["timing"]
     candidates = list(config["candidates"])
     speedups = _speedup_rows(timing)
+    detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
     abilities = summary.capability_rows(results["capabilities"])
     return {
         "config": config,
@@ -87,10 +88,10 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "slower": {name: {phase: _slower(speedups, name, phase) for phase in PHASES} for name in candidates},
         "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
         "regimes": [name for name in criterion.EXPECTED_TO_HOLD if name in set(equivalence["regime"])],
-        "false_alarms": _records(rates.false_alarms(results["self_test"])),
-        "detection": _detection_rows(results["self_test"]),
-        "detection_totals": _totals(results["self_test"]),
-        "broken_promises": rates.broken_promises(results["self_test"]),
+        "false_alarms": _records(alarms),
+        "detection": _detection_rows(detection),
+        "detection_totals": _totals(detection),
+        "broken_promises": rates.broken_promises(detection, alarms),
         "power": _records(results["power"]),
         "blind_spots": _blind_spots(results["coverage"], equivalence),
         "shown_by_none": rates.shown_by_none(results["coverage"]),
@@ -234,19 +235,18 @@ def _speedup_rows(timing: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _detection_rows(findings: pd.DataFrame) -> list[dict[str, Any]]:
+def _detection_rows(detection: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per fault, with the rows of the detection table by dtype."""
-    table, rows = rates.detection(findings), {}
-    for row in _records(table):
+    rows: dict[str, dict[str, Any]] = {}
+    for row in _records(detection):
         of_fault = rows.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
         of_fault["by_dtype"][row["dtype"]] = row
     return list(rows.values())
 
 
-def _totals(findings: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _totals(detection: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """By dtype, what became of all faults together."""
-    caught = rates.detection(findings)
-    return {row["dtype"]: row for row in _records(rates.totals(caught))} if len(caught) else {}
+    return {row["dtype"]: row for row in _records(rates.totals(detection))} if len(detection) else {}
 
 
 def _blind_spots(coverage: pd.DataFrame, equivalence: pd.DataFrame) -> list[dict[str, Any]]:

@@ -63,6 +63,16 @@ def median_ratio(numerator: ArrayLike, denominator: ArrayLike, confidence: float
     return Interval(float(np.median(ratios)), float(low), float(high))
 
 
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; the whole range where nothing was tried."""
+    from scipy.stats import binomtest  # half a second that timing need not pay
+
+    if of == 0:
+        return 0.0, 1.0
+    interval = binomtest(count, of).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def conclude(speedup: Interval, control: Interval) -> Conclusion:
     """`faster` or `slower` only if the speedup's interval clears 1 and the baseline's interval against itself."""
     if speedup.low > max(1.0, control.high):

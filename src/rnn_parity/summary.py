@@ -291,9 +291,10 @@ def capability_rows(capabilities: pd.DataFrame) -> list[dict[str, Any]]:
 
 def lost_capabilities(rows: list[dict[str, Any]], baseline: str, candidate: str) -> list[str]:
     """The titles of what the baseline can do and the candidate cannot, or not with the same numbers."""
-    lost = []
-    for row in rows:
-        ours, theirs = row["by_name"][baseline], row["by_name"][candidate]
-        if ours["outcome"] == "works" and (theirs["outcome"] != "works" or theirs["agrees"] is False):
-            lost.append(row["title"])
+    lost = [row["title"] for row in rows if is_lost(row["by_name"][baseline], row["by_name"][candidate])]
     return list(dict.fromkeys(lost))
+
+
+def is_lost(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether the baseline's row of a capability works and the candidate's does not, or with other numbers."""
+    return ours["outcome"] == "works" and (theirs["outcome"] != "works" or theirs["agrees"] is False)

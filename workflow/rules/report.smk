@@ -23,7 +23,7 @@ rule collect:
 
 rule tables:
     input:
-        sources("report", "summary", "figures", "self_test/rates"),
+        sources("report", "summary", "figures", "self_test/rates", "self_test/findings", "statistics"),
         rules.collect.output,
     output:
         report(
@@ -70,7 +70,7 @@ rule report:
     input:
         rules.figures.output,
         rules.collect.output,
-        sources("report", "summary", "figures", "templates", "self_test/rates"),
+        sources("report", "summary", "figures", "templates", "self_test/rates", "self_test/findings", "statistics"),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:

@@ -23,7 +23,7 @@ rule findings:
 
 rule power:
     input:
-        sources("self_test", "distribution", "stimulus", "criterion", "weights", "execution"),
+        sources("self_test", "distribution", "statistics", "stimulus", "criterion", "weights", "execution"),
         sources("implementations"),
     output:
         "results/power/{device}.parquet",

@@ -42,13 +42,13 @@ def examine(
         truths = Truths(case, stimulus, seed)
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
         of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
+        # What draws out of sight has masks of its own, and so a truth of its own.
+        ours = of_baseline, truths.under(masks if of_baseline.masks is None else of_baseline.masks)
         for name in layers:
             kind, fault = FAULTS.get(name, ("correct", ""))
             outcome = run_implementation(case, name, *given)
-            # What draws out of sight has masks of its own.
-            own = [truths.under(masks if o.masks is None else o.masks) for o in (outcome, of_baseline)]
-            pair = of_baseline, outcome
-            rows = [compare_quantity(case, q, own[0], *pair, own[1]) for q in quantities(case.num_layers)]
+            pair = *ours, outcome, truths.under(masks if outcome.masks is None else outcome.masks)
+            rows = [compare_quantity(case, quantity, *pair) for quantity in quantities(case.num_layers)]
             against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
             fault_size_u = None
             if kind == "correct":

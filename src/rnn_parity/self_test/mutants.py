@@ -332,4 +332,5 @@ MUTANTS = {
         SigmoidOff1e5,
     ),
 }  # fmt: skip
-"""Every mutant by what it gets wrong. Those of precision are faults in float32 only: coarser dtypes hide them."""
+"""Every mutant by what it gets wrong. Those of precision are faults where there is more than half precision to
+lose. `DropoutTooOften` is not among them: with masks imposed it differs in its scale alone."""

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from rnn_parity.self_test.findings import Finding
+from rnn_parity.statistics import wilson
 
 LARGEST_FALSE_ALARM_RATE = 1e-3
 """The most comparisons with a right layer that may be called different, per dtype."""
 
 _KINDS = ["equations", "dropout", "backward", "precision"]
 EXERCISED = (Finding.CAUGHT, Finding.MISSED, Finding.HIDDEN, Finding.NOT_JUDGED)
-
-
-def wilson(count: int, of: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; the whole range where nothing was tried."""
-    if of == 0:
-        return 0.0, 1.0
-    interval = binomtest(count, of).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def detection(findings: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +55,7 @@ def detection(findings: pd.DataFrame) -> pd.DataFrame:
 def totals(caught: pd.DataFrame) -> pd.DataFrame:
     """One row per device × dtype of a detection table: all faults together.
 
-    Columns: judged, caught, hidden, missed; share with its interval; and how many of the judged ones each default
+    Columns: judged, caught, hidden, missed; share with its interval; and how many of the exercised ones each default
     tolerance would have let pass.
     """
     rows = []
@@ -106,9 +98,8 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def broken_promises(findings: pd.DataFrame) -> list[str]:
-    """What does not hold, in words: a mutant that was missed, or too many false alarms in a dtype."""
-    caught, alarms = detection(findings), false_alarms(findings)
+def broken_promises(caught: pd.DataFrame, alarms: pd.DataFrame) -> list[str]:
+    """What does not hold of a detection and a false-alarm table, in words: a mutant missed, or too many alarms."""
     broken = [
         f"{row.dtype} on {row.device}: missed in {row.missed} of {row.exercised} cases: {row.fault}"
         for row in caught.itertuples()

@@ -16,7 +16,7 @@ def show(findings: pd.DataFrame, console: Console) -> bool:
     if hidden := int(caught["hidden"].sum()):
         largest = caught["largest_hidden_u"].max()
         console.print(f"Hidden by rounding: {hidden} faults, the largest of {largest:.0f} roundoffs.")
-    broken = broken_promises(findings)
+    broken = broken_promises(caught, alarms)
     for line in broken:
         console.print(f"does not hold: {line}", style="bold")
     if not broken:
