@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from rnn_parity.criterion import limit, roundoff_floor, unit_roundoff
+from rnn_parity.floor import least_bytes, matmul_flops, sequential_flops
 from rnn_parity.grid import Grid
 from rnn_parity.weights import canonical_shapes
 
@@ -67,9 +70,9 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
     """Every row of the grid's timing table; each candidate is `speedup` times as fast as the baseline."""
     rows = []
     for case in grid.cases:
-        flops = 12 * case.sequence_length * case.batch_size * case.hidden_size**2 * case.num_layers
         for phase, share in (("inference", 1), ("forward", 1.2), ("backward", 2), ("step", 3.2)):
-            baseline_s = share * (5e-5 * case.sequence_length * case.num_layers + flops / 1e11)
+            flops = matmul_flops(case, phase)
+            baseline_s = share * 5e-5 * case.sequence_length * case.num_layers + flops / 5e10
             for name in [grid.config["baseline"], *grid.config["candidates"]]:
                 own = name == grid.config["baseline"]
                 ratio = 1.0 if own else speedup
@@ -80,7 +83,10 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "baseline": grid.config["baseline"],
                         "implementation": name,
                         "phase": phase,
+                        "exclusive": True,
                         "samples": 40,
+                        "rounds_s": 0.5,
+                        "first_call_s": 2 * median_s,
                         "calls_per_sample": 1,
                         "median_s": median_s,
                         "q25_s": median_s * 0.98,
@@ -98,14 +104,30 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "peak_memory_bytes": 4 * case.batch_size * case.sequence_length * case.hidden_size * 10,
                         "operator_calls": (1 if own else 2) * case.sequence_length * case.num_layers,
                         "saved_bytes": 4 * case.batch_size * case.sequence_length * case.hidden_size,
-                        "flops": int(flops * share),
+                        "kernel_launches": None,
+                        "flops": flops,
+                        "sequential_flops": sequential_flops(case, phase),
+                        "least_bytes": least_bytes(case, phase),
+                        "step_gemm_flops_per_s": 5e10,
                         "load_average": 0.5,
                         "context_switches": 3,
+                        "other_busy_cores": 0.0,
+                        "sm_clock_mhz": None,
+                        "temperature_c": None,
+                        "clock_limits": None,
                         "started_at": 1.0e9,
                         "ended_at": 1.0e9 + 1,
                     }
                 )
     return rows
+
+
+def environment(grid: Grid) -> dict:
+    """What `describe_environment` gives, of a machine that reaches 1e11 FLOP/s and 1e10 B/s whatever the setting."""
+    rates = {"gemm_flops_per_s": 1e11, "copy_bytes_per_s": 1e10}
+    return {"cpu": {"model": "A CPU", "cores": 4, "threads": 1}, "gpu": None, "commit": None} | {
+        "peaks": [setting | rates for setting in json.loads(grid.environment_request())]
+    }
 
 
 FAULTS = {"h0 ignored": "equations", "No dropout between the layers": "dropout", "No gradient to h0": "backward"}

@@ -1,29 +1,17 @@
-"""Operations follow from the shape; memory is what was really held, operators those that really ran."""
+"""Memory is what was really held, operators those that really ran."""
 
+import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from rnn_parity.costs import OperatorMeter, matmul_flops, measure_costs
+from rnn_parity.costs import OperatorMeter, measure_costs
 from rnn_parity.grid import Case
-from rnn_parity.stimulus import build_loaded, draw_stimulus
+from rnn_parity.stimulus import draw_stimulus
 from rnn_parity.timing import make_contender
 
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.3, 1)
-
-
-def test_flops_are_those_that_torch_counts():
-    stimulus = draw_stimulus(CASE, 0)
-    module = build_loaded(CASE, "stacking_gru_cell", stimulus)
-    input, h0 = stimulus.input.requires_grad_(), stimulus.h0.requires_grad_()
-    with FlopCounterMode(display=False) as forward:
-        outputs = module(input, h0)
-    with FlopCounterMode(display=False) as backward:
-        torch.autograd.backward(outputs, stimulus.cotangents)
-    assert matmul_flops(CASE, "forward") == matmul_flops(CASE, "inference") == forward.get_total_flops()
-    assert matmul_flops(CASE, "backward") == backward.get_total_flops()
-    assert matmul_flops(CASE, "step") == forward.get_total_flops() + backward.get_total_flops()
 
 
 def costs_of(call):
@@ -97,3 +85,18 @@ def test_what_the_backward_pass_needs_is_held_until_it_is_done():
         total.backward()
         del total
         assert meter.held_bytes == 40_000  # the gradient
+
+
+def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypatch):
+    """On a GPU that is not there."""
+    cuda, cpu = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
+    seen = [(cuda, "gemm"), (cuda, "sigmoid"), (cuda, "Memcpy HtoD"), (cuda, "Memset"), (cpu, "cudaLaunchKernel")]
+    events = [SimpleNamespace(device_type=device, name=name) for device, name in seen]
+    profile = SimpleNamespace(events=lambda: events)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 100)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 350)
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: contextlib.nullcontext(profile))
+    costs = measure_costs(lambda: None, lambda _: torch.ones(3), "cuda")
+    assert (costs.kernel_launches, costs.peak_memory_bytes) == (2, 250)

@@ -9,9 +9,10 @@ from rnn_parity.environment import describe_environment
 
 
 def test_versions_commit_machine_and_peaks(monkeypatch):
-    monkeypatch.setattr("rnn_parity.environment._GEMM_SIZE", {"cpu": 64})
-    monkeypatch.setattr("rnn_parity.environment._COPY_BYTES", {"cpu": 2**16})
-    facts = describe_environment(["cpu"], ["float32", "bfloat16"], threads=1)
+    monkeypatch.setattr("rnn_parity.peaks._GEMM_SIZES", {"cpu": (64,)})
+    monkeypatch.setattr("rnn_parity.peaks._COPY_BYTES", {"cpu": 2**16})
+    settings = [{"device": "cpu", "dtype": dtype, "tf32": False, "threads": 1} for dtype in ("float32", "bfloat16")]
+    facts = describe_environment(settings)
     assert facts["torch"] == importlib.metadata.version("torch")
     assert facts["mlflow"] == importlib.metadata.version("mlflow")
     assert facts["cpu"]["cores"] == os.cpu_count()

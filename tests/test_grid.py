@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import subprocess
 import sys
 
@@ -210,3 +211,16 @@ def test_the_snakefile_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_peaks_are_asked_for_once_for_every_setting_that_changes_them():
+    config = {"sweeps": {"a": {"threads": [1, 2]}, "b": {"dtype": ["float32", "float64"], "hidden_size": [8, 16]}}}
+    asked = json.loads(make_grid(SMOKE | config).environment_request())
+    assert [(kind["dtype"], kind["tf32"], kind["threads"]) for kind in asked] == [
+        ("float32", False, 1), ("float32", False, 2), ("float64", False, 1),
+    ]  # fmt: skip
+
+
+def test_the_size_of_a_job_is_its_number_of_cases():
+    for job in make_grid(SMOKE | {"sweeps": {"a": {"sequence_length": [1, 2, 3], "dropout": [0.0, 0.1]}}}).jobs:
+        assert job.size == len(job.cases) == 6

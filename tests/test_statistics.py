@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, wilson
+from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, ratio_changes, wilson
 
 
 def test_samples_are_described_by_their_quantiles():
@@ -61,6 +61,36 @@ def test_rounds_are_paired_so_that_what_slows_both_widens_nothing():
     broken = median_ratio(1.2 * load * quiet[0], random.permutation(load * quiet[1]), 0.95)
     assert paired.relative_width < 0.05 * broken.relative_width
     assert paired.low <= 1.2 <= paired.high
+
+
+@pytest.mark.parametrize("n", [10, 22, 50, 200])
+def test_a_ratio_that_stays_is_not_called_another_and_one_that_changes_is(n):
+    random = np.random.default_rng(n)
+    midway = np.where(np.arange(n) < n // 2, 1.0, 1.3)
+    false = found = alike = 0
+    for _ in range(1000):
+        baseline, candidate, _ = rounds(random, n, speedup=1.5)
+        false += ratio_changes(baseline, candidate, 0.95)
+        alike += ratio_changes(baseline * midway, candidate * midway, 0.95)
+        found += ratio_changes(baseline * midway, candidate, 0.95)
+    assert false <= 10
+    assert alike == false
+    assert found >= (500 if n == 10 else 950)
+
+
+def test_a_load_on_all_alike_in_half_of_the_rounds_moves_no_speedup():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        baseline, candidate, _ = rounds(random, 50, speedup=1.5)
+        load = np.where(np.arange(50) < 25, 1.0, random.uniform(1.2, 3))
+        assert median_ratio(baseline * load, candidate * load, 0.95).estimate == pytest.approx(1.5, rel=0.05)
+
+
+def test_a_change_too_small_to_matter_or_rounds_too_few_to_tell_are_no_disturbance():
+    steady, changed = np.ones(200), np.repeat([1.0, 1.04], 100)
+    assert not ratio_changes(changed, steady, 0.95)
+    assert ratio_changes(np.repeat([1.0, 1.06], 100), steady, 0.95)
+    assert not ratio_changes([1, 1, 1, 1, 9, 9, 9, 9], np.ones(8), 0.95)
 
 
 def test_the_interval_of_known_samples():

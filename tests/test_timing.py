@@ -13,7 +13,8 @@ from rnn_parity.tables import SAMPLES, TIMING
 from rnn_parity.timing import Contender, make_contender, run_rounds, summarize, time_case
 
 CASE = Case("test", "cpu", "float32", False, 3, 4, 2, 3, 2, 0.3, 1)
-SETTINGS = {"precision": 0.5, "min_rounds": 4, "max_seconds": 0.05, "confidence": 0.95}
+SETTINGS = {"precision": 0.5, "min_rounds": 4, "max_seconds": 0.05, "confidence": 0.95, "exclusive": True}
+ON_A_GPU = {"sm_clock_mhz", "temperature_c", "clock_limits"}
 PHASES = ["inference", "forward", "backward", "step"]
 
 
@@ -73,6 +74,64 @@ def test_it_warms_up_until_calls_get_no_faster(clock):
         confidence=0.95,
     )  # fmt: skip
     assert falling.seconds[0] == 0.5**timing.MOST_WARM_UPS
+
+
+def test_what_only_the_first_call_takes_is_in_no_sample_and_recorded_apart(clock):
+    compiled = contender("candidate", [40.0, 1.0])
+    others = [contender(name, [1.0]) for name in ("baseline", "control")]
+    everyone = [others[0], compiled, others[1]]
+    rounds_s = run_rounds(
+        everyone, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=9.0, confidence=0.95
+    )
+    assert compiled.first_call_s == 40.0
+    assert set(compiled.seconds) == {1.0}
+    assert rounds_s == pytest.approx(6 * 3)
+    assert summarize(everyone[:-1], everyone[-1], 0.95)[1]["first_call_s"] == 40.0
+
+
+def test_a_compiled_layer_is_compiled_anew_for_every_phase_and_before_its_samples(monkeypatch):
+    compiled, before_a_sample = [], []
+
+    class Layer(torch.nn.Linear):
+        def forward(self, input, h0):
+            return super().forward(input), h0
+
+    def build(case, name, _):
+        layer = Layer(3, 4)
+        if name == "compiled":
+            layer.compile(backend=lambda graph, _: compiled.append(1) or graph.forward)
+        return layer
+
+    sample = timing._sample
+    monkeypatch.setattr(timing, "build_loaded", build)
+    monkeypatch.setattr(timing, "_sample", lambda *given: before_a_sample.append(len(compiled)) or sample(*given))
+    rows, _ = time_case(CASE, "plain", ["compiled"], phases=["inference", "forward"], **SETTINGS)
+    assert [row["reason"] for row in rows] == [""] * 4
+    assert sorted(set(before_a_sample)) == [1, 2]
+
+
+def test_a_ratio_that_changes_midway_is_disturbed_and_a_load_on_both_is_not(clock):
+    """Another process comes after half of the rounds: it slows one down, or all alike."""
+
+    def conclusion(*factors):
+        quiet = [3.0, 2.0, 3.0]
+        lists = [[t] * 52 + [t * f] * 999 for t, f in zip(quiet, factors, strict=True)]  # two calls to warm up
+        everyone = [contender(name, seconds) for name, seconds in zip(("baseline", "a", "control"), lists, strict=True)]
+        run_rounds(everyone, "cpu", random.Random(0), precision=1e-9, min_rounds=100, max_seconds=0.0, confidence=0.95)
+        return summarize(everyone[:-1], everyone[-1], 0.95)[1]
+
+    alike = conclusion(2.0, 2.0, 2.0)
+    assert alike["conclusion"] == "faster"
+    assert alike["speedup"] == pytest.approx(1.5, rel=0.05)
+    apart = conclusion(1.3, 1.0, 1.3)
+    assert apart["conclusion"] == "disturbed"
+    assert apart["reason"] == "the speedup was another in half of the rounds"
+
+
+def test_a_layer_whose_costs_cannot_be_counted_keeps_its_times(monkeypatch):
+    monkeypatch.setattr(timing, "measure_costs", lambda *_: 1 / 0)
+    rows, _ = time_case(CASE, "stacking_gru_cell", ["stacking_gru"], phases=["inference"], **SETTINGS)
+    assert all(row["median_s"] > 0 and "operator_calls" not in row for row in rows)
 
 
 def test_it_stops_when_the_ratio_is_known_well_enough(clock):
@@ -138,10 +197,14 @@ def test_every_row_of_a_real_case_fits_its_table_and_nothing_is_missing():
         (phase, name) for phase in PHASES for name in ("stacking_gru_cell", "stacking_gru")
     ]
     for row in rows:
-        assert set(row) == set(TIMING.names) - {"device_median_s"}
+        assert set(row) == set(TIMING.names) - {"device_median_s", *ON_A_GPU}
         assert row["speedup_ci_low"] <= row["speedup"] <= row["speedup_ci_high"]
         assert row["q25_s"] <= row["median_s"] <= row["q75_s"] <= row["p95_s"]
         assert row["peak_memory_bytes"] > 0
+        assert row["kernel_launches"] is None
+        assert row["exclusive"] is True
+        assert row["step_gemm_flops_per_s"] > 0
+        assert 0 < row["rounds_s"] < row["ended_at"] - row["started_at"]
         assert row["started_at"] < row["ended_at"]
     assert all(set(sample) == set(SAMPLES.names) for sample in samples)
     counted = {(row["phase"], row["implementation"]): row["samples"] for row in rows}
@@ -187,33 +250,3 @@ def test_backward_excludes_the_forward_pass_and_starts_without_gradients(monkeyp
         step.call(step.prepare())
     assert len(calls) == 3
     assert all(gradient is None for gradients in calls for gradient in gradients)
-
-
-def test_on_a_gpu_the_cache_is_flushed_and_both_clocks_wait_for_the_device(monkeypatch):
-    """The order of calls, on a GPU that is not there."""
-    log = []
-
-    class Event:
-        def __init__(self, enable_timing):
-            assert enable_timing
-
-        def record(self):
-            log.append("event")
-
-        def elapsed_time(self, end):
-            log.append("elapsed")
-            return 2.5  # milliseconds
-
-    class Buffer:
-        def zero_(self):
-            log.append("flush")
-
-    wall = iter([10.0, 10.004])
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: type("Properties", (), {"L2_cache_size": 100}))
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
-    monkeypatch.setattr(torch, "empty", lambda size, **_: log.append(size) or Buffer())
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(wall))
-    seconds, device_seconds = timing.CudaClock().time(lambda: log.append("run"))
-    assert log == [200, "flush", "synchronize", "event", "run", "event", "synchronize", "elapsed"]
-    assert (seconds, device_seconds) == (pytest.approx(0.004), 0.0025)

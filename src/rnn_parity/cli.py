@@ -131,16 +131,14 @@ def write_config(text: Annotated[str, typer.Option("--json", help="The config, a
 
 @app.command()
 def environment(
-    device: Annotated[list[str], typer.Option(help="A device that is measured on.")],
-    dtype: Annotated[list[str], typer.Option(help="A dtype that is measured in.")],
-    threads: Annotated[int, typer.Option(help="CPU threads to compute with.")],
+    settings: Annotated[str, typer.Option(help="JSON: device, dtype, tf32 and threads of each kind of case.")],
     output: Output,
 ) -> None:
-    """Describe this machine, its versions, and the peak rates that it reaches in some dtypes."""
+    """Describe this machine, its versions, and the peak rates that it reaches in some settings."""
     from rnn_parity.environment import describe_environment
     from rnn_parity.tables import write_text
 
-    write_text(output, json.dumps(describe_environment(device, dtype, threads), indent=2) + "\n")
+    write_text(output, json.dumps(describe_environment(json.loads(settings)), indent=2) + "\n")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What a case costs beside time: the operations its shape demands; the memory and the operators a call takes."""
+"""What a call takes of the machine beside time: memory, operators, kernels. The same in every run."""
 
 from __future__ import annotations
 
@@ -11,37 +11,27 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from rnn_parity.execution import LightDispatchMode
-from rnn_parity.grid import Case
-
-_TIMES_FORWARD = {"inference": 1, "forward": 1, "backward": 2, "step": 3}
-"""A matrix product's backward is two of its size: one for the gradient of each factor."""
-
-
-def matmul_flops(case: Case, phase: str) -> int:
-    """Floating-point operations of the matrix products of one call: 2·T·B·3H·(I_l + H) per layer and forward."""
-    widths = [case.input_size] + [case.hidden_size] * (case.num_layers - 1)
-    columns = sum(width + case.hidden_size for width in widths)
-    forward = 2 * case.sequence_length * case.batch_size * 3 * case.hidden_size * columns
-    return _TIMES_FORWARD[phase] * forward
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What one call takes of the machine beside time; the same in every run.
+    """What one call takes.
 
     Attributes:
         peak_memory_bytes: the most memory that tensors made inside it hold at one time, its result included.
         operator_calls: how many ATen operators it runs.
         saved_bytes: what it makes and keeps for a backward pass; not counted: its arguments and parameters.
+        kernel_launches: how many kernels run on the GPU; None on a CPU.
     """
 
     peak_memory_bytes: int
     operator_calls: int
     saved_bytes: int
+    kernel_launches: int | None = None
 
 
 def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> Costs:
-    """Run `call` on what `prepare` makes, twice, the second time watching what is saved."""
+    """Run `call` on what `prepare` makes: for the memory, for what is saved, and on a GPU for the kernels."""
     prepared = prepare()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -56,7 +46,21 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
     else:
         peak_bytes = meter.peak_bytes
     prepared = prepare()
-    return Costs(peak_bytes, meter.operator_calls, _saved_bytes(lambda: call(prepared)))
+    saved_bytes = _saved_bytes(lambda: call(prepared))
+    launches = _kernel_launches(prepare, call) if device == "cuda" else None
+    return Costs(peak_bytes, meter.operator_calls, saved_bytes, launches)
+
+
+def _kernel_launches(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> int:
+    """The kernels that one call runs; copies and fills are none."""
+    prepared = prepare()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        result = call(prepared)
+        torch.cuda.synchronize()
+        del result
+    on_device = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(not name.startswith(("Memcpy", "Memset")) for name in on_device)
 
 
 def _saved_bytes(call: Callable[[], Any]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -98,6 +99,11 @@ class Job:
         """The largest number of CPU threads that a case of this job computes with."""
         return max(self.axes["threads"])
 
+    @property
+    def size(self) -> int:
+        """How many cases it computes."""
+        return math.prod(map(len, self.axes.values()))
+
     def to_json(self, **settings: Any) -> str:
         """One line that says everything a measuring process needs to know of this job, whatever the config's order."""
         axes = {axis: values[0] if len(values) == 1 else list(values) for axis, values in self.axes.items()}
@@ -136,6 +142,11 @@ class Grid:
     def coverage_request(self, job: Job) -> str:
         """The `--job` of `rnn-parity coverage`."""
         return job.to_json(baseline=self.config["baseline"], seed=self._setting(job.sweep, "seeds")[0])
+
+    def environment_request(self) -> str:
+        """The `--settings` of `rnn-parity environment`: each combination of what changes the machine's rates."""
+        kinds = {(case.device, case.dtype, case.tf32, case.threads): None for case in self.cases}
+        return json.dumps([dict(zip(("device", "dtype", "tf32", "threads"), kind, strict=True)) for kind in kinds])
 
     @property
     def trust_parts(self) -> list[str]:

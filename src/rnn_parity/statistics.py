@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,9 +18,14 @@ class Conclusion(StrEnum):
     FASTER = "faster"
     SLOWER = "slower"
     WITHIN_NOISE = "within noise"
+    DISTURBED = "disturbed"
     NO_BASELINE = "no baseline"
     UNSUPPORTED = "unsupported"
     FAILED = "failed"
+
+
+LARGEST_CHANGE = 0.05
+"""A ratio that differs by more than this fraction between the halves of the rounds is no one ratio."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,21 @@ def median_ratio(numerator: ArrayLike, denominator: ArrayLike, confidence: float
     low = (1 - inward) * ratios[k - 1] + inward * ratios[k]
     high = (1 - inward) * ratios[n - k] + inward * ratios[n - 1 - k]
     return Interval(float(np.median(ratios)), float(low), float(high))
+
+
+def ratio_changes(numerator: ArrayLike, denominator: ArrayLike, confidence: float) -> bool:
+    """Whether the ratio is another in the first half of the rounds than in the second: something else came or went.
+
+    True where the halves' medians differ by more than `LARGEST_CHANGE` and their intervals are apart. What slows both
+    alike changes nothing; nor can fewer than 10 rounds tell.
+    """
+    half = len(np.asarray(numerator)) // 2
+    if half < 5:
+        return False
+    parts = (slice(None, half), slice(half, None))
+    first, second = (median_ratio(np.asarray(numerator)[p], np.asarray(denominator)[p], confidence) for p in parts)
+    apart = first.low > second.high or second.low > first.high
+    return bool(apart and abs(math.log(first.estimate / second.estimate)) > math.log(1 + LARGEST_CHANGE))
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:

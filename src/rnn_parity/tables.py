@@ -63,7 +63,10 @@ TIMING = _schema(
         "baseline": str,
         "implementation": str,
         "phase": str,
+        "exclusive": bool,
         "samples": int,
+        "rounds_s": float,
+        "first_call_s": float,
         "calls_per_sample": int,
         "median_s": float,
         "q25_s": float,
@@ -81,16 +84,26 @@ TIMING = _schema(
         "peak_memory_bytes": int,
         "operator_calls": int,
         "saved_bytes": int,
+        "kernel_launches": int,
         "flops": int,
+        "sequential_flops": int,
+        "least_bytes": int,
+        "step_gemm_flops_per_s": float,
         "load_average": float,
         "context_switches": int,
+        "other_busy_cores": float,
+        "sm_clock_mhz": int,
+        "temperature_c": int,
+        "clock_limits": str,
         "started_at": float,
         "ended_at": float,
     }
 )
 """One row per case × implementation × phase, the baseline's own among them. `*_s` is wall time with the device
 synchronised; `device_median_s` the time between CUDA events. `control_*`: the baseline against itself.
-`load_average` and `context_switches`, the involuntary ones, tell what disturbed the whole phase."""
+`rounds_s` is the time of all rounds, `first_call_s` that of the very first call, compilation included, which is in no
+sample. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is the rate of one
+step's product. From `load_average` to `clock_limits`: what else the machine did during the phase (`disturbance.py`)."""
 
 SAMPLES = _schema(
     CASE_COLUMNS

@@ -6,9 +6,9 @@ is timed once, in an order shuffled for that round, and the baseline once more, 
 
 from __future__ import annotations
 
-import os
+import contextlib
 import random
-import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,12 +17,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from rnn_parity.costs import Costs, matmul_flops, measure_costs
+from rnn_parity.clocks import CudaClock, WallClock
+from rnn_parity.costs import Costs, measure_costs
 from rnn_parity.criterion import Verdict
+from rnn_parity.disturbance import Watch
 from rnn_parity.errors import InputError
 from rnn_parity.execution import describe_error, numerics
+from rnn_parity.floor import least_bytes, matmul_flops, sequential_flops
 from rnn_parity.grid import Case
-from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio
+from rnn_parity.peaks import measure_gemm
+from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, ratio_changes
 from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
 
 WARMED_UP = 0.95
@@ -41,6 +45,7 @@ class Contender:
     name: str
     prepare: Callable[[], Any]
     call: Callable[[Any], Any]
+    first_call_s: float | None = None
     calls_per_sample: int = 1
     seconds: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
@@ -58,8 +63,12 @@ def time_case(
     min_rounds: int,
     max_seconds: float,
     confidence: float,
+    exclusive: bool,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Time every phase of a case.
+
+    Args:
+        exclusive: whether the workflow keeps its other jobs away meanwhile; recorded beside every row.
 
     Returns:
         the rows of the timing table and those of the samples table. An implementation that cannot do a phase gives a
@@ -68,29 +77,38 @@ def time_case(
     rows, samples = [], []
     with numerics(case.threads, case.tf32):
         stimulus = draw_stimulus(case, seed=0).map(lambda tensor: tensor.to(case.device))
+        step_rate = measure_gemm(case.batch_size, case.hidden_size, 3 * case.hidden_size, case.device, case.dtype)
         for phase in phases:
-            started_at, load_average, switches = time.time(), os.getloadavg()[0], _involuntary_switches()
+            _forget_compiled()
+            watch = Watch(case.device)
             contenders = [make_contender(case, name, phase, stimulus) for name in [baseline, *candidates]]
             control = make_contender(case, baseline, phase, stimulus)
             order = random.Random(f"{case.case_id} {phase}")
-            run_rounds([*contenders, control], case.device, order, precision, min_rounds, max_seconds, confidence)
+            everyone = [*contenders, control]
+            rounds_s = run_rounds(everyone, case.device, order, precision, min_rounds, max_seconds, confidence)
+            met = watch.report()
+            for contender in contenders:
+                _measure_costs(contender, case.device)
             context = {**case.columns, "phase": phase}
             measured = {
                 "baseline": baseline,
+                "exclusive": exclusive,
+                "rounds_s": rounds_s,
                 "flops": matmul_flops(case, phase),
-                "load_average": load_average,
-                "context_switches": _involuntary_switches() - switches,
-                "started_at": started_at,
-                "ended_at": time.time(),
+                "sequential_flops": sequential_flops(case, phase),
+                "least_bytes": least_bytes(case, phase),
+                "step_gemm_flops_per_s": step_rate,
+                **met,
             }
             rows += [{**context, **measured, **row} for row in summarize(contenders, control, confidence)]
-            samples += [{**context, **row} for row in sample_rows([*contenders, control])]
+            samples += [{**context, **row} for row in sample_rows(everyone)]
     return rows, samples
 
 
-def _involuntary_switches() -> int:
-    """How often this process had to make room for another; what was timed then is that of both."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+def _forget_compiled() -> None:
+    """Let what `torch.compile` made for other shapes not weigh on these: each phase compiles its own, untimed."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def make_contender(case: Case, name: str, phase: str, stimulus: Stimulus) -> Contender:
@@ -149,16 +167,17 @@ def run_rounds(
     min_rounds: int,
     max_seconds: float,
     confidence: float,
-) -> None:
-    """Fill in the contenders' samples. The first contender is the baseline, the last its control."""
+) -> float:
+    """Fill in the contenders' samples; the seconds that the rounds took.
+
+    The first contender is the baseline, the last its control.
+    """
     clock = CudaClock() if device == "cuda" else WallClock()
     for contender in contenders:
         _guard(contender, lambda c=contender: _warm_up(c, clock))
-    for contender in contenders[:-1]:
-        _guard(contender, lambda c=contender: _measure_costs(c, device))
-    deadline = time.perf_counter() + max_seconds
+    start = time.perf_counter()
     rounds, next_check = 0, min_rounds
-    while rounds < min_rounds or time.perf_counter() < deadline:
+    while rounds < min_rounds or time.perf_counter() < start + max_seconds:
         shuffled = list(contenders)
         order.shuffle(shuffled)
         for contender in shuffled:
@@ -167,12 +186,13 @@ def run_rounds(
         working = [contender for contender in contenders[1:] if contender.fault is None]
         if contenders[0].fault or not working:
             if all(contender.fault for contender in contenders):
-                return
+                break
         elif rounds >= next_check:
             next_check = int(rounds * _CHECK_GROWTH)
             ratios = [median_ratio(contenders[0].seconds, c.seconds, confidence) for c in working]
             if all(ratio.relative_width <= precision for ratio in ratios):
-                return
+                break
+    return time.perf_counter() - start
 
 
 def summarize(contenders: Sequence[Contender], control: Contender, confidence: float) -> list[dict[str, Any]]:
@@ -189,7 +209,8 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
         verdict, reason = contender.fault
         return {**row, "conclusion": Conclusion(verdict), "reason": reason}
     row |= describe_samples(contender.seconds)
-    row |= {"calls_per_sample": contender.calls_per_sample} | (asdict(contender.costs) if contender.costs else {})
+    row |= {"first_call_s": contender.first_call_s, "calls_per_sample": contender.calls_per_sample}
+    row |= asdict(contender.costs) if contender.costs else {}
     if contender.device_seconds:
         row["device_median_s"] = describe_samples(contender.device_seconds)["median_s"]
     if noise is None:
@@ -199,7 +220,11 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
     own = contender is baseline
     speedup = Interval(1.0, 1.0, 1.0) if own else median_ratio(baseline.seconds, contender.seconds, confidence)
     row |= {"speedup": speedup.estimate, "speedup_ci_low": speedup.low, "speedup_ci_high": speedup.high}
-    return {**row, "conclusion": Conclusion.BASELINE if own else conclude(speedup, noise)}
+    if own:
+        return {**row, "conclusion": Conclusion.BASELINE}
+    if ratio_changes(baseline.seconds, contender.seconds, confidence):
+        return {**row, "conclusion": Conclusion.DISTURBED, "reason": "the speedup was another in half of the rounds"}
+    return {**row, "conclusion": conclude(speedup, noise)}
 
 
 def sample_rows(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
@@ -211,53 +236,6 @@ def sample_rows(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
             sample = {"round": index, "seconds": seconds, "device_seconds": device_seconds}
             rows.append({"implementation": contender.name, "control": contender is contenders[-1], **sample})
     return rows
-
-
-class WallClock:
-    """Times calls on the CPU."""
-
-    def resolution_s(self) -> float:
-        """The smallest step that the clock shows."""
-        steps = []
-        for _ in range(100):
-            start = now = time.perf_counter()
-            while now == start:
-                now = time.perf_counter()
-            steps.append(now - start)
-        return min(steps)
-
-    def time(self, run: Callable[[], Any]) -> tuple[float, float | None]:
-        """Wall seconds and device seconds of one run; what it returns is freed after the clock has stopped."""
-        start = time.perf_counter()
-        result = run()
-        seconds = time.perf_counter() - start
-        del result
-        return seconds, None
-
-
-class CudaClock(WallClock):
-    """Times calls on a GPU: wall time with the device synchronised, and the time between two events on its stream.
-
-    The step-wise loop is bound by launches, so events alone would flatter it. The L2 cache is flushed before each run.
-    """
-
-    def __init__(self) -> None:
-        l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
-        self._flush = torch.empty(2 * l2_bytes, dtype=torch.int8, device="cuda")
-        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-
-    def time(self, run: Callable[[], Any]) -> tuple[float, float | None]:
-        """As on the CPU, with the seconds between events beside them."""
-        self._flush.zero_()
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        self._start.record()
-        result = run()
-        self._end.record()
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        del result
-        return seconds, self._start.elapsed_time(self._end) * 1e-3
 
 
 def _guard(contender: Contender, action: Callable[[], None]) -> None:
@@ -272,15 +250,19 @@ def _guard(contender: Contender, action: Callable[[], None]) -> None:
 
 
 def _warm_up(contender: Contender, clock: WallClock) -> None:
-    seconds = [_time_once(contender, clock)[0] for _ in range(2)]
-    while seconds[-1] < WARMED_UP * seconds[-2] and len(seconds) < MOST_WARM_UPS:
+    contender.first_call_s, _ = clock.time(lambda: [contender.call(contender.prepare())])
+    seconds = [contender.first_call_s]
+    while len(seconds) < 2 or (seconds[-1] < WARMED_UP * seconds[-2] and len(seconds) < MOST_WARM_UPS):
         seconds.append(_time_once(contender, clock)[0])
     wanted = _RESOLUTIONS_PER_SAMPLE * clock.resolution_s()
     contender.calls_per_sample = max(1, int(wanted / min(seconds) + 1)) if min(seconds) < wanted else 1
 
 
 def _measure_costs(contender: Contender, device: str) -> None:
-    contender.costs = measure_costs(contender.prepare, contender.call, device)
+    """Count what a call costs, after the rounds: the meters slow down, and may recompile, what they watch."""
+    if contender.fault is None:
+        with contextlib.suppress(Exception):  # a layer that cannot be watched still has its times
+            contender.costs = measure_costs(contender.prepare, contender.call, device)
 
 
 def _sample(contender: Contender, clock: WallClock) -> None:

@@ -9,6 +9,7 @@ rule equivalence:
         "results/equivalence/{sweep}/{job}.parquet",
     log:
         "logs/equivalence/{sweep}/{job}.log",
+    priority: 1
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
@@ -20,17 +21,30 @@ rule equivalence:
         "python -m rnn_parity equivalence --job {params.job:q} --output {output} 2> {log}"
 
 
-# Asking for every core keeps all other jobs of this workflow away while the clock runs.
+# Asking for every core keeps all other jobs of this workflow away while the clock runs. What need not be alone comes
+# first and fills the machine (priority 1); then these in one block, the longest first.
 rule timing:
     input:
-        sources("timing", "statistics", "costs", "stimulus", "weights", "execution"),
+        sources(
+            "timing",
+            "clocks",
+            "statistics",
+            "costs",
+            "floor",
+            "peaks",
+            "disturbance",
+            "stimulus",
+            "weights",
+            "execution",
+        ),
         implementation_sources(),
     output:
         rows="results/timing/{sweep}/{job}.parquet",
         samples="results/timing/{sweep}/{job}.samples.parquet",
     log:
         "logs/timing/{sweep}/{job}.log",
-    threads: workflow.cores
+    priority: lambda wildcards: 1 - 1 / (1 + job_of(wildcards).size)
+    threads: lambda wildcards: workflow.cores if GRID.config["timing"]["exclusive"] else job_of(wildcards).threads
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
@@ -49,6 +63,7 @@ rule masks:
         "results/masks.parquet",
     log:
         "logs/masks.log",
+    priority: 1
     resources:
         gpu=int("cuda" in GRID.config["device"]),
     params:

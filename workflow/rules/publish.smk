@@ -12,6 +12,7 @@ rule publish_job:
         "results/published/{sweep}/{job}.json",
     log:
         "logs/publish/{sweep}/{job}.log",
+    priority: 1
     resources:
         tracking=1,
     params:

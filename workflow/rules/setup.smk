@@ -15,7 +15,7 @@ rule experiment:
 
 rule environment:
     input:
-        sources("environment", "execution"),
+        sources("environment", "peaks", "execution"),
     output:
         "results/environment.json",
     log:
@@ -24,12 +24,9 @@ rule environment:
     resources:
         gpu=int("cuda" in GRID.config["device"]),
     params:
-        devices=[f"--device {device}" for device in GRID.config["device"]],
-        dtypes=[f"--dtype {dtype}" for dtype in sorted({case.dtype for case in GRID.cases})],
-        threads=max(case.threads for case in GRID.cases),
+        settings=GRID.environment_request(),
     shell:
-        "python -m rnn_parity environment {params.devices} {params.dtypes} --threads {params.threads}"
-        " --output {output} 2> {log}"
+        "python -m rnn_parity environment --settings {params.settings:q} --output {output} 2> {log}"
 
 
 rule tracking_store:

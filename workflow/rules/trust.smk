@@ -10,6 +10,7 @@ rule findings:
         "results/self_test/{device}-{dtype}.parquet",
     log:
         "logs/self_test/{device}-{dtype}.log",
+    priority: 1
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
@@ -29,6 +30,7 @@ rule power:
         "results/power/{device}.parquet",
     log:
         "logs/power/{device}.log",
+    priority: 1
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
@@ -48,6 +50,7 @@ rule coverage:
         "results/coverage/{sweep}/{job}.parquet",
     log:
         "logs/coverage/{sweep}/{job}.log",
+    priority: 1
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
@@ -67,6 +70,7 @@ rule capabilities:
         "results/capabilities/{device}.parquet",
     log:
         "logs/capabilities/{device}.log",
+    priority: 1
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
