@@ -5,10 +5,9 @@ from __future__ import annotations
 import cProfile
 import pstats
 import time
+from collections.abc import Iterator
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.result import Result
 from rnn_parity.equivalence import compare_case
 from rnn_parity.grid import Case
 
@@ -30,18 +29,12 @@ def run() -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    """Print the time of a run, the best of some, and each part's share of one more that is profiled."""
+def measure() -> Iterator[Result]:
+    """The time of a run, the best of some, and each part's share of one more that is profiled."""
     run()
-    best_s = min(run() for _ in range(REPEATS))
+    yield Result("one case", min(run() for _ in range(REPEATS)), "s", note=f"the best of {REPEATS}")
     with cProfile.Profile() as profile:
         run()
     seconds = {name: row[3] for (_, _, name), row in pstats.Stats(profile).stats.items() if name in PARTS}
-    table = Table("part", "share", title=f"One case: {best_s:.2f} s, the best of {REPEATS}", title_justify="left")
     for name, words in PARTS.items():
-        table.add_row(words, f"{seconds[name] / sum(seconds.values()):.0%}")
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+        yield Result(words, 100 * seconds[name] / sum(seconds.values()), "%")

@@ -14,7 +14,7 @@ from rnn_parity.criterion import unit_roundoff
 from rnn_parity.figures import FIGURES, FORMATS, draw_all, numbers
 from rnn_parity.grid import make_grid
 from rnn_parity.tables import EQUIVALENCE, MASKS, TIMING
-from synthetic import equivalence_rows, timing_rows
+from synthetic import environment, equivalence_rows, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 STARTS = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
@@ -60,7 +60,7 @@ def test_figures_are_the_same_bytes_every_time(tmp_path):
     tables = pd.DataFrame(equivalence_rows(grid)), pd.DataFrame(timing_rows(grid))
     masks = mask_rows(["stacking_gru_cell", "stacking_gru"])
     for folder in ("one", "two"):
-        draw_all(grid.config, *tables, masks, tmp_path / folder)
+        draw_all(grid.config, *tables, masks, environment(grid), tmp_path / folder)
     assert_drawn(tmp_path / "one")
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
@@ -68,7 +68,7 @@ def test_figures_are_the_same_bytes_every_time(tmp_path):
 
 def test_empty_tables_are_drawn_as_what_they_lack(tmp_path):
     tables = [schema.empty_table().to_pandas() for schema in (EQUIVALENCE, TIMING, MASKS)]
-    draw_all(make_grid(SMOKE).config, *tables, tmp_path)
+    draw_all(make_grid(SMOKE).config, *tables, {}, tmp_path)
     assert_drawn(tmp_path)
 
 
@@ -88,7 +88,7 @@ def test_several_candidates_with_faults_and_gaps_are_drawn(tmp_path):
     timing.loc[untimed, columns] = np.nan
     timing.loc[untimed, "conclusion"] = "unsupported"
     masks = mask_rows([grid.config["baseline"], *candidates], gaps=3, steps=4, rows=12, units=20)
-    draw_all(grid.config, equivalence, timing, masks, tmp_path)
+    draw_all(grid.config, equivalence, timing, masks, environment(grid), tmp_path)
     assert_drawn(tmp_path)
 
 

@@ -173,7 +173,7 @@ def test_escaping_leaves_nothing_for_markdown():
 
 def test_every_table_is_written(tmp_path, tables):
     equivalence, timing = tables
-    write_tables(results_of(equivalence, timing), tmp_path / "tables")
+    write_tables(results_of(equivalence, timing), {}, tmp_path / "tables")
     files = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").iterdir()}
     assert set(files) >= {"equivalence", "timing", "verdicts", "speedup", *(f.table for f in FIGURES.values())}
     assert len(files["equivalence"]) == len(equivalence)

@@ -2,8 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.special import bdtr
 
-from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, ratio_changes, wilson
+from rnn_parity.statistics import (
+    Conclusion,
+    Interval,
+    _fewer_heads,
+    conclude,
+    describe_samples,
+    median_ratio,
+    ratio_changes,
+    wilson,
+)
 
 
 def test_samples_are_described_by_their_quantiles():
@@ -103,6 +113,12 @@ def test_the_interval_of_known_samples():
     assert between.high == pytest.approx(21 - between.low)
     exact = median_ratio(np.full(10, 6.0), np.full(10, 2.0), 0.95)
     assert (exact.estimate, exact.low, exact.high, exact.relative_width) == (3.0, 3.0, 3.0, 0.0)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 7, 50, 1001, 20000])
+def test_the_chance_of_heads_is_scipys(n):
+    expected = bdtr(np.arange(n // 2), n, 0.5)
+    np.testing.assert_allclose(_fewer_heads(n), expected, rtol=1e-9, atol=1e-300)
 
 
 def test_few_rounds_give_their_extremes_and_one_gives_nothing():

@@ -248,7 +248,9 @@ def coverage(job: JobLine, output: Output) -> None:
     from rnn_parity.tables import SELF_TEST, write_rows
 
     cases, settings = parse_request(job)
-    write_rows(output, SELF_TEST, list(examine_cases(cases, **settings)))
+    started_at = time.time()
+    rows = list(examine_cases(cases, **settings))
+    write_rows(output, SELF_TEST, rows, started_at=repr(started_at), ended_at=repr(time.time()))
 
 
 @app.command()
@@ -344,11 +346,11 @@ def collect(config: ConfigFile, results: ResultsFolder) -> None:
 
 
 @app.command()
-def tables(results: ResultsFolder, output: Output) -> None:
+def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output) -> None:
     """Write every table of the report as CSV into the folder OUTPUT."""
     from rnn_parity.report import write_tables
 
-    write_tables(_collected(results), output)
+    write_tables(_collected(results), _read_json(environment), output)
 
 
 @app.command()
@@ -357,6 +359,7 @@ def figures(
     equivalence: EquivalenceFile,
     timing: TimingFile,
     masks: Annotated[Path, typer.Option(help="The table of `rnn-parity masks`.")],
+    environment: EnvironmentFile,
     output: Output,
 ) -> None:
     """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
@@ -364,7 +367,8 @@ def figures(
     from rnn_parity.tables import MASKS, read_table
 
     frames = _frames(equivalence, timing)
-    draw_all(_read_json(config), *frames, read_table(masks, MASKS).to_pandas(), output)
+    frames += (read_table(masks, MASKS).to_pandas(),)
+    draw_all(_read_json(config), *frames, _read_json(environment), output)
 
 
 @app.command()

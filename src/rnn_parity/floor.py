@@ -7,7 +7,14 @@ before it.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from rnn_parity.grid import Case
+
+Numbers = Any
+"""One number, or an array of them."""
 
 _TIMES_FORWARD = {"inference": 1, "forward": 1, "backward": 2, "step": 3}
 """A matrix product's backward is two of its size: one for the gradient of each factor."""
@@ -48,12 +55,14 @@ def least_bytes(case: Case, phase: str) -> int:
     return elements * _ELEMENT_BYTES[case.dtype]
 
 
-def floor_s(flops: float, bytes: float, gemm_flops_per_s: float, copy_bytes_per_s: float) -> float:
+def floor_s(flops: Numbers, bytes: Numbers, gemm_flops_per_s: Numbers, copy_bytes_per_s: Numbers) -> Numbers:
     """Seconds below which no implementation gets here: the operations at the peak rate or the bytes, what is longer."""
-    return max(flops / gemm_flops_per_s, bytes / copy_bytes_per_s)
+    return np.maximum(flops / gemm_flops_per_s, bytes / copy_bytes_per_s)
 
 
-def step_floor_s(flops: float, sequential: float, gemm_flops_per_s: float, step_gemm_flops_per_s: float) -> float:
+def step_floor_s(
+    flops: Numbers, sequential: Numbers, gemm_flops_per_s: Numbers, step_gemm_flops_per_s: Numbers
+) -> Numbers:
     """Seconds of the matrix products alone where the sequential ones run at the rate of their own size.
 
     Not a bound: a kernel that holds the weights between the steps may pass it.

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rnn_parity import devices
-from rnn_parity.config import complete_config
 from rnn_parity.errors import InputError
 from rnn_parity.implementations import check_name
 
@@ -198,6 +197,8 @@ def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
 
 def make_grid(config: Any) -> Grid:
     """Check a config and lay out its grid; raise `InputError` for whatever cannot be run as it stands."""
+    from rnn_parity.config import complete_config  # the processes that measure need neither it nor jsonschema
+
     config = complete_config(config)
     check_name(config["baseline"], key="baseline")
     for index, name in enumerate(config["candidates"]):

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from rnn_parity import criterion, summary
+from rnn_parity.efficiency import efficiency_table
 from rnn_parity.figures import FIGURES, numbers
 from rnn_parity.self_test import rates
 from rnn_parity.tables import atomic_path, write_text
@@ -30,7 +31,7 @@ class Text(str):
     """A string that is Markdown already; every other value that a template prints is escaped."""
 
 
-def write_tables(results: Mapping[str, pd.DataFrame], folder: Path) -> None:
+def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, folder: Path) -> None:
     """Write every table of the report as `folder/{name}.csv`: the measured ones, the verdicts, those of the figures."""
     equivalence, timing = results["equivalence"], results["timing"]
     tables = {
@@ -39,6 +40,7 @@ def write_tables(results: Mapping[str, pd.DataFrame], folder: Path) -> None:
         "false_alarms": rates.false_alarms(results["self_test"]),
         "verdicts": summary.verdict_table(equivalence),
         "speedup": summary.speedup_table(timing),
+        "roofline": efficiency_table(timing, environment.get("peaks") or []),
         "overview": numbers.overview(equivalence, timing),
         "error_vs_length": numbers.error_vs_length(equivalence),
         "error_ratio": numbers.error_ratio(equivalence),

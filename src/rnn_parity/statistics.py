@@ -8,7 +8,6 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr
 
 
 class Conclusion(StrEnum):
@@ -57,7 +56,7 @@ def median_ratio(numerator: ArrayLike, denominator: ArrayLike, confidence: float
     if n != len(denominator) or n < 2:
         raise ValueError(f"{n} and {len(denominator)} samples, expected the same number, at least 2")
     ratios = np.sort(numerator / denominator)
-    coverage = 1 - 2 * bdtr(np.arange(n // 2), n, 0.5)  # of the interval from the (k + 1)-th ratio on either side
+    coverage = 1 - 2 * _fewer_heads(n)  # of the interval from the (k + 1)-th ratio on either side
     k = int((coverage >= confidence).sum())
     if k == 0:
         return Interval(float(np.median(ratios)), float(ratios[0]), float(ratios[-1]))
@@ -67,6 +66,16 @@ def median_ratio(numerator: ArrayLike, denominator: ArrayLike, confidence: float
     low = (1 - inward) * ratios[k - 1] + inward * ratios[k]
     high = (1 - inward) * ratios[n - k] + inward * ratios[n - 1 - k]
     return Interval(float(np.median(ratios)), float(low), float(high))
+
+
+def _fewer_heads(n: int) -> np.ndarray:
+    """The chance of at most k heads in n fair coins, for k from 0 to n/2 - 1.
+
+    As `scipy.special.bdtr`, whose import would be a tenth of a timing process.
+    """
+    k = np.arange(1, n // 2)
+    log_choices = np.concatenate([[0.0], np.cumsum(np.log((n - k + 1) / k))])
+    return np.cumsum(np.exp(log_choices - n * math.log(2)))
 
 
 def ratio_changes(numerator: ArrayLike, denominator: ArrayLike, confidence: float) -> bool:

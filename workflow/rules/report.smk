@@ -23,8 +23,18 @@ rule collect:
 
 rule tables:
     input:
-        sources("report", "summary", "figures", "self_test/rates", "self_test/findings", "statistics"),
+        sources(
+            "report",
+            "summary",
+            "figures",
+            "efficiency",
+            "floor",
+            "self_test/rates",
+            "self_test/findings",
+            "statistics",
+        ),
         rules.collect.output,
+        environment=rules.environment.output[0],
     output:
         report(
             directory("reports/tables"),
@@ -37,16 +47,17 @@ rule tables:
         "logs/tables.log",
     localrule: True
     shell:
-        "python -m rnn_parity tables --results results --output {output} 2> {log}"
+        "python -m rnn_parity tables --results results --environment {input.environment} --output {output} 2> {log}"
 
 
 rule figures:
     input:
-        sources("figures", "summary"),
+        sources("figures", "summary", "efficiency", "floor"),
         equivalence=rules.collect.output.equivalence,
         timing=rules.collect.output.timing,
         masks=rules.masks.output[0],
         config=rules.experiment.output[0],
+        environment=rules.environment.output[0],
     output:
         [
             report(
@@ -63,7 +74,7 @@ rule figures:
     localrule: True
     shell:
         "python -m rnn_parity figures --config {input.config} --equivalence {input.equivalence} --timing {input.timing}"
-        " --masks {input.masks} --output reports/figures 2> {log}"
+        " --masks {input.masks} --environment {input.environment} --output reports/figures 2> {log}"
 
 
 rule report:

@@ -60,6 +60,15 @@ FIGURES = {
         "length. The phase `step` is forward and backward.",
         "timing",
     ),
+    "roofline": FigureEntry(
+        "How much of the machine each call uses",
+        "Rate of the matrix products over the best that this machine reached in a large one, of every case. Across: "
+        "operations per byte that must be moved, over those at which computing and copying take the same time here; "
+        "the line is what no call can pass. A dash is the second ceiling of a case: the products in which each step "
+        "waits for the one before it take the time that they take alone, at their own size. A kernel that keeps its "
+        "weights between the steps may pass the dash. What lies below is gates, copies and calls.",
+        "roofline",
+    ),
     "dropout": FigureEntry(
         "Why the same seed does not give the same dropout masks",
         "Left: the masks of one small case, one image per gap between layers and step, rows of the batch by hidden "
@@ -73,18 +82,19 @@ FIGURES = {
 """Figure name to entry, in the order of the report. `{name}.py` in this folder has its `draw`."""
 
 
-def draw_all(config: Mapping, equivalence: Any, timing: Any, masks: Any, folder: Path) -> None:
+def draw_all(config: Mapping, equivalence: Any, timing: Any, masks: Any, environment: Mapping, folder: Path) -> None:
     """Write every figure as `folder/{name}.pdf`, `.png` and `.svg`, byte for byte the same for the same tables.
 
     Args:
         config: the completed config.
         equivalence, timing, masks: the tables of `rnn_parity.tables` as pandas data frames.
+        environment: as `rnn_parity.environment.describe_environment` gives it.
         folder: where to; made if missing.
     """
     from rnn_parity.figures import style
     from rnn_parity.figures.numbers import Study
 
-    study = Study(config, equivalence, timing, masks)
+    study = Study(config, equivalence, timing, masks, environment)
     with style.applied():
         for name in FIGURES:
             draw = importlib.import_module(f"{__name__}.{name}").draw

@@ -37,12 +37,13 @@ _DTYPE_ORDER = list(_SHORT_DTYPES)
 
 @dataclass(frozen=True)
 class Study:
-    """The completed config and the tables that are drawn."""
+    """The completed config, the tables that are drawn, and the machine they were measured on."""
 
     config: Mapping[str, Any]
     equivalence: pd.DataFrame
     timing: pd.DataFrame
     masks: pd.DataFrame
+    environment: Mapping[str, Any]
 
     @property
     def candidates(self) -> list[str]:
@@ -181,7 +182,7 @@ def overview(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
 
 def sample_size(name: str, equivalence: pd.DataFrame, timing: pd.DataFrame) -> str:
     """What n is in a figure, in words for its caption."""
-    if name in ("speedup", "latency"):
+    if name in ("speedup", "latency", "roofline"):
         timed = timing.dropna(subset=["median_s"])
         if name == "latency":
             timed = pd.concat([p.rows for p in panels(timed, "sequence_length") if len(p.values) > 1] or [timed[:0]])

@@ -62,6 +62,11 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Non
     plt.close(figure)
 
 
+def width_of(panels: int) -> int:
+    """The width, in mm, for so many panels side by side: one column for one or two, else the page."""
+    return COLUMN_MM if panels <= 2 else PAGE_MM
+
+
 def grid_of_axes(rows: int, columns: int, height_mm: Real, width_mm: Real = PAGE_MM, **options):
     """A figure and its axes, (rows, columns), `height_mm` for the whole of it."""
     size = width_mm / 25.4, height_mm / 25.4
