@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test lint format bench ui clean
+.PHONY: run test lint format bench ui wheelhouse clean
 
 run: .venv/installed
 	$(BIN)/snakemake --cores $(CORES)
@@ -26,7 +26,12 @@ format: .venv/installed
 	$(BIN)/snakefmt Snakefile workflow
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/equivalence.py
+	$(BIN)/python -m benchmarks
+
+# The wheels that a machine without a package index lacks, for its Python: docs/offline.md
+wheelhouse: .venv/installed
+	rm -rf wheelhouse
+	$(BIN)/python workflow/wheelhouse.py $(or $(PYTHON_THERE),3.12) $(or $(MACHINE_THERE),x86_64) wheelhouse
 
 ui: .venv/installed
 	$(BIN)/rnn-parity ui
