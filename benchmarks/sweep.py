@@ -25,7 +25,7 @@ TINY = {
     "defaults": {"input_size": 3, "hidden_size": 4, "num_layers": 1, "batch_size": 2, "dropout": 0.0},
     "equivalence": {"seeds": [0], "regimes": ["eval"]},
     "timing": {"phases": ["step"], "min_rounds": 6, "max_seconds": 0.001},
-    "self_test": {"cases": 0, "own_cases": False},
+    "self_test": {"cases": 0, "own_cases": True},
     "capabilities": False,
 }
 """Cases whose measurements take next to nothing, so that what is left is overhead."""

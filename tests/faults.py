@@ -1,5 +1,7 @@
 """Layers that misbehave: no numbers, a wrong shape, hidden dropout, passes that fail."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -107,3 +109,10 @@ class Crash(nn.GRU):
 
     def forward(self, input, h0):
         raise ValueError("it went\nwrong")
+
+
+class TellThreads(StackingGRUCellLoop):
+    """Fails, and says for how many threads its process was asked to reckon with."""
+
+    def forward(self, input, h0):
+        raise ValueError(f"{os.environ['OMP_NUM_THREADS']} threads")

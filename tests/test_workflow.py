@@ -1,5 +1,6 @@
 """The real pipeline, run in a temporary copy of the project: what a person sees of it."""
 
+import itertools
 import json
 import os
 import shutil
@@ -123,17 +124,22 @@ def test_report_figures_and_tables_are_there(finished):
     assert {"equivalence.csv", "timing.csv", "verdicts.csv"} <= {path.name for path in (reports / "tables").iterdir()}
 
 
-def test_nothing_runs_beside_a_timing_job(finished):
+def test_checks_fill_the_machine_first_then_timing_jobs_run_alone_the_longest_first(finished):
     def spans(kind):
         files = [path for path in (finished / "results" / kind).rglob("*.parquet") if "samples" not in path.name]
-        found = [pq.read_schema(path).metadata for path in files]
-        return [(float(data[b"started_at"]), float(data[b"ended_at"])) for data in found]
+        tables = [pq.read_table(path) for path in files]
+        marks = [table.schema.metadata for table in tables]
+        cases = [len(table["case_id"].unique()) for table in tables]
+        return sorted(
+            (float(mark[b"started_at"]), float(mark[b"ended_at"]), size)
+            for mark, size in zip(marks, cases, strict=True)
+        )
 
-    timed, checked = spans("timing"), spans("equivalence")
-    assert len(timed) == len(checked) == len(make_grid(SMOKE).jobs)
-    for index, (start, end) in enumerate(timed):
-        others = timed[:index] + timed[index + 1 :] + checked
-        assert all(other_end <= start or end <= other_start for other_start, other_end in others)
+    timed, checked = spans("timing"), spans("equivalence") + spans("coverage")
+    assert 2 * len(timed) == len(checked) == 2 * len(make_grid(SMOKE).jobs)
+    assert max(end for _, end, _ in checked) <= timed[0][0]
+    assert all(end <= start for (_, end, _), (start, _, _) in itertools.pairwise(timed))
+    assert [size for *_, size in timed] == [3, 1, 1]
 
 
 def test_a_second_run_does_nothing(finished):
@@ -226,13 +232,17 @@ def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
 def test_out_of_memory_is_a_result_and_the_rest_goes_on(tmp_path):
     folder = copy_project(tmp_path)
     shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
-    config = write_config(folder, {**TINY, "candidates": ["own_layer:OutOfMemory", "stacking_gru"]})
+    candidates = ["own_layer:OutOfMemory", "own_layer:TellThreads", "stacking_gru"]
+    shared = {**TINY["timing"], "exclusive": False}
+    config = write_config(folder, {**TINY, "candidates": candidates, "timing": shared})
     done = snakemake(folder, config=config)
     assert done.returncode == 0, done.stdout + done.stderr
     timing = pd.read_parquet(folder / "results/timing.parquet").set_index("implementation")
     assert set(timing.loc["own_layer:OutOfMemory", "conclusion"]) == {"failed"}
     assert timing.loc["own_layer:OutOfMemory", "reason"].str.startswith("out of memory").all()
     assert timing.loc["stacking_gru", "speedup"].notna().all()
+    assert not timing["exclusive"].any()
+    assert set(timing.loc["own_layer:TellThreads", "reason"]) == {"ValueError: 1 threads"}  # of two cores
     assert len(runs(folder)) == 3
 
 

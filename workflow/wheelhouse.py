@@ -1,4 +1,4 @@
-"""Collect the wheels that a machine without a package index lacks: `make wheelhouse PYTHON_THERE=3.12`, docs/offline.md.
+"""Collect the wheels that a machine without a package index lacks: `make wheelhouse`, docs/offline.md.
 
 What comes with torch, numpy, pandas, pyarrow, scipy and seaborn is taken to be there; what only tests, format or model
 flavours of MLflow need is left out. The versions are those of `requirements.txt`.
