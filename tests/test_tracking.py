@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rnn_parity.tracking import TrackingUnavailable, ensure_store, publish_job, publish_report
-from tracked import ENVIRONMENT, equivalence_table, query, request_of, small_grid, timing_table
+from tracked import ENVIRONMENT, SERVE, equivalence_table, query, request_of, small_grid, timing_table
 
 SECRET = "pa55word"
 
@@ -27,6 +27,10 @@ class Killed(BaseException):
 def publish(uri, grid, sweep="article", **timing):
     tables = equivalence_table(grid), timing_table(grid, **timing)
     return publish_job(uri, request_of(grid, sweep), *tables, ENVIRONMENT).run_ids
+
+
+def case_ids(grid):
+    return {case.case_id for case in grid.cases}
 
 
 def client_of(uri):
@@ -170,7 +174,7 @@ def test_more_entries_than_one_batch_takes_all_arrive(uri):
 def test_a_hostile_study_is_only_a_name(uri, store, reports, study):
     grid = small_grid(study=study)
     publish(uri, grid)
-    publish_report(uri, grid.config, reports, ENVIRONMENT)
+    publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT)
     assert len(active_runs(uri, study)) == 4
     copies = list((store.parent / "mlartifacts").glob("*/*/artifacts/report.html"))
     assert len(copies) == 1
@@ -180,7 +184,7 @@ def test_a_hostile_study_is_only_a_name(uri, store, reports, study):
 def test_the_report_is_a_run_with_its_page_figures_and_tables(uri, store, reports):
     grid = small_grid()
     publish(uri, grid)
-    (run_id,) = publish_report(uri, grid.config, reports, ENVIRONMENT).run_ids.values()
+    (run_id,) = publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids.values()
     (run,) = [run for run in active_runs(uri) if run.data.tags["kind"] == "report"]
     assert (run.info.run_id, run.info.run_name, run.info.status) == (run_id, "report", "FINISHED")
     folder = store.parent / "mlartifacts" / "smoke" / run_id / "artifacts"
@@ -188,9 +192,9 @@ def test_the_report_is_a_run_with_its_page_figures_and_tables(uri, store, report
     copied = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
     names = ("report.html", "figures/speedup.svg", "tables/verdicts.csv")
     assert copied == {name: f"the text of {name}" for name in names}
-    assert publish_report(uri, grid.config, reports, ENVIRONMENT).run_ids == {"report": run_id}
+    assert publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids == {"report": run_id}
     (reports / "figures" / "speedup.svg").write_text("another picture")
-    assert publish_report(uri, grid.config, reports, ENVIRONMENT).run_ids != {"report": run_id}
+    assert publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids != {"report": run_id}
     assert len(active_runs(uri)) == 4
 
 
@@ -220,20 +224,12 @@ def test_a_server_that_never_answers_is_given_up_within_15_seconds():
     assert message == f"http://***@127.0.0.1:{port} is not available (no answer in time)"
 
 
-SERVE = """
-import sys
-from pathlib import Path
-from rnn_parity.tracking import serve_ui
-serve_ui(sys.argv[1], Path(sys.argv[2]), "smoke", int(sys.argv[3]))
-"""
-
-
 def test_the_ui_serves_what_is_published_to_it_or_to_its_file_until_ctrl_c(uri, store, reports, tmp_path):
     grid = small_grid()
     ids = publish(uri, grid)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-c", SERVE, uri, str(store.parent), str(port)]
+        command = [sys.executable, "-c", SERVE, uri, str(store.parent), str(port), "smoke"]
         ui = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=reports)
         try:
             link = ui.stdout.readline().strip()
@@ -246,8 +242,8 @@ def test_the_ui_serves_what_is_published_to_it_or_to_its_file_until_ctrl_c(uri, 
             server, experiment_id = match.groups()
             assert not server.endswith(f":{port}")
             assert publish(server, grid) == ids
-            (run_id,) = publish_report(server, grid.config, reports, ENVIRONMENT).run_ids.values()
-            assert publish_report(uri, grid.config, reports, ENVIRONMENT).run_ids == {"report": run_id}
+            (run_id,) = publish_report(server, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids.values()
+            assert publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids == {"report": run_id}
             address = f"{server}/get-artifact?path=figures/speedup.svg&run_uuid={run_id}"
             with urllib.request.urlopen(address) as answer:
                 assert answer.read() == b"the text of figures/speedup.svg"

@@ -26,7 +26,7 @@ def rows(grid):
 
 
 def content(grid, rows, environment=ENVIRONMENT):
-    return case_content(request_of(grid, rows[0][0]["sweep"]), *rows, environment)
+    return case_content(request_of(grid, rows[0][0]["sweep"]), rows[0][0], *rows, environment)
 
 
 def test_the_run_name_carries_what_varies_in_its_sweep():

@@ -23,6 +23,13 @@ CONFIG = {
 }
 ENVIRONMENT = {"commit": "0123456789abcdef0123456789abcdef01234567"}
 
+SERVE = """
+import sys
+from pathlib import Path
+from rnn_parity.tracking import serve_ui
+serve_ui(sys.argv[1], Path(sys.argv[2]), sys.argv[4], int(sys.argv[3]))
+"""
+
 
 def small_grid(**changes) -> Grid:
     return make_grid(CONFIG | changes)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from rnn_parity.errors import InputError
+from rnn_parity.processes import end_with_run
 
 app = typer.Typer(
     help=__doc__.splitlines()[0],
@@ -37,6 +38,7 @@ EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file o
 
 def main() -> None:
     """Run a command. Exit code 0: done, 1: a verdict against, 2: bad input, in one line without a traceback."""
+    end_with_run()
     try:
         app()
     except InputError as error:
@@ -327,8 +329,34 @@ def publish_report(
     """Put the report, its figures and its tables into MLflow as one more run."""
     from rnn_parity import tracking as mlflow_side
 
-    experiment, facts = _read_json(config), _read_json(environment)
-    _publish(_read_json(tracking), lambda uri: mlflow_side.publish_report(uri, experiment, reports, facts), output)
+    grid, facts = _grid(config), _read_json(environment)
+    case_ids = {case.case_id for case in grid.cases}
+    _publish(
+        _read_json(tracking),
+        lambda uri: mlflow_side.publish_report(uri, grid.config, case_ids, reports, facts),
+        output,
+    )
+
+
+@app.command("publish-unfinished")
+def publish_unfinished(
+    text: Annotated[str, typer.Option("--json", help="The config, as JSON.")],
+    results: ResultsFolder,
+    logs: Annotated[Path, typer.Option(help="The folder of the logs.")],
+    since: Annotated[float, typer.Option(help="When the run began, in seconds since 1970.")],
+) -> None:
+    """Show in MLflow what a failed run leaves: the cases of jobs that died, and why."""
+    from rnn_parity import tracking
+    from rnn_parity.grid import make_grid
+
+    settings, environment = _read_json(results / "tracking.json"), results / "environment.json"
+    facts = _read_json(environment) if environment.exists() else {}
+    try:
+        uri = tracking.resolve_uri(settings["uri"], PROJECT)
+        for line in tracking.publish_unfinished(uri, make_grid(json.loads(text)), results, logs, facts, since):
+            _log(f"no result: {line}")
+    except tracking.TrackingUnavailable as error:
+        _log(f"warning: {error}; the results are kept, and what died is tried again by the next run")
 
 
 @app.command()

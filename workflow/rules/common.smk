@@ -20,6 +20,8 @@ os.environ.update(
     PATH=before("PATH", Path(sys.executable).parent),
     PYTHONPATH=before("PYTHONPATH", Path(workflow.basedir) / "src"),
 )
+# No job outlives the Snakemake that started it, even if that is killed.
+os.environ[RUN_VARIABLE] = str(os.getpid())
 
 
 def refuse(message):
@@ -45,6 +47,13 @@ if OWN_IMPLEMENTATIONS and workflow.is_main_process:
     )
     if tried.returncode != 0:
         refuse(tried.stderr.strip().removeprefix("error: "))
+
+# One run at a time: a live one is refused, what a dead one left locked is unlocked. A dry run is free.
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    try:
+        RUN_LOCK = hold_folder(Path(".snakemake"))
+    except InputError as error:
+        refuse(error)
 
 # What a dead server did not take is no result: without its marker, this run tries again.
 for marker in Path("results/published").rglob("*.json") if workflow.is_main_process else []:

@@ -1,5 +1,8 @@
 # One process per job of the grid: first whether the numbers agree, then how long they take.
 
+# The last line of a job's log that died, for those who show it: whoever was killed says nothing himself.
+NOTE_EXIT_CODE = '{ code=$?; echo "exit code $code"; exit $code; }'
+
 
 rule equivalence:
     input:
@@ -18,7 +21,7 @@ rule equivalence:
     message:
         "Checking {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity equivalence --job {params.job:q} --output {output} 2> {log}"
+        "python -m rnn_parity equivalence --job {params.job:q} --output {output} 2> {log} || {NOTE_EXIT_CODE} >> {log}"
 
 
 # Asking for every core keeps all other jobs of this workflow away while the clock runs. What need not be alone comes
@@ -53,6 +56,7 @@ rule timing:
         "Timing {wildcards.sweep} {wildcards.job}"
     shell:
         "python -m rnn_parity timing --job {params.job:q} --output {output.rows} --samples {output.samples} 2> {log}"
+        " || {NOTE_EXIT_CODE} >> {log}"
 
 
 rule masks:

@@ -1,4 +1,17 @@
 # What was measured, shown in MLflow. A projection of results/: it can be made again at will.
+import time
+
+STARTED = time.time()
+TRACKING_MODE = GRID.config["tracking"]["mode"]
+
+
+# What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.
+onerror:
+    if TRACKING_MODE != "off" and Path("results/tracking.json").exists():
+        subprocess.run(
+            [sys.executable, "-m", "rnn_parity", "publish-unfinished", "--json", json.dumps(GRID.config)]
+            + ["--results", "results", "--logs", "logs", "--since", str(STARTED)],
+        )
 
 
 rule publish_job:
@@ -8,6 +21,8 @@ rule publish_job:
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
         timing=rules.timing.output.rows,
+        # Only waited for: what is new elsewhere is no reason to publish this job again.
+        others=ancient(per_job(rules.timing.output.rows)) if TRACKING_MODE == "at_end" else [],
     output:
         "results/published/{sweep}/{job}.json",
     log:

@@ -6,12 +6,17 @@ import hashlib
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rnn_parity.criterion import EXPECTED_TO_HOLD, worst
 from rnn_parity.grid import AXES
+from rnn_parity.processes import Failure
+
+_LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
+"""What every MLflow 3 server keeps of a param and of a tag."""
 
 _SYMBOLS = {
     "input_size": "I=",
@@ -37,25 +42,38 @@ class RunContent:
     tags: dict[str, str] = field(default_factory=dict)
     start_ms: int | None = None
     end_ms: int | None = None
+    status: str = "FINISHED"
+
+    @property
+    def complete(self) -> str:
+        """The tag that a run gets when everything is in it: whether the case was measured to its end."""
+        return "true" if self.status == "FINISHED" else "false"
 
 
 def case_content(
     request: Mapping[str, Any],
+    case: Mapping[str, Any],
     equivalence: Sequence[Mapping[str, Any]],
     timing: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
+    failure: Failure | None = None,
 ) -> RunContent:
-    """The run of one case, from its rows of both tables, a `Grid.publish_request` and `environment["commit"]`."""
-    case = (equivalence or timing)[0]
+    """The run of one case, from a `Grid.publish_request`, `Case.columns`, its rows of both tables, the machine and,
+    where a job died before it could write its rows, how that ended.
+    """
     name = run_name(request["varied"], case)
     params = {axis: _text(case[axis]) for axis in AXES}
     params |= {"baseline": request["baseline"], "candidates": ", ".join(request["candidates"])}
     metrics = {key: value for key, value in _metrics(equivalence, timing) if value is not None and math.isfinite(value)}
     tags = dict(_tags(equivalence, timing))
+    if failure:
+        tags |= {"verdict": "failed", "failure": failure.reason, "mlflow.note.content": _failure_note(failure)}
     tags |= {
         "kind": "case",
         "sweep": case["sweep"],
         "case_id": case["case_id"],
+        "device": case["device"],
+        "machine": _machine(case["device"], environment),
         "commit": environment.get("commit") or "unknown",
     }
     started = [row["started_at"] for row in timing if row["started_at"] is not None]
@@ -65,12 +83,35 @@ def case_content(
         name=name,
         # Of the rows as well as of what is shown of them: a case that is measured again gets a new run.
         digest=digest([name, params, metrics, tags, equivalence, timing]),
-        params=params,
+        params={key: storable(value, _LONGEST_PARAM) for key, value in params.items()},
         metrics=metrics,
-        tags=tags,
+        tags={key: storable(value, _LONGEST_TAG) for key, value in tags.items()},
         start_ms=round(1e3 * min(started)) if started else None,
         end_ms=round(1e3 * max(ended)) if ended else None,
+        status=failure.status if failure else "FINISHED",
     )
+
+
+def report_content(
+    config: Mapping[str, Any], contents: Mapping[str, str], environment: Mapping[str, Any]
+) -> RunContent:
+    """The run of the report; `contents` are the digests of its files."""
+    params = {"baseline": config["baseline"], "candidates": ", ".join(config["candidates"])}
+    tags = {"kind": "report", "commit": environment.get("commit") or "unknown", "title": config["report"]["title"]}
+    return RunContent(
+        key=("kind", "report"),
+        name="report",
+        digest=digest([params, tags, contents]),
+        params={key: storable(value, _LONGEST_PARAM) for key, value in params.items()},
+        tags={key: storable(value, _LONGEST_TAG) for key, value in tags.items()},
+    )
+
+
+def storable(text: str, longest: int) -> str:
+    """A text that every store keeps whole: of a longer one the beginning, and how long it was."""
+    text = text.replace("\0", "\ufffd").encode(errors="replace").decode()  # what no database and no UTF-8 holds
+    mark = f" … ({len(text):,} characters)"
+    return text if len(text) <= longest else text[: longest - len(mark)] + mark
 
 
 def run_name(varied: Sequence[str], case: Mapping[str, Any]) -> str:
@@ -127,6 +168,18 @@ def _tags(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable
             yield f"timing/{row['phase']}/{safe_name(row['implementation'])}", row["conclusion"]
         if row["reason"]:
             yield f"reason/{row['phase']}/{safe_name(row['implementation'])}", row["reason"]
+
+
+def _machine(device: str, environment: Mapping[str, Any]) -> str:
+    """The processor or the GPU that a case ran on, to group by."""
+    described = environment.get("gpu" if device == "cuda" else "cpu") or {}
+    return described.get("name") or described.get("model") or "unknown"
+
+
+def _failure_note(failure: Failure) -> str:
+    """The run's description, Markdown. The log is indented code, which nothing in it can end."""
+    reason, log = (textwrap.indent(text, "    ", lambda line: True) for text in (failure.reason, failure.log))
+    return f"**{failure.status}**, no result; the next run tries again.\n\n{reason}\n\nThe end of the log:\n\n{log}"
 
 
 def _by(rows: Iterable[Mapping], *columns: str) -> dict[tuple, list[Mapping]]:

@@ -10,17 +10,22 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from rnn_parity.tracking.content import RunContent, case_content, digest
-from rnn_parity.tracking.server import connection, make_experiment
-from rnn_parity.tracking.store import local_artifacts
+from rnn_parity.errors import InputError
+from rnn_parity.processes import Failure
+from rnn_parity.tracking.content import RunContent, case_content, report_content
+from rnn_parity.tracking.experiment import experiment_tags, make_experiment
+from rnn_parity.tracking.server import connection, refused
+from rnn_parity.tracking.store import local_artifacts, redact
 
+_ATTEMPTS = 5
 _METRICS_PER_BATCH = 800
 _OTHERS_PER_BATCH = 100
 """MLflow takes up to 1,000 entries in one batch, 100 params and 100 tags among them."""
@@ -41,32 +46,45 @@ def publish_job(
     equivalence: pa.Table,
     timing: pa.Table,
     environment: Mapping[str, Any],
+    failure: Failure | None = None,
+    cases: Iterable[Mapping[str, Any]] = (),
 ) -> Published:
     """Show every case of a sweep that the two tables hold: one run each in the experiment `request["study"]`.
 
-    Raises `TrackingUnavailable` if the server does not answer; what was published until then stays.
+    Of a job that died, `failure` says how, and `cases` are the `Case.columns` that may have no rows. Raises
+    `TrackingUnavailable` if the server does not answer; what was published until then stays.
     """
-    cases: dict[str, tuple[list, list]] = {}
-    for which, table in enumerate((equivalence, timing)):
+    shown = {case["case_id"]: (case, [], []) for case in cases}
+    for which, table in enumerate((equivalence, timing), 1):
         for row in table.to_pylist():
             if row["sweep"] == request["sweep"]:
-                cases.setdefault(row["case_id"], ([], []))[which].append(row)
-    contents = {case_id: case_content(request, *rows, environment) for case_id, rows in cases.items()}
+                shown.setdefault(row["case_id"], (row, [], []))[which].append(row)
+    contents = {case_id: case_content(request, *rows, environment, failure) for case_id, rows in shown.items()}
     with connection(uri) as client:
         experiment_id = make_experiment(client, uri, request["study"])
         return Published({case_id: _publish(client, uri, experiment_id, run, {}) for case_id, run in contents.items()})
 
 
-def publish_report(uri: str, config: Mapping[str, Any], reports: Path, environment: Mapping[str, Any]) -> Published:
-    """Show the report as one more run of the study: its page, figures and tables, the files of the folder `reports`."""
+def publish_report(
+    uri: str, config: Mapping[str, Any], case_ids: Collection[str], reports: Path, environment: Mapping[str, Any]
+) -> Published:
+    """Show the report as one more run of the study: its page, figures and tables, the files of the folder `reports`.
+
+    It is of the whole grid, so the runs of cases that are no longer among `case_ids` are deleted, and the note on the
+    experiment is written.
+    """
     files = {path.relative_to(reports).as_posix(): path for path in _report_files(reports)}
-    params = {"baseline": config["baseline"], "candidates": ", ".join(config["candidates"])}
-    tags = {"kind": "report", "commit": environment.get("commit") or "unknown", "title": config["report"]["title"]}
     contents = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-    run = RunContent(("kind", "report"), "report", digest([params, tags, contents]), params=params, tags=tags)
+    run = report_content(config, contents, environment)
     with connection(uri) as client:
         experiment_id = make_experiment(client, uri, config["study"])
-        return Published({"report": _publish(client, uri, experiment_id, run, files)})
+        run_id = _publish(client, uri, experiment_id, run, files)
+        for found in _find(client, experiment_id, "kind", "case"):
+            if found.data.tags.get("case_id") not in case_ids:
+                client.delete_run(found.info.run_id)
+        for key, value in experiment_tags(config, experiment_id, run_id).items():
+            client.set_experiment_tag(experiment_id, key, value)
+        return Published({"report": run_id})
 
 
 def _report_files(reports: Path) -> list[Path]:
@@ -75,55 +93,77 @@ def _report_files(reports: Path) -> list[Path]:
 
 
 def _publish(client: Any, uri: str, experiment_id: str, run: RunContent, files: Mapping[str, Path]) -> str:
-    """The id of the one complete run with this content, kept or made."""
-    others = _find(client, experiment_id, *run.key)
-    kept = [found.info.run_id for found in others if _is_complete(found, run)]
-    run_id = kept[0] if kept else _create(client, uri, experiment_id, run, files)
-    for other in others:
-        if other.info.run_id != run_id:
-            client.delete_run(other.info.run_id)
-    return run_id
+    """The id of the one complete run with this content, kept or made.
+
+    Two publishers of one case may each make a run, or delete the other's: then both look again, and agree on the
+    run with the smallest id.
+    """
+    for _ in range(_ATTEMPTS):
+        found = _find(client, experiment_id, *run.key)
+        complete = sorted(other.info.run_id for other in found if _is_complete(other, run))
+        if complete:
+            for other in found:
+                if other.info.run_id != complete[0]:
+                    client.delete_run(other.info.run_id)
+            return complete[0]
+        run_id = _create_run(client, experiment_id, run)
+        try:
+            _fill(client, uri, run_id, run, files)
+        except Exception as error:
+            if refused(error) and client.get_run(run_id).info.lifecycle_stage == "deleted":
+                continue
+            with suppress(Exception):  # a server that is gone leaves it running until the next attempt deletes it
+                client.set_terminated(run_id, "FAILED")
+            raise
+    raise InputError(f"{redact(uri)}: another publisher deletes the runs of {run.name!r} again and again")
 
 
 def _find(client: Any, experiment_id: str, tag: str, value: str) -> list[Any]:
-    """The active runs with this tag, the newest first."""
+    """The active runs with this tag."""
     quote = '"' if "'" in value else "'"
     if quote in value:
         raise ValueError(f"{value!r} holds both kinds of quotes, so that no filter can name it")
-    runs = client.search_runs([experiment_id], filter_string=f"tags.{tag} = {quote}{value}{quote}")
-    return [run for run in runs if run.data.tags.get(tag) == value]
+    runs = _search(client, experiment_id, f"tags.{tag} = {quote}{value}{quote}")
+    return [run for run in runs if run.data.tags.get(tag) == value]  # a database may compare without case
+
+
+def _search(client: Any, experiment_id: str, filter_string: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], filter_string, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _is_complete(found: Any, run: RunContent) -> bool:
     tags = found.data.tags
-    return (
-        found.info.status == "FINISHED" and tags.get("complete") == "true" and tags.get("result_digest") == run.digest
-    )
+    marks = found.info.status, tags.get("complete"), tags.get("result_digest")
+    return marks == (run.status, run.complete, run.digest)
 
 
-def _create(client: Any, uri: str, experiment_id: str, run: RunContent, files: Mapping[str, Path]) -> str:
+def _create_run(client: Any, experiment_id: str, run: RunContent) -> str:
+    start_ms = run.start_ms or time.time_ns() // 1_000_000
+    return client.create_run(experiment_id, start_ms, dict([run.key]), run.name).info.run_id
+
+
+def _fill(client: Any, uri: str, run_id: str, run: RunContent, files: Mapping[str, Path]) -> None:
+    """Everything into a new run; it is marked complete and ended after all else is there."""
     from mlflow.entities import Metric, Param, RunTag
 
-    now_ms = time.time_ns() // 1_000_000
-    created = client.create_run(
-        experiment_id, start_time=run.start_ms or now_ms, tags=dict([run.key]), run_name=run.name
-    )
-    run_id = created.info.run_id
-    metrics = [Metric(key, value, run.end_ms or now_ms, 0) for key, value in run.metrics.items()]
+    at_ms = run.end_ms or time.time_ns() // 1_000_000
+    metrics = [Metric(key, value, at_ms, 0) for key, value in run.metrics.items()]
     params = [Param(key, value) for key, value in run.params.items()]
     tags = [RunTag(key, value) for key, value in (run.tags | {"result_digest": run.digest}).items()]
     while metrics or params or tags:
-        batch = metrics[:_METRICS_PER_BATCH], params[:_OTHERS_PER_BATCH], tags[:_OTHERS_PER_BATCH]
-        client.log_batch(run_id, *batch)
-        metrics, params, tags = (
-            metrics[_METRICS_PER_BATCH:],
-            params[_OTHERS_PER_BATCH:],
-            tags[_OTHERS_PER_BATCH:],
-        )
-    _log_files(client, uri, created, files.items())
-    client.set_tag(run_id, "complete", "true")
-    client.set_terminated(run_id, "FINISHED", run.end_ms)
-    return run_id
+        client.log_batch(run_id, metrics[:_METRICS_PER_BATCH], params[:_OTHERS_PER_BATCH], tags[:_OTHERS_PER_BATCH])
+        metrics, params = metrics[_METRICS_PER_BATCH:], params[_OTHERS_PER_BATCH:]
+        tags = tags[_OTHERS_PER_BATCH:]
+    if files:
+        _log_files(client, uri, client.get_run(run_id), files.items())
+    client.set_tag(run_id, "complete", run.complete)
+    client.set_terminated(run_id, run.status, run.end_ms)
 
 
 def _log_files(client: Any, uri: str, run: Any, files: Iterable[tuple[str, Path]]) -> None:

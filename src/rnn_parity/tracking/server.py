@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -11,14 +12,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from rnn_parity.errors import InputError
-from rnn_parity.tracking.store import artifact_location, database_path, redact
+from rnn_parity.tracking.store import database_path, redact
 
-_FIRST_ANSWER_S = 10.0
+_ANSWER_S = 10.0
 _SETTINGS = {
     # By default a dead server blocks a call for minutes. A request waits this long to connect and again to be answered.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "6",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
 }
+_UNHURRIED = ("log_artifact",)
+"""Calls that may take longer than an answer: a file that arrives slowly arrives."""
 
 
 class TrackingUnavailable(InputError):
@@ -29,59 +32,64 @@ class TrackingUnavailable(InputError):
 def connection(uri: str) -> Iterator[Any]:
     """An `MlflowClient` of the store. What fails inside because a server is gone raises `TrackingUnavailable`.
 
-    A server has 10 s to give its first answer, then 6 s to take each request and 6 s to answer it, without retries;
-    the variables `MLFLOW_HTTP_REQUEST_TIMEOUT` and `MLFLOW_HTTP_REQUEST_MAX_RETRIES` are heeded where they are set.
+    A server has 10 s for each answer, whatever the call hangs in, without retries; after the first that fails, no
+    other is tried. `MLFLOW_HTTP_REQUEST_TIMEOUT` and `MLFLOW_HTTP_REQUEST_MAX_RETRIES` are heeded where they are set.
+    A full disk under an embedded database raises `InputError`.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    if database_path(uri):  # a file answers or fails by itself
-        yield MlflowClient(tracking_uri=uri)
-        return
-
-    def open_store() -> Any:
-        client = MlflowClient(tracking_uri=uri)
-        client.get_experiment_by_name("Default")  # the first request
-        return client
-
+    path = database_path(uri)
     try:
-        yield _within(_FIRST_ANSWER_S, open_store)
+        yield MlflowClient(tracking_uri=uri) if path else _Impatient(uri)
     except TimeoutError:
-        raise TrackingUnavailable(f"{redact(uri)} gave no answer in {_FIRST_ANSWER_S:g} s") from None
-    except MlflowException as error:
-        if error.error_code == "INVALID_PARAMETER_VALUE":  # it answers: the fault is ours
+        raise TrackingUnavailable(f"{redact(uri)} gave no answer in {_ANSWER_S:g} s") from None
+    except (MlflowException, OSError) as error:
+        if path and is_disk_full(error):
+            raise InputError(f"{path}: the disk is full; free some space and run the same command again") from None
+        if path or refused(error):  # it answers: the fault is ours
             raise
         raise TrackingUnavailable(f"{redact(uri)} is not available ({_reason(error)})") from None
-    except OSError as error:
-        raise TrackingUnavailable(f"{redact(uri)} is not available ({_reason(error)})") from None
 
 
-def find_experiment(client: Any, study: str) -> str | None:
-    """The id of the study's experiment, or None if there is none."""
-    experiment = client.get_experiment_by_name(study)
-    return experiment and experiment.experiment_id
+def refused(error: Exception) -> bool:
+    """Whether the store answered that it does not take what it was given."""
+    return getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE"
 
 
-def make_experiment(client: Any, uri: str, study: str) -> str:
-    """The id of the study's experiment, made if there is none, restored if it was deleted."""
-    from mlflow.exceptions import MlflowException
+def is_disk_full(error: Exception) -> bool:
+    """Whether it says so, as a system error or in SQLite's words."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "database or disk is full" in str(error)
 
-    experiment = client.get_experiment_by_name(study)
-    try:
-        if experiment is None:
-            return client.create_experiment(study, artifact_location(uri, study))
-        if experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
-    except MlflowException:  # another process may have done it in between
-        experiment = client.get_experiment_by_name(study)
-        if experiment is None or experiment.lifecycle_stage == "deleted":
+
+class _Impatient:
+    """A server's `MlflowClient` whose calls end in time, and which asks no more once the server has not answered."""
+
+    def __init__(self, uri: str) -> None:
+        from mlflow import MlflowClient
+
+        self._failed: Exception | None = None
+        self._client = self._call(lambda: MlflowClient(tracking_uri=uri), _ANSWER_S)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+        limit_s = None if name in _UNHURRIED else _ANSWER_S
+        return lambda *args, **kwargs: self._call(lambda: method(*args, **kwargs), limit_s)
+
+    def _call(self, call: Callable[[], Any], limit_s: float | None) -> Any:
+        if self._failed:
+            raise self._failed
+        try:
+            return _within(limit_s, call)
+        except Exception as error:
+            if not refused(error):
+                self._failed = error
             raise
-    return experiment.experiment_id
 
 
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
+def _within(seconds: float | None, call: Callable[[], Any]) -> Any:
     """The call's result; `TimeoutError` after some seconds, whatever it hangs in: a socket, a name, a retry."""
     future: Future = Future()
 

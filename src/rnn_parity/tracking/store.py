@@ -12,9 +12,24 @@ from contextlib import closing
 from pathlib import Path
 
 from rnn_parity.errors import InputError
+from rnn_parity.tables import atomic_path
 
 _SQLITE = "sqlite:///"
 _ARTIFACTS = "mlflow-artifacts:"
+_NETWORK = {
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "orangefs",
+    "panfs",
+    "sshfs",
+    "virtiofs",
+}
 
 
 def resolve_uri(configured: str | None, project: Path) -> str:
@@ -88,26 +103,68 @@ def ensure_store(uri: str) -> None:
 
     Several processes may call this at once, and be killed: the file is built beside its place by one of them while
     the others wait, then linked into place. MLflow's own creation is neither safe in parallel nor when interrupted.
+    Raises `InputError` for a database of another version of MLflow, after a copy of it was made.
     """
     path = database_path(uri)
     if path is None:
         return
     building, lock = (path.with_name(f"{path.name}.{suffix}") for suffix in ("creating", "lock"))
     if path.exists() and not building.exists():
+        _check_schema(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # released by the system, too, when this process is killed
         _remove(building)
         if not path.exists():
-            _build(building)
-            _move(building, path)
+            try:
+                _build(building)
+                _move(building, path)
+            except Exception as error:
+                _remove(building)
+                raise InputError(
+                    f"{path}: cannot be created ({_in_short(error)}); run the same command again"
+                ) from error
         # Whoever still waits for this lock finds the database in its place, so the file has served.
         lock.unlink(missing_ok=True)
 
 
+def _check_schema(path: Path) -> None:
+    """Refuse a database that the installed MLflow would refuse, with a way out."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    found = _schema_revision(path)
+    if found == _get_latest_schema_revision():
+        return
+    copy = path.with_name(f"{path.name}.{found}.backup")
+    if not copy.exists():
+        with atomic_path(copy) as temporary, _open(path) as source, closing(sqlite3.connect(temporary)) as target:
+            source.backup(target)
+    raise InputError(
+        f"{path}: holds the schema {found} of another MLflow; a copy is in {copy.name}; if it is of an older one, "
+        f"`mlflow db upgrade {_SQLITE}{path}` brings it up to date"
+    )
+
+
+def _schema_revision(path: Path) -> str:
+    try:
+        with _open(path) as connection:
+            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return revision
+    except (sqlite3.Error, TypeError) as error:
+        raise InputError(f"{path}: is no MLflow database ({error}); move it away, and a new one is made") from error
+
+
+def _open(path: Path) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(path, timeout=60))
+
+
+def _in_short(error: Exception) -> str:
+    return "the disk is full" if "disk is full" in str(error) or "No space left" in str(error) else str(error)
+
+
 def _build(path: Path) -> None:
-    """An MLflow database with its whole schema in one file, set to WAL: twice the rate with several writers."""
+    """An MLflow database with its whole schema in one file; with WAL it has twice the rate with several writers."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     for name in ("alembic", "mlflow.store.db.utils"):
@@ -115,8 +172,20 @@ def _build(path: Path) -> None:
     store = SqlAlchemyStore(f"{_SQLITE}{path}", f"{_ARTIFACTS}/")
     store.engine.dispose()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
+        # WAL's shared memory is of one machine: over a network, SQLite's own journal is the safe one.
+        connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_on_network(path.parent) else 'WAL'}")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def is_on_network(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether a folder is on a file system that other machines may write to."""
+    types = {}
+    for line in mounts.read_text().splitlines() if mounts.exists() else []:
+        _, point, kind, *_ = line.split()
+        types[Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), point))] = kind
+    folder = folder.resolve()
+    mounted = next((types[point] for point in (folder, *folder.parents) if point in types), "")
+    return mounted.removeprefix("fuse.") in _NETWORK or mounted.startswith(("nfs", "smb"))
 
 
 def _move(source: Path, target: Path) -> None:

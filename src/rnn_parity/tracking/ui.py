@@ -13,12 +13,19 @@ import urllib.request
 from pathlib import Path
 
 from rnn_parity.errors import InputError
-from rnn_parity.tracking.server import connection, find_experiment
+from rnn_parity.tracking.experiment import charts_page, find_experiment
+from rnn_parity.tracking.server import connection
 from rnn_parity.tracking.store import artifact_folder, ensure_store, redact
 
 _START_S = 120
 _STOP_S = 10
-_CHARTS = "/#/experiments/{}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+_SERVER = """
+import sys
+from rnn_parity.processes import end_with
+end_with(int(sys.argv.pop(1)), group=True)
+from mlflow.cli import cli
+cli()
+"""
 
 
 def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
@@ -30,7 +37,7 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
     ensure_store(uri)
     with connection(uri) as client:
         experiment_id = find_experiment(client, study)
-    page = _CHARTS.format(experiment_id) if experiment_id else "/"
+    page = "/" + charts_page(experiment_id) if experiment_id else "/"
     if not experiment_id:
         print(f"The store holds no runs of the study {study!r} yet: run `snakemake` to make them.")
     if uri.startswith(("http://", "https://")):
@@ -67,7 +74,19 @@ def _start(uri: str, artifacts: Path, port: int) -> subprocess.Popen:
     """One worker and no job runner: the defaults are fifteen processes and 3 GB. The default host list would let
     a web page in whose name begins like a private address.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-c",
+        _SERVER,
+        str(os.getpid()),
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += ["--allowed-hosts", "localhost:*,127.0.0.1:*", "--artifacts-destination", str(artifacts)]
     command += ["--uvicorn-opts", "--log-level warning"]
     # By the environment, as every user of the machine can read a command line; a password would stand in it.
