@@ -18,12 +18,15 @@ pytestmark = pytest.mark.browser
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "smoke <script>document.title='broken in'</script>"
-PIXEL = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20" fill="teal"/></svg>'
-)
-MARKDOWN = (
-    f"# {HOSTILE}\n\n![A picture](figures/speedup.png)\n\n| a | b |\n|---|---|\n| <img src=x onerror=alert(1)> | 2 |\n"
-)
+PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'
+MARKDOWN = f"""# {HOSTILE}
+
+![A picture](figures/speedup.png)
+
+| layer | verdict |
+|---|---|
+| <img src=x onerror="document.title='broken in'"> | equivalent |
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def shown(tmp_path_factory):
     reports = folder / "reports"
     (reports / "figures").mkdir(parents=True)
     (reports / "tables").mkdir()
-    (reports / "figures/speedup.svg").write_text(PIXEL)
+    (reports / "figures/speedup.svg").write_text(PICTURE)
     (reports / "tables/verdicts.csv").write_text("case,verdict\nT=1,equivalent\n")
     (reports / "report.html").write_text(render_html(HOSTILE, MARKDOWN, reports / "figures"))
     ids |= publish_report(uri, grid.config, {case.case_id for case in grid.cases}, reports, ENVIRONMENT).run_ids
@@ -76,11 +79,63 @@ def page(browser, request):
     page.close()
 
 
+def charts_of(page, section):
+    """The keys of the charts in a section whose bars are drawn."""
+    page.get_by_text(re.compile(rf"^{section} \(\d+\)$")).scroll_into_view_if_needed()
+    cards = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=re.compile(rf"^{section}/"))
+    cards.first.locator(".bars path").first.wait_for()
+    return cards
+
+
 def test_the_runs_page_lists_every_case_by_its_values_and_the_report_first(page, shown):
     page.goto(shown[0].replace("compareRunsMode=CHART", "compareRunsMode=TABLE"))
     page.get_by_text("article T=10", exact=True).first.wait_for()
-    names = (
-        page.get_by_role("link").filter(has_text=re.compile(r"^(report|(article|width) [TH]=\d+)$")).all_inner_texts()
-    )
+    links = page.get_by_role("link").filter(has_text=re.compile(r"^(report|(article|width) [TH]=\d+)$"))
+    names = links.all_inner_texts()
     assert names[0] == "report"
     assert sorted(names[1:]) == ["article T=1", "article T=10", "article T=2", "width H=16", "width H=8"]
+
+
+@pytest.mark.parametrize("section", ["speedup", "log10_error"])
+def test_the_link_that_the_ui_prints_opens_charts_that_are_drawn(page, shown, section):
+    page.goto(shown[0])
+    assert charts_of(page, section).count() >= 1
+
+
+def test_the_notes_links_group_by_sweep_and_show_the_verdicts(page, shown):
+    page.goto(shown[0])
+    page.get_by_role("link", name="sweep", exact=True).click()
+    page.get_by_text("Group: article").wait_for()
+    page.get_by_text("Group: width").wait_for()
+    page.get_by_text("Group by: sweep").wait_for()
+    page.get_by_role("link", name="all cases").click()
+    page.get_by_text("verdict", exact=True).first.wait_for()
+    assert page.get_by_text("equivalent", exact=True).count() == 5
+
+
+def test_a_runs_page_shows_its_params_metrics_and_tags(page, shown):
+    page.goto(shown[0])
+    page.get_by_role("link", name="article T=10", exact=True).click()
+    for text in (
+        "sequence_length",
+        "speedup/step stacking_gru",
+        "case_id",
+        "article/cpu-float32-i5-h10-l3-t10-b7-p0.1-n1",
+    ):
+        page.get_by_text(text).first.wait_for()
+
+
+def test_the_report_opens_from_the_note_with_its_pictures_and_runs_nothing(page, shown):
+    outside = []
+    server = shown[0].partition("/#")[0]
+    page.on("request", lambda request: outside.append(request.url))
+    page.goto(shown[0])
+    page.get_by_role("link", name="The report").click()
+    report = page.frame_locator("iframe").last
+    picture = report.get_by_role("img", name="A picture")
+    picture.wait_for()
+    assert picture.evaluate("image => image.naturalWidth") == 40
+    assert HOSTILE in report.locator("h1").inner_text()
+    assert report.locator("script").count() == 0
+    assert "<img src=x" in report.locator("td").first.inner_text()
+    assert [url for url in outside if not url.startswith((server, "data:", "blob:", "about:"))] == []

@@ -196,7 +196,7 @@ def _largest(rows: Iterable[Mapping], *columns: str) -> float | None:
 
 
 def _log10(value: float | None) -> float | None:
-    return math.log10(value) if value and value > 0 else None
+    return round(math.log10(value), 2) if value and value > 0 else None
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from rnn_parity.errors import InputError
-from rnn_parity.tracking.experiment import charts_page, find_experiment
+from rnn_parity.tracking.experiment import find_experiment, runs_page
 from rnn_parity.tracking.server import connection
 from rnn_parity.tracking.store import artifact_folder, ensure_store, redact
 
@@ -37,7 +37,7 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
     ensure_store(uri)
     with connection(uri) as client:
         experiment_id = find_experiment(client, study)
-    page = "/" + charts_page(experiment_id) if experiment_id else "/"
+    page = "/" + runs_page(experiment_id) if experiment_id else "/"
     if not experiment_id:
         print(f"The store holds no runs of the study {study!r} yet: run `snakemake` to make them.")
     if uri.startswith(("http://", "https://")):
