@@ -1,9 +1,16 @@
 """Shapes in the signatures are checked at run time in every test."""
 
+import os
 from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
 PROJECT = Path(__file__).parents[1]
 
 install_import_hook("rnn_parity", "beartype.beartype")
+
+
+def missing(what):
+    """Skip a test for what this machine lacks; fail it where every test has to run."""
+    (pytest.fail if os.environ.get("EVERY_TEST") else pytest.skip)(f"{what} is not installed")

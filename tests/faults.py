@@ -1,6 +1,8 @@
 """Layers that misbehave: no numbers, a wrong shape, hidden dropout, passes that fail."""
 
 import os
+import signal
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -116,3 +118,24 @@ class TellThreads(StackingGRUCellLoop):
 
     def forward(self, input, h0):
         raise ValueError(f"{os.environ['OMP_NUM_THREADS']} threads")
+
+
+class Deadly(StackingGRUCellLoop):
+    """Its size says how the process that computes with it dies: 8 raises, 9 and 10 are killed."""
+
+    def forward(self, input, h0):
+        if h0.shape[-1] == 8:
+            raise SystemExit("cannot go <b>on</b>")
+        if h0.shape[-1] in (9, 10):
+            os.kill(os.getpid(), signal.SIGTERM if h0.shape[-1] == 9 else signal.SIGKILL)
+        return super().forward(input, h0)
+
+
+class Waiting(StackingGRUCellLoop):
+    """Waits in its second size, and for that until there is somebody who writes to the pipe beside it."""
+
+    def forward(self, input, h0):
+        pipe = Path(__file__).with_name("pipe")
+        if h0.shape[-1] == 9 and pipe.is_fifo():
+            pipe.read_text()
+        return super().forward(input, h0)

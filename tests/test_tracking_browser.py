@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import missing
 from rnn_parity.report import render_html
 from rnn_parity.tracking import ensure_store, publish_job, publish_report
 from tracked import ENVIRONMENT, SERVE, equivalence_table, request_of, small_grid, timing_table
@@ -59,7 +60,7 @@ def shown(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
+        missing("Chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -71,20 +72,22 @@ def browser():
 @pytest.fixture
 def page(browser, request):
     page = browser.new_page(viewport={"width": 1500, "height": 950})
-    page.set_default_timeout(60_000)
+    page.timeout_ms = int(os.environ.get("T", 60000))
+    page.set_default_timeout(page.timeout_ms)
     yield page
     if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{request.node.name}.png")
-    assert "broken in" not in page.title()
-    page.close()
+        for number, opened in enumerate(page.context.pages):
+            opened.screenshot(path=Path(folder) / f"{request.node.name}-{number}.png")
+    assert not any("broken in" in opened.title() for opened in page.context.pages)
+    page.context.close()
 
 
-def charts_of(page, section):
-    """The keys of the charts in a section whose bars are drawn."""
-    page.get_by_text(re.compile(rf"^{section} \(\d+\)$")).scroll_into_view_if_needed()
-    cards = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=re.compile(rf"^{section}/"))
-    cards.first.locator(".bars path").first.wait_for()
-    return cards
+def follow(page, name):
+    """The page that a link of the note opens in another tab."""
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=name, exact=True).click()
+    opened.value.set_default_timeout(page.timeout_ms)
+    return opened.value
 
 
 def test_the_runs_page_lists_every_case_by_its_values_and_the_report_first(page, shown):
@@ -99,18 +102,23 @@ def test_the_runs_page_lists_every_case_by_its_values_and_the_report_first(page,
 @pytest.mark.parametrize("section", ["speedup", "log10_error"])
 def test_the_link_that_the_ui_prints_opens_charts_that_are_drawn(page, shown, section):
     page.goto(shown[0])
-    assert charts_of(page, section).count() >= 1
+    header = page.get_by_test_id("experiment-view-compare-runs-section-header")
+    header.filter(has_text=re.compile(rf"^{section} ?\(")).scroll_into_view_if_needed()
+    charts = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=f"{section}/")
+    charts.locator(".bars path").first.wait_for()
+    bars = charts.first.locator(".bars path")
+    assert bars.count() == 5
+    assert all(box["width"] > 5 for box in (bar.bounding_box() for bar in bars.all()))
 
 
 def test_the_notes_links_group_by_sweep_and_show_the_verdicts(page, shown):
     page.goto(shown[0])
-    page.get_by_role("link", name="sweep", exact=True).click()
-    page.get_by_text("Group: article").wait_for()
-    page.get_by_text("Group: width").wait_for()
-    page.get_by_text("Group by: sweep").wait_for()
-    page.get_by_role("link", name="all cases").click()
-    page.get_by_text("verdict", exact=True).first.wait_for()
-    assert page.get_by_text("equivalent", exact=True).count() == 5
+    grouped = follow(page, "sweep")
+    for text in ("Group: article", "Group: width", "Group by: sweep"):
+        grouped.get_by_text(text).wait_for()
+    table = follow(page, "all cases")
+    table.get_by_text("article T=10", exact=True).first.wait_for()
+    assert table.get_by_text("equivalent", exact=True).count() == 5
 
 
 def test_a_runs_page_shows_its_params_metrics_and_tags(page, shown):
@@ -128,10 +136,9 @@ def test_a_runs_page_shows_its_params_metrics_and_tags(page, shown):
 def test_the_report_opens_from_the_note_with_its_pictures_and_runs_nothing(page, shown):
     outside = []
     server = shown[0].partition("/#")[0]
-    page.on("request", lambda request: outside.append(request.url))
+    page.context.on("request", lambda request: outside.append(request.url))
     page.goto(shown[0])
-    page.get_by_role("link", name="The report").click()
-    report = page.frame_locator("iframe").last
+    report = follow(page, "The report").frame_locator("iframe").last
     picture = report.get_by_role("img", name="A picture")
     picture.wait_for()
     assert picture.evaluate("image => image.naturalWidth") == 40

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -16,6 +17,7 @@ import yaml
 from conftest import PROJECT
 from rnn_parity.figures import FIGURES
 from rnn_parity.grid import make_grid
+from tracked import query
 
 pytestmark = pytest.mark.workflow
 
@@ -283,3 +285,66 @@ def test_bad_input_ends_before_any_job_with_one_line(tmp_path, change, message):
 def test_the_config_that_was_run_is_kept(finished):
     kept = json.loads((finished / "results/config.json").read_text())
     assert make_grid(kept).cases == make_grid(SMOKE).cases
+
+
+def test_a_job_that_dies_is_shown_with_its_reason_and_the_rest_goes_on(tmp_path):
+    folder = copy_project(tmp_path)
+    shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
+    sweeps = {"mine": {"hidden_size": [8, 9, 10, 11], "sequence_length": [1, 2], "regimes": ["eval"]}}
+    deadly = {**TINY, "candidates": ["own_layer:Deadly"], "sweeps": sweeps, "tracking": {"mode": "at_end"}}
+    config = write_config(folder, deadly)
+    done = snakemake(folder, config=config)
+    assert done.returncode == 1
+    shown = query(folder / "mlflow.db", "select name, status from runs where lifecycle_stage = 'active' order by name")
+    status = {8: "FAILED", 9: "KILLED", 10: "KILLED", 11: "FINISHED"}
+    assert shown == sorted((f"mine H={size} T={steps}", status[size]) for size in status for steps in (1, 2))
+    tags = "select r.name, t.value from runs r join tags t using (run_uuid) where r.name like '%T=1' and t.key = '{}'"
+    reasons = dict(query(folder / "mlflow.db", tags.format("failure")))
+    assert reasons["mine H=8 T=1"] == "equivalence ended with exit code 1: cannot go <b>on</b>"
+    assert reasons["mine H=9 T=1"] == "equivalence was killed by SIGTERM"
+    assert reasons["mine H=10 T=1"].startswith("equivalence was killed by SIGKILL (by the system where memory runs out")
+    assert (
+        "\n    cannot go <b>on</b>"
+        in dict(query(folder / "mlflow.db", tags.format("mlflow.note.content")))["mine H=8 T=1"]
+    )
+    layer = folder / "own_layer.py"
+    layer.write_text(layer.read_text().replace("h0.shape[-1]", "-1"))
+    assert snakemake(folder, config=config).returncode == 0
+    assert set(runs(folder)["status"]) == {"FINISHED"}
+    assert len(runs(folder)) == 9
+
+
+def test_after_a_kill_the_same_command_goes_on_and_a_second_one_beside_it_is_refused(tmp_path):
+    folder = copy_project(tmp_path)
+    shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    sweeps = {"mine": {"hidden_size": [8, 9], "sequence_length": 1, "regimes": ["eval"]}}
+    config = write_config(folder, {**TINY, "candidates": ["own_layer:Waiting"], "sweeps": sweeps})
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", config]
+    first = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    writer = os.open(pipe, os.O_WRONLY)  # returns when a job waits in the layer
+    jobs = [job for job in psutil.Process(first.pid).children(recursive=True) if "rnn_parity" in job.cmdline()]
+    assert jobs
+    second = snakemake(folder, config=config)
+    assert second.returncode == 2
+    lines = [line for line in second.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: another run is at work in this folder (process {first.pid} on ")
+    assert snakemake(folder, "-n", config=config).returncode == 0
+    while not list(folder.glob("results/equivalence/*/*.parquet")):
+        assert first.poll() is None
+        os.sched_yield()
+    first.kill()
+    first.wait()
+    assert psutil.wait_procs(jobs, timeout=60)[1] == []
+    os.close(writer)
+    pipe.unlink()
+    assert list((folder / ".snakemake/locks").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*.parquet")}
+    assert before
+    done = snakemake(folder, config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert set(runs(folder)["status"]) == {"FINISHED"}
+    assert len(runs(folder)) == 3

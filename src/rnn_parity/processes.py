@@ -34,6 +34,7 @@ def hold_folder(snakemake_folder: Path) -> IO[str]:
     except OSError:
         held.seek(0)
         other = held.read().strip() or "unknown"
+        held.close()
         raise InputError(f"another run is at work in this folder ({other}); wait until it ends, or end it") from None
     held.truncate(0)
     held.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -137,7 +137,7 @@ def _metrics(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Itera
     for row in timing:
         phase, name = row["phase"], safe_name(row["implementation"])
         yield f"median_ms/{phase} {name}", _times(row["median_s"], 1e3)
-        yield f"device_median_ms/{phase} {name}", _times(row["device_median_s"], 1e3)
+        yield f"median_device_ms/{phase} {name}", _times(row["device_median_s"], 1e3)
         if row["implementation"] != row["baseline"]:
             yield f"speedup/{phase} {name}", row["speedup"]
             yield f"speedup_interval/{phase} {name} low", row["speedup_ci_low"]
