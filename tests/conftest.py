@@ -14,3 +14,13 @@ install_import_hook("rnn_parity", "beartype.beartype")
 def missing(what):
     """Skip a test for what this machine lacks; fail it where every test has to run."""
     (pytest.fail if os.environ.get("EVERY_TEST") else pytest.skip)(f"{what} is not installed")
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory) -> Path:
+    """An empty tracking store: making one takes seconds, copying it does not."""
+    from rnn_parity.tracking import ensure_store
+
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    ensure_store(f"sqlite:///{database}")
+    return database

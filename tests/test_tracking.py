@@ -5,17 +5,23 @@ import re
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from rnn_parity.tracking import TrackingUnavailable, ensure_store, publish_job, publish_report
+from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
 from tracked import ENVIRONMENT, SERVE, equivalence_table, query, request_of, small_grid, timing_table
+
+TRICKLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
 
 SECRET = "pa55word"
 
@@ -42,14 +48,6 @@ def client_of(uri):
 def active_runs(uri, study="smoke"):
     client = client_of(uri)
     return client.search_runs([client.get_experiment_by_name(study).experiment_id])
-
-
-@pytest.fixture(scope="session")
-def new_store(tmp_path_factory) -> Path:
-    """An empty store: making one takes seconds, copying it does not."""
-    database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    ensure_store(f"sqlite:///{database}")
-    return database
 
 
 @pytest.fixture
@@ -134,6 +132,102 @@ def test_a_publisher_killed_at_any_step_leaves_nothing_that_the_next_does_not_me
     for run in runs:
         assert (run.info.status, run.data.tags["complete"]) == ("FINISHED", "true")
         assert run.data.metrics["median_ms/step stacking_gru"] == 2000.0
+
+
+@pytest.mark.parametrize("step", ["create_run", "log_batch", "set_tag", "set_terminated"])
+def test_two_publishers_of_one_case_agree_on_one_run(uri, monkeypatch, step):
+    grid = small_grid()
+    original, others = getattr(type(client_of(uri)), step), []
+
+    def meet_another(*args, **kwargs):
+        if not others:
+            others.append(None)  # only the first call meets the other publisher
+            others.append(publish(uri, grid))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(f"mlflow.MlflowClient.{step}", meet_another)
+    ids = publish(uri, grid)
+    assert ids == others[1]
+    runs = active_runs(uri)
+    assert sorted(run.info.run_id for run in runs) == sorted(ids.values())
+    assert {(run.info.status, run.data.tags["complete"]) for run in runs} == {("FINISHED", "true")}
+
+
+def test_a_publisher_killed_among_the_artifacts_is_mended_by_the_next(uri, reports, monkeypatch):
+    grid = small_grid()
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", killed)
+        with pytest.raises(Killed):
+            publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT)
+    ((_, left),) = [(run.info.run_id, run.info.status) for run in active_runs(uri)]
+    assert left == "RUNNING"
+    (run_id,) = publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids.values()
+    assert [(run.info.run_id, run.info.status) for run in active_runs(uri)] == [(run_id, "FINISHED")]
+
+
+def test_a_publisher_that_raises_leaves_no_run_running(uri, reports, monkeypatch):
+    grid = small_grid()
+    monkeypatch.setattr("shutil.copyfile", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        publish_report(uri, grid.config, case_ids(grid), reports, ENVIRONMENT)
+    assert [run.info.status for run in active_runs(uri)] == ["FAILED"]
+
+
+def test_a_job_that_died_is_shown_until_it_has_a_result(uri):
+    grid = small_grid()
+    failure = Failure("timing", "KILLED", "timing was killed by SIGKILL", "the last\n</code><b>line")
+    equivalence, timing = equivalence_table(grid), timing_table(grid)
+    request, cases = request_of(grid, "article"), [case.columns for case in grid.cases if case.sweep == "article"]
+    died = publish_job(uri, request, equivalence, timing.slice(0, 0), ENVIRONMENT, failure, cases).run_ids
+    for run in active_runs(uri):
+        assert run.info.status == "KILLED"
+        tags = run.data.tags
+        assert (tags["verdict"], tags["failure"], tags["complete"]) == ("failed", failure.reason, "false")
+        assert tags["verdict/eval/stacking_gru"] == "equivalent"
+        assert tags["mlflow.note.content"].endswith("\n\n    the last\n    </code><b>line")
+        assert not any(key.startswith("median_ms") for key in run.data.metrics)
+    assert publish_job(uri, request, equivalence, timing.slice(0, 0), ENVIRONMENT, failure, cases).run_ids == died
+    nothing = publish_job(
+        uri, request, equivalence.slice(0, 0), timing.slice(0, 0), ENVIRONMENT, failure, cases
+    ).run_ids
+    assert set(nothing) == set(died)
+    ids = publish(uri, grid)
+    assert {(run.info.run_id, run.info.status) for run in active_runs(uri)} == {(id, "FINISHED") for id in ids.values()}
+
+
+def test_the_runs_of_cases_that_left_the_grid_are_deleted_with_the_next_report(uri, reports):
+    grid = small_grid()
+    ids = publish(uri, grid) | publish(uri, grid, "width")
+    smaller = small_grid(sweeps={"article": {"sequence_length": [1, 10]}})
+    publish_report(uri, smaller.config, case_ids(smaller), reports, ENVIRONMENT)
+    shown = {run.info.run_id for run in active_runs(uri) if run.data.tags["kind"] == "case"}
+    assert shown == {ids[case_id] for case_id in case_ids(smaller)}
+
+
+def test_a_moved_project_keeps_its_runs_and_nothing_is_left_elsewhere(uri, store, reports, tmp_path, monkeypatch):
+    grid = small_grid()
+    project = store.parent / "project"
+    project.mkdir()
+    shutil.move(store, project / "mlflow.db")
+    here = f"sqlite:///{project}/mlflow.db"
+    ids = publish(here, grid)
+    (report,) = publish_report(here, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids.values()
+    elsewhere, moved = tmp_path / "elsewhere", tmp_path / "moved to"
+    elsewhere.mkdir()
+    shutil.move(project, moved)
+    monkeypatch.chdir(elsewhere)
+    there = f"sqlite:///{moved}/mlflow.db"
+    assert publish(there, grid) == ids
+    assert publish_report(there, grid.config, case_ids(grid), reports, ENVIRONMENT).run_ids == {"report": report}
+    artifacts = local_artifacts(there, client_of(there).get_run(report).info.artifact_uri)
+    assert (artifacts / "report.html").read_text() == "the text of report.html"
+    assert artifacts.is_relative_to(moved)
+    assert list(elsewhere.iterdir()) == []
+    assert not (project / "mlflow.db").exists()
 
 
 def test_a_deleted_study_comes_back_without_doubles(uri):
@@ -222,6 +316,41 @@ def test_a_server_that_never_answers_is_given_up_within_15_seconds():
         port = silent.getsockname()[1]
         message = unavailable(f"http://user:{SECRET}@127.0.0.1:{port}")
     assert message == f"http://***@127.0.0.1:{port} is not available (no answer in time)"
+
+
+def test_a_server_that_answers_byte_by_byte_is_given_up_too():
+    done = threading.Event()
+
+    class Trickling(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(TRICKLE)
+            with suppress(OSError):
+                while not done.wait(1):
+                    self.request.sendall(b" ")
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Trickling) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        message = unavailable(f"http://user:{SECRET}@127.0.0.1:{port}")
+        done.set()
+        server.shutdown()
+    assert message == f"http://***@127.0.0.1:{port} gave no answer in 10 s"
+
+
+def test_a_killed_ui_leaves_no_server_behind(uri, store):
+    command = [sys.executable, "-c", SERVE, uri, str(store.parent), "0", "smoke"]
+    ui = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while "http://" not in (line := ui.stdout.readline()):
+        assert line
+    servers = psutil.Process(ui.pid).children(recursive=True)
+    assert servers
+    ui.kill()
+    ui.communicate()
+    assert psutil.wait_procs(servers, timeout=60)[1] == []
 
 
 def test_the_ui_serves_what_is_published_to_it_or_to_its_file_until_ctrl_c(uri, store, reports, tmp_path):

@@ -153,3 +153,17 @@ def test_names_are_kept_where_mlflow_takes_them_and_told_apart_where_not():
     for name in safe:
         _validate_metric_name(f"speedup_interval/inference {name} high")
         _validate_tag_name(f"verdict/train_matched_masks/{name}")
+
+
+def test_what_no_store_holds_is_said_and_not_lost_in_silence(grid, rows):
+    names = [f"package.module:{'C' * 97}{number:03}" for number in range(60)]
+    request = request_of(grid, "article") | {"candidates": names}
+    params = case_content(request, rows[0][0], *rows, ENVIRONMENT).params
+    whole = ", ".join(names)
+    assert len(params["candidates"]) == 6000
+    assert params["candidates"].endswith(f" … ({len(whole):,} characters)")
+    assert whole.startswith(params["candidates"].partition(" … ")[0])
+    hostile = "it's ../ <script> % 😀 \0 \ud800"
+    broken = [row | {"verdict": "failed", "reason": hostile} for row in rows[0]]
+    tags = content(grid, [broken, rows[1]]).tags
+    assert tags["reason/eval/stacking_gru"] == "output: it's ../ <script> % 😀 � ?"

@@ -2,8 +2,12 @@
 
 import json
 import os
+import random
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from rnn_parity.errors import InputError
 from rnn_parity.tables import write_table
 from rnn_parity.tracking import ensure_store, redact, resolve_uri
-from rnn_parity.tracking.store import artifact_location, local_artifacts
+from rnn_parity.tracking.store import artifact_location, is_on_network, local_artifacts
 from tracked import ENVIRONMENT, equivalence_table, query, small_grid, timing_table
 
 SECRET = "pa55word"
@@ -34,16 +38,17 @@ folder, request, environment = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
 results = [tables.read_table(folder / f"{name}.parquet", schema)
            for name, schema in (("equivalence", tables.EQUIVALENCE), ("timing", tables.TIMING))]
 
-def make_and_publish(case_id, together):
-    own = [table.filter([value == case_id for value in table["case_id"].to_pylist()]) for table in results]
+def make_and_publish(case_ids, together):
+    own = [table.filter([value in case_ids for value in table["case_id"].to_pylist()]) for table in results]
     together.wait()
     ensure_store(f"sqlite:///{folder}/mlflow.db")
     publish_job(f"sqlite:///{folder}/mlflow.db", request, *own, environment)
 
 case_ids = sorted(set(results[0]["case_id"].to_pylist()))
 context = multiprocessing.get_context("fork")
-together = context.Barrier(len(case_ids))
-publishers = [context.Process(target=make_and_publish, args=(case_id, together)) for case_id in case_ids]
+together = context.Barrier(8)
+shares = [case_ids[writer::8] for writer in range(8)]
+publishers = [context.Process(target=make_and_publish, args=(share, together)) for share in shares]
 for publisher in publishers:
     publisher.start()
 for publisher in publishers:
@@ -111,8 +116,11 @@ def test_artifacts_stay_inside_their_folder(tmp_path):
     assert artifact_location("http://127.0.0.1:5000", "smoke") is None
 
 
-def test_eight_at_once_make_one_store_and_lose_no_run(tmp_path):
-    grid = small_grid(sweeps={"eight": {"hidden_size": [4, 5, 6, 7, 8, 9, 10, 11], "sequence_length": 2}})
+def test_eight_at_once_make_one_store_and_lose_nothing(tmp_path):
+    candidates = ["stacking_gru", *(f"package.module:Class{number}" for number in range(4))]
+    lengths = list(range(1, 26))
+    sizes = [4, 5, 6, 7, 8, 9, 10, 11]
+    grid = small_grid(candidates=candidates, sweeps={"eight": {"hidden_size": sizes, "sequence_length": lengths}})
     write_table(tmp_path / "equivalence.parquet", equivalence_table(grid))
     write_table(tmp_path / "timing.parquet", timing_table(grid))
     texts = [grid.publish_request("eight"), json.dumps(ENVIRONMENT)]
@@ -123,22 +131,30 @@ def test_eight_at_once_make_one_store_and_lose_no_run(tmp_path):
     assert is_whole(database)
     assert query(database, "pragma journal_mode") == [("wal",)]
     shown = query(database, "select name, status from runs where lifecycle_stage = 'active'")
-    assert sorted(shown) == sorted((f"eight H={case.hidden_size}", "FINISHED") for case in grid.cases)
+    names = [f"eight H={case.hidden_size} T={case.sequence_length}" for case in grid.cases]
+    assert sorted(shown) == sorted((name, "FINISHED") for name in names)
+    assert len(shown) == 200
+    (metrics_per_run,) = set(query(database, "select count(*) from latest_metrics group by run_uuid"))
+    assert metrics_per_run >= (100,)
+    assert query(database, "select count(*) from metrics") == [(200 * metrics_per_run[0],)]
     assert query(database, "select count(*) from experiments where name = 'smoke'") == [(1,)]
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith((".creating", ".lock"))]
 
 
-@pytest.mark.parametrize("at_bytes", [1, 300_000])
-def test_a_store_whose_maker_is_killed_is_made_by_the_next(tmp_path, at_bytes):
+def test_a_store_whose_maker_is_killed_at_any_moment_is_made_by_the_next(tmp_path):
     database, building = tmp_path / "mlflow.db", tmp_path / "mlflow.db.creating"
-    maker = subprocess.Popen([sys.executable, "-c", MAKE, str(database)])
-    while not (building.exists() and building.stat().st_size >= at_bytes):
-        assert maker.poll() is None
-        os.sched_yield()
-    maker.kill()
-    maker.wait()
-    assert not database.exists()
-    assert building.exists()
+    whole_bytes = 900_000
+    for at_bytes in [1, *random.Random(5).sample(range(whole_bytes), 9)]:
+        maker = subprocess.Popen([sys.executable, "-c", MAKE, str(database)])
+        while not (building.exists() and building.stat().st_size >= at_bytes) and maker.poll() is None:
+            os.sched_yield()
+        maker.kill()
+        maker.wait()
+        if database.exists():
+            assert is_whole(database)
+            database.unlink()
+        else:
+            assert building.exists()
     ensure_store(f"sqlite:///{database}")
     assert is_whole(database)
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
@@ -147,6 +163,78 @@ def test_a_store_whose_maker_is_killed_is_made_by_the_next(tmp_path, at_bytes):
     ensure_store(f"sqlite:///{database}")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
     assert database.read_bytes() == before
+
+
+def test_another_schema_is_refused_with_a_copy_and_the_way_out(new_store, tmp_path):
+    database = Path(shutil.copy(new_store, tmp_path))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update alembic_version set version_num = '0a1b2c'")
+    for _ in range(2):
+        with pytest.raises(InputError) as refused:
+            ensure_store(f"sqlite:///{database}")
+    assert str(refused.value) == (
+        f"{database}: holds the schema 0a1b2c of another MLflow; a copy is in mlflow.db.0a1b2c.backup; if it is of an "
+        f"older one, `mlflow db upgrade sqlite:///{database}` brings it up to date"
+    )
+    assert query(tmp_path / "mlflow.db.0a1b2c.backup", "select count(*) from experiments") == [(1,)]
+    database.write_text("no database")
+    with pytest.raises(InputError, match=r"mlflow\.db: is no MLflow database .*; move it away"):
+        ensure_store(f"sqlite:///{database}")
+    assert database.read_text() == "no database"
+
+
+def test_a_database_on_a_network_has_no_wal(tmp_path, monkeypatch):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/a / ext4 rw 0 0\nfs:/x /home/a\\040b nfs4 rw 0 0\ns /mnt fuse.sshfs rw 0 0\nt /mnt/own tmpfs rw 0 0\n"
+    )
+    assert is_on_network(Path("/home/a b/project"), mounts)
+    assert is_on_network(Path("/mnt/project"), mounts)
+    assert not is_on_network(Path("/mnt/own/project"), mounts)
+    assert not is_on_network(Path("/home/ab"), mounts)
+    monkeypatch.setattr("rnn_parity.tracking.store.is_on_network", lambda folder: True)
+    ensure_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert query(tmp_path / "mlflow.db", "pragma journal_mode") == [("delete",)]
+
+
+FULL = """
+import subprocess, sys
+from pathlib import Path
+from rnn_parity.errors import InputError
+from rnn_parity.tables import write_text
+from rnn_parity.tracking import ensure_store
+
+folder, way = Path(sys.argv[1]), sys.argv[2]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], check=True)
+write_text(folder / "first.json", "kept")
+act = (lambda: write_text(folder / "second.json", "x" * 900_000)) if way == "results" else (
+    lambda: ensure_store(f"sqlite:///{folder}/mlflow.db"))
+try:
+    act()
+    sys.exit("nothing was refused")
+except InputError as error:
+    print(error)
+print(sorted(path.name for path in folder.iterdir()), (folder / "first.json").read_text())
+subprocess.run(["mount", "-o", "remount,size=9m", folder], check=True)
+act()
+print(sorted(path.name for path in folder.iterdir()))
+"""
+
+
+@pytest.mark.parametrize(("way", "name"), [("results", "second.json"), ("database", "mlflow.db")])
+def test_a_full_disk_is_one_line_and_after_some_space_is_freed_it_goes_on(tmp_path, way, name):
+    namespace = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    command = [*namespace, sys.executable, "-c", FULL, str(tmp_path), way]
+    full = subprocess.run(command, capture_output=True, text=True)
+    assert full.returncode == 0, full.stdout + full.stderr
+    refused, before, after = full.stdout.splitlines()
+    assert refused.startswith(f"{tmp_path}/{name}: ")
+    assert "the disk is full" in refused
+    assert "run the same command again" in refused
+    assert before in ("['first.json'] kept", "['first.json', 'mlflow.db.lock'] kept")
+    assert after == str(["first.json", name])
 
 
 def test_a_server_has_nothing_to_create(tmp_path, monkeypatch):

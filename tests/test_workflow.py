@@ -149,6 +149,25 @@ def test_checks_fill_the_machine_first_then_timing_jobs_run_alone_the_longest_fi
     assert [size for *_, size in timed] == [3, 1, 1]
 
 
+def test_runs_appear_while_the_sweep_goes_on(finished):
+    timed = []
+    for job in make_grid(SMOKE).jobs:
+        data = pq.read_schema(finished / f"results/timing/{job.sweep}/{job.name}.parquet").metadata
+        marker = finished / f"results/published/{job.sweep}/{job.name}.json"
+        timed.append((float(data[b"started_at"]), marker.stat().st_mtime))
+    timed.sort()
+    for (_, published), (next_but_one, _) in zip(timed, timed[2:], strict=False):
+        assert published < next_but_one
+
+
+def test_with_tracking_off_nothing_is_published_unless_asked_for(finished):
+    config = write_config(finished, {**SMOKE, "tracking": {"mode": "off"}})
+    planned = jobs_run(snakemake(finished, "-n", "--forceall", config=config))
+    assert "timing" in planned
+    assert not any("publish" in name or "tracking" in name for name in planned)
+    assert jobs_run(snakemake(finished, "publish", "-n", "--forceall", config=config))["publish job"] == 3
+
+
 def test_a_second_run_does_nothing(finished):
     before = runs(finished)
     done = snakemake(finished)

@@ -27,7 +27,7 @@ rule publish_job:
         "results/published/{sweep}/{job}.json",
     log:
         "logs/publish/{sweep}/{job}.log",
-    priority: 1
+    priority: 1  # before the next measurement, so that runs appear while the sweep goes on
     resources:
         tracking=1,
     params:

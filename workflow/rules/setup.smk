@@ -34,6 +34,7 @@ rule tracking_store:
         "results/tracking.json",
     log:
         "logs/tracking_store.log",
+    priority: 1
     localrule: True
     params:
         settings=STORE_SETTINGS,
