@@ -107,9 +107,9 @@ def active_runs(postgres, study):
         return connection.execute(query, [study]).fetchall()
 
 
-def test_the_smoke_sweep_reaches_a_server_that_only_the_environment_names(postgres, tmp_path):
-    folder, port = copy_project(tmp_path / "project"), free_port()
-    with mlflow_server(postgres, tmp_path, port):
+def test_the_smoke_sweep_reaches_a_server_that_only_the_environment_names(postgres, tmp_path, tmp_path_factory):
+    folder, port = copy_project(tmp_path), free_port()
+    with mlflow_server(postgres, tmp_path_factory.mktemp("server"), port):
         done = snakemake(folder, MLFLOW_TRACKING_URI=f"http://me:pa55word@127.0.0.1:{port}")
         assert done.returncode == 0, done.stdout + done.stderr
         report = next(run_id for run_id, name, *_ in active_runs(postgres, "smoke") if name == "report")

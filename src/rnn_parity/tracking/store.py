@@ -160,7 +160,8 @@ def _open(path: Path) -> closing[sqlite3.Connection]:
 
 
 def _in_short(error: Exception) -> str:
-    return "the disk is full" if "disk is full" in str(error) or "No space left" in str(error) else str(error)
+    text = str(error)
+    return "the disk is full" if "disk is full" in text or "No space left" in text else text.partition("\n")[0]
 
 
 def _build(path: Path) -> None:
