@@ -81,11 +81,14 @@ class _Impatient:
     def _call(self, call: Callable[[], Any], limit_s: float | None) -> Any:
         if self._failed:
             raise self._failed
+        from mlflow.exceptions import RestException
+
         try:
             return _within(limit_s, call)
+        except RestException:  # it answers, if only that there is such an experiment already
+            raise
         except Exception as error:
-            if not refused(error):
-                self._failed = error
+            self._failed = error
             raise
 
 
