@@ -6,21 +6,27 @@ import json
 import multiprocessing
 import random
 import sqlite3
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.result import Result
 from rnn_parity.grid import Grid, make_grid
 from rnn_parity.tables import EQUIVALENCE, TIMING
 from rnn_parity.tracking import ensure_store, publish_job
 
 CASES = 2000
+_RUNS_PER_CASE = """
+    select count(*), sum(complete.value = 'true' and r.status = 'FINISHED' and m.value = 2000)
+    from runs r join tags id on id.run_uuid = r.run_uuid and id.key = 'case_id'
+    left join tags complete on complete.run_uuid = r.run_uuid and complete.key = 'complete'
+    left join latest_metrics m on m.run_uuid = r.run_uuid and m.key = 'median_ms/step stacking_gru'
+    where r.lifecycle_stage = 'active' group by id.value
+"""
 PER_JOB = 100
 KILL_AFTER_S = (2.0, 20.0)
 _FILLING = {pa.string(): "x", pa.bool_(): False, pa.int64(): 1, pa.float64(): 0.5}
@@ -67,43 +73,29 @@ def publish_under_fire(uri: str, grid: Grid, median_s: float, draw: random.Rando
         publisher.join(draw.uniform(*KILL_AFTER_S) * 1.1**kills)
         if publisher.exitcode is not None:
             if publisher.exitcode:
-                raise SystemExit(f"a publisher ended by itself with exit code {publisher.exitcode}")
+                raise RuntimeError(f"a publisher ended by itself with exit code {publisher.exitcode}")
             return kills, time.monotonic() - start
         publisher.kill()
         publisher.join()
         kills += 1
 
 
-def main(cases: int = CASES) -> None:
-    """Print what two rounds took and left; exit code 1 unless every case has exactly one complete run."""
+def measure(cases: int = CASES) -> Iterator[Result]:
+    """Publish all of it twice, the second time measured again, and count what is there."""
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (once, before the forks)
 
     draw, grid = random.Random(0), soak_grid(cases)
-    table = Table("round", "kills", "seconds", "cases / s", title=f"{cases:,} cases, each published twice")
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder, "mlflow.db")
         ensure_store(f"sqlite:///{database}")
-        for name, median_s in (("first", 1.0), ("measured again", 2.0)):
+        for words, median_s in (("for the first time", 1.0), ("measured again", 2.0)):
             kills, seconds = publish_under_fire(f"sqlite:///{database}", grid, median_s, draw)
-            table.add_row(name, str(kills), f"{seconds:.0f}", f"{cases / seconds:.1f}")
+            yield Result(f"{cases:,} cases published, {words}", cases / seconds, "cases/s", note=f"{kills} kills")
         with closing(sqlite3.connect(database)) as connection:
-            per_case = connection.execute(
-                """select count(*), sum(complete.value = 'true' and r.status = 'FINISHED' and m.value = 2000)
-                   from runs r join tags id on id.run_uuid = r.run_uuid and id.key = 'case_id'
-                   left join tags complete on complete.run_uuid = r.run_uuid and complete.key = 'complete'
-                   left join latest_metrics m on m.run_uuid = r.run_uuid and m.key = 'median_ms/step stacking_gru'
-                   where r.lifecycle_stage = 'active' group by id.value"""
-            ).fetchall()
-            (whole,) = connection.execute("pragma integrity_check").fetchone()
-        right = sum(row == (1, 1) for row in per_case)
-        table.caption = (
-            f"{right:,} cases with exactly one run, whole and of the second round; {len(per_case) - right} others; "
-            f"integrity {whole}; {database.stat().st_size / 1e6:.0f} MB"
-        )
-    Console().print(table)
-    if (right, len(per_case), whole) != (cases, cases, "ok"):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+            runs = connection.execute(_RUNS_PER_CASE).fetchall()
+            whole = connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        yield Result("cases with a run", len(runs), "cases", at_most=cases, at_least=cases)
+        right = sum(row == (1, 1) for row in runs)
+        yield Result("of these with one run, complete and the last", right, "cases", at_most=cases, at_least=cases)
+        yield Result("the database is whole", whole, "", at_least=1)
+        yield Result("its size", database.stat().st_size / 1e6, "MB")
