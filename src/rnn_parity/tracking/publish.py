@@ -145,7 +145,8 @@ def _is_complete(found: Any, run: RunContent) -> bool:
 
 def _create_run(client: Any, experiment_id: str, run: RunContent) -> str:
     start_ms = run.start_ms or time.time_ns() // 1_000_000
-    return client.create_run(experiment_id, start_ms, dict([run.key]), run.name).info.run_id
+    tags = {"kind": run.tags["kind"], **dict([run.key])}  # by which it is found, should nothing else follow
+    return client.create_run(experiment_id, start_ms, tags, run.name).info.run_id
 
 
 def _fill(client: Any, uri: str, run_id: str, run: RunContent, files: Mapping[str, Path]) -> None:

@@ -19,6 +19,8 @@ _SETTINGS = {
     # By default a dead server blocks a call for minutes. A request waits this long to connect and again to be answered.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "6",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    # Otherwise the address of every run that ends is printed, with the password in it.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _UNHURRIED = ("log_artifact",)
 """Calls that may take longer than an answer: a file that arrives slowly arrives."""
