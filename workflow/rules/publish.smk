@@ -21,13 +21,11 @@ rule publish_job:
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
         timing=rules.timing.output.rows,
-        # Only waited for: what is new elsewhere is no reason to publish this job again.
-        others=ancient(per_job(rules.timing.output.rows)) if TRACKING_MODE == "at_end" else [],
     output:
         "results/published/{sweep}/{job}.json",
     log:
         "logs/publish/{sweep}/{job}.log",
-    priority: 1  # before the next measurement, so that runs appear while the sweep goes on
+    priority: int(TRACKING_MODE == "each_job")  # before the next measurement, or after the last
     resources:
         tracking=1,
     params:
