@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from rnn_parity import criterion, summary
+from rnn_parity import answers, criterion, gains, losses, summary
 from rnn_parity.efficiency import efficiency_table
 from rnn_parity.figures import FIGURES, numbers
 from rnn_parity.self_test import rates
@@ -39,7 +39,7 @@ def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, fold
         "detection": rates.detection(results["self_test"]),
         "false_alarms": rates.false_alarms(results["self_test"]),
         "verdicts": summary.verdict_table(equivalence),
-        "speedup": summary.speedup_table(timing),
+        "speedup": gains.speedup_table(timing),
         "roofline": efficiency_table(timing, environment.get("peaks") or []),
         "overview": numbers.overview(equivalence, timing),
         "error_vs_length": numbers.error_vs_length(equivalence),
@@ -73,14 +73,14 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     candidates = list(config["candidates"])
     speedups = _speedup_rows(timing)
     detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
-    abilities = summary.capability_rows(results["capabilities"])
+    abilities = losses.capability_rows(results["capabilities"])
     return {
         "config": config,
         "environment": environment,
         "baseline": config["baseline"],
-        "answers": [summary.answer(equivalence, name) for name in candidates],
-        "quoted": {name: _records(summary.quoted_speedups(timing, name)) for name in candidates},
-        "conclusions": {name: _records(summary.conclusions(timing, name)) for name in candidates},
+        "answers": [answers.answer(equivalence, name) for name in candidates],
+        "quoted": {name: _records(gains.quoted_speedups(timing, name)) for name in candidates},
+        "conclusions": {name: _records(gains.conclusions(timing, name)) for name in candidates},
         "verdicts": _verdict_rows(equivalence),
         "not_judged": _records(summary.not_judged(equivalence)),
         "tolerances": summary.tolerance_checks(equivalence),
@@ -98,7 +98,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "blind_spots": _blind_spots(results["coverage"], equivalence),
         "shown_by_none": rates.shown_by_none(results["coverage"]),
         "capabilities": abilities,
-        "lost": {name: summary.lost_capabilities(abilities, config["baseline"], name) for name in candidates},
+        "lost": {name: losses.lost_capabilities(abilities, config["baseline"], name) for name in candidates},
         "figures": FIGURES,
         "sizes": {name: numbers.sample_size(name, equivalence, timing) for name in FIGURES},
         "seeds": sorted({int(seed) for seed in equivalence["seed"]}),
@@ -229,7 +229,7 @@ def _verdict_rows(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _speedup_rows(timing: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per case × candidate, in words, with the rows of the timing table by phase."""
-    table, names, rows = summary.speedup_table(timing), _short_names(timing), []
+    table, names, rows = gains.speedup_table(timing), _short_names(timing), []
     for (case_id, candidate), group in table.groupby(["case_id", "implementation"], sort=False):
         by_phase = {row["phase"]: row for row in _records(group)}
         sweep = group["sweep"].iloc[0]

@@ -26,6 +26,9 @@ rule tables:
         sources(
             "report",
             "summary",
+            "answers",
+            "gains",
+            "losses",
             "figures",
             "efficiency",
             "floor",
@@ -52,7 +55,7 @@ rule tables:
 
 rule figures:
     input:
-        sources("figures", "summary", "efficiency", "floor"),
+        sources("figures", "summary", "gains", "efficiency", "floor"),
         equivalence=rules.collect.output.equivalence,
         timing=rules.collect.output.timing,
         masks=rules.masks.output[0],
@@ -81,7 +84,18 @@ rule report:
     input:
         rules.figures.output,
         rules.collect.output,
-        sources("report", "summary", "figures", "templates", "self_test/rates", "self_test/findings", "statistics"),
+        sources(
+            "report",
+            "summary",
+            "answers",
+            "gains",
+            "losses",
+            "figures",
+            "templates",
+            "self_test/rates",
+            "self_test/findings",
+            "statistics",
+        ),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.figures import numbers, style
 from rnn_parity.figures.numbers import AXIS_LABELS, Panel, Study
-from rnn_parity.summary import NOT_TIMED, speedup_table
+from rnn_parity.gains import NOT_TIMED, speedup_table
 
 _MOST_ROWS = 6
 _MOST_TICKS = 8
