@@ -356,8 +356,7 @@ def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output)
 @app.command()
 def figures(
     config: ConfigFile,
-    equivalence: EquivalenceFile,
-    timing: TimingFile,
+    results: ResultsFolder,
     masks: Annotated[Path, typer.Option(help="The table of `rnn-parity masks`.")],
     environment: EnvironmentFile,
     output: Output,
@@ -366,9 +365,8 @@ def figures(
     from rnn_parity.figures import draw_all
     from rnn_parity.tables import MASKS, read_table
 
-    frames = _frames(equivalence, timing)
-    frames += (read_table(masks, MASKS).to_pandas(),)
-    draw_all(_read_json(config), *frames, _read_json(environment), output)
+    drawn = read_table(masks, MASKS).to_pandas()
+    draw_all(_read_json(config), _collected(results), drawn, _read_json(environment), output)
 
 
 @app.command()
@@ -446,12 +444,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
-
-
-def _frames(equivalence: Path, timing: Path):
-    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
-
-    return read_table(equivalence, EQUIVALENCE).to_pandas(), read_table(timing, TIMING).to_pandas()
 
 
 def _collected(results: Path):

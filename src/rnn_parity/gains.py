@@ -31,11 +31,14 @@ def speedup_table(timing: pd.DataFrame) -> pd.DataFrame:
     return timing.loc[timing["implementation"] != timing["baseline"], columns].reset_index(drop=True)
 
 
-def quoted_speedups(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
-    """The rows `inference` and `step` of one candidate in the largest case, by FLOPs, that is quoted first."""
+def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = None) -> pd.DataFrame:
+    """The rows `inference` and `step` of one candidate in the largest case, by FLOPs, of the sweep that is quoted.
+
+    That is `sweep`, else `QUOTED_SWEEP` where the grid has it, else the whole grid.
+    """
     rows = timing[timing["implementation"] == candidate]
-    if QUOTED_SWEEP in set(rows["sweep"]):
-        rows = rows[rows["sweep"] == QUOTED_SWEEP]
+    if (sweep or QUOTED_SWEEP) in set(rows["sweep"]):
+        rows = rows[rows["sweep"] == (sweep or QUOTED_SWEEP)]
     if rows.empty:
         return rows
     largest = rows.loc[rows["flops"].fillna(0).idxmax(), "case_id"]

@@ -95,21 +95,15 @@ def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     rows = rows[(rows["dropout"] > 0) & (rows["num_layers"] > 1)]
     if "article" in set(rows["sweep"]):
         rows = rows[rows["sweep"] == "article"]
-    table = []
-    for (case_id, candidate), group in rows.groupby(["case_id", "candidate"], sort=False):
-        forward = group[group["quantity"].isin(["output", "hn"])]
-        table.append(
-            {
-                "case_id": case_id,
-                "candidate": candidate,
-                **{axis: group[axis].iloc[0] for axis in ("sweep", *AXES)},
-                "verdict": str(worst(group["verdict"].unique())),
-                "max_abs_diff": forward["max_abs_diff"].max(),
-                "mask_agreement": group["mask_agreement"].min(),
-            }
-        )
-    columns = ["case_id", "candidate", "sweep", *AXES, "verdict", "max_abs_diff", "mask_agreement"]
-    return pd.DataFrame(table, columns=columns)
+    keys = ["case_id", "candidate"]
+    columns = [*keys, "sweep", *AXES, "verdict", "max_abs_diff", "mask_agreement"]
+    rank = rows["verdict"].map(list(Verdict).index)
+    forward = rows["max_abs_diff"].where(rows["quantity"].isin(["output", "hn"]))
+    rows = rows.assign(rank=rank, max_abs_diff=forward).astype({"mask_agreement": float})
+    aggregates = {"rank": "max", "max_abs_diff": "max", "mask_agreement": "min"}
+    table = rows.groupby(keys, sort=False).agg({"sweep": "first", **dict.fromkeys(AXES, "first"), **aggregates})
+    table["verdict"] = [str(list(Verdict)[at]) for at in table["rank"]]
+    return table.reset_index()[columns]
 
 
 def protocol(equivalence: pd.DataFrame) -> dict[str, dict[str, list[int]]]:

@@ -41,10 +41,10 @@ rule tables:
     output:
         report(
             directory("reports/tables"),
-            patterns=["{name}.csv"],
+            patterns=["{name}.{format}"],
             caption="../report/tables.rst",
             category="Tables",
-            labels={"table": "{name}"},
+            labels={"table": "{name}", "format": "{format}"},
         ),
     log:
         "logs/tables.log",
@@ -55,9 +55,17 @@ rule tables:
 
 rule figures:
     input:
-        sources("figures", "summary", "gains", "efficiency", "floor"),
-        equivalence=rules.collect.output.equivalence,
-        timing=rules.collect.output.timing,
+        sources(
+            "figures",
+            "summary",
+            "gains",
+            "efficiency",
+            "floor",
+            "self_test/rates",
+            "self_test/findings",
+            "statistics",
+        ),
+        rules.collect.output,
         masks=rules.masks.output[0],
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
@@ -76,8 +84,8 @@ rule figures:
         "logs/figures.log",
     localrule: True
     shell:
-        "python -m rnn_parity figures --config {input.config} --equivalence {input.equivalence} --timing {input.timing}"
-        " --masks {input.masks} --environment {input.environment} --output reports/figures 2> {log}"
+        "python -m rnn_parity figures --config {input.config} --results results --masks {input.masks}"
+        " --environment {input.environment} --output reports/figures 2> {log}"
 
 
 rule report:
@@ -91,6 +99,8 @@ rule report:
             "gains",
             "losses",
             "figures",
+            "efficiency",
+            "floor",
             "templates",
             "self_test/rates",
             "self_test/findings",
