@@ -103,7 +103,8 @@ def test_the_gate_names_the_worst_and_exits_with_1(tmp_path):
     write_rows(path, EQUIVALENCE, equivalence_rows(grid, wrong="stacking_gru"))
     done = rnn_parity("gate", "--equivalence", path)
     assert done.returncode == 1
-    assert done.stderr.startswith("gate: 5 cases do not hold; the worst: stacking_gru in ")
+    assert done.stderr.startswith("**gate: 5 of 5 cases do not hold.** The worst: `stacking_gru` in `")
+    assert "| article | `stacking_gru` | `eval` | **different** | 3 of 3 |" in done.stderr
 
 
 def test_config_writes_what_is_run(tmp_path):

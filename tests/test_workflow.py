@@ -3,10 +3,13 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import zipfile
+from pathlib import PurePath
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -208,7 +211,23 @@ def test_lint_and_the_static_report(finished):
     assert snakemake(finished, "--lint").returncode == 0
     done = snakemake(finished, "--report", "report.zip")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (finished / "report.zip").stat().st_size > 100_000
+    assert set(FIGURES) | {path.name for path in (finished / "reports/tables").iterdir()} <= reported(finished)
+
+
+def reported(folder):
+    """The figures, by name, and the tables, by file name, that `report.zip` holds under a category and with labels."""
+    with zipfile.ZipFile(folder / "report.zip") as archive:
+        page = next(name for name in archive.namelist() if name.endswith("report.html"))
+        text = archive.read(page).decode()
+    entries = json.loads(re.search(r"var results = (\{.*?\});?\n", text).group(1))
+    found = set()
+    for entry in entries.values():
+        assert entry["caption"], entry["name"]
+        assert entry["labels"] or entry["category"] == "Report", entry["name"]
+        assert entry["category"] in ("Figures", "Tables", "Report")
+        name = PurePath(entry["name"])
+        found.add(name.stem if entry["category"] == "Figures" else name.name)
+    return found
 
 
 def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
@@ -222,7 +241,7 @@ def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
     assert "different" not in set(by_candidate.get_group("stacking_gru"))
     done = snakemake(folder, "gate", config=config)
     assert done.returncode == 1
-    assert "own_layer:GradientTruncated in article/" in (folder / "logs/gate.log").read_text()
+    assert "`own_layer:GradientTruncated` in `article/" in (folder / "logs/gate.log").read_text()
     assert (folder / "reports/report.html").exists()
     assert len(runs(folder)) == 3
     (folder / "own_layer.py").write_text((folder / "own_layer.py").read_text() + "\n# mended\n")

@@ -387,20 +387,44 @@ def report(
 @app.command()
 def gate(equivalence: EquivalenceFile = Path("results/equivalence.parquet")) -> None:
     """Exit with 1 if a case that is expected to hold does not, naming the worst."""
-    from rnn_parity.summary import unmet
+    from rnn_parity.report.brief import faults_markdown
     from rnn_parity.tables import EQUIVALENCE, read_table
 
-    faults = unmet(read_table(equivalence, EQUIVALENCE).to_pandas())
-    if faults.empty:
+    faults = faults_markdown(read_table(equivalence, EQUIVALENCE).to_pandas())
+    if not faults:
         print("gate: every case that is expected to hold does")
         return
-    worst = faults.sort_values("ratio", na_position="first").iloc[-1]
-    print(
-        f"gate: {faults['case_id'].nunique()} cases do not hold; the worst: {worst['candidate']} in "
-        f"{worst['case_id']}, {worst['regime']}, {worst['quantity']}: {worst['verdict']}, {worst['reason']}",
-        file=sys.stderr,
-    )
+    print(faults, end="", file=sys.stderr)
     raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="The folder `results` of one run.")],
+    b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="That of another one.")],
+    names: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--names", help="What to call them; else by their folders.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A folder for the tables, the figures and this text.")
+    ] = None,
+) -> None:
+    """Hold two runs against each other: which verdicts flipped, which speedups have intervals that part.
+
+    Prints Markdown for a pull request. Exits with 1 if what must hold and does so in A does not in B.
+    """
+    from rnn_parity.comparison.match import compare_runs
+    from rnn_parity.comparison.write import comparison_markdown, read_run, write_comparison
+
+    first, second = names or (str(a), str(b))
+    if first == second:
+        raise InputError(f"--names: holds {first!r} twice, expected two names")
+    comparison = compare_runs(read_run(a, first), read_run(b, second))
+    if output:
+        write_comparison(comparison, output)
+    print(comparison_markdown(comparison), end="")
+    raise typer.Exit(1 if len(comparison.new_faults) else 0)
 
 
 @app.command()

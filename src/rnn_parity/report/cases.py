@@ -45,7 +45,7 @@ def case_names(table: pd.DataFrame) -> dict[str, str]:
 
 def worst_first(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a case table, those that do not pass first, by error / limit."""
-    rank = table["verdict"].map(_RANK).fillna(-1).where(~table["verdict"].isin(PASSES), -1)
+    rank = table["verdict"].map(_RANK).astype(float).fillna(-1).where(~table["verdict"].isin(PASSES), -1)
     order = table.assign(_rank=rank).sort_values(["_rank", "ratio"], ascending=False, kind="stable")
     return order.drop(columns="_rank")
 
