@@ -215,18 +215,18 @@ def test_lint_and_the_static_report(finished):
 
 
 def reported(folder):
-    """The figures, by name, and the tables, by file name, that `report.zip` holds under a category and with labels."""
+    """The figures, by name, and the tables, by file name, in `report.zip`; each has a caption, labels, a category."""
     with zipfile.ZipFile(folder / "report.zip") as archive:
-        page = next(name for name in archive.namelist() if name.endswith("report.html"))
-        text = archive.read(page).decode()
-    entries = json.loads(re.search(r"var results = (\{.*?\});?\n", text).group(1))
+        text = archive.read(next(name for name in archive.namelist() if name.endswith("/report.html"))).decode()
+    results, categories = (json.loads(re.search(rf"var {name} = (.*)", text)[1]) for name in ("results", "categories"))
+    filed = {path: category for category, parts in categories.items() for paths in parts.values() for path in paths}
+    assert set(filed) == set(results)
+    assert set(filed.values()) == {"Figures", "Tables", "Report"}
     found = set()
-    for entry in entries.values():
-        assert entry["caption"], entry["name"]
-        assert entry["labels"] or entry["category"] == "Report", entry["name"]
-        assert entry["category"] in ("Figures", "Tables", "Report")
-        name = PurePath(entry["name"])
-        found.add(name.stem if entry["category"] == "Figures" else name.name)
+    for path, entry in results.items():
+        assert entry["caption"], path
+        assert entry["labels"] or filed[path] == "Report", path
+        found.add(PurePath(path).stem if filed[path] == "Figures" else PurePath(path).name)
     return found
 
 

@@ -16,6 +16,7 @@ from rnn_parity.figures import numbers, style
 from rnn_parity.figures.study import Study, panels
 
 _MOST_GAPS, _MOST_STEPS, _MOST_ROWS, _MOST_UNITS, _MOST_IMPLEMENTATIONS = 2, 3, 10, 16, 4
+_MOST_CASES = 500  # more are points without lines
 _REGIMES = {"train_same_seed": ("same seed", "-", True), "train_matched_masks": ("same masks", "--", False)}
 
 
@@ -121,8 +122,10 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
     for (name, regime), rows in table.groupby(["candidate", "regime"], sort=False):
         _, line, full = _REGIMES[regime]
         look = {"color": palette[name], "marker": marks[name], "mfc": palette[name] if full else "white"}
-        axes.plot(rows["sequence_length"], rows["shown"], ls="none", zorder=3, clip_on=False, **look)
-        for panel in panels(rows, "sequence_length"):
+        many = len(rows) > _MOST_CASES
+        look |= {"zorder": 3, "clip_on": False, "rasterized": many}
+        axes.plot(rows["sequence_length"], rows["shown"], ls="none", **look)
+        for panel in () if many else panels(rows, "sequence_length"):
             along = panel.rows.sort_values("sequence_length")
             axes.plot(along["sequence_length"], along["shown"], color=palette[name], ls=line, lw=0.7)
     axes.set_yscale("log")

@@ -13,7 +13,7 @@ from rnn_parity.figures.numbers import FAMILIES
 from rnn_parity.figures.study import Study, panels
 
 _SMALLEST = 0.1
-_ROW_MM, _MOST_LINES, _MOST_SWEEPS = 37, 40, 24
+_ROW_MM, _MOST_LINES, _MOST_SWEEPS, _MOST_VECTORS = 37, 40, 24, 500
 
 
 def draw(study: Study) -> Figure:
@@ -65,7 +65,8 @@ def _against_length(axes: Axes, rows: pd.DataFrame, study: Study, part: pd.DataF
     if len(lines) > _MOST_LINES:
         for name in names:
             mine = rows[rows["implementation"] == name]
-            axes.plot(mine["sequence_length"], mine["error_over_u"], ls="none", **look[name] | {"ms": 1.8, "mew": 0.4})
+            small = {"ms": 1.8, "mew": 0.4, "rasterized": len(mine) > _MOST_VECTORS}
+            axes.plot(mine["sequence_length"], mine["error_over_u"], ls="none", **look[name] | small)
             _limits(axes, mine["sequence_length"], mine["limit_over_u"], name != study.baseline, lw=0.0)
         return
     for name in names:
@@ -86,7 +87,7 @@ def _by_sweep(axes: Axes, rows: pd.DataFrame, study: Study, part: pd.DataFrame) 
     for name in names:
         mine = rows[rows["implementation"] == name]
         x = mine["sweep"].map(sweeps.index) + mine["case_id"].map(place)
-        axes.plot(x, mine["error_over_u"], ls="none", **look[name])
+        axes.plot(x, mine["error_over_u"], ls="none", rasterized=len(mine) > _MOST_VECTORS, **look[name])
         _limits(axes, x, mine["limit_over_u"], name != study.baseline, lw=0.0)
     narrow = 1.5 * max(map(len, sweeps)) * len(sweeps) > 0.4 * study.width_mm
     turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if narrow else {}
@@ -99,7 +100,17 @@ def _by_sweep(axes: Axes, rows: pd.DataFrame, study: Study, part: pd.DataFrame) 
 
 def _limits(axes: Axes, x, y, shown: bool, lw: float) -> None:
     if shown:
-        axes.plot(x, y, marker="_", color=style.GREY, lw=lw, ls="-" if lw else "none", ms=4, zorder=1.5)
+        axes.plot(
+            x,
+            y,
+            marker="_",
+            color=style.GREY,
+            lw=lw,
+            ls="-" if lw else "none",
+            ms=4,
+            zorder=1.5,
+            rasterized=len(x) > _MOST_VECTORS,
+        )
 
 
 def _looks(study: Study) -> tuple[list[str], dict[str, dict]]:
