@@ -45,7 +45,16 @@ def test_cases_shows_the_grid_without_importing_torch():
     assert shown.returncode == 0
     assert "5 cases in 3 jobs" in shown.stdout
     lines = [json.loads(line) for line in rnn_parity("cases", "--json").stdout.splitlines()]
-    assert {line["sweep"] for line in lines} == {"article", "t2vec", "length", "width", "depth", "batch", "precision"}
+    assert {line["sweep"] for line in lines} == {
+        "article",
+        "t2vec",
+        "length",
+        "width",
+        "depth",
+        "batch",
+        "precision",
+        "crossover",
+    }
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def folder(tmp_path):
     timing.loc[ours[3], ["speedup", "speedup_ci_low", "speedup_ci_high", "median_s"]] = float("nan")
     equivalence = pd.DataFrame(equivalence_rows(grid, wrong="my_layer:Fast"))
     equivalence.loc[equivalence["sweep"] == "width", "ratio"] = float("inf")
-    write_tables(results_of(equivalence, timing), tmp_path)
+    write_tables(results_of(equivalence, timing), {}, tmp_path)
     return tmp_path
 
 
