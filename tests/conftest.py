@@ -1,6 +1,7 @@
 """Shapes in the signatures are checked at run time in every test."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,18 @@ def new_store(tmp_path_factory) -> Path:
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
     ensure_store(f"sqlite:///{database}")
     return database
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real Chromium without a window."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        missing("Chromium")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--disable-gpu", "--disable-quic", "--no-sandbox"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()

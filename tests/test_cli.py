@@ -45,7 +45,16 @@ def test_cases_shows_the_grid_without_importing_torch():
     assert shown.returncode == 0
     assert "5 cases in 3 jobs" in shown.stdout
     lines = [json.loads(line) for line in rnn_parity("cases", "--json").stdout.splitlines()]
-    assert {line["sweep"] for line in lines} == {"article", "t2vec", "length", "width", "depth", "batch", "precision"}
+    assert {line["sweep"] for line in lines} == {
+        "article",
+        "t2vec",
+        "length",
+        "width",
+        "depth",
+        "batch",
+        "precision",
+        "crossover",
+    }
 
 
 @pytest.mark.parametrize(
@@ -103,7 +112,8 @@ def test_the_gate_names_the_worst_and_exits_with_1(tmp_path):
     write_rows(path, EQUIVALENCE, equivalence_rows(grid, wrong="stacking_gru"))
     done = rnn_parity("gate", "--equivalence", path)
     assert done.returncode == 1
-    assert done.stderr.startswith("gate: 5 cases do not hold; the worst: stacking_gru in ")
+    assert done.stderr.startswith("**gate: 5 of 5 cases do not hold.** The worst: `stacking_gru` in `")
+    assert "| article | `stacking_gru` | `eval` | **different** | 3 of 3 |" in done.stderr
 
 
 def test_config_writes_what_is_run(tmp_path):

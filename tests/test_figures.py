@@ -1,8 +1,10 @@
 """Every figure is drawn from any table, the same every time."""
 
+import importlib
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,13 +12,16 @@ import yaml
 from PIL import Image
 
 from conftest import PROJECT
+from legible import illegible
 from rnn_parity.criterion import unit_roundoff
-from rnn_parity.figures import FIGURES, FORMATS, draw_all, numbers
+from rnn_parity.figures import FIGURES, FORMATS, SECTIONS, draw_all, numbers, style
+from rnn_parity.figures.study import WIDTHS_MM, Study, panels
 from rnn_parity.grid import make_grid
-from rnn_parity.tables import EQUIVALENCE, MASKS, TIMING
-from synthetic import environment, equivalence_rows, timing_rows
+from rnn_parity.tables import COLLECTED, MASKS
+from synthetic import environment, equivalence_rows, finding_rows, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+DTYPES = ("float32", "bfloat16")
 STARTS = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
 
 
@@ -50,26 +55,78 @@ def test_the_names_cost_no_plotting_library():
     assert result.stdout.strip() == "set()"
 
 
-def test_every_figure_has_a_caption_for_snakemake():
+def test_snakemake_is_given_the_captions_of_the_report():
     for name, figure in FIGURES.items():
-        assert figure.title in (PROJECT / f"workflow/report/{name}.rst").read_text()
+        text = " ".join((PROJECT / f"workflow/report/{name}.rst").read_text().split())
+        assert text == f"**{figure.title}.** {figure.caption.replace('*', chr(92) + '*').replace('`', '``')}", name
+        assert figure.section in SECTIONS
+
+
+def results_of(grid, **changes):
+    """Every table of a grid that figures draw; `changes` as in `synthetic`."""
+    cases = make_grid(SMOKE).cases
+    return {
+        "equivalence": pd.DataFrame(equivalence_rows(grid, **changes)),
+        "timing": pd.DataFrame(timing_rows(grid)),
+        "self_test": pd.DataFrame(finding_rows(cases)),
+    }
 
 
 def test_figures_are_the_same_bytes_every_time(tmp_path):
     grid = make_grid(SMOKE)
-    tables = pd.DataFrame(equivalence_rows(grid)), pd.DataFrame(timing_rows(grid))
     masks = mask_rows(["stacking_gru_cell", "stacking_gru"])
     for folder in ("one", "two"):
-        draw_all(grid.config, *tables, masks, environment(grid), tmp_path / folder)
+        draw_all(grid.config, results_of(grid), masks, environment(grid), tmp_path / folder)
     assert_drawn(tmp_path / "one")
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
 def test_empty_tables_are_drawn_as_what_they_lack(tmp_path):
-    tables = [schema.empty_table().to_pandas() for schema in (EQUIVALENCE, TIMING, MASKS)]
-    draw_all(make_grid(SMOKE).config, *tables, {}, tmp_path)
+    tables = {name: schema.empty_table().to_pandas() for name, schema in COLLECTED.items()}
+    draw_all(make_grid(SMOKE).config, tables, MASKS.empty_table().to_pandas(), {}, tmp_path)
     assert_drawn(tmp_path)
+
+
+GRIDS = {
+    "one case": {"one": {}},
+    "a map": {"map": {"sequence_length": [1, 4, 16], "hidden_size": [8, 16, 32]}, "other": {"dropout": [0.1, 0.5]}},
+    "one sweep of 200": {"wide": {"hidden_size": list(range(8, 208))}},
+    "200 in 25 sweeps": {
+        f"sweep_with_a_long_name_{i}": {"hidden_size": [8, 16, 32, 64], "sequence_length": i + 1, "dtype": list(DTYPES)}
+        for i in range(25)
+    },
+}
+
+
+@pytest.mark.parametrize("width", ["page", "column"])
+@pytest.mark.parametrize("sweeps", GRIDS)
+def test_every_word_of_a_figure_can_be_read(sweeps, width):
+    candidates = ["stacking_gru", "some_package.with_a_long_name:HandWrittenGRU"][: 1 if len(GRIDS[sweeps]) > 9 else 2]
+    changes = {"sweeps": GRIDS[sweeps], "candidates": candidates, "report": {"width": width}}
+    grid = make_grid(SMOKE | changes)
+    results = results_of(grid)
+    near = results["timing"]["hidden_size"] == 8
+    results["timing"].loc[near & (results["timing"]["conclusion"] == "faster"), "conclusion"] = "within noise"
+    masks = mask_rows(["stacking_gru_cell", *candidates])
+    parts = results["equivalence"], results["timing"], masks, environment(grid), results["self_test"]
+    study = Study(grid.config, *parts)
+    with style.applied():
+        for name in FIGURES:
+            figure = importlib.import_module(f"rnn_parity.figures.{name}").draw(study)
+            assert illegible(figure) == [], name
+            assert figure.get_figwidth() * 25.4 <= WIDTHS_MM[width] + 0.01
+            plt.close(figure)
+
+
+def test_words_that_run_into_each_other_are_found():
+    figure, axes = plt.subplots(figsize=(2, 2))
+    axes.set(xticks=range(40), xlim=(0, 39))
+    axes.text(0.5, 1.6, "beyond the edge of the paper", transform=axes.transAxes)
+    found = illegible(figure)
+    plt.close(figure)
+    assert any("'10' runs over '11'" in fault for fault in found)
+    assert any("beyond the edge of the paper' runs over the edge" in fault for fault in found)
 
 
 def test_several_candidates_with_faults_and_gaps_are_drawn(tmp_path):
@@ -88,17 +145,18 @@ def test_several_candidates_with_faults_and_gaps_are_drawn(tmp_path):
     timing.loc[untimed, columns] = np.nan
     timing.loc[untimed, "conclusion"] = "unsupported"
     masks = mask_rows([grid.config["baseline"], *candidates], gaps=3, steps=4, rows=12, units=20)
-    draw_all(grid.config, equivalence, timing, masks, environment(grid), tmp_path)
+    results = {"equivalence": equivalence, "timing": timing, "self_test": pd.DataFrame()}
+    draw_all(grid.config, results, masks, environment(grid), tmp_path)
     assert_drawn(tmp_path)
 
 
 def test_panels_split_a_sweep_by_every_axis_but_one():
     sweeps = {"both": {"sequence_length": [1, 4, 9], "dtype": ["float32", "float64"]}}
     table = pd.DataFrame(timing_rows(make_grid(SMOKE | {"sweeps": sweeps})))
-    panels = list(numbers.panels(table))
-    assert [panel.title for panel in panels] == ["both, fp32", "both, fp64"]
-    assert [panel.values for panel in panels] == [[1, 4, 9]] * 2
-    by_dtype = list(numbers.panels(table, "dtype"))
+    found = list(panels(table))
+    assert [panel.title for panel in found] == ["both, fp32", "both, fp64"]
+    assert [panel.values for panel in found] == [[1, 4, 9]] * 2
+    by_dtype = list(panels(table, "dtype"))
     assert [panel.title for panel in by_dtype] == ["both, T 1", "both, T 4", "both, T 9"]
     assert by_dtype[0].values == ["float64", "float32"]
 

@@ -12,7 +12,9 @@ import yaml
 from conftest import PROJECT
 from rnn_parity.figures import FIGURES
 from rnn_parity.grid import make_grid
-from rnn_parity.report import escape, write_report, write_tables
+from rnn_parity.report import write_report, write_tables
+from rnn_parity.report.page import MOST_CASES
+from rnn_parity.report.wording import escape
 from rnn_parity.tables import COLLECTED
 from synthetic import capability_rows, equivalence_rows, finding_rows, timing_rows
 
@@ -126,7 +128,8 @@ def assert_has_no_nan(text):
 
 
 def test_a_whole_report_holds_no_empty_value(report, tables):
-    peaks = [{"device": "cpu", "dtype": "float32", "gemm_flops_per_s": 1.02e11, "copy_bytes_per_s": 3.1e10}]
+    setting = {"device": "cpu", "dtype": "float32", "tf32": False, "threads": 1}
+    peaks = [setting | {"gemm_flops_per_s": 1.02e11, "copy_bytes_per_s": 3.1e10}]
     environment = {"cpu": {"model": "A CPU", "cores": 4}, "gpu": None, "commit": None, "peaks": peaks}
     for text in report(*tables, environment=environment):
         assert_has_no_nan(text)
@@ -141,7 +144,7 @@ def test_empty_tables_still_make_a_report(report, tables):
 
 
 def test_the_html_holds_every_picture_and_asks_for_nothing(report, tables):
-    markdown, html = report(*tables)
+    markdown, html = report(*tables, self_test=finding_rows(make_grid(SMOKE).cases))
     assert [f"figures/{name}.png" in markdown for name in FIGURES] == [True] * len(FIGURES)
     assert html.count("data:image/svg+xml;base64,") == len(FIGURES)
     references = re.findall(r'(?:src|href|action|srcset)="([^"]*)"', html) + re.findall(r"url\(([^)]*)\)", html)
@@ -157,13 +160,14 @@ def test_what_comes_from_config_and_tables_is_inert(report, tables):
     different = equivalence["verdict"] == "different"
     equivalence.loc[different, "reason"] = "a | b\n\n# `c` <img src=x onerror=alert(3)>"
     markdown, html = report(equivalence, timing, config)
-    assert "<script>" not in html
+    assert "<script>alert" not in html
     assert "<img src=x" not in html
     assert "&lt;script&gt;" in html
     assert 'href="javascript' not in html
     assert "http://example.org" not in re.sub(r">[^<]*<", "><", html)
-    rows = [line for line in markdown.splitlines() if line.startswith("| article | `train")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
+    assert r"- article, `train_same_seed`: a \| b \# \`c\` \<img src=x onerror=alert(3)\>" in markdown
+    row = next(line for line in markdown.splitlines() if line.startswith("| article | "))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 5
 
 
 def test_escaping_leaves_nothing_for_markdown():
@@ -171,11 +175,58 @@ def test_escaping_leaves_nothing_for_markdown():
     assert escape(None) == escape(float("nan")) == "–"
 
 
+def test_the_opening_quotes_the_sweep_that_is_asked_for(report, tables):
+    equivalence, timing = tables
+    for sweep in ("article", "width"):
+        config = SMOKE | {"report": {"title": "x", "sweep": sweep}}
+        assert f"in the largest case of `{sweep}` (T " in first_paragraph(report(equivalence, timing, config)[0])
+
+
+def test_the_opening_names_what_could_bite_from_the_tables(report, tables):
+    equivalence, timing = tables
+    text = first_paragraph(report(equivalence, timing)[0])
+    assert "**What could bite:** the same seed does not give the same masks, so that 4 of the 5 cases" in text
+    ours = timing["implementation"] == "stacking_gru"
+    slow = ours & (timing["phase"] == "step") & (timing["sweep"] == "width") & (timing["hidden_size"] == 8)
+    timing.loc[slow, "conclusion"] = "slower"
+    timing.loc[ours & (timing["phase"] == "inference"), "peak_memory_bytes"] *= 3
+    text = first_paragraph(report(equivalence, timing)[0])
+    assert "(2) a training step is slower in 1 case (width H 8); (3) in the quoted case inference takes 3.00×" in text
+
+
+def test_a_figure_is_numbered_once_and_where_it_stands(report, tables):
+    markdown, _ = report(*tables, self_test=finding_rows(make_grid(SMOKE).cases))
+    assert re.findall(r"\*\*Figure (\d+)\.", markdown) == [str(at + 1) for at in range(len(FIGURES))]
+    few, _ = report(*tables)
+    assert re.findall(r"\*\*Figure (\d+)\.", few) == [str(at + 1) for at in range(len(FIGURES) - 1)]
+
+
+def test_a_long_table_of_cases_is_cut_with_the_worst_kept(report):
+    sweeps = {"many": {"hidden_size": list(range(4, 4 + MOST_CASES + 30)), "sequence_length": 1}}
+    grid = make_grid(SMOKE | {"sweeps": sweeps})
+    equivalence, timing = equivalence_rows_of_one_quantity(grid), pd.DataFrame(timing_rows(grid))
+    last = equivalence["case_id"] == grid.cases[-1].case_id
+    equivalence.loc[last, ["verdict", "ratio", "reason"]] = ["different", 9.0, "error is 9× its limit"]
+    markdown, html = report(equivalence, timing, SMOKE | {"sweeps": sweeps})
+    assert html.count("<tr data-sweep") == MOST_CASES
+    assert f'title="{grid.cases[-1].case_id}"' in html
+    assert "the other 30 are in <code>tables/cases.csv</code>" in html
+    assert f"{MOST_CASES + 30 - 40:,} more rows: `tables/cases.csv`." in markdown
+    assert len(markdown) < 60_000
+
+
+def equivalence_rows_of_one_quantity(grid):
+    rows = pd.DataFrame(equivalence_rows(grid))
+    return rows[(rows["quantity"] == "output") & (rows["regime"] == "eval")].reset_index(drop=True)
+
+
 def test_every_table_is_written(tmp_path, tables):
     equivalence, timing = tables
     write_tables(results_of(equivalence, timing), {}, tmp_path / "tables")
-    files = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").iterdir()}
-    assert set(files) >= {"equivalence", "timing", "verdicts", "speedup", *(f.table for f in FIGURES.values())}
+    files = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").glob("*.csv")}
+    assert set(files) >= {"equivalence", "timing", "verdicts", "speedup", *(f.table for f in FIGURES.values())} - {
+        "detection"
+    }
     assert len(files["equivalence"]) == len(equivalence)
     assert len(files["speedup"]) == 5 * 4
     assert {"verdict", "cases", "worst_ratio", "worst_case_id", "worst_quantity", "reason"} <= set(files["verdicts"])
@@ -207,7 +258,7 @@ def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tab
 def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
     names = ["stacking_gru_cell", "stacking_gru"]
     text, html = report(*tables, capabilities=capability_rows(names))
-    assert "**What you lose.** `stacking_gru_cell` can do what `stacking_gru` cannot: `vmap`." in text
+    assert "(2) you lose `vmap`." in first_paragraph(text)
     apart = text.split("where they part")[1]
     assert "| `vmap` | works | **refuses**: TypeError: \\<b\\>\\| |" in apart
     assert "All of them do, with the same numbers where there are any: Repeatable." in apart
@@ -215,7 +266,7 @@ def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
     same = [row | {"outcome": "works"} for row in capability_rows(names)]
     alike, _ = report(*tables, capabilities=same)
     assert "They part nowhere." in alike
-    assert "What you lose" not in alike
+    assert "you lose" not in alike
 
 
 def test_without_self_test_and_capabilities_nothing_is_said_of_them(report, tables):

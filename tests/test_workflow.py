@@ -3,10 +3,13 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import zipfile
+from pathlib import PurePath
 
 import pandas as pd
 import psutil
@@ -234,7 +237,25 @@ def test_lint_and_the_static_report(finished):
     assert snakemake(finished, "--lint").returncode == 0
     done = snakemake(finished, "--report", "report.zip")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (finished / "report.zip").stat().st_size > 100_000
+    assert set(FIGURES) | {path.name for path in (finished / "reports/tables").iterdir()} <= reported(finished)
+
+
+def reported(folder):
+    """The figures, by name, and the tables, by file name, in `report.zip`; each has a caption, labels, a category."""
+    with zipfile.ZipFile(folder / "report.zip") as archive:
+        text = archive.read(
+            min((name for name in archive.namelist() if name.endswith("/report.html")), key=len)
+        ).decode()
+    results, categories = (json.loads(re.search(rf"var {name} = (.*)", text)[1]) for name in ("results", "categories"))
+    filed = {path: category for category, parts in categories.items() for paths in parts.values() for path in paths}
+    assert set(filed) == set(results)
+    assert set(filed.values()) == {"Figures", "Tables", "Report"}
+    found = set()
+    for path, entry in results.items():
+        assert entry["caption"], path
+        assert entry["labels"] or filed[path] == "Report", path
+        found.add(PurePath(path).stem if filed[path] == "Figures" else PurePath(path).name)
+    return found
 
 
 def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
@@ -248,7 +269,7 @@ def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
     assert "different" not in set(by_candidate.get_group("stacking_gru"))
     done = snakemake(folder, "gate", config=config)
     assert done.returncode == 1
-    assert "own_layer:GradientTruncated in article/" in (folder / "logs/gate.log").read_text()
+    assert "`own_layer:GradientTruncated` in `article/" in (folder / "logs/gate.log").read_text()
     assert (folder / "reports/report.html").exists()
     assert len(runs(folder)) == 3
     (folder / "own_layer.py").write_text((folder / "own_layer.py").read_text() + "\n# mended\n")

@@ -17,23 +17,16 @@ import pandas as pd
 import pyarrow as pa
 from torch import nn
 
+from rnn_parity.answers import SameSeed, same_seed
 from rnn_parity.capabilities import probe_capabilities, tiny_subject
 from rnn_parity.criterion import EXPECTED_TO_HOLD, Verdict, error_ratio, worst
 from rnn_parity.equivalence import compare_case
 from rnn_parity.errors import InputError
 from rnn_parity.grid import Case, make_grid
 from rnn_parity.implementations import named
+from rnn_parity.losses import capability_rows, is_lost
 from rnn_parity.outcome import FORWARD_QUANTITIES
-from rnn_parity.summary import (
-    FAULTS,
-    PASSES,
-    SEED_REGIME,
-    SameSeed,
-    capability_rows,
-    is_lost,
-    same_seed,
-    worst_row,
-)  # fmt: skip
+from rnn_parity.summary import FAULTS, PASSES, SEED_REGIME, worst_row
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, TIMING
 from rnn_parity.timing import time_case
 from rnn_parity.weights import WeightError

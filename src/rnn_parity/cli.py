@@ -384,8 +384,7 @@ def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output)
 @app.command()
 def figures(
     config: ConfigFile,
-    equivalence: EquivalenceFile,
-    timing: TimingFile,
+    results: ResultsFolder,
     masks: Annotated[Path, typer.Option(help="The table of `rnn-parity masks`.")],
     environment: EnvironmentFile,
     output: Output,
@@ -394,9 +393,8 @@ def figures(
     from rnn_parity.figures import draw_all
     from rnn_parity.tables import MASKS, read_table
 
-    frames = _frames(equivalence, timing)
-    frames += (read_table(masks, MASKS).to_pandas(),)
-    draw_all(_read_json(config), *frames, _read_json(environment), output)
+    drawn = read_table(masks, MASKS).to_pandas()
+    draw_all(_read_json(config), _collected(results), drawn, _read_json(environment), output)
 
 
 @app.command()
@@ -417,20 +415,44 @@ def report(
 @app.command()
 def gate(equivalence: EquivalenceFile = Path("results/equivalence.parquet")) -> None:
     """Exit with 1 if a case that is expected to hold does not, naming the worst."""
-    from rnn_parity.summary import unmet
+    from rnn_parity.report.brief import faults_markdown
     from rnn_parity.tables import EQUIVALENCE, read_table
 
-    faults = unmet(read_table(equivalence, EQUIVALENCE).to_pandas())
-    if faults.empty:
+    faults = faults_markdown(read_table(equivalence, EQUIVALENCE).to_pandas())
+    if not faults:
         print("gate: every case that is expected to hold does")
         return
-    worst = faults.sort_values("ratio", na_position="first").iloc[-1]
-    print(
-        f"gate: {faults['case_id'].nunique()} cases do not hold; the worst: {worst['candidate']} in "
-        f"{worst['case_id']}, {worst['regime']}, {worst['quantity']}: {worst['verdict']}, {worst['reason']}",
-        file=sys.stderr,
-    )
+    print(faults, end="", file=sys.stderr)
     raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="The folder `results` of one run.")],
+    b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="That of another one.")],
+    names: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--names", help="What to call them; else by their folders.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A folder for the tables, the figures and this text.")
+    ] = None,
+) -> None:
+    """Hold two runs against each other: which verdicts flipped, which speedups have intervals that part.
+
+    Prints Markdown for a pull request. Exits with 1 if what must hold and does so in A does not in B.
+    """
+    from rnn_parity.comparison.match import compare_runs
+    from rnn_parity.comparison.write import comparison_markdown, read_run, write_comparison
+
+    first, second = names or (str(a), str(b))
+    if first == second:
+        raise InputError(f"--names: holds {first!r} twice, expected two names")
+    comparison = compare_runs(read_run(a, first), read_run(b, second))
+    if output:
+        write_comparison(comparison, output)
+    print(comparison_markdown(comparison), end="")
+    raise typer.Exit(1 if len(comparison.new_faults) else 0)
 
 
 @app.command()
@@ -474,12 +496,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
-
-
-def _frames(equivalence: Path, timing: Path):
-    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
-
-    return read_table(equivalence, EQUIVALENCE).to_pandas(), read_table(timing, TIMING).to_pandas()
 
 
 def _collected(results: Path):

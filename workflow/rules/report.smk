@@ -26,6 +26,9 @@ rule tables:
         sources(
             "report",
             "summary",
+            "answers",
+            "gains",
+            "losses",
             "figures",
             "efficiency",
             "floor",
@@ -38,10 +41,10 @@ rule tables:
     output:
         report(
             directory("reports/tables"),
-            patterns=["{name}.csv"],
+            patterns=["{name}.{format}"],
             caption="../report/tables.rst",
             category="Tables",
-            labels={"table": "{name}"},
+            labels={"table": "{name}", "format": "{format}"},
         ),
     log:
         "logs/tables.log",
@@ -52,9 +55,17 @@ rule tables:
 
 rule figures:
     input:
-        sources("figures", "summary", "efficiency", "floor"),
-        equivalence=rules.collect.output.equivalence,
-        timing=rules.collect.output.timing,
+        sources(
+            "figures",
+            "summary",
+            "gains",
+            "efficiency",
+            "floor",
+            "self_test/rates",
+            "self_test/findings",
+            "statistics",
+        ),
+        rules.collect.output,
         masks=rules.masks.output[0],
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
@@ -73,15 +84,28 @@ rule figures:
         "logs/figures.log",
     localrule: True
     shell:
-        "python -m rnn_parity figures --config {input.config} --equivalence {input.equivalence} --timing {input.timing}"
-        " --masks {input.masks} --environment {input.environment} --output reports/figures 2> {log}"
+        "python -m rnn_parity figures --config {input.config} --results results --masks {input.masks}"
+        " --environment {input.environment} --output reports/figures 2> {log}"
 
 
 rule report:
     input:
         rules.figures.output,
         rules.collect.output,
-        sources("report", "summary", "figures", "templates", "self_test/rates", "self_test/findings", "statistics"),
+        sources(
+            "report",
+            "summary",
+            "answers",
+            "gains",
+            "losses",
+            "figures",
+            "efficiency",
+            "floor",
+            "templates",
+            "self_test/rates",
+            "self_test/findings",
+            "statistics",
+        ),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:

@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.figures import numbers, style
-from rnn_parity.figures.numbers import Study
+from rnn_parity.figures.study import Study, panels
 
 _MOST_GAPS, _MOST_STEPS, _MOST_ROWS, _MOST_UNITS, _MOST_IMPLEMENTATIONS = 2, 3, 10, 16, 4
+_MOST_CASES = 500  # more are points without lines
 _REGIMES = {"train_same_seed": ("same seed", "-", True), "train_matched_masks": ("same masks", "--", False)}
 
 
@@ -27,30 +28,37 @@ def draw(study: Study) -> Figure:
     names = [name for name in study.implementations if name in set(study.masks["implementation"])]
     names = names[:_MOST_IMPLEMENTATIONS]
     if differences.empty and not names:
-        return style.say_no_data("The dropout experiment needs a case with dropout, three layers or more and T > 1.")
-    figure, _ = style.grid_of_axes(1, 1, _height_mm(study.masks, names))
+        what = "The dropout experiment needs a case with dropout, three layers or more and T > 1."
+        return style.say_no_data(what, study.width_mm)
+    wide = study.width_mm >= style.PAGE_MM
+    masks_mm = study.width_mm * (0.585 if wide else 0.92)
+    height_mm, below_mm = _height_mm(study.masks, names, masks_mm), 56 + 4 * len(study.candidates)
+    figure, _ = style.grid_of_axes(1, 1, height_mm if wide else height_mm + below_mm, study.width_mm)
     figure.clear()
-    left, right = figure.subfigures(1, 2, width_ratios=[1.75, 1])
-    if names:
-        _masks(left, study, names)
+    if wide:
+        left, right = figure.subfigures(1, 2, width_ratios=[1.75, 1])
     else:
-        left.text(0.5, 0.5, "no masks seen: no case with dropout, three layers\nand T > 1, or they are drawn out of "
-                  "sight", ha="center", va="center", color="#505050")  # fmt: skip
+        left, right = figure.subfigures(2, 1, height_ratios=[height_mm, below_mm])
+    if names:
+        _masks(left, study, names, masks_mm)
+    else:
+        none = "no masks seen: no case with dropout, three\nlayers and T > 1, or they are drawn out of sight"
+        left.text(0.5, 0.5, none, ha="center", va="center", color="#505050")
     _differences(right, differences, study)
     return figure
 
 
-def _height_mm(masks: pd.DataFrame, names: list[str]) -> float:
+def _height_mm(masks: pd.DataFrame, names: list[str], width_mm: float) -> float:
     """So much that the images, as wide as fits, leave no white between them."""
     if not names:
         return 62.0
-    return max(60.0, 24 + len(names) * (_image_mm(masks) + 7))
+    return max(60.0, 24 + len(names) * (_image_mm(masks, width_mm) + 7))
 
 
-def _image_mm(masks: pd.DataFrame) -> float:
+def _image_mm(masks: pd.DataFrame, width_mm: float) -> float:
     """Height of one image."""
     rows, units = min(masks["row"].max() + 1, _MOST_ROWS), min(masks["unit"].max() + 1, _MOST_UNITS)
-    return 104 / len(_places(masks)) * rows / units
+    return width_mm / len(_places(masks)) * rows / units
 
 
 def _places(masks: pd.DataFrame) -> list[tuple[int, int]]:
@@ -59,7 +67,7 @@ def _places(masks: pd.DataFrame) -> list[tuple[int, int]]:
     return [(gap, step) for gap in gaps[:_MOST_GAPS] for step in steps[:_MOST_STEPS]]
 
 
-def _masks(figure, study: Study, names: list[str]) -> None:
+def _masks(figure, study: Study, names: list[str], width_mm: float) -> None:
     masks, places = study.masks, _places(study.masks)
     case = masks.iloc[0]
     sizes = [f"L {case.num_layers}", f"T {case.sequence_length}", f"B {case.batch_size}", f"H {case.hidden_size}"]
@@ -69,14 +77,14 @@ def _masks(figure, study: Study, names: list[str]) -> None:
     grid = figure.subplots(len(names), len(places), squeeze=False)
     norm = Normalize(0, masks["draw"].max() + 1)
     colours = sns.color_palette("viridis", as_cmap=True)
-    between = " " if len(places) <= 4 else "\n"
+    between = " " if width_mm / len(places) > 21 else "\n"
     for axes, (gap, step) in zip(grid[0], places, strict=True):
         axes.set_title(f"gap {gap + 1},{between}step {step + 1}", weight="normal", loc="center")
     for line, name in zip(grid, names, strict=True):
         for axes, (gap, step) in zip(line, places, strict=True):
             block = masks[(masks["implementation"] == name) & (masks["gap"] == gap) & (masks["step"] == step)]
             _mask(axes, block, norm, colours)
-        line[0].set_ylabel(style.wrapped(name, max(8, int(_image_mm(masks)))), fontsize=6)
+        line[0].set_ylabel(style.wrapped(name, max(8, int(_image_mm(masks, width_mm)))), fontsize=6)
     bar = figure.colorbar(
         matplotlib.cm.ScalarMappable(norm=norm, cmap=colours), ax=grid, location="bottom", aspect=45, fraction=0.05
     )
@@ -114,8 +122,10 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
     for (name, regime), rows in table.groupby(["candidate", "regime"], sort=False):
         _, line, full = _REGIMES[regime]
         look = {"color": palette[name], "marker": marks[name], "mfc": palette[name] if full else "white"}
-        axes.plot(rows["sequence_length"], rows["shown"], ls="none", zorder=3, clip_on=False, **look)
-        for panel in numbers.panels(rows, "sequence_length"):
+        many = len(rows) > _MOST_CASES
+        look |= {"zorder": 3, "clip_on": False, "rasterized": many}
+        axes.plot(rows["sequence_length"], rows["shown"], ls="none", **look)
+        for panel in () if many else panels(rows, "sequence_length"):
             along = panel.rows.sort_values("sequence_length")
             axes.plot(along["sequence_length"], along["shown"], color=palette[name], ls=line, lw=0.7)
     axes.set_yscale("log")
@@ -125,7 +135,7 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: "0" if v < 1.01 * bottom else style.plain(v)))
-    axes.set_ylabel("largest absolute difference to the baseline")
+    axes.set_ylabel("largest difference to the baseline")
     style.length_axis(axes, table["sequence_length"])
     handles = _handles(study, palette, marks, table)
     figure.legend(handles=handles, loc="outside upper left", ncols=1 if len(handles) > 2 else 2)

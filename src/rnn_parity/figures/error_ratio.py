@@ -13,11 +13,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.criterion import Verdict
 from rnn_parity.figures import numbers, style
-from rnn_parity.figures.numbers import Study
+from rnn_parity.figures.study import Study
 from rnn_parity.summary import FAULTS
 
 _SPAN = 30.0
-_COLUMN_MM, _ROW_MM = 13.0, 5.5
+_COLUMN_MM, _NARROWEST_MM, _ROW_MM, _BAR_MM = 13.0, 4.2, 5.5, 18.0
 
 
 def draw(study: Study) -> Figure:
@@ -25,35 +25,39 @@ def draw(study: Study) -> Figure:
     table = numbers.error_ratio(study.equivalence)
     candidates = [name for name in study.candidates if name in set(table["candidate"])]
     if not candidates:
-        return style.say_no_data("Errors over limits need a case in eval or train_matched_masks.")
-    sweeps, quantities = list(table["sweep"].unique()), list(table["quantity"].unique())
-    across = max(1, min(len(candidates), int(120 // (_COLUMN_MM * len(sweeps)))))
+        return style.say_no_data("Errors over limits need a case in eval or train_matched_masks.", study.width_mm)
+    every, quantities = list(table["sweep"].unique()), list(table["quantity"].unique())
+    room_mm = study.width_mm - 38 - _BAR_MM
+    sweeps = every[: int(room_mm // _NARROWEST_MM)]
+    column_mm = min(_COLUMN_MM, room_mm / len(sweeps))
+    across = style.fitting(room_mm, column_mm * len(sweeps), len(candidates))
     down = -(-len(candidates) // across)
-    height_mm = down * (_ROW_MM * len(quantities) + 8 + (12 if len(sweeps) > 9 else 4)) + 4
-    width_mm = min(style.PAGE_MM, 38 + _COLUMN_MM * len(sweeps) * across + 18)
-    figure, grid = style.grid_of_axes(down, across, height_mm, max(style.COLUMN_MM, width_mm), sharey=True)
+    height_mm = down * (_ROW_MM * len(quantities) + 8 + (14 if column_mm < 11 else 6)) + 6
+    width_mm = min(study.width_mm, 38 + column_mm * len(sweeps) * across + _BAR_MM)
+    width_mm = max(min(style.COLUMN_MM, study.width_mm), width_mm)
+    figure, grid = style.grid_of_axes(down, across, height_mm, width_mm, sharey=True)
     norm, colours = LogNorm(1 / _SPAN, _SPAN), sns.color_palette("vlag", as_cmap=True)
     for axes, name in zip(grid.flat, candidates, strict=False):
-        _heat_map(axes, table[table["candidate"] == name], sweeps, quantities, norm, colours)
-        axes.set_title(name)
-    for axes in grid.flat[len(candidates) :]:
-        axes.set_visible(False)
+        _heat_map(axes, table[table["candidate"] == name], sweeps, quantities, norm, colours, column_mm)
+        axes.set_title(style.wrapped(name, int(column_mm * len(sweeps) / 1.45) + 6))
+    style.hidden(grid.flat[len(candidates) :])
     _colour_bar(figure, grid, norm, colours)
+    style.left_out(figure, len(every) - len(sweeps), "sweep")
     return figure
 
 
-def _heat_map(axes: Axes, rows: pd.DataFrame, sweeps: list[str], quantities: list[str], norm, colours) -> None:
+def _heat_map(axes: Axes, rows: pd.DataFrame, sweeps: list[str], quantities: list[str], norm, colours, mm) -> None:
     shape = {"index": quantities, "columns": sweeps}
     ratios = rows.pivot(index="quantity", columns="sweep", values="ratio").reindex(**shape).astype(float)
     verdicts = rows.pivot(index="quantity", columns="sweep", values="verdict").reindex(**shape)
     judged = ratios.notna() & (verdicts != Verdict.UNSUPPORTED)
-    small = {"size": 6.5 if len(sweeps) <= 14 else 5}
+    small = {"size": 6.5 if mm > 8 else 5 if mm > 5.5 else 4}
     sns.heatmap(
         ratios.clip(1 / _SPAN, _SPAN),
         mask=~judged,
         norm=norm,
         cmap=colours,
-        annot=ratios.map(_text),
+        annot=ratios.map(_text if mm > 5.5 else _short),
         fmt="",
         annot_kws=small,
         cbar=False,
@@ -74,7 +78,7 @@ def _heat_map(axes: Axes, rows: pd.DataFrame, sweeps: list[str], quantities: lis
                 axes.add_patch(frame)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(length=0)
-    if len(sweeps) > 9:
+    if mm < 11 or max(map(len, sweeps)) > 9:
         axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="y", rotation=0)
 
@@ -85,6 +89,10 @@ def _text(ratio: float) -> str:
     if ratio < 10:
         return f"{ratio:.2f}"
     return f"{ratio:.0f}" if ratio < 1e3 else f"{ratio:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.1f}".lstrip("0") if np.isfinite(ratio) and ratio < 10 else _text(ratio)
 
 
 def _colour_bar(figure: Figure, grid: np.ndarray, norm, colours) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rnn_parity.criterion import unit_roundoff
+from rnn_parity.efficiency import efficiency_table
+from rnn_parity.gains import speedup_table
+from rnn_parity.self_test import rates
 from rnn_parity.summary import AXES, expected, verdict_table, worst_row
+from rnn_parity.tables import CASE_COLUMNS
 
 FAMILIES = {
     "output, hn": ("output", "hn"),
@@ -19,95 +22,22 @@ FAMILIES = {
 }
 """Family of quantities to how their names begin."""
 
-AXIS_LABELS = {
-    "device": "device",
-    "dtype": "dtype",
-    "tf32": "TF32",
-    "input_size": "input size I",
-    "hidden_size": "hidden size H",
-    "num_layers": "layers L",
-    "sequence_length": "sequence length T",
-    "batch_size": "batch size B",
-    "dropout": "dropout p",
-    "threads": "CPU threads",
-}
-_SHORT_DTYPES = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-_DTYPE_ORDER = list(_SHORT_DTYPES)
 
-
-@dataclass(frozen=True)
-class Study:
-    """The completed config, the tables that are drawn, and the machine they were measured on."""
-
-    config: Mapping[str, Any]
-    equivalence: pd.DataFrame
-    timing: pd.DataFrame
-    masks: pd.DataFrame
-    environment: Mapping[str, Any]
-
-    @property
-    def candidates(self) -> list[str]:
-        """The candidates in the order of the config."""
-        return list(self.config["candidates"])
-
-    @property
-    def implementations(self) -> list[str]:
-        """The baseline, then the candidates."""
-        return [self.config["baseline"], *self.candidates]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The rows of one sweep that differ in the axis `x` only."""
-
-    title: str
-    x: str
-    rows: pd.DataFrame
-
-    @property
-    def values(self) -> list:
-        """The values of the axis `x`, in order."""
-        values = self.rows[self.x].unique().tolist()
-        return sorted(values, key=_DTYPE_ORDER.index if self.x == "dtype" else None)
-
-
-def swept_axes(rows: pd.DataFrame) -> list[str]:
-    """The axes that vary within these rows."""
-    return [axis for axis in AXES if rows[axis].nunique() > 1]
-
-
-def tick_label(axis: str, value: Any) -> str:
-    """A value of an axis as a tick: short."""
-    if axis == "tf32":
-        return "TF32" if value else "no TF32"
-    return _SHORT_DTYPES.get(value, value) if isinstance(value, str) else f"{value:g}"
-
-
-def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
-    """Split a table by sweep, and by every swept axis but one: `x`, or else the numeric axis with the most values."""
-    for sweep, rows in table.groupby("sweep", sort=False):
-        swept = swept_axes(rows)
-        if x is None:
-            numeric = [axis for axis in swept if rows[axis].dtype.kind in "if"]
-            along = max(numeric or swept or ["sequence_length"], key=lambda axis: rows[axis].nunique())
-        else:
-            along = x
-        others = [axis for axis in swept if axis != along]
-        for values, group in rows.groupby(others, sort=False) if others else [((), rows)]:
-            words = [axis_word(axis, value) for axis, value in zip(others, values, strict=True)]
-            yield Panel(", ".join([str(sweep), *words]), along, group)
-
-
-def axis_word(axis: str, value: Any) -> str:
-    """A value with the letter of its axis: `T 30`, `fp32`."""
-    if isinstance(value, str) or axis == "tf32":
-        return tick_label(axis, value)
-    return f"{AXIS_LABELS[axis].rsplit(' ', 1)[-1]} {value:g}"
-
-
-def case_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """Sweep, id and axes of every case of a table."""
-    return table[["case_id", "sweep", *AXES]].drop_duplicates("case_id")
+def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Every table that a figure draws, by the name in its `FigureEntry`; those of the run itself are left out."""
+    equivalence, timing = results["equivalence"], results["timing"]
+    return {
+        "overview": overview(equivalence, timing),
+        "speedup": speedup_table(timing),
+        "crossover": crossover(timing),
+        "phases": phases(timing),
+        "resources": resources(timing),
+        "roofline": efficiency_table(timing, environment.get("peaks") or []),
+        "error_ratio": error_ratio(equivalence),
+        "error_vs_length": error_vs_length(equivalence),
+        "dropout": dropout(equivalence),
+        "detection": rates.detection(results["self_test"]),
+    }
 
 
 def error_vs_length(equivalence: pd.DataFrame) -> pd.DataFrame:
@@ -180,21 +110,87 @@ def overview(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def sample_size(name: str, equivalence: pd.DataFrame, timing: pd.DataFrame) -> str:
+CROSSED = ("sequence_length", "batch_size", "hidden_size", "num_layers", "input_size", "threads")
+"""The axes that a map of who wins may have; of several, a sweep is drawn over the two with the most values."""
+
+
+def crossover(timing: pd.DataFrame) -> pd.DataFrame:
+    """The speedups of `inference` and `step` in the sweeps that vary two or more sizes, with the axes of their map.
+
+    Columns beside those of the speedups: `x` and `y`, names of axes; `panel`, the values of the other swept axes.
+    """
+    table = speedup_table(timing)
+    table = table[table["phase"].isin(["inference", "step"])]
+    parts = []
+    for _, rows in table.groupby("sweep", sort=False):
+        swept = [axis for axis in CROSSED if rows[axis].nunique() > 1]
+        if len(swept) > 1:
+            most = sorted(swept, key=lambda axis: (-rows[axis].nunique(), CROSSED.index(axis)))[:2]
+            x, y = sorted(most, key=CROSSED.index)
+            parts.append(rows.assign(x=x, y=y))
+    return pd.concat(parts, ignore_index=True) if parts else table.iloc[:0].assign(x="", y="")
+
+
+def phases(timing: pd.DataFrame) -> pd.DataFrame:
+    """Per case, implementation and phase: its median as a share of the baseline's training step in that case."""
+    keys = ["case_id", "phase"]
+    own = timing[timing["implementation"] == timing["baseline"]]
+    steps = own[own["phase"] == "step"].drop_duplicates("case_id").set_index("case_id")["median_s"]
+    table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s"]].drop_duplicates([*keys, "implementation"])
+    return table.assign(
+        share_of_baseline_step=table["median_s"] / table["case_id"].map(steps).astype(float)
+    ).reset_index(drop=True)
+
+
+def resources(timing: pd.DataFrame) -> pd.DataFrame:
+    """Per case, implementation and phase: peak memory, bytes kept for the backward, and calls of operators."""
+    names = ["peak_memory_bytes", "saved_bytes", "operator_calls"]
+    return timing[[*CASE_COLUMNS, "implementation", "phase", *names]].reset_index(drop=True)
+
+
+def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
     """What n is in a figure, in words for its caption."""
-    if name in ("speedup", "latency", "roofline"):
-        timed = timing.dropna(subset=["median_s"])
-        if name == "latency":
-            timed = pd.concat([p.rows for p in panels(timed, "sequence_length") if len(p.values) > 1] or [timed[:0]])
+    equivalence, timing = results["equivalence"], results["timing"]
+    if name == "detection":
+        tried = results["self_test"].drop_duplicates(["case_id", "dtype", "device", "seed"])
+        return f"n = {len(tried):,} random cases." if len(tried) else ""
+    if name in TIMED:
+        timed = TIMED[name](timing.dropna(subset=["median_s"]))
         if timed.empty:
             return ""
         low, high = int(timed["samples"].min()), int(timed["samples"].max())
         rounds = f"{low}" if low == high else f"{low} to {high}"
-        return f"n = {timed['case_id'].nunique()} cases, {rounds} samples per point."
+        samples = f", {rounds} samples per point" if name != "resources" else ""
+        return f"n = {_cases(timed['case_id'].nunique())}{samples}."
     rows = {"dropout": dropout, "overview": lambda table: table}.get(name, expected)(equivalence)
-    seeds = equivalence.groupby("case_id")["seed"].nunique()
+    seeds = equivalence[["case_id", "seed"]].drop_duplicates().groupby("case_id").size()
     if rows.empty:
         return ""
     seeds = seeds.loc[rows["case_id"].unique()]
     each = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return f"n = {rows['case_id'].nunique()} cases, {each} seed{'' if each == '1' else 's'} each."
+    return f"n = {_cases(rows['case_id'].nunique())}, {each} seed{'' if each == '1' else 's'} each."
+
+
+def _cases(n: int) -> str:
+    return f"{n:,} case{'' if n == 1 else 's'}"
+
+
+def with_lengths(timed: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the sweeps that vary the sequence length."""
+    varied = timed.groupby("sweep")["sequence_length"].transform("nunique") > 1
+    return timed[varied]
+
+
+def _crossed(timed: pd.DataFrame) -> pd.DataFrame:
+    return timed[timed["case_id"].isin(crossover(timed)["case_id"])]
+
+
+TIMED = {
+    "speedup": lambda timed: timed,
+    "phases": lambda timed: timed,
+    "resources": lambda timed: timed,
+    "roofline": lambda timed: timed,
+    "latency": with_lengths,
+    "crossover": _crossed,
+}
+"""Figures of the timing table to the rows of it that they draw."""

@@ -10,23 +10,27 @@ from matplotlib.lines import Line2D
 
 from rnn_parity.efficiency import efficiency_table
 from rnn_parity.figures import style
-from rnn_parity.figures.numbers import Study
+from rnn_parity.figures.study import Study
 
 
 def draw(study: Study) -> Figure:
     """Draw a panel per phase: share of the peak rate against operations per byte, over the machine's own."""
     table = efficiency_table(study.timing, study.environment.get("peaks") or []).dropna(subset=["share_of_peak"])
     if table.empty:
-        return style.say_no_data("A roofline needs a timed case and the peak rates of its setting.")
+        return style.say_no_data("A roofline needs a timed case and the peak rates of its setting.", study.width_mm)
     table["intensity"] = table["flops"] / table["least_bytes"] * table["copy_bytes_per_s"] / table["gemm_flops_per_s"]
     table["step_ceiling"] = table["flops"] / table["step_floor_s"] / table["gemm_flops_per_s"]
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
-    figure, grid = style.grid_of_axes(1, len(phases), 62, style.width_of(len(phases)), sharey=True, sharex=True)
-    for axes, phase in zip(grid[0], phases, strict=True):
+    across = style.fitting(study.width_mm, 40, len(phases))
+    down, width_mm = -(-len(phases) // across), min(study.width_mm, max(style.COLUMN_MM, 45 * len(phases)))
+    figure, grid = style.grid_of_axes(down, across, 46 * down + 16, width_mm, sharey=True, sharex=True)
+    for axes, phase in zip(grid.flat, phases, strict=False):
         _panel(axes, table[table["phase"] == phase], study)
         axes.set_title(phase)
+    style.hidden(grid.flat[len(phases) :])
     _scale(grid[0, 0], table)
-    grid[0, 0].set_ylabel("share of the machine's peak rate")
+    for line in grid:
+        line[0].set_ylabel("share of peak rate")
     figure.supxlabel("operations per byte ÷ the machine's balance", fontsize=7)
     style.legend_above(figure, _handles(study))
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -20,10 +21,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
+from rnn_parity.figures.study import WIDTHS_MM
 from rnn_parity.tables import atomic_path
 
-PAGE_MM = 178
-COLUMN_MM = 85
+PAGE_MM, COLUMN_MM = WIDTHS_MM["page"], WIDTHS_MM["column"]
 LIGHT, GREY, DARK = "#dcdcdc", "#8a8a8a", "#202020"
 
 # Okabe and Ito's colours; the baseline is neutral, so that colour always means a candidate.
@@ -31,6 +32,7 @@ _BASELINE = "#4d4d4d"
 _CANDIDATES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _MARKERS = ("D", "s", "^", "v", "P", "X")
 PHASE_MARKERS = {"inference": "o", "forward": "^", "backward": "v", "step": "D"}
+PHASE_LINES = {"inference": "-", "forward": ":", "backward": "-.", "step": "--"}
 
 # Told apart by lightness as well, so that they survive a grey printer: fill, text.
 VERDICT_COLOURS = {
@@ -40,6 +42,8 @@ VERDICT_COLOURS = {
     "different": ("#b5361c", "#ffffff"),
     "failed": ("#1a1a1a", "#ffffff"),
 }
+NO_FAULT = ("#f0c987", DARK)
+"""Fill and text of `different` where a correct implementation may well be."""
 
 
 @contextmanager
@@ -56,15 +60,12 @@ def applied() -> Iterator[None]:
 def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> None:
     """Write a figure in every format, without dates, each file moved into its place whole."""
     undated = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not once for every format
     for kind in formats:
         with atomic_path(folder / f"{name}.{kind}") as path:
             figure.savefig(path, format=kind, metadata=undated.get(kind))
     plt.close(figure)
-
-
-def width_of(panels: int) -> int:
-    """The width, in mm, for so many panels side by side: one column for one or two, else the page."""
-    return COLUMN_MM if panels <= 2 else PAGE_MM
 
 
 def grid_of_axes(rows: int, columns: int, height_mm: Real, width_mm: Real = PAGE_MM, **options):
@@ -83,30 +84,54 @@ def markers(implementations: Sequence[str]) -> dict[str, str]:
     return dict(zip(implementations, itertools.chain(["o"], itertools.cycle(_MARKERS)), strict=False))
 
 
-def say_no_data(what: str) -> Figure:
-    """A figure of one line that says what data it needs."""
-    figure, axes = grid_of_axes(1, 1, 16)
+def say_no_data(what: str, width_mm: Real = PAGE_MM) -> Figure:
+    """A figure that says in a line or two what data it needs."""
+    figure, axes = grid_of_axes(1, 1, 16, width_mm)
     axes[0, 0].axis("off")
-    axes[0, 0].text(0.5, 0.5, what, ha="center", va="center", transform=axes[0, 0].transAxes, color="#505050")
+    words = textwrap.fill(what, int(width_mm / 1.35))
+    axes[0, 0].text(0.5, 0.5, words, ha="center", va="center", transform=axes[0, 0].transAxes, color="#505050")
     return figure
+
+
+def fitting(width_mm: Real, least_mm: Real, wanted: int) -> int:
+    """How many panels of at least `least_mm` stand side by side, `wanted` at the most."""
+    return max(1, min(wanted, int(width_mm // least_mm)))
+
+
+def hidden(axes: Iterable[Axes]) -> None:
+    """Leave these places of a grid empty."""
+    for place in axes:
+        place.set_visible(False)
+
+
+def left_out(figure: Figure, number: int, what: str) -> None:
+    """Say below a figure how many of something it does not show."""
+    if number > 0:
+        figure.supxlabel(
+            f"{number:,} more {what}{'' if number == 1 else 's'}: see the table of this figure", fontsize=6.5
+        )
 
 
 def legend_above(figure: Figure, handles: Sequence) -> None:
     """One legend for the whole figure, above its panels, in as few rows as its words allow."""
-    longest = max(len(handle.get_label()) for handle in handles) * 1.35 + 10
-    in_one_row = sum(len(handle.get_label()) * 1.35 + 10 for handle in handles) <= figure.get_figwidth() * 25.4
-    columns = len(handles) if in_one_row else max(1, int(figure.get_figwidth() * 25.4 // longest))
-    figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
+    width_mm, shown = figure.get_figwidth() * 25.4, list(handles)
+    for handle in shown:
+        handle.set_label(wrapped(handle.get_label(), int((width_mm - 10) / 1.35)))
+    lengths = [max(map(len, handle.get_label().split("\n"))) * 1.35 + 10 for handle in shown]
+    columns = len(shown) if sum(lengths) <= width_mm else max(1, int(width_mm // max(lengths)))
+    rows = -(-len(shown) // columns) + sum(handle.get_label().count("\n") for handle in shown)
+    figure.set_figheight(figure.get_figheight() + 3.8 * (rows - 1) / 25.4)
+    figure.legend(handles=shown, loc="outside upper left", ncols=columns)
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name in lines of about `width` letters, broken after its dots, colons and underscores."""
+    """A name in lines of about `width` letters, broken after its spaces, dots, colons and underscores."""
     lines = [""]
-    for word in re.findall(r"[^._:]*[._:]?", name):
+    for word in re.findall(r"[^._: ]*[._: ]?", name):
         if len(lines[-1]) + len(word) > width and lines[-1]:
             lines.append("")
         lines[-1] += word
-    return "\n".join(lines)
+    return "\n".join(line.rstrip(" ") for line in lines)
 
 
 def plain(value: Real) -> str:

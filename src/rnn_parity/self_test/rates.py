@@ -119,16 +119,21 @@ def blind_spots(findings: pd.DataFrame) -> list[dict]:
     a kind is whole, to None.
     """
     findings = findings[findings["kind"] != "correct"]
-    groups: dict[tuple, dict] = {}
-    for case_id, rows in findings.groupby("case_id", sort=False):
-        unseen = rows[rows["finding"] != Finding.CAUGHT]
-        not_caught = {}
-        for kind in [kind for kind in _KINDS if kind in set(unseen["kind"])]:
-            faults = list(unseen.loc[unseen["kind"] == kind, "fault"])
-            not_caught[kind] = None if len(faults) == int((rows["kind"] == kind).sum()) else faults
-        row = {"case_ids": [], "caught": len(rows) - len(unseen), "tried": len(rows), "not_caught": not_caught}
-        groups.setdefault((len(rows), *unseen["layer"]), row)["case_ids"].append(case_id)
-    return sorted(groups.values(), key=lambda row: row["tried"] - row["caught"])
+    unseen = findings["finding"] != Finding.CAUGHT
+    by_case = findings.groupby("case_id", sort=False).size().rename("tried").to_frame()
+    layers = findings[unseen].groupby("case_id", sort=False)["layer"].agg(tuple)
+    by_case["layers"] = [layers.get(case_id, ()) for case_id in by_case.index]
+    groups = []
+    for (tried, layers), cases in by_case.groupby(["tried", "layers"], sort=False):
+        rows = findings[findings["case_id"] == cases.index[0]]
+        of_kind = {kind: rows[rows["kind"] == kind] for kind in _KINDS}
+        faults = {kind: list(part.loc[part["layer"].isin(layers), "fault"]) for kind, part in of_kind.items()}
+        not_caught = {
+            kind: None if len(names) == len(of_kind[kind]) else names for kind, names in faults.items() if names
+        }
+        row = {"case_ids": list(cases.index), "caught": tried - len(layers), "tried": tried, "not_caught": not_caught}
+        groups.append(row)
+    return sorted(groups, key=lambda row: row["tried"] - row["caught"])
 
 
 def shown_by_none(findings: pd.DataFrame) -> list[str]:

@@ -1,0 +1,198 @@
+"""Everything that the report states, taken from the tables: the names that the template sees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pandas as pd
+
+from rnn_parity import answers, criterion, gains, losses, summary
+from rnn_parity.figures import FIGURES, SECTIONS, numbers, study
+from rnn_parity.report import opening
+from rnn_parity.report.cases import case_names, case_table
+from rnn_parity.report.wording import REGIME_WORDS
+from rnn_parity.self_test import rates
+
+PHASES = ("inference", "forward", "backward", "step")
+MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_BLIND_SPOTS = 30, 40, 30
+REGIMES = (*criterion.EXPECTED_TO_HOLD, summary.SEED_REGIME)
+
+
+def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """The facts of one experiment: its completed config, its machine, and its tables by name."""
+    equivalence, timing = results["equivalence"], results["timing"]
+    candidates, present = list(config["candidates"]), set(equivalence["regime"])
+    cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
+    detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
+    abilities = losses.capability_rows(results["capabilities"])
+    return {
+        "config": config,
+        "environment": environment,
+        "baseline": config["baseline"],
+        "regimes": [name for name in REGIMES if name in present],
+        "answers": [_answer(name, config, environment, results, cases, abilities) for name in candidates],
+        "matrix": _matrix(equivalence, names),
+        "reasons": _reasons(equivalence),
+        "not_judged": _not_judged(equivalence),
+        "sweeps": _sweeps(cases),
+        "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
+        "cases": cases,
+        "tolerances": summary.tolerance_checks(equivalence),
+        "seed_rows": records(summary.seed_table(equivalence))[:MOST_CASES_OF_SWEEP],
+        "protocol": summary.protocol(equivalence),
+        "false_alarms": records(alarms),
+        "detection": _detection_rows(detection),
+        "detection_totals": _totals(detection),
+        "broken_promises": rates.broken_promises(detection, alarms),
+        "power": records(results["power"]),
+        "blind_spots": _blind_spots(results["coverage"], names),
+        "shown_by_none": rates.shown_by_none(results["coverage"]),
+        "capabilities": abilities,
+        "figures": _figures(results),
+        "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
+        "criterion": criterion,
+        "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
+        "tracking_link": _tracking_link(config),
+    }
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries."""
+    return table.to_dict("records")
+
+
+def _answer(name, config, environment, results, cases, abilities) -> dict[str, Any]:
+    """One candidate: its answer, the opening paragraph, everything that could bite, how many cases are faster."""
+    equivalence, timing = results["equivalence"], results["timing"]
+    answer = answers.answer(equivalence, name)
+    quoted = records(gains.quoted_speedups(timing, name, config["report"]["sweep"]))
+    baseline = timing[
+        (timing["implementation"] == config["baseline"]) & timing["case_id"].isin({r["case_id"] for r in quoted})
+    ]
+    slower = {phase: _slower(cases, name, phase) for phase in PHASES}
+    lost = losses.lost_capabilities(abilities, config["baseline"], name)
+    same_case = {row["phase"]: row for row in records(baseline)}
+    bites = opening.caveats(answer.same_seed, lost, slower, quoted, same_case)
+    held = [regime for regime in criterion.EXPECTED_TO_HOLD if regime in set(equivalence["regime"])]
+    machine = _machine(environment, quoted)
+    confidence = config["timing"]["confidence"]
+    return {
+        "candidate": name,
+        "answer": answer,
+        "paragraph": opening.opening(answer, config["baseline"], held, quoted, machine, confidence, bites),
+        "other_bites": bites[opening.MOST_CAVEATS :],
+        "lost": lost,
+        "conclusions": records(gains.conclusions(timing, name)),
+        "slower": slower,
+    }
+
+
+def _machine(environment: Mapping, quoted: Sequence[Mapping]) -> str:
+    """The device of the quoted case in words; what is not known is left out."""
+    device = quoted[0]["device"] if quoted else "cpu"
+    part = environment.get("gpu" if device == "cuda" else "cpu") or {}
+    name = part.get("name") or part.get("model")
+    return f"this machine ({name})" if name else f"this machine's {device}"
+
+
+def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:
+    """The cases in which a candidate is slower, in words."""
+    column = f"conclusion_{phase}"
+    if column not in cases:
+        return []
+    rows = cases[(cases["candidate"] == candidate) & (cases[column] == "slower")]
+    return [f"{sweep} {case}".strip() for sweep, case in zip(rows["sweep"], rows["case"], strict=True)]
+
+
+def _matrix(equivalence: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row per sweep × candidate: by regime, the row of the verdict table with its deciding case in words."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in records(summary.verdict_table(equivalence)):
+        place = {"sweep": row["sweep"], "candidate": row["candidate"], "by_regime": {}}
+        cells = rows.setdefault((row["sweep"], row["candidate"]), place)["by_regime"]
+        cells[row["regime"]] = row | {"worst_case": names[row["worst_case_id"]]}
+    return list(rows.values())
+
+
+def _reasons(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of the verdict table that are neither `identical` nor `equivalent` and have a reason."""
+    table = summary.verdict_table(equivalence)
+    return records(table[~table["verdict"].isin(summary.PASSES) & (table["reason"] != "")])[:MOST_SWEEPS]
+
+
+def _not_judged(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = records(summary.not_judged(equivalence))[:MOST_SWEEPS]
+    return [row | {"regime_words": REGIME_WORDS.get(row["regime"], row["regime"])} for row in rows]
+
+
+def _tracking_link(config: Mapping) -> str:
+    """Where the server that the config names shows its experiments, without user and password; empty for none."""
+    parts = urlsplit(config["tracking"]["uri"] or "")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return ""
+    return quote(
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/#/experiments", safe=":/#"
+    )
+
+
+def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
+    """A section per sweep: what it varies, what it holds fixed, and its first cases."""
+    sections = []
+    for sweep, rows in cases.groupby("sweep", sort=False):
+        if len(sections) == MOST_SWEEPS:
+            break
+        values = {axis: list(dict.fromkeys(rows[axis])) for axis in summary.AXES}
+        varied = {study.AXIS_LABELS[axis]: found for axis, found in values.items() if len(found) > 1}
+        fixed = [study.axis_word(axis, found[0]) for axis, found in values.items() if len(found) == 1]
+        sections.append(
+            {
+                "name": sweep,
+                "cases": rows["case_id"].nunique(),
+                "varied": {label: ", ".join(map(str, found)) for label, found in varied.items()},
+                "fixed": fixed,
+                "rows": records(rows.iloc[:MOST_CASES_OF_SWEEP]),
+                "left_out": max(0, len(rows) - MOST_CASES_OF_SWEEP),
+            }
+        )
+    return {"sections": sections, "left_out": cases["sweep"].nunique() - len(sections)}
+
+
+def _figures(results: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """The figures in the order of the report's sections, numbered, each with what n is."""
+    without = {"trust": results["self_test"].empty, "dropout": summary.seed_table(results["equivalence"]).empty}
+    present = [item for item in FIGURES.items() if not without.get(item[1].section, False)]
+    in_order = sorted(present, key=lambda item: SECTIONS.index(item[1].section))
+    return [
+        {"name": name, "entry": entry, "number": at, "size": numbers.sample_size(name, results)}
+        for at, (name, entry) in enumerate(in_order, 1)
+    ]
+
+
+def _detection_rows(detection: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row per fault, with the rows of the detection table by dtype."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in records(detection):
+        of_fault = rows.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
+        of_fault["by_dtype"][row["dtype"]] = row
+    return list(rows.values())
+
+
+def _totals(detection: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """By dtype, what became of all faults together."""
+    return {row["dtype"]: row for row in records(rates.totals(detection))} if len(detection) else {}
+
+
+def _blind_spots(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
+    """The blind spots with their cases in words, sweep by sweep."""
+    rows = []
+    found = rates.blind_spots(coverage)
+    for row in found[:MOST_BLIND_SPOTS]:
+        by_sweep: dict[str, list[str]] = {}
+        for case_id in row["case_ids"]:
+            by_sweep.setdefault(case_id.split("/")[0], []).append(names[case_id])
+        rows.append(row | {"by_sweep": by_sweep})
+    return {"rows": rows, "left_out": len(found) - len(rows)}

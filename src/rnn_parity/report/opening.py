@@ -1,0 +1,158 @@
+"""The first paragraph: the answer, what is gained at the user's own size, what could bite. Facts in, Markdown out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rnn_parity.answers import Answer, SameSeed
+from rnn_parity.report.wording import (
+    PHASE_WORDS,
+    REGIME_WORDS,
+    Text,
+    amount_of_bytes,
+    case_words,
+    code,
+    count,
+    escape,
+    interval,
+    listed,
+    percent,
+    times,
+)  # fmt: skip
+
+MOST_CAVEATS = 3
+_MEMORY_FACTOR = 1.25  # so much more memory than the baseline is worth a word
+_MOST_NAMES = 3
+
+
+def opening(
+    answer: Answer,
+    baseline: str,
+    regimes: Sequence[str],
+    quoted: Sequence[Mapping[str, Any]],
+    machine: str,
+    confidence: float,
+    bites: Sequence[str],
+) -> Text:
+    """One paragraph for one candidate.
+
+    Args:
+        answer: from `answers.answer`. regimes: those of the grid that must hold.
+        quoted: the rows `inference` and `step` of the case that is quoted, from `gains.quoted_speedups`.
+        machine: the device of that case, in words. confidence: of the intervals.
+        bites: what could bite, from `caveats`.
+    """
+    sentences = [verdict(answer, baseline, regimes), gain(quoted, answer, machine, confidence)]
+    if bites:
+        shown = bites[:MOST_CAVEATS]
+        numbered = [f"({at}) {bite}" for at, bite in enumerate(shown, 1)] if len(shown) > 1 else shown
+        sentences.append(f"**What could bite:** {'; '.join(numbered)}.")
+    return Text(" ".join(sentences))
+
+
+def verdict(answer: Answer, baseline: str, regimes: Sequence[str]) -> str:
+    """The answer with what it rests on: yes, yes when, no and why, or that it is open."""
+    new, old = code(answer.candidate), code(baseline)
+    if answer.word == "no":
+        return _refusal(answer, new, old)
+    if answer.word == "open":
+        why = f"Nothing could be judged in {count(answer.cases, 'case')}; the reasons are below."
+        none = "No case was run with dropout off or with the same masks."
+        return f"**Not answered:** whether {new} may replace {old}. {why if answer.cases else none}"
+    whole, when = answer.judged == answer.cases, answer.word == "yes, when"
+    head = "Yes" if whole else "Yes, as far as it could be judged"
+    head += {(True, True): ",", (False, True): ", and", (True, False): "", (False, False): ""}[whole, when]
+    head += " when the same seed need not give the same dropout masks" if when else ""
+    each = "every gradient are" if whole else "its gradients is"
+    words = listed([f"with {REGIME_WORDS[name]}" if name != "train_distribution" else f"over {REGIME_WORDS[name]}"
+                    for name in regimes])  # fmt: skip
+    text = (
+        f"**{head}.** {new} may replace {old}: in all {count(answer.cases, 'case')} "
+        f"{'' if whole else 'what could be judged of '}its output, its final state and {each} identical or "
+        f"equivalent, {words}."
+    )
+    rest = answer.cases - answer.judged
+    unknown = f" In {rest} of them some quantities could not be judged; there the answer is neither yes nor no."
+    return text + ("" if whole else unknown)
+
+
+def _refusal(answer: Answer, new: str, old: str) -> str:
+    first, *others = answer.regimes
+    also = f", and also with {REGIME_WORDS[others[0]]}," if others else ""
+    does = "ends in an error" if answer.fault["verdict"] == "failed" else "computes something else"
+    apart = f", those with {escape(answer.apart)}" if answer.apart else ""
+    holds = f" In {count(answer.judged, 'other case')} it holds." if answer.judged else ""
+    return (
+        f"**No.** {new} must not replace {old}: with {REGIME_WORDS[first]}{also} it {does}. "
+        f"This is so in {answer.broken} of {count(answer.cases, 'case')}{apart}. The worst is "
+        f"{code(answer.fault['quantity'])} in {code(answer.fault['case_id'])}: {escape(answer.fault['reason'])}.{holds}"
+    )
+
+
+def gain(quoted: Sequence[Mapping[str, Any]], answer: Answer, machine: str, confidence: float) -> str:
+    """What is gained in the case that is quoted, with its interval."""
+    if not quoted:
+        return f"**What you gain** is not known: {code(answer.candidate)} was not timed."
+    would = "would " if answer.word in ("no", "open") else ""
+    case = quoted[0]
+    phases = [_gain_of(row, confidence if at == 0 else None) for at, row in enumerate(quoted)]
+    where = f"In the largest case of {code(case['sweep'])} ({case_words(case)})"
+    return f"**What you {would}gain** on {escape(machine)}: {where.lower()[:1]}{where[1:]}, {'; '.join(phases)}."
+
+
+def _gain_of(row: Mapping[str, Any], confidence: float | None) -> str:
+    phase = PHASE_WORDS[row["phase"]]
+    if row["conclusion"] not in ("faster", "slower", "within noise"):
+        return f"{phase} has no speedup ({escape(row['conclusion'])}: {escape(row['reason'])})"
+    sure = f"{percent(confidence)} interval " if confidence else ""
+    text = (
+        f"{phase} is **{row['conclusion']}**: {times(row['speedup'])} the speed of the baseline ({sure}{interval(row)})"
+    )
+    noise = f", where the baseline against itself gives {interval(row, 'control')}"
+    return text + (noise if row["conclusion"] == "within noise" else "")
+
+
+def caveats(
+    seed: SameSeed | None,
+    lost: Sequence[str],
+    slower: Mapping[str, Sequence[str]],
+    quoted: Sequence[Mapping[str, Any]],
+    quoted_baseline: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """What could bite who replaces the baseline, the gravest first: masks, capabilities, slower cases, memory.
+
+    Args:
+        seed: what the same seed gave. lost: titles of capabilities that only the baseline has.
+        slower: phase to the cases, in words, in which the candidate is slower.
+        quoted: the rows that the gain is quoted from; `quoted_baseline` those of the baseline, by phase.
+    """
+    bites = []
+    if seed and seed.differing:
+        bites.append(
+            f"the same seed does not give the same masks, so that {seed.differing} of the "
+            f"{count(seed.drawing, 'case')} that draw dropout between layers differ, from T = {seed.first_length} and "
+            f"L = {seed.first_layers} on"
+        )
+    if lost:
+        more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
+        bites.append(f"you lose {listed(lost[:_MOST_NAMES]) if not more else ', '.join(lost[:_MOST_NAMES]) + more}")
+    for phase in ("step", "inference"):
+        cases = slower.get(phase, ())
+        if cases:
+            some = "; ".join([*map(escape, cases[:_MOST_NAMES]), *(["…"] if len(cases) > _MOST_NAMES else [])])
+            bites.append(f"{PHASE_WORDS[phase]} is slower in {count(len(cases), 'case')} ({some})")
+            break
+    bites += _memory(quoted, quoted_baseline)
+    return bites
+
+
+def _memory(quoted: Sequence[Mapping[str, Any]], quoted_baseline: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    for row in quoted:
+        ours, theirs = row["peak_memory_bytes"], quoted_baseline.get(row["phase"], {}).get("peak_memory_bytes")
+        if ours == ours and theirs == theirs and theirs and ours > _MEMORY_FACTOR * theirs:
+            return [
+                f"in the quoted case {PHASE_WORDS[row['phase']]} takes {times(ours / theirs)} the memory "
+                f"({amount_of_bytes(ours)}, the baseline {amount_of_bytes(theirs)})"
+            ]
+    return []

@@ -1,0 +1,198 @@
+"""The Markdown as one HTML file: pictures, their data, style and script inside, nothing asked of any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from rnn_parity.figures import FIGURES, numbers, study
+from rnn_parity.report import wording
+from rnn_parity.report.cases import worst_first
+
+MOST_CASES = 2000
+"""Rows of the case table of the page; a browser sorts and filters so many at once. The CSV file has all."""
+
+_LARGEST_SVG_BYTES, _LARGEST_CSV_BYTES = 1_000_000, 250_000
+_SHORT_CELL, _LONG_CELL = 26, 60  # letters: up to so many stay on one line, from so many on a column is wide
+_CASES_SECTION = "every-case"
+
+
+def render_html(
+    facts: Mapping[str, Any], markdown: str, results: Mapping[str, pd.DataFrame], figures_folder: Path
+) -> str:
+    """The page: the Markdown with raw HTML off, figures to enlarge, and a table of cases to sort and filter."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.validateLink = lambda url: True  # our own data: URIs; a value of a table is escaped and makes no link
+    rules = {"table_open": _table_open, "table_close": _table_close, "fence": _fence}
+    for name, rule in rules.items():
+        parser.add_render_rule(name, rule)
+    tokens = parser.parse(markdown)
+    contents = _mark_headings(tokens)
+    _mark_cells(tokens)
+    tokens = _figures(tokens, numbers.tables(results, facts["environment"]) | dict(results), figures_folder)
+    at = _end_of_section(tokens, _CASES_SECTION)
+    before, after = (Markup(parser.renderer.render(part, parser.options, {})) for part in (tokens[:at], tokens[at:]))
+    script, style = (
+        files("rnn_parity").joinpath(f"templates/{name}").read_text("utf-8") for name in ("page.js", "page.css")
+    )
+    page = Environment(
+        loader=PackageLoader("rnn_parity"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return page.get_template("report.html.j2").render(
+        title=facts["config"]["report"]["title"],
+        contents=contents,
+        before=before,
+        after=after,
+        script=Markup(script),
+        style=Markup(style),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **_case_rows(facts["cases"], facts["phases"]),
+    )
+
+
+def _mark_headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
+    """Give every heading of the second level an anchor; the table of contents."""
+    contents = []
+    for token, inline in itertools.pairwise(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            token.attrs["id"] = re.sub(r"\W+", "-", inline.content.lower()).strip("-")
+            contents.append((str(token.attrs["id"]), inline.content))
+    return contents
+
+
+def _mark_cells(tokens: Sequence[Token]) -> None:
+    for token, inline in itertools.pairwise(tokens):
+        if token.type == "th_open":
+            token.attrs["scope"] = "col"
+        if token.type == "td_open":
+            size = len(inline.content)
+            token.attrs["class"] = "short" if size <= _SHORT_CELL else "long" if size >= _LONG_CELL else "cell"
+
+
+def _table_open(renderer, tokens, index, options, env) -> str:
+    caption = next((token.content for token in reversed(tokens[:index]) if token.type == "inline"), "Table")
+    label = Markup.escape(re.sub(r"[*`\\]", "", caption)[:80])
+    return f'<div class="wide" tabindex="0" role="region" aria-label="Table: {label}">\n<table>\n'
+
+
+def _table_close(renderer, tokens, index, options, env) -> str:
+    return "</table>\n</div>\n"
+
+
+def _fence(renderer, tokens, index, options, env) -> str:
+    """Code that scrolls where it is wide, by the keyboard too."""
+    return str(Markup('<pre tabindex="0"><code>{}</code></pre>\n').format(tokens[index].content))
+
+
+def _figures(tokens: Sequence[Token], data: Mapping[str, pd.DataFrame], folder: Path) -> list[Token]:
+    """Make figures of the paragraphs that hold a picture alone, with the paragraph after it as the caption."""
+    made: list[Token] = []
+    at = 0
+    while at < len(tokens):
+        inline = tokens[at + 1] if at + 1 < len(tokens) else None
+        picture = inline.children[0] if inline is not None and inline.children and len(inline.children) == 1 else None
+        if tokens[at].type != "paragraph_open" or picture is None or picture.type != "image":
+            made.append(tokens[at])
+            at += 1
+            continue
+        name = Path(str(picture.attrs["src"])).stem
+        picture.attrs["src"] = _data_uri(folder / name)
+        button = {"type": "button", "class": "zoom", "aria-label": f"Enlarge: {picture.content}"}
+        caption = tokens[at + 4]
+        made += [
+            Token("figure_open", "figure", 1, block=True),
+            Token("button_open", "button", 1, attrs=button),
+            inline,
+            Token("button_close", "button", -1),
+            Token("figcaption_open", "figcaption", 1, block=True),
+            caption,
+            Token("figcaption_close", "figcaption", -1, block=True),
+            Token("figure_close", "figure", -1, block=True),
+        ]
+        caption.children = [*(caption.children or []), *_data_link(FIGURES[name].table, data)]
+        at += 6
+    return made
+
+
+def _data_link(table: str, data: Mapping[str, pd.DataFrame]) -> list[Token]:
+    """After a caption: the numbers of its figure, in the page where they are not too many."""
+    text = data[table].to_csv(index=False) if len(data[table]) <= _LARGEST_CSV_BYTES // 40 else ""
+    words = Token("text", "", 0, content=f" Data: {table}.csv beside this page, in tables/.")
+    if not 0 < len(text) <= _LARGEST_CSV_BYTES:
+        return [words]
+    uri = "data:text/csv;base64," + base64.b64encode(text.encode()).decode()
+    return [
+        Token("text", "", 0, content=" "),
+        Token("link_open", "a", 1, attrs={"href": uri, "download": f"{table}.csv"}),
+        Token("text", "", 0, content=f"Data: {table}.csv"),
+        Token("link_close", "a", -1),
+    ]
+
+
+def _end_of_section(tokens: Sequence[Token], anchor: str) -> int:
+    """Where the section under a heading ends: the place of the next heading of its level."""
+    headings = [at for at, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"]
+    [start] = [at for at in headings if tokens[at].attrs.get("id") == anchor]
+    return next((at for at in headings if at > start), len(tokens))
+
+
+def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
+    """What the table of cases shows: the columns that differ, its rows, and what is the same in all of them."""
+    shown = cases if len(cases) <= MOST_CASES else worst_first(cases).iloc[:MOST_CASES]
+    axes = study.swept_axes(cases) if len(cases) else []
+    same = [study.axis_word(axis, cases[axis].iloc[0]) for axis in study.AXIS_LABELS if len(cases) and axis not in axes]
+    rows = []
+    for row in shown.to_dict("records"):
+        speedups = [(row.get(f"speedup_{phase}"), row.get(f"conclusion_{phase}"), phase) for phase in phases]
+        rows.append(
+            {
+                "case_id": row["case_id"],
+                "sweep": row["sweep"],
+                "candidate": row["candidate"],
+                "axes": [(row[axis], study.tick_label(axis, row[axis])) for axis in axes],
+                "verdict": row["verdict"] if isinstance(row["verdict"], str) else "not run",
+                "ratio": (_sort_key(row["ratio"]), wording.number(row["ratio"])),
+                "where": row["quantity"] if isinstance(row["quantity"], str) else "",
+                "speedups": [
+                    (_sort_key(value), wording.times(value), _interval(row, phase), conclusion)
+                    for value, conclusion, phase in speedups
+                ],
+            }
+        )
+    heads = [(study.AXIS_LABELS[axis].rsplit(" ", 1)[-1], study.AXIS_LABELS[axis]) for axis in axes]
+    left_out = len(cases) - len(shown)
+    several = cases["candidate"].nunique() > 1
+    return {"rows": rows, "heads": heads, "same": same, "left_out": left_out, "phases": phases, "several": several}
+
+
+def _sort_key(value: float | None) -> str:
+    return "" if value is None or value != value else repr(float(value))
+
+
+def _interval(row: Mapping[str, Any], phase: str) -> str:
+    low, high = (row.get(f"speedup_{phase}_ci_{end}") for end in ("low", "high"))
+    return "" if low is None or low != low else f"{wording.fixed(low)}–{wording.fixed(high)}"
+
+
+def _data_uri(stem: Path) -> str:
+    """A picture as text: the vector graphic, or the bitmap where that is very large."""
+    vector = stem.with_suffix(".svg").read_bytes()
+    if len(vector) <= _LARGEST_SVG_BYTES:
+        return "data:image/svg+xml;base64," + base64.b64encode(vector).decode()
+    return "data:image/png;base64," + base64.b64encode(stem.with_suffix(".png").read_bytes()).decode()

@@ -1,0 +1,93 @@
+"""Values as words of a report: escaped text, numbers, intervals, cases in the letters of their axes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+REGIME_WORDS = {
+    "eval": "dropout off",
+    "train_matched_masks": "dropout on and the same masks",
+    "train_distribution": "many draws of dropout",
+    "train_same_seed": "dropout on and the same seed",
+}
+PHASE_WORDS = {
+    "inference": "inference",
+    "forward": "the forward",
+    "backward": "the backward",
+    "step": "a training step",
+}
+
+
+class Text(str):
+    """A string that is Markdown already; every other value that a template prints is escaped."""
+
+
+def escape(value: Any) -> str:
+    """A value as Markdown text: on one line, and with nothing in it that Markdown or HTML would act on."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$!])", r"\\\1", re.sub(r"\s+", " ", str(value)))
+
+
+def code(value: Any) -> Text:
+    """A name in code type; as escaped text where it holds what code type cannot."""
+    text = str(value)
+    return Text(escape(text) if re.search(r"[`|<>\n]", text) or not text.strip() else f"`{text}`")
+
+
+def number(value: Real | None, digits: int = 2) -> Text:
+    """A number to some significant digits."""
+    if value is None or math.isnan(value):
+        return Text("–")
+    return Text("∞" if math.isinf(value) else f"{value:.{digits}g}")
+
+
+def percent(share: Real | None) -> Text:
+    """A share as a percentage."""
+    return Text("–" if share is None or math.isnan(share) else f"{share:.0%}".replace("%", " %"))
+
+
+def times(ratio: Real | None) -> Text:
+    """A ratio with its sign: 1.20×."""
+    return Text("–" if ratio is None or math.isnan(ratio) else f"{fixed(ratio)}×")
+
+
+def interval(row: Mapping[str, Any], of: str = "speedup") -> Text:
+    """A confidence interval of a row of the timing table."""
+    return Text(f"{fixed(row[f'{of}_ci_low'])}–{fixed(row[f'{of}_ci_high'])}")
+
+
+def count(n: int, word: str) -> Text:
+    """So many of something: `1 case`, `1,234 cases`."""
+    return Text(f"{n:,} {word}{'' if n == 1 else 's'}")
+
+
+def listed(words: Sequence[str], last: str = "and") -> Text:
+    """Words in a row: `a, b and c`."""
+    return Text(f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])))
+
+
+def amount_of_bytes(value: Real) -> Text:
+    """Bytes in the unit that a person would choose."""
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return Text(f"{value:.3g} {unit}")
+        value /= 1000
+    return Text(f"{value:.3g} GB")
+
+
+def case_words(row: Mapping[str, Any]) -> Text:
+    """The sizes of a case in the letters of the axes."""
+    letters = {"T": "sequence_length", "B": "batch_size", "I": "input_size", "H": "hidden_size", "L": "num_layers"}
+    words = [f"{letter} {row[axis]}" for letter, axis in letters.items()]
+    words += [f"dropout {row['dropout']:g}", str(row["dtype"]), *(["TF32"] if row["tf32"] else []), str(row["device"])]
+    return Text(", ".join([*words, count(row["threads"], "CPU thread")]))
+
+
+def fixed(value: float) -> str:
+    """A ratio with two decimals, or three digits where it is large."""
+    return f"{value:.2f}" if value < 10 else f"{value:.3g}"
