@@ -80,6 +80,32 @@ def check(
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint: .pt, or .safetensors.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the other; it must not be there yet.")],
+    to: Annotated[str, typer.Option(help="The layer to convert to: stacking_gru or stacking_gru_cell.")],
+    prefix: Annotated[str | None, typer.Option(help="Of the layer's keys, as decoder.rnn.", show_default=False)] = None,
+    new_prefix: Annotated[str | None, typer.Option(help="Of its new keys, if another.", show_default=False)] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="The optimizer's key, as m0_optimizer.", show_default=False)
+    ] = None,
+) -> None:
+    """Rewrite a checkpoint for the other layer, and prove it: the same bits, and layers that compute the same.
+
+    Nothing in the file is executed. Exits with 1, and writes nothing, if it cannot be proved.
+    """
+    from rnn_parity.checkpoint.convert import convert_checkpoint
+    from rnn_parity.checkpoint.proof import NotProven
+
+    try:
+        done = convert_checkpoint(source, target, to, prefix, new_prefix, optimizer)
+    except NotProven as error:
+        print(f"not converted: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print("\n".join([*done.describe(), f"{target}: written"]))
+
+
+@app.command()
 def cases(
     config: ConfigFile = Path("config.yaml"),
     as_json: Annotated[bool, typer.Option("--json", help="One line per job: its name and what it is asked.")] = False,
