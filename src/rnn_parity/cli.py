@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rnn_parity.decoder.commands import app as decoder_app
 from rnn_parity.errors import InputError
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(decoder_app, name="decoder")
 
 PROJECT = Path(__file__).parents[2]
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
@@ -32,6 +35,7 @@ EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of
 TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
 TrackingFile = Annotated[Path, typer.Option("--tracking", help="The file of `rnn-parity store --output`.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
+Decoder = Annotated[bool, typer.Option("--decoder", help="There are decoder sweeps, and tables of them.")]
 EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
 
 
@@ -332,14 +336,15 @@ def publish(
     timing: TimingFile,
     environment: EnvironmentFile,
     output: Output,
+    training: Annotated[Path | None, typer.Option(help="A table of `rnn-parity decoder training`.")] = None,
 ) -> None:
     """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
-    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
+    from rnn_parity.tables import EQUIVALENCE, TIMING, TRAINING, read_table
     from rnn_parity.tracking import publish_job
 
     tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
-    facts = _read_json(environment)
-    _publish(_read_json(tracking), lambda uri: publish_job(uri, json.loads(run), *tables, facts), output)
+    facts, trained = _read_json(environment), read_table(training, TRAINING) if training else None
+    _publish(_read_json(tracking), lambda uri: publish_job(uri, json.loads(run), *tables, facts, trained), output)
 
 
 @app.command("publish-report")
@@ -372,11 +377,11 @@ def collect(config: ConfigFile, results: ResultsFolder) -> None:
 
 
 @app.command()
-def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output) -> None:
+def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output, decoder: Decoder = False) -> None:
     """Write every table of the report as CSV into the folder OUTPUT."""
     from rnn_parity.report import write_tables
 
-    write_tables(_collected(results), _read_json(environment), output)
+    write_tables(_collected(results, decoder), _read_json(environment), output)
 
 
 @app.command()
@@ -405,11 +410,12 @@ def report(
     figures: Annotated[Path, typer.Option(help="The folder of the figures.")],
     markdown: Annotated[Path, typer.Option(help="Where to write the report as Markdown.")],
     html: Annotated[Path, typer.Option(help="Where to write the report as one self-contained HTML file.")],
+    decoder: Decoder = False,
 ) -> None:
     """Write the report: the answer in plain words, then what it rests on."""
     from rnn_parity.report import write_report
 
-    write_report(_read_json(config), _read_json(environment), _collected(results), figures, markdown, html)
+    write_report(_read_json(config), _read_json(environment), _collected(results, decoder), figures, markdown, html)
 
 
 @app.command()
@@ -480,10 +486,13 @@ def _frames(equivalence: Path, timing: Path):
     return read_table(equivalence, EQUIVALENCE).to_pandas(), read_table(timing, TIMING).to_pandas()
 
 
-def _collected(results: Path):
-    from rnn_parity.tables import COLLECTED, read_table
+def _collected(results: Path, decoder: bool):
+    from rnn_parity.tables import COLLECTED, read_decoder, read_table
 
-    return {name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in COLLECTED.items()}
+    of_layers = {
+        name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in COLLECTED.items()
+    }
+    return of_layers | (read_decoder(results) if decoder else {})
 
 
 def _speedup_words(row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from rnn_parity import criterion, summary
+from rnn_parity.decoder.report import section as decoder_section
 from rnn_parity.efficiency import efficiency_table
 from rnn_parity.figures import FIGURES, numbers
 from rnn_parity.self_test import rates
@@ -71,6 +72,8 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     """Everything the template states, taken from the tables."""
     equivalence, timing = results["equivalence"], results["timing"]
     candidates = list(config["candidates"])
+    in_decoder = [name for name, sweep in config["sweeps"].items() if sweep.get("workload") == "decoder"]
+    alone = timing[~timing["sweep"].isin(in_decoder)]  # a decoder's own speedups have their own paragraph
     speedups = _speedup_rows(timing)
     detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
     abilities = summary.capability_rows(results["capabilities"])
@@ -79,8 +82,8 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "environment": environment,
         "baseline": config["baseline"],
         "answers": [summary.answer(equivalence, name) for name in candidates],
-        "quoted": {name: _records(summary.quoted_speedups(timing, name)) for name in candidates},
-        "conclusions": {name: _records(summary.conclusions(timing, name)) for name in candidates},
+        "quoted": {name: _records(summary.quoted_speedups(alone, name)) for name in candidates},
+        "conclusions": {name: _records(summary.conclusions(alone, name)) for name in candidates},
         "verdicts": _verdict_rows(equivalence),
         "not_judged": _records(summary.not_judged(equivalence)),
         "tolerances": summary.tolerance_checks(equivalence),
@@ -103,6 +106,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "sizes": {name: numbers.sample_size(name, equivalence, timing) for name in FIGURES},
         "seeds": sorted({int(seed) for seed in equivalence["seed"]}),
         "criterion": criterion,
+        **decoder_section(config, results),
     }
 
 

@@ -256,6 +256,14 @@ COLLECTED = {
 findings of the self-test in the cases of the grid."""
 
 
+def read_decoder(results: Path) -> dict[str, Any]:
+    """The tables of decoder sweeps, as pandas data frames."""
+    return {
+        name: read_table(results / "decoder" / f"{name}.parquet", schema).to_pandas()
+        for name, schema in DECODER.items()
+    }
+
+
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], **metadata: str) -> None:
     """Write rows as Parquet; a missing column is null, an unknown one raises `ValueError`. `metadata` goes along."""
     unknown = {name for row in rows for name in row} - set(schema.names)

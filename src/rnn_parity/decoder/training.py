@@ -7,6 +7,7 @@ trainings are two draws, and only the law of their losses can be compared: sever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -110,6 +111,8 @@ def _train(
         model = build_model(case, settings, name, attending, start).train(mode != "no_dropout")
         torch.manual_seed(seed)
         for loss in train(model, case, settings, batches, matched=mode == "matched_masks"):
+            if not math.isfinite(loss):
+                return losses, f"the loss is no number any more at step {len(losses)}"
             losses.append(loss)
     except InputError:
         raise

@@ -41,17 +41,21 @@ def publish_job(
     equivalence: pa.Table,
     timing: pa.Table,
     environment: Mapping[str, Any],
+    training: pa.Table | None = None,
 ) -> Published:
     """Show every case of a sweep that the two tables hold: one run each in the experiment `request["study"]`.
 
     Raises `TrackingUnavailable` if the server does not answer; what was published until then stays.
     """
-    cases: dict[str, tuple[list, list]] = {}
-    for which, table in enumerate((equivalence, timing)):
-        for row in table.to_pylist():
+    cases: dict[str, tuple[list, list, list]] = {}
+    for which, table in enumerate((equivalence, timing, training)):
+        for row in table.to_pylist() if table is not None else ():
             if row["sweep"] == request["sweep"]:
-                cases.setdefault(row["case_id"], ([], []))[which].append(row)
-    contents = {case_id: case_content(request, *rows, environment) for case_id, rows in cases.items()}
+                cases.setdefault(row["case_id"], ([], [], []))[which].append(row)
+    contents = {
+        case_id: case_content(request, checked, timed, environment, trained)
+        for case_id, (checked, timed, trained) in cases.items()
+    }
     with connection(uri) as client:
         experiment_id = make_experiment(client, uri, request["study"])
         return Published({case_id: _publish(client, uri, experiment_id, run, {}) for case_id, run in contents.items()})
@@ -110,6 +114,8 @@ def _create(client: Any, uri: str, experiment_id: str, run: RunContent, files: M
     )
     run_id = created.info.run_id
     metrics = [Metric(key, value, run.end_ms or now_ms, 0) for key, value in run.metrics.items()]
+    for key, values in run.histories.items():
+        metrics += [Metric(key, value, run.end_ms or now_ms, step) for step, value in enumerate(values)]
     params = [Param(key, value) for key, value in run.params.items()]
     tags = [RunTag(key, value) for key, value in (run.tags | {"result_digest": run.digest}).items()]
     while metrics or params or tags:
