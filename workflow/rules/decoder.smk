@@ -1,6 +1,6 @@
 # Sweeps with `workload: decoder`: the layer in t2vec's decoder. Its equivalence and timing stand beside those of layers
 # alone, in the same tables; its attribution, trainings and generation in tables of their own.
-DECODER_SOURCES = sources("decoder", "models", "trajectories")
+MODEL_SOURCES = sources("decoder/given", "models", "trajectories")
 DECODER_DATA = [GRID.config["decoder"]["file"]] if GRID.decoder_jobs and GRID.config["decoder"]["file"] else []
 
 
@@ -14,8 +14,9 @@ def training_jobs(pattern):
 
 rule decoder_equivalence:
     input:
-        DECODER_SOURCES,
+        MODEL_SOURCES,
         DECODER_DATA,
+        sources("decoder/equivalence", "decoder/places", "decoder/reference"),
         EQUIVALENCE_SOURCES,
         implementation_sources(),
     output:
@@ -38,8 +39,9 @@ rule decoder_equivalence:
 
 rule decoder_timing:
     input:
-        DECODER_SOURCES,
+        MODEL_SOURCES,
         DECODER_DATA,
+        sources("decoder/timing"),
         TIMING_SOURCES,
         implementation_sources(),
     output:
@@ -64,9 +66,9 @@ rule decoder_timing:
 
 rule decoder_training:
     input:
-        DECODER_SOURCES,
+        MODEL_SOURCES,
         DECODER_DATA,
-        sources("dropout", "criterion", "recovery", "weights", "execution"),
+        sources("decoder/training", "decoder/generation", "decoder/places", "dropout", "weights", "execution"),
         implementation_sources(),
     output:
         training="results/training/{sweep}/{job}.parquet",
@@ -106,7 +108,7 @@ rule decoder_collect:
 
 rule decoder_figures:
     input:
-        sources("decoder", "figures", "criterion"),
+        sources("decoder/figures", "decoder/summary", "decoder/entries", "figures", "criterion"),
         rules.decoder_collect.output,
         rules.collect.output,
         config=rules.experiment.output[0],

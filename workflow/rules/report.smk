@@ -93,6 +93,7 @@ rule report:
         DECODER_RESULTS,
         DECODER_PICTURES,
         sources("report", "summary", "figures", "templates", "self_test/rates", "self_test/findings", "statistics"),
+        sources("decoder/report", "decoder/summary", "decoder/entries"),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:
