@@ -18,7 +18,7 @@ FIGURES = {
     ),
     "decoder_training": FigureEntry(
         "The same training with both",
-        "Loss per token of trainings from the same weights and data, of the case whose training step takes longest. "
+        "Loss per token of trainings from the same weights and data, of the trained case whose step takes longest. "
         "Above, the curves laid over each other. Below, on the left and in the middle, the distance of the candidate's "
         "from the baseline's, beside the floor: the largest of the baseline's own, begun one rounding away. On the "
         "right each draws masks of its own: a point is the mean of the last quarter of one training.",
