@@ -98,8 +98,7 @@ def _change(axes: Axes, position: float, label: str, rows: pd.DataFrame, way: st
 def draw_training(config: Mapping, tables: DecoderTables) -> Figure:
     """Losses above, what they differ by below; a column per mode."""
     training = tables.training.dropna(subset=["loss"])
-    timed = tables.attribution[tables.attribution["case_id"].isin(training["case_id"])]
-    case_id = largest_case(timed) or next(iter(training["case_id"]), None)
+    case_id = largest_case(training)
     training = training[training["case_id"] == case_id]
     modes = [mode for mode in MODE_WORDS if mode in set(training["mode"])]
     if not modes:

@@ -128,11 +128,12 @@ def attribution_table(attribution: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def largest_case(attribution: pd.DataFrame) -> str | None:
-    """The case whose original training step takes longest: the one that is quoted and drawn."""
-    steps = attribution[(attribution["way"] == "original") & (attribution["phase"] == "train_step")]
-    steps = steps.dropna(subset=["median_s"])
-    return None if steps.empty else steps.loc[steps["median_s"].idxmax(), "case_id"]
+def largest_case(rows: pd.DataFrame) -> str | None:
+    """The case of a table that computes most, the first of those alike: the one that is quoted and drawn."""
+    if rows.empty:
+        return None
+    sizes = rows["sequence_length"] * rows["batch_size"] * rows["num_layers"] * rows["hidden_size"] ** 2
+    return rows.loc[sizes.idxmax(), "case_id"]
 
 
 def facts(tables: DecoderTables, candidate: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -130,6 +131,7 @@ def train(
     """
     parameters = list(model.parameters.values())
     adam, loss_of = torch.optim.Adam(parameters, LEARNING_RATE), make_loss(case, settings)
+    read_loss = make_loss(replace(case, dtype="float64"), settings)
     for number, batch in enumerate(batch.to(case.device) for batch in batches):
         adam.zero_grad(set_to_none=True)
         masks = Masks.draw(case, len(batch.source), number) if matched else None
@@ -137,9 +139,10 @@ def train(
             output, _ = model.m0(batch.source, batch.lengths, batch.target[:-1])
         if masks and case.draws_dropout and not drawn.drawn and case.dropout < 1:
             raise UnknownDraw("its masks are drawn out of sight: unsupported with the same masks")
-        loss = loss_of(model.m1(output), batch.target[1:])
-        loss.backward()
+        said = model.m1(output)
+        loss_of(said, batch.target[1:]).backward()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         adam.step()
         tokens = (batch.target[1:] != PAD).sum().item() / case.batch_size
-        yield loss.item() / tokens
+        # Read in float64: a loss that is rounded to 16 bits would hide how far apart two trainings are.
+        yield read_loss(said.detach().double(), batch.target[1:]).item() / tokens
