@@ -12,6 +12,8 @@ from snakemake.utils import min_version
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # the sources beside this file, whatever is installed
 
 from rnn_parity.errors import InputError
+from rnn_parity.decoder.entries import FIGURES as DECODER_FIGURES
+from rnn_parity.decoder.entries import TABLES as DECODER_TABLES
 from rnn_parity.figures import FIGURES
 from rnn_parity.grid import make_grid
 from rnn_parity.processes import RUN_VARIABLE, hold_folder
@@ -35,6 +37,7 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/trust.smk"
 include: "workflow/rules/publish.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/decoder.smk"
 
 
 rule all:

@@ -15,7 +15,7 @@ SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 COMMANDS = [
     "check", "self-test", "cases", "validate", "config", "environment", "store", "equivalence", "timing", "masks",
     "findings", "power", "coverage", "capabilities", "publish", "publish-report", "collect", "tables", "figures",
-    "report", "gate", "ui",
+    "report", "gate", "ui", "convert", "decoder",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rnn_parity.decoder.commands import app as decoder_app
 from rnn_parity.errors import InputError
 from rnn_parity.processes import end_with_run
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(decoder_app, name="decoder")
+
 PROJECT = Path(__file__).parents[2]
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
@@ -33,6 +36,7 @@ EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of
 TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
 TrackingFile = Annotated[Path, typer.Option("--tracking", help="The file of `rnn-parity store --output`.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
+Decoder = Annotated[bool, typer.Option("--decoder", help="There are decoder sweeps, and tables of them.")]
 EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
 
 
@@ -79,6 +83,32 @@ def check(
     settings = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
     settings |= {"capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
     raise typer.Exit(run_check(candidate, baseline, **sizes, **settings))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint: .pt, or .safetensors.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the other; it must not be there yet.")],
+    to: Annotated[str, typer.Option(help="The layer to convert to: stacking_gru or stacking_gru_cell.")],
+    prefix: Annotated[str | None, typer.Option(help="Of the layer's keys, as decoder.rnn.", show_default=False)] = None,
+    new_prefix: Annotated[str | None, typer.Option(help="Of its new keys, if another.", show_default=False)] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="The optimizer's key, as m0_optimizer.", show_default=False)
+    ] = None,
+) -> None:
+    """Rewrite a checkpoint for the other layer, and prove it: the same bits, and layers that compute the same.
+
+    Nothing in the file is executed. Exits with 1, and writes nothing, if it cannot be proved.
+    """
+    from rnn_parity.checkpoint.convert import convert_checkpoint
+    from rnn_parity.checkpoint.proof import NotProven
+
+    try:
+        done = convert_checkpoint(source, target, to, prefix, new_prefix, optimizer)
+    except NotProven as error:
+        print(f"not converted: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    print("\n".join([*done.describe(), f"{target}: written"]))
 
 
 @app.command()
@@ -308,14 +338,19 @@ def publish(
     timing: TimingFile,
     environment: EnvironmentFile,
     output: Output,
+    training: Annotated[Path | None, typer.Option(help="A table of `rnn-parity decoder training`.")] = None,
 ) -> None:
     """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
-    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
+    from rnn_parity.tables import EQUIVALENCE, TIMING, TRAINING, read_table
     from rnn_parity.tracking import publish_job
 
     tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
-    facts = _read_json(environment)
-    _publish(_read_json(tracking), lambda uri: publish_job(uri, json.loads(run), *tables, facts), output)
+    facts, trained = _read_json(environment), read_table(training, TRAINING) if training else None
+    _publish(
+        _read_json(tracking),
+        lambda uri: publish_job(uri, json.loads(run), *tables, facts, training=trained),
+        output,
+    )
 
 
 @app.command("publish-report")
@@ -374,11 +409,11 @@ def collect(config: ConfigFile, results: ResultsFolder) -> None:
 
 
 @app.command()
-def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output) -> None:
+def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output, decoder: Decoder = False) -> None:
     """Write every table of the report as CSV into the folder OUTPUT."""
     from rnn_parity.report import write_tables
 
-    write_tables(_collected(results), _read_json(environment), output)
+    write_tables(_collected(results, decoder), _read_json(environment), output)
 
 
 @app.command()
@@ -405,11 +440,12 @@ def report(
     figures: Annotated[Path, typer.Option(help="The folder of the figures.")],
     markdown: Annotated[Path, typer.Option(help="Where to write the report as Markdown.")],
     html: Annotated[Path, typer.Option(help="Where to write the report as one self-contained HTML file.")],
+    decoder: Decoder = False,
 ) -> None:
     """Write the report: the answer in plain words, then what it rests on."""
     from rnn_parity.report import write_report
 
-    write_report(_read_json(config), _read_json(environment), _collected(results), figures, markdown, html)
+    write_report(_read_json(config), _read_json(environment), _collected(results, decoder), figures, markdown, html)
 
 
 @app.command()
@@ -498,10 +534,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
 
 
-def _collected(results: Path):
-    from rnn_parity.tables import COLLECTED, read_table
+def _collected(results: Path, decoder: bool = False):
+    from rnn_parity.tables import COLLECTED, read_decoder, read_table
 
-    return {name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in COLLECTED.items()}
+    of_layers = {
+        name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in COLLECTED.items()
+    }
+    return of_layers | (read_decoder(results) if decoder else {})
 
 
 def _speedup_words(row: dict[str, Any]) -> str:

@@ -66,12 +66,22 @@ def roundoff_floor(quantity: str, case: Case) -> float:
     half precision and TF32 products sum in float32, and only the T steps of a parameter's gradient are left.
     """
     of_parameter = quantity.startswith(("grad_weight", "grad_bias"))
-    if case.tf32 or case.dtype in ("float16", "bfloat16"):
+    if sums_in_float32(case):
         terms = case.sequence_length if of_parameter else 1
     else:
         terms = max(3 * case.hidden_size, case.input_size)
         terms = max(terms, case.sequence_length * case.batch_size) if of_parameter else terms
+    return floor_of_sums(terms, case)
+
+
+def floor_of_sums(terms: int, case: Case) -> float:
+    """f·u for sums of so many terms in the case's own precision."""
     return max(2.0, GROWTH * math.sqrt(terms)) * unit_roundoff(case.dtype, case.tf32)
+
+
+def sums_in_float32(case: Case) -> bool:
+    """Whether products sum in a wider precision than their factors have."""
+    return case.tf32 or case.dtype in ("float16", "bfloat16")
 
 
 def limit(sensitivity: float, floor: float) -> float:

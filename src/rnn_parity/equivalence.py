@@ -129,11 +129,18 @@ def _mask_agreement(baseline: Outcome, candidate: Outcome) -> tuple[float, str]:
 
 
 def compare_quantity(
-    case: Case, quantity: str, of_baseline: Outcome, baseline_truth: Truth, of_candidate: Outcome, truth: Truth
+    case: Case,
+    quantity: str,
+    of_baseline: Outcome,
+    baseline_truth: Truth,
+    of_candidate: Outcome,
+    truth: Truth,
+    floor: float | None = None,
 ) -> dict[str, Any]:
     """Judge one quantity of a candidate: the columns of a row that are its own.
 
-    Where the truths are two, since each layer has masks of its own, nothing is said of their difference.
+    Where the truths are two, since each layer has masks of its own, nothing is said of their difference. `floor` is
+    the least error that is granted; that of a layer's quantity where it is None.
     """
     row: dict[str, Any] = {"quantity": quantity}
     for who, outcome in (("", of_candidate), ("baseline: ", of_baseline)):
@@ -141,7 +148,8 @@ def compare_quantity(
             verdict, reason = outcome.faults[quantity]
             return {**row, "verdict": verdict, "reason": f"{who}{reason}"}
     ours, theirs, comparable = of_baseline.values[quantity], of_candidate.values[quantity], truth is baseline_truth
-    u, floor = criterion.unit_roundoff(case.dtype, case.tf32), criterion.roundoff_floor(quantity, case)
+    u = criterion.unit_roundoff(case.dtype, case.tf32)
+    floor = criterion.roundoff_floor(quantity, case) if floor is None else floor
     pairs = {
         "error": relative_errors(theirs, truth.values[quantity]),
         "baseline_error": relative_errors(ours, baseline_truth.values[quantity]),

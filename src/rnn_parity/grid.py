@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rnn_parity import devices
@@ -82,6 +83,7 @@ class Job:
     sweep: str
     axes: Mapping[str, tuple]
     name: str
+    workload: str = "layer"
 
     @property
     def cases(self) -> list[Case]:
@@ -129,13 +131,16 @@ class Grid:
             candidates=list(self.config["candidates"]),
             seeds=self._setting(job.sweep, "seeds"),
             regimes=self._setting(job.sweep, "regimes"),
-            draws=self.config["equivalence"]["draws"],
+            **({"draws": self.config["equivalence"]["draws"]} if job.workload == "layer" else self._model(job)),
         )
 
     def timing_request(self, job: Job) -> str:
         """The `--job` of `rnn-parity timing`."""
         return job.to_json(
-            baseline=self.config["baseline"], candidates=list(self.config["candidates"]), **self.config["timing"]
+            baseline=self.config["baseline"],
+            candidates=list(self.config["candidates"]),
+            **self.config["timing"],
+            **self._model(job),
         )
 
     def coverage_request(self, job: Job) -> str:
@@ -148,6 +153,31 @@ class Grid:
         return json.dumps([dict(zip(("device", "dtype", "tf32", "threads"), kind, strict=True)) for kind in kinds])
 
     @property
+    def decoder_jobs(self) -> list[Job]:
+        """The jobs of the sweeps with `workload: decoder`."""
+        return [job for job in self.jobs if job.workload == "decoder"]
+
+    @property
+    def training_jobs(self) -> list[Job]:
+        """Those of them whose cases are trained too."""
+        return [job for job in self.decoder_jobs if self.config["sweeps"][job.sweep].get("training", True)]
+
+    def training_request(self, job: Job) -> str:
+        """The `--job` of `rnn-parity decoder training`."""
+        return job.to_json(
+            baseline=self.config["baseline"],
+            candidates=list(self.config["candidates"]),
+            **self._model(job),
+            **self.config["decoder"]["training"],
+        )
+
+    def _model(self, job: Job) -> dict[str, Any]:
+        """What a decoder's request says of model and data; nothing where the job is of a layer alone."""
+        if job.workload == "layer":
+            return {}
+        return {key: value for key, value in self.config["decoder"].items() if key != "training"}
+
+    @property
     def trust_parts(self) -> list[str]:
         """The tables under `results/` that the config asks for beside the measurements of the cases."""
         wanted, parts = self.config["self_test"], []
@@ -157,7 +187,7 @@ class Grid:
             if any("train_distribution" in self._setting(sweep, "regimes") for sweep in self.config["sweeps"]):
                 parts += [f"power/{device}.parquet" for device in self.config["device"]]
         if wanted["own_cases"]:
-            parts += [f"coverage/{job.sweep}/{job.name}.parquet" for job in self.jobs]
+            parts += [f"coverage/{job.sweep}/{job.name}.parquet" for job in self.jobs if job.workload == "layer"]
         if self.config["capabilities"]:
             parts += [f"capabilities/{device}.parquet" for device in self.config["device"]]
         return parts
@@ -175,7 +205,8 @@ class Grid:
 
     def masks_request(self) -> str:
         """The `--job` of `rnn-parity masks`: the smallest case where the same seed can give other masks."""
-        shown = [case for case in self.cases if case.draws_dropout and case.num_layers > 2 and case.sequence_length > 1]
+        cases = [case for job in self.jobs if job.workload == "layer" for case in job.cases]
+        shown = [case for case in cases if case.draws_dropout and case.num_layers > 2 and case.sequence_length > 1]
         if not shown:
             return json.dumps(None)
         case = min(shown, key=lambda case: (case.sequence_length, case.batch_size * case.hidden_size, case.num_layers))
@@ -206,6 +237,9 @@ def make_grid(config: Any) -> Grid:
     if config["baseline"] in config["candidates"] or len(set(config["candidates"])) < len(config["candidates"]):
         names = ", ".join([config["baseline"], *config["candidates"]])
         raise InputError(f"candidates: holds the same implementation twice ({names}), expected each once")
+    if any(sweep.get("workload") == "decoder" for sweep in config["sweeps"].values()):
+        config = complete_config({"decoder": {}, **config})
+        _check_file(config["decoder"]["file"])
     config["device"] = _resolve_devices(config["device"])
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep)]
     return Grid(config, tuple(jobs))
@@ -234,10 +268,13 @@ def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
             raise InputError(f"{key}: holds {repeated[0]!r} twice, a duplicate case; expected every value once")
     inner = [axis for axis in AXES if axis in config["within_job"]]
     outer = {axis: values for axis, values in axes.items() if axis not in inner}
-    jobs = []
+    workload, jobs = config["sweeps"][sweep].get("workload", "layer"), []
     for point in product(outer):
         job_axes = {axis: (point[axis],) if axis in point else axes[axis] for axis in AXES}
-        jobs.append(Job(sweep, job_axes, name=slug(point)))
+        jobs.append(Job(sweep, job_axes, slug(point), workload))
+    odd = [size for size in axes["hidden_size"] if size % 2]
+    if workload == "decoder" and odd:
+        raise InputError(f"sweeps.{sweep}.hidden_size: holds {odd[0]}, expected even: the encoder halves it")
     for case in (case for job in jobs for case in job.cases):
         _check_case(case)
     return jobs
@@ -257,6 +294,11 @@ def _resolve_devices(device: str | list[str]) -> list[str]:
         why = "no CUDA device" if devices.torch_is_built_with_cuda() else "a torch without CUDA"
         raise InputError(f"device: holds 'cuda', but this machine has {why}; expected auto or cpu")
     return wanted
+
+
+def _check_file(file: str | None) -> None:
+    if file is not None and not Path(file).is_file():
+        raise InputError(f"decoder.file: holds {file!r}, which is no file; expected trajectories, or null")
 
 
 def _check_case(case: Case) -> None:

@@ -47,6 +47,18 @@ def stacked_gru(
         `output` (*K, T, B, H), the last layer's state after each step; `hn` (*K, L, B, H), every layer's state after
         the last; `grad_input`, `grad_h0` and `grad_{name}` of every weight.
     """
+    return run_forward(input, h0, weights, masks, dropout, rounding).backward(*cotangents)
+
+
+def run_forward(
+    input: Float[Tensor, "*K T B I"],
+    h0: Float[Tensor, "*K L B H"],
+    weights: Mapping[str, Tensor],
+    masks: Float[Tensor, "G T B H"] | None = None,
+    dropout: float = 0.0,
+    rounding: Rounding | None = None,
+) -> Forward:
+    """The forward pass of `stacked_gru`, for a model in which the cotangents are known only later."""
     scale = 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0
     sequence, layers = input, []
     for layer, h in enumerate(h0.unbind(-3)):
@@ -54,16 +66,38 @@ def stacked_gru(
             sequence = sequence * (masks[layer - 1] * scale)
         layers.append(_forward(sequence, h, *(weights[f"{kind}_l{layer}"] for kind in _KINDS), rounding))
         sequence = layers[-1].states
-    hn = torch.stack([layer.states.select(-3, -1) for layer in layers], dim=-3)
-    values, grad_h0, gradient = {}, [], cotangents[0]
-    for layer in reversed(range(len(layers))):
-        if layer < len(layers) - 1 and masks is not None:
-            gradient = gradient * (masks[layer] * scale)
-        gradient, of_state, *of_weights = _backward(layers[layer], gradient, cotangents[1].select(-3, layer))
-        grad_h0.append(of_state)
-        values |= {f"grad_{kind}_l{layer}": value for kind, value in zip(_KINDS, of_weights, strict=True)}
-    grad_h0 = torch.stack(grad_h0[::-1], dim=-3)
-    return {"output": sequence, "hn": hn, "grad_input": gradient, "grad_h0": grad_h0, **values}
+    return Forward(layers, masks, scale)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass that is done, and all that its backward pass needs."""
+
+    layers: list[_Layer]
+    masks: Tensor | None
+    scale: float
+
+    @property
+    def output(self) -> Float[Tensor, "*K T B H"]:
+        """The last layer's state after each step."""
+        return self.layers[-1].states
+
+    @property
+    def hn(self) -> Float[Tensor, "*K L B H"]:
+        """Every layer's state after the last step."""
+        return torch.stack([layer.states.select(-3, -1) for layer in self.layers], dim=-3)
+
+    def backward(self, of_output: Float[Tensor, "*K T B H"], of_hn: Float[Tensor, "*K L B H"]) -> dict[str, Tensor]:
+        """What `stacked_gru` returns, for these cotangents."""
+        values, grad_h0, gradient = {}, [], of_output
+        for layer in reversed(range(len(self.layers))):
+            if layer < len(self.layers) - 1 and self.masks is not None:
+                gradient = gradient * (self.masks[layer] * self.scale)
+            gradient, of_state, *of_weights = _backward(self.layers[layer], gradient, of_hn.select(-3, layer))
+            grad_h0.append(of_state)
+            values |= {f"grad_{kind}_l{layer}": value for kind, value in zip(_KINDS, of_weights, strict=True)}
+        grad_h0 = torch.stack(grad_h0[::-1], dim=-3)
+        return {"output": self.output, "hn": self.hn, "grad_input": gradient, "grad_h0": grad_h0, **values}
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,61 @@ POWER = _schema(
 )
 """One row per layer: in what share of trials `train_distribution` called it different, with Wilson's 95 % interval."""
 
+ATTRIBUTION = _schema(
+    CASE_COLUMNS
+    | {
+        "baseline": str,
+        "candidate": str,
+        "phase": str,
+        "way": str,
+        "median_s": float,
+        "speedup": float,
+        "speedup_ci_low": float,
+        "speedup_ci_high": float,
+        "share": float,
+        "share_ci_low": float,
+        "share_ci_high": float,
+        "reason": str,
+    }
+)
+"""One row per case × candidate × phase × way of running the decoder (`decoder.timing.WAYS`). `speedup` is over the
+original, `share` of the time that both changes save the part that this one saves alone; null within noise."""
+
+TRAINING = _schema(
+    CASE_COLUMNS
+    | {
+        "baseline": str,
+        "implementation": str,
+        "role": str,
+        "mode": str,
+        "seed": int,
+        "step": int,
+        "loss": float,
+        "reason": str,
+    }
+)
+"""One row per training step, `loss` per token. `role` is baseline, candidate, or perturbed: the baseline from weights
+one rounding away. `mode`: no_dropout, matched_masks or own_masks. `seed` of the masks, or of the perturbation."""
+
+GENERATION = _schema(
+    CASE_COLUMNS
+    | {
+        "baseline": str,
+        "implementation": str,
+        "method": str,
+        "sequences": int,
+        "tokens": int,
+        "different_tokens": int,
+        "agreement": float,
+        "sequences_alike": int,
+        "reason": str,
+    }
+)
+"""One row per case × candidate × method of free-running decoding: the share of tokens that are the baseline's."""
+
+DECODER = {"attribution": ATTRIBUTION, "training": TRAINING, "generation": GENERATION}
+"""The tables of decoder sweeps alone, `results/decoder/{name}.parquet`."""
+
 COLLECTED = {
     "equivalence": EQUIVALENCE,
     "timing": TIMING,
@@ -200,6 +255,14 @@ COLLECTED = {
 }
 """The tables of the whole experiment, `results/{name}.parquet`, of which report and tables are made. `coverage` has the
 findings of the self-test in the cases of the grid."""
+
+
+def read_decoder(results: Path) -> dict[str, Any]:
+    """The tables of decoder sweeps, as pandas data frames."""
+    return {
+        name: read_table(results / "decoder" / f"{name}.parquet", schema).to_pandas()
+        for name, schema in DECODER.items()
+    }
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], **metadata: str) -> None:

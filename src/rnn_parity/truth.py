@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -50,17 +50,12 @@ def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) 
 
     A quantity of few numbers takes more draws, lest luck make it look better conditioned than it is.
     """
-    generator = torch.Generator().manual_seed(seed)
+    rounded = draw_rounding(case, seed)
     size = case.num_layers * case.sequence_length * case.batch_size * max(case.input_size, case.hidden_size)
 
     def run(stimulus: Stimulus, rounding: oracle.Rounding | None) -> dict[str, Tensor]:
         given = stimulus.input, stimulus.h0, stimulus.weights, stimulus.cotangents
         return oracle.stacked_gru(*given, masks, case.dropout, rounding)
-
-    def rounded(tensor: Tensor, tf32: bool = False) -> Tensor:
-        """1 ± u times the tensor, and not the nearest number of the dtype: luck must not make a case look exact."""
-        signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
-        return tensor * (1 + criterion.unit_roundoff(case.dtype, tf32) * signs)
 
     def given(tensor: Tensor) -> Tensor:
         return rounded(tensor.expand(SENSITIVITY_DRAWS[size <= _SMALL], *tensor.shape), case.tf32)
@@ -73,11 +68,27 @@ def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) 
     else:
         parts = [run(draws.map(itemgetter(k)), rounded) for k in range(len(draws.input))]
         moved = {quantity: torch.stack([part[quantity] for part in parts]) for quantity in values}
-    sensitivities = {}
-    for quantity, truth in values.items():
-        squares = np.square([relative_errors(value, truth) for value in moved[quantity]])
-        sensitivities[quantity] = tuple(float(s) for s in np.sqrt(squares.mean(axis=0)))
-    return Truth(values, sensitivities)
+    return Truth(values, {quantity: sensitivity(moved[quantity], truth) for quantity, truth in values.items()})
+
+
+def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:
+    """`rounded(tensor, tf32=False)`: 1 ± u times the tensor, signs drawn anew for every entry and call.
+
+    Not the nearest number of the dtype: luck must not make a case look exact.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def rounded(tensor: Tensor, tf32: bool = False) -> Tensor:
+        signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return tensor * (1 + criterion.unit_roundoff(case.dtype, tf32) * signs)
+
+    return rounded
+
+
+def sensitivity(moved: Iterable[Tensor], truth: Tensor) -> tuple[float, float]:
+    """The root mean square of relative errors, in both norms, of a quantity that was moved some times."""
+    squares = np.square([relative_errors(value, truth) for value in moved])
+    return tuple(float(s) for s in np.sqrt(squares.mean(axis=0)))
 
 
 def relative_errors(value: Tensor, truth: Float[Tensor, ...]) -> tuple[float, float]:

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-_NN_GRU = re.compile(r"(?:(?P<prefix>.*)\.)?(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh)_l(?P<layer>\d+)")
-_GRU_CELLS = re.compile(r"(?:(?P<prefix>.*)\.)?grus\.(?P<layer>\d+)\.(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh)")
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""What every layer has, in the order of `nn.GRU`'s and `nn.GRUCell`'s parameters."""
+
+_NN_GRU = re.compile(rf"(?:(?P<prefix>.*)\.)?(?P<kind>{'|'.join(KINDS)})_l(?P<layer>0|[1-9]\d*)")
+_GRU_CELLS = re.compile(rf"(?:(?P<prefix>.*)\.)?grus\.(?P<layer>0|[1-9]\d*)\.(?P<kind>{'|'.join(KINDS)})")
+
+
+@dataclass(frozen=True)
+class ParsedName:
+    """A parameter's name in parts: `layout` is the implementation that calls it so, `canonical` nn.GRU's name."""
+
+    prefix: str
+    canonical: str
+    layout: str
+
+
+def parse_name(name: str) -> ParsedName | None:
+    """What a name of a state_dict says; None where it is no parameter of a stack."""
+    for layout, pattern in (("stacking_gru", _NN_GRU), ("stacking_gru_cell", _GRU_CELLS)):
+        if match := pattern.fullmatch(name):
+            return ParsedName(match["prefix"] or "", f"{match['kind']}_l{match['layer']}", layout)
+    return None
 
 
 class WeightError(ValueError):
@@ -37,13 +58,12 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
         return _checked_own_mapping(module)
     canonical, unmatched, prefixes = {}, [], set()
     for name, parameter in module.named_parameters():
-        match = _NN_GRU.fullmatch(name) or _GRU_CELLS.fullmatch(name)
-        key = f"{match['kind']}_l{match['layer']}" if match else None
-        if key is None or key in canonical:
+        parsed = parse_name(name)
+        if parsed is None or parsed.canonical in canonical:
             unmatched.append(name)
         else:
-            canonical[key] = parameter
-            prefixes.add(match["prefix"])
+            canonical[parsed.canonical] = parameter
+            prefixes.add(parsed.prefix)
     if unmatched or len(prefixes) > 1:
         names = unmatched or [name for name, _ in module.named_parameters()]
         raise WeightError(

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,11 +82,21 @@ EQUIVALENCE_SOURCES = sources(
 )  # fmt: skip
 
 
+TIMING_SOURCES = sources(
+    "timing", "clocks", "statistics", "costs", "floor", "peaks", "disturbance", "stimulus", "weights", "execution",
+)  # fmt: skip
+
+
 def implementation_sources():
     """The files of what is compared: those of this project and, where they are in this folder, the user's own."""
     modules = [name.partition(":")[0] for name in OWN_IMPLEMENTATIONS]
     own = [Path(*module.split(".")).with_suffix(".py") for module in modules]
     return sources("implementations") + [path for path in own if path.exists()]
+
+
+def sweeps_of(workload):
+    """A pattern of the names of the sweeps with this workload; one that fits nothing where there are none."""
+    return "|".join(sorted({re.escape(job.sweep) for job in GRID.jobs if job.workload == workload})) or "(?!)"
 
 
 def job_of(wildcards):

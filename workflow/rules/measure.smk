@@ -12,6 +12,8 @@ rule equivalence:
         "results/equivalence/{sweep}/{job}.parquet",
     log:
         "logs/equivalence/{sweep}/{job}.log",
+    wildcard_constraints:
+        sweep=sweeps_of("layer"),
     priority: 1
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
@@ -28,24 +30,15 @@ rule equivalence:
 # first and fills the machine (priority 1); then these in one block, the longest first.
 rule timing:
     input:
-        sources(
-            "timing",
-            "clocks",
-            "statistics",
-            "costs",
-            "floor",
-            "peaks",
-            "disturbance",
-            "stimulus",
-            "weights",
-            "execution",
-        ),
+        TIMING_SOURCES,
         implementation_sources(),
     output:
         rows="results/timing/{sweep}/{job}.parquet",
         samples="results/timing/{sweep}/{job}.samples.parquet",
     log:
         "logs/timing/{sweep}/{job}.log",
+    wildcard_constraints:
+        sweep=sweeps_of("layer"),
     priority: lambda wildcards: 1 - 1 / (1 + job_of(wildcards).size)
     threads: lambda wildcards: workflow.cores if GRID.config["timing"]["exclusive"] else job_of(wildcards).threads
     resources:

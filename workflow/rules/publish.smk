@@ -21,6 +21,11 @@ rule publish_job:
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
         timing=rules.timing.output.rows,
+        training=lambda wildcards: [
+            f"results/training/{job.sweep}/{job.name}.parquet"
+            for job in GRID.training_jobs
+            if (job.sweep, job.name) == (wildcards.sweep, wildcards.job)
+        ],
     output:
         "results/published/{sweep}/{job}.json",
     log:
@@ -30,11 +35,12 @@ rule publish_job:
         tracking=1,
     params:
         run=lambda wildcards: GRID.publish_request(wildcards.sweep),
+        training=lambda wildcards, input: f"--training {input.training}" if input.training else "",
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
         "python -m rnn_parity publish --run {params.run:q} --tracking {input.tracking} --equivalence {input.equivalence}"
-        " --timing {input.timing} --environment {input.environment} --output {output} 2> {log}"
+        " --timing {input.timing} {params.training} --environment {input.environment} --output {output} 2> {log}"
 
 
 rule publish_report:

@@ -21,6 +21,11 @@ rule collect:
         "python -m rnn_parity collect --config {input.config} --results results 2> {log}"
 
 
+# Made by decoder.smk, where there are such sweeps.
+DECODER_RESULTS = expand("results/decoder/{table}.parquet", table=DECODER_TABLES if GRID.decoder_jobs else [])
+DECODER_PICTURES = expand("reports/figures/{name}.svg", name=DECODER_FIGURES if GRID.decoder_jobs else [])
+
+
 rule tables:
     input:
         sources(
@@ -37,6 +42,7 @@ rule tables:
             "statistics",
         ),
         rules.collect.output,
+        DECODER_RESULTS,
         environment=rules.environment.output[0],
     output:
         report(
@@ -49,8 +55,11 @@ rule tables:
     log:
         "logs/tables.log",
     localrule: True
+    params:
+        decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
-        "python -m rnn_parity tables --results results --environment {input.environment} --output {output} 2> {log}"
+        "python -m rnn_parity tables --results results --environment {input.environment} {params.decoder} --output {output}"
+        " 2> {log}"
 
 
 rule figures:
@@ -92,6 +101,8 @@ rule report:
     input:
         rules.figures.output,
         rules.collect.output,
+        DECODER_RESULTS,
+        DECODER_PICTURES,
         sources(
             "report",
             "summary",
@@ -106,6 +117,7 @@ rule report:
             "self_test/findings",
             "statistics",
         ),
+        sources("decoder/report", "decoder/summary", "decoder/entries"),
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:
@@ -114,9 +126,11 @@ rule report:
     log:
         "logs/report.log",
     localrule: True
+    params:
+        decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
         "python -m rnn_parity report --config {input.config} --environment {input.environment} --results results"
-        " --figures reports/figures --markdown {output.markdown} --html {output.html} 2> {log}"
+        " --figures reports/figures {params.decoder} --markdown {output.markdown} --html {output.html} 2> {log}"
 
 
 # A target of its own: it fails after the report is written, and the report stays.

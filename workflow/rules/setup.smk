@@ -20,6 +20,7 @@ rule environment:
         "results/environment.json",
     log:
         "logs/environment.log",
+    priority: 1  # before the first timing: every run that is published says on what machine
     threads: workflow.cores
     resources:
         gpu=int("cuda" in GRID.config["device"]),

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from rnn_parity import answers, criterion, gains, losses, summary
+from rnn_parity.decoder.report import section as decoder_section
 from rnn_parity.figures import FIGURES, SECTIONS, numbers, study
 from rnn_parity.report import opening
 from rnn_parity.report.cases import case_names, case_table
@@ -57,6 +58,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "criterion": criterion,
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
         "tracking_link": _tracking_link(config),
+        **decoder_section(config, results),
     }
 
 
@@ -67,7 +69,9 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _answer(name, config, environment, results, cases, abilities) -> dict[str, Any]:
     """One candidate: its answer, the opening paragraph, everything that could bite, how many cases are faster."""
+    in_decoder = [sweep for sweep, axes in config["sweeps"].items() if axes.get("workload") == "decoder"]
     equivalence, timing = results["equivalence"], results["timing"]
+    timing = timing[~timing["sweep"].isin(in_decoder)]  # a decoder's own speedups have their own paragraph
     answer = answers.answer(equivalence, name)
     quoted = records(gains.quoted_speedups(timing, name, config["report"]["sweep"]))
     baseline = timing[

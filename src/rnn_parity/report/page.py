@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from rnn_parity.decoder.entries import FIGURES as DECODER_FIGURES
 from rnn_parity.figures import FIGURES, numbers, study
 from rnn_parity.report import wording
 from rnn_parity.report.cases import worst_first
@@ -125,7 +126,7 @@ def _figures(tokens: Sequence[Token], data: Mapping[str, pd.DataFrame], folder: 
             Token("figcaption_close", "figcaption", -1, block=True),
             Token("figure_close", "figure", -1, block=True),
         ]
-        caption.children = [*(caption.children or []), *_data_link(FIGURES[name].table, data)]
+        caption.children = [*(caption.children or []), *_data_link((FIGURES | DECODER_FIGURES)[name].table, data)]
         at += 6
     return made
 

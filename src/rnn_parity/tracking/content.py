@@ -40,6 +40,7 @@ class RunContent:
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    histories: dict[str, list[float]] = field(default_factory=dict)
     start_ms: int | None = None
     end_ms: int | None = None
     status: str = "FINISHED"
@@ -57,9 +58,12 @@ def case_content(
     timing: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
     failure: Failure | None = None,
+    training: Sequence[Mapping[str, Any]] = (),
 ) -> RunContent:
     """The run of one case, from a `Grid.publish_request`, `Case.columns`, its rows of both tables, the machine and,
     where a job died before it could write its rows, how that ended.
+
+    `training` has the rows of a decoder case's trainings; each becomes a metric with a value for every step.
     """
     name = run_name(request["varied"], case)
     params = {axis: _text(case[axis]) for axis in AXES}
@@ -82,10 +86,11 @@ def case_content(
         key=("case_id", case["case_id"]),
         name=name,
         # Of the rows as well as of what is shown of them: a case that is measured again gets a new run.
-        digest=digest([name, params, metrics, tags, equivalence, timing]),
+        digest=digest([name, params, metrics, tags, equivalence, timing, *([training] if training else [])]),
         params={key: storable(value, _LONGEST_PARAM) for key, value in params.items()},
         metrics=metrics,
         tags={key: storable(value, _LONGEST_TAG) for key, value in tags.items()},
+        histories=dict(_histories(training)),
         start_ms=round(1e3 * min(started)) if started else None,
         end_ms=round(1e3 * max(ended)) if ended else None,
         status=failure.status if failure else "FINISHED",
@@ -149,6 +154,21 @@ def _metrics(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Itera
         yield f"log10_error/{regime} {name}", _log10(_largest(rows, "error_2", "error_inf"))
         baseline = safe_name(rows[0]["baseline"])
         yield f"log10_error/{regime} {baseline}", _log10(_largest(rows, "baseline_error_2", "baseline_error_inf"))
+
+
+def _histories(training: Iterable[Mapping]) -> Iterable[tuple[str, list[float]]]:
+    """Per training its losses; and for those with the same masks, or none, their distances from the baseline's."""
+    curves = _by((row for row in training if row["loss"] is not None), "mode", "role", "implementation", "seed")
+    losses = {key: [row["loss"] for row in sorted(rows, key=lambda row: row["step"])] for key, rows in curves.items()}
+    baselines = {mode: values for (mode, role, *_), values in losses.items() if role == "baseline"}
+    for (mode, role, implementation, seed), values in losses.items():
+        name = f"{safe_name(implementation)}" + (
+            f" {role} {seed}" if role == "perturbed" or mode == "own_masks" else ""
+        )
+        yield f"loss_{mode}/{name}", values
+        if role != "baseline" and mode != "own_masks":
+            distances = [abs(loss - other) for loss, other in zip(values, baselines.get(mode, []), strict=False)]
+            yield f"loss_distance_{mode}/{name}", distances
 
 
 def _tags(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable[tuple[str, str]]:

@@ -48,18 +48,22 @@ def publish_job(
     environment: Mapping[str, Any],
     failure: Failure | None = None,
     cases: Iterable[Mapping[str, Any]] = (),
+    training: pa.Table | None = None,
 ) -> Published:
     """Show every case of a sweep that the two tables hold: one run each in the experiment `request["study"]`.
 
     Of a job that died, `failure` says how, and `cases` are the `Case.columns` that may have no rows. Raises
     `TrackingUnavailable` if the server does not answer; what was published until then stays.
     """
-    shown = {case["case_id"]: (case, [], []) for case in cases}
-    for which, table in enumerate((equivalence, timing), 1):
-        for row in table.to_pylist():
+    shown = {case["case_id"]: (case, [], [], []) for case in cases}
+    for which, table in enumerate((equivalence, timing, training), 1):
+        for row in table.to_pylist() if table is not None else ():
             if row["sweep"] == request["sweep"]:
-                shown.setdefault(row["case_id"], (row, [], []))[which].append(row)
-    contents = {case_id: case_content(request, *rows, environment, failure) for case_id, rows in shown.items()}
+                shown.setdefault(row["case_id"], (row, [], [], []))[which].append(row)
+    contents = {
+        case_id: case_content(request, case, checked, timed, environment, failure, trained)
+        for case_id, (case, checked, timed, trained) in shown.items()
+    }
     with connection(uri) as client:
         experiment_id = make_experiment(client, uri, request["study"])
         return Published({case_id: _publish(client, uri, experiment_id, run, {}) for case_id, run in contents.items()})
@@ -155,6 +159,8 @@ def _fill(client: Any, uri: str, run_id: str, run: RunContent, files: Mapping[st
 
     at_ms = run.end_ms or time.time_ns() // 1_000_000
     metrics = [Metric(key, value, at_ms, 0) for key, value in run.metrics.items()]
+    for key, values in run.histories.items():
+        metrics += [Metric(key, value, at_ms, step) for step, value in enumerate(values)]
     params = [Param(key, value) for key, value in run.params.items()]
     tags = [RunTag(key, value) for key, value in (run.tags | {"result_digest": run.digest}).items()]
     while metrics or params or tags:

@@ -1,0 +1,242 @@
+"""One decoder case to samples: the decoder alone, and the whole training step, both ways; and what each change gains.
+
+The protocol is that of a layer alone (`rnn_parity.timing`): rounds in shuffled order, the baseline twice. Here the
+rounds have more in them: beside the decoder as t2vec is written and as one would replace it, the two ways between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rnn_parity.costs import measure_costs
+from rnn_parity.decoder.given import (
+    DecoderSettings,
+    Model,
+    build_model,
+    draw_batches,
+    draw_parameters,
+    make_loss,
+    with_vocabulary,
+)
+from rnn_parity.disturbance import Watch
+from rnn_parity.errors import InputError
+from rnn_parity.execution import describe_error, numerics
+from rnn_parity.grid import Case
+from rnn_parity.models.t2vec import PAD, Attending
+from rnn_parity.statistics import Interval, median_ratio
+from rnn_parity.timing import Contender, run_rounds, sample_rows, summarize
+from rnn_parity.trajectories.batches import Batch
+
+LEARNING_RATE, CLIP = 1e-3, 5.0
+"""The published ones: Adam's rate, and the norm to which gradients are clipped."""
+
+PHASES = ("inference", "forward", "backward", "step", "train_step")
+"""The first four of the decoder alone, as of a layer; `train_step` is that of the whole model, Adam included."""
+
+ATTRIBUTED = ("inference", "step", "train_step")
+"""The phases in which the ways between are timed too."""
+
+WAYS: dict[str, tuple[str, Attending]] = {
+    "original": ("baseline", "each_step"),
+    "attention_once": ("baseline", "all_steps"),
+    "layer_replaced": ("candidate", "each_step"),
+    "both": ("candidate", "all_steps"),
+}
+"""Way to which layer and how it attends. `both` is the candidate as one would put it there."""
+
+FED_BACK = "attention is fed back, so that a step needs the one before it: the layer is called once for every step"
+
+
+def time_case(
+    case: Case,
+    baseline: str,
+    candidates: Sequence[str],
+    *,
+    phases: Sequence[str],
+    precision: float,
+    min_rounds: int,
+    max_seconds: float,
+    confidence: float,
+    exclusive: bool,
+    **settings: Any,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Time every phase of a case.
+
+    Returns:
+        the rows of the timing table and of the samples table, as of a layer, and those of the attribution table. An
+        implementation that cannot do a phase gives a row with the reason.
+    """
+    rows, samples, attribution = [], [], []
+    bench = _Bench(case, with_vocabulary(DecoderSettings(**settings)))
+    protocol = precision, min_rounds, max_seconds, confidence
+    with numerics(case.threads, case.tf32):
+        for phase in [*(phase for phase in PHASES if phase in phases), "train_step"]:
+            watch = Watch(case.device)
+            original = bench.contender(baseline, "each_step", phase)
+            control = bench.contender(baseline, "each_step", phase)
+            replaced = [bench.contender(name, "all_steps", phase) for name in candidates]
+            between: list[Contender] = []
+            if phase in ATTRIBUTED:
+                between = [bench.contender(name, "each_step", phase) for name in candidates]
+                between.append(bench.contender(baseline, "all_steps", phase))
+            everyone = [original, *replaced, *between, control]
+            order = random.Random(f"{case.case_id} {phase}")
+            rounds_s = run_rounds(everyone, case.device, order, *protocol)
+            met = watch.report()
+            for contender in [original, *replaced]:
+                _count_costs(contender, case.device)
+            context = {**case.columns, "phase": phase}
+            measured = {"baseline": baseline, "exclusive": exclusive, "rounds_s": rounds_s, **met}
+            mine = [original, *replaced]
+            rows += [{**context, **measured, **row} for row in summarize(mine, control, confidence)]
+            samples += [{**context, **row} for row in sample_rows([*mine, control])]
+            if between:
+                once = between.pop()
+                for both, layer in zip(replaced, between, strict=True):
+                    ways = dict(zip(WAYS, (original, once, layer, both), strict=True))
+                    found = attribute(ways, confidence)
+                    attribution += [{**context, "baseline": baseline, "candidate": both.name, **row} for row in found]
+        attribution += _input_feeding(bench, baseline, candidates, protocol)
+    return rows, samples, attribution
+
+
+def _count_costs(contender: Contender, device: str) -> None:
+    """After the rounds: the meters slow down what they watch."""
+    if contender.fault is None:
+        with contextlib.suppress(Exception):  # what cannot be watched still has its times
+            contender.costs = measure_costs(contender.prepare, contender.call, device)
+
+
+def attribute(ways: dict[str, Contender], confidence: float) -> list[dict[str, Any]]:
+    """One row per way: its speedup over the original, and the share of the time that `both` saves which it saves alone.
+
+    The share that is left when one change came first is what the other saves after it.
+    """
+    original, both = ways["original"], ways["both"]
+    rows = []
+    for way, contender in ways.items():
+        row: dict[str, Any] = {"way": way, "reason": ""}
+        fault = contender.fault or original.fault
+        if fault:
+            rows.append(row | {"reason": fault[1]})
+            continue
+        row["median_s"] = float(np.median(contender.seconds))
+        row |= _columns("speedup", median_ratio(original.seconds, contender.seconds, confidence))
+        if way != "original" and not both.fault:
+            saved, of = (np.subtract(original.seconds, c.seconds) for c in (contender, both))
+            row |= _columns("share", share_of_gain(saved, of, confidence)) if way != "both" else {"share": 1.0}
+        rows.append(row)
+    return rows
+
+
+def share_of_gain(saved_s: np.ndarray, saved_by_both_s: np.ndarray, confidence: float) -> Interval | None:
+    """Median over rounds of one saving over the other, with its interval; None where the whole is within noise.
+
+    Rounds in which the whole saved nothing have no share, so that all must have saved something at this confidence.
+    """
+    if np.quantile(saved_by_both_s, (1 - confidence) / 2) <= 0:
+        return None
+    kept = saved_by_both_s > 0
+    return median_ratio(saved_s[kept], saved_by_both_s[kept], confidence)
+
+
+class _Bench:
+    """What is built once for a case, and the calls of a phase on it."""
+
+    def __init__(self, case: Case, settings: DecoderSettings) -> None:
+        self.case, self.settings = case, settings
+        self.parameters = draw_parameters(case, settings, 0)
+        (self.batch,) = draw_batches(case, settings, 1, 0)
+        self.loss_of = make_loss(case, settings)
+
+    def contender(self, name: str, attending: Attending, phase: str, *, input_feeding: bool = False) -> Contender:
+        """One way in one phase; a build that fails is the contender's fault."""
+        try:
+            ways = self.case, self.settings, name, attending, self.parameters
+            model = build_model(*ways, input_feeding=input_feeding).train(phase != "inference")
+            batch = self.batch.to(self.case.device)
+            whole = phase == "train_step"
+            calls = training_step_calls(model, batch, self.loss_of) if whole else _calls(phase, model, batch)
+            return Contender(name, *calls)
+        except InputError:
+            raise
+        except Exception as error:  # an implementation that cannot be had here is a result
+            return Contender(name, lambda: None, lambda _: None, fault=describe_error(error))
+
+
+def _calls(phase: str, model: Model, batch: Batch) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """The decoder alone: what is made before the clock starts, and what the clock sees."""
+    decoder, target, padding = model.m0.decoder, batch.target[:-1], batch.source.T == PAD
+    with torch.no_grad():
+        context, h0 = (tensor.clone() for tensor in model.m0.encoder(batch.source, batch.lengths))
+        cotangent = torch.randn_like(decoder(target, h0, context, padding)[0])
+    if phase == "inference":
+
+        def infer(_):
+            with torch.no_grad():
+                return decoder(target, h0, context, padding)
+
+        return lambda: None, infer
+    context.requires_grad_()
+    h0.requires_grad_()
+
+    def clear() -> None:
+        decoder.zero_grad(set_to_none=True)
+        context.grad = h0.grad = None
+
+    def forward(_):
+        return decoder(target, h0, context, padding)
+
+    def forward_untimed():
+        clear()
+        return forward(None)
+
+    def backward(outputs):
+        outputs[0].backward(cotangent)
+
+    return {
+        "forward": (clear, forward),
+        "backward": (forward_untimed, backward),
+        "step": (clear, lambda _: backward(forward(None))),
+    }[phase]
+
+
+def training_step_calls(model: Model, batch: Batch, loss_of) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """Of the whole model: forward, loss, backward, clipping, Adam."""
+    parameters = list(model.parameters.values())
+    adam = torch.optim.Adam(parameters, LEARNING_RATE)
+
+    def step(_):
+        output, _hn = model.m0(batch.source, batch.lengths, batch.target[:-1])
+        loss_of(model.m1(output), batch.target[1:]).backward()
+        nn.utils.clip_grad_norm_(parameters, CLIP)
+        adam.step()
+
+    return lambda: adam.zero_grad(set_to_none=True), step
+
+
+def _input_feeding(bench: _Bench, baseline: str, candidates: Sequence[str], protocol: tuple) -> list[dict[str, Any]]:
+    """Where attention is fed back, the way that takes the sequence at once is not there: what is left of the gain."""
+    case, rows = bench.case, []
+    make = [(name, "each_step", "train_step") for name in (baseline, *candidates, baseline)]
+    original, *fed, control = (bench.contender(*words, input_feeding=True) for words in make)
+    run_rounds([original, *fed, control], case.device, random.Random(f"{case.case_id} fed"), *protocol)
+    for contender in fed:
+        row = attribute({"original": original, "both": contender}, protocol[-1])[1]
+        why = row["reason"] or FED_BACK
+        row |= {"way": "input_feeding", "reason": why, "share": None}
+        rows.append({**case.columns, "phase": "train_step", "baseline": baseline, "candidate": contender.name, **row})
+    return rows
+
+
+def _columns(name: str, interval: Interval | None) -> dict[str, float]:
+    if interval is None:
+        return {}
+    return {name: interval.estimate, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}

@@ -1,0 +1,130 @@
+# Sweeps with `workload: decoder`: the layer in t2vec's decoder. Its equivalence and timing stand beside those of layers
+# alone, in the same tables; its attribution, trainings and generation in tables of their own.
+MODEL_SOURCES = sources("decoder/given", "models", "trajectories")
+DECODER_DATA = [GRID.config["decoder"]["file"]] if GRID.decoder_jobs and GRID.config["decoder"]["file"] else []
+
+
+def decoder_jobs(pattern):
+    return [pattern.format(sweep=job.sweep, job=job.name) for job in GRID.decoder_jobs]
+
+
+def training_jobs(pattern):
+    return [pattern.format(sweep=job.sweep, job=job.name) for job in GRID.training_jobs]
+
+
+rule decoder_equivalence:
+    input:
+        MODEL_SOURCES,
+        DECODER_DATA,
+        sources("decoder/equivalence", "decoder/places", "decoder/reference"),
+        EQUIVALENCE_SOURCES,
+        implementation_sources(),
+    output:
+        "results/equivalence/{sweep}/{job}.parquet",
+    log:
+        "logs/equivalence/{sweep}/{job}.log",
+    wildcard_constraints:
+        sweep=sweeps_of("decoder"),
+    priority: 1
+    threads: lambda wildcards: job_of(wildcards).threads
+    resources:
+        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    params:
+        job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
+    message:
+        "Checking the decoder in {wildcards.sweep} {wildcards.job}"
+    shell:
+        "python -m rnn_parity decoder equivalence --job {params.job:q} --output {output} 2> {log}"
+
+
+rule decoder_timing:
+    input:
+        MODEL_SOURCES,
+        DECODER_DATA,
+        sources("decoder/timing"),
+        TIMING_SOURCES,
+        implementation_sources(),
+    output:
+        rows="results/timing/{sweep}/{job}.parquet",
+        samples="results/timing/{sweep}/{job}.samples.parquet",
+        attribution="results/attribution/{sweep}/{job}.parquet",
+    log:
+        "logs/timing/{sweep}/{job}.log",
+    wildcard_constraints:
+        sweep=sweeps_of("decoder"),
+    threads: lambda wildcards: workflow.cores if GRID.config["timing"]["exclusive"] else job_of(wildcards).threads
+    resources:
+        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    params:
+        job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
+    message:
+        "Timing the decoder in {wildcards.sweep} {wildcards.job}"
+    shell:
+        "python -m rnn_parity decoder timing --job {params.job:q} --output {output.rows} --samples {output.samples}"
+        " --attribution {output.attribution} 2> {log}"
+
+
+rule decoder_training:
+    input:
+        MODEL_SOURCES,
+        DECODER_DATA,
+        sources("decoder/training", "decoder/generation", "decoder/places", "dropout", "weights", "execution"),
+        implementation_sources(),
+    output:
+        training="results/training/{sweep}/{job}.parquet",
+        generation="results/generation/{sweep}/{job}.parquet",
+    log:
+        "logs/training/{sweep}/{job}.log",
+    priority: 1
+    threads: lambda wildcards: job_of(wildcards).threads
+    resources:
+        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+    params:
+        job=lambda wildcards: GRID.training_request(job_of(wildcards)),
+    message:
+        "Training the decoder in {wildcards.sweep} {wildcards.job}"
+    shell:
+        "python -m rnn_parity decoder training --job {params.job:q} --output {output.training}"
+        " --generation {output.generation} 2> {log}"
+
+
+rule decoder_collect:
+    input:
+        decoder_jobs(rules.decoder_timing.output.attribution),
+        training_jobs(rules.decoder_training.output.training),
+        training_jobs(rules.decoder_training.output.generation),
+        sources("tables"),
+    output:
+        expand("results/decoder/{table}.parquet", table=DECODER_TABLES),
+    log:
+        "logs/decoder_collect.log",
+    localrule: True
+    params:
+        timed=json.dumps(decoder_jobs("{sweep}/{job}")),
+        trained=json.dumps(training_jobs("{sweep}/{job}")),
+    shell:
+        "python -m rnn_parity decoder collect --timed {params.timed:q} --trained {params.trained:q} --results results 2> {log}"
+
+
+rule decoder_figures:
+    input:
+        sources("decoder/figures", "decoder/summary", "decoder/entries", "figures", "criterion"),
+        rules.decoder_collect.output,
+        rules.collect.output,
+        config=rules.experiment.output[0],
+    output:
+        [
+            report(
+                f"reports/figures/{name}.svg",
+                caption=f"../report/{name}.rst",
+                category="Figures",
+                labels={"figure": figure.title},
+            )
+            for name, figure in DECODER_FIGURES.items()
+        ],
+        expand("reports/figures/{name}.{format}", name=DECODER_FIGURES, format=["pdf", "png"]),
+    log:
+        "logs/decoder_figures.log",
+    localrule: True
+    shell:
+        "python -m rnn_parity decoder figures --config {input.config} --results results --output reports/figures 2> {log}"
