@@ -246,7 +246,10 @@ def reported(folder):
         text = archive.read(
             min((name for name in archive.namelist() if name.endswith("/report.html")), key=len)
         ).decode()
-    results, categories = (json.loads(re.search(rf"var {name} = (.*)", text)[1]) for name in ("results", "categories"))
+    results, categories = (
+        json.loads(re.search(rf"var {name} = (\{{.*\}});?$", text, flags=re.MULTILINE)[1])
+        for name in ("results", "categories")
+    )
     filed = {path: category for category, parts in categories.items() for paths in parts.values() for path in paths}
     assert set(filed) == set(results)
     assert set(filed.values()) == {"Figures", "Tables", "Report"}
