@@ -7,8 +7,9 @@ import yaml
 
 from conftest import PROJECT
 from rnn_parity import gains
+from rnn_parity.efficiency import efficiency_table
 from rnn_parity.grid import make_grid
-from synthetic import timing_rows
+from synthetic import environment, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
@@ -38,3 +39,35 @@ def test_conclusions_count_every_case_once(grid):
     counts = [step[name] for name in ("faster", "within_noise", "slower", "not_timed")]
     assert counts == [3, 1, 0, 1]
     assert sum(counts) == step["cases"]
+
+
+def test_the_effort_counts_each_measurement_once_and_what_was_saved(grid):
+    table = pd.DataFrame(timing_rows(grid))
+    table["clock_limits"] = table["clock_limits"].astype(object)
+    table["rounds_s"] = 4.0
+    first, second = (table["case_id"] == name for name in table["case_id"].unique()[:2])
+    table.loc[first & (table["phase"] == "step"), ["rounds_s", "other_busy_cores", "clock_limits"]] = [
+        1.0,
+        0.9,
+        "power cap",
+    ]
+    table.loc[second & (table["phase"] == "step"), "rounds_s"] = 5.0  # the least number of rounds took longer
+    effort = gains.effort(table, 4.0)
+    assert effort["measurements"] == 4 * len(grid.cases)
+    assert (effort["early"], effort["saved_s"]) == (1, 3.0)
+    assert effort["allowed_s"] == 4.0 * effort["measurements"]
+    assert (effort["loaded"], effort["limited"], effort["shared"]) == (1, 1, False)
+    table["exclusive"] = False
+    assert gains.effort(table, 4.0)["shared"]
+
+
+def test_shares_of_the_peak_are_of_the_case_that_is_asked_for(grid):
+    timing = pd.DataFrame(timing_rows(grid))
+    table = efficiency_table(timing, environment(grid)["peaks"])
+    case_id = grid.cases[1].case_id
+    shares = gains.shares_of_peak(table, case_id, ["stacking_gru", "stacking_gru_cell"])
+    ours, theirs = shares["step"]
+    assert ours == pytest.approx(1.5 * theirs)
+    mine = timing.query("case_id == @case_id and phase == 'step' and implementation == 'stacking_gru'").iloc[0]
+    assert ours == pytest.approx(mine["flops"] / mine["median_s"] / 1e11)
+    assert gains.shares_of_peak(efficiency_table(timing, []), case_id, ["stacking_gru", "stacking_gru_cell"]) == {}

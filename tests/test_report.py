@@ -102,6 +102,29 @@ def test_within_noise_is_said_with_the_noise(report, tables):
     assert "faster in 0 of 5 cases, within noise in 5" in markdown
 
 
+def test_what_was_timed_beside_other_jobs_says_so_beside_every_speedup(report, tables):
+    equivalence, timing = tables
+    alone, _ = report(equivalence, timing)
+    assert "†" not in alone
+    assert "beside" not in first_paragraph(alone)
+    shared, _ = report(equivalence, timing.assign(exclusive=False))
+    assert "timed beside other jobs" in first_paragraph(shared)
+    sections = shared.split("## Sweep by sweep")[1].split("## Every case")[0]
+    assert sections.count("faster 1.50× (1.46–1.54) †") == sections.count("faster 1.50×") == len(timing) // 2
+    assert shared.count("Timed while other jobs of the workflow ran.") >= 3  # below the figures
+    assert "**Other jobs of the workflow ran beside them**" in shared
+
+
+def test_disturbed_is_neither_faster_nor_slower_and_has_its_reason(report, tables):
+    equivalence, timing = copy.deepcopy(tables)
+    ours = timing["implementation"] == "stacking_gru"
+    timing.loc[ours, ["conclusion", "reason"]] = ["disturbed", "the speedup was another in half of the rounds"]
+    text, _ = report(equivalence, timing)
+    cases = timing["case_id"].nunique()
+    assert "has no speedup (disturbed: the speedup was another in half of the rounds)" in first_paragraph(text)
+    assert f"step: faster in 0 of {cases} cases, within noise in 0, slower in 0, disturbed in {cases}" in text
+
+
 def test_what_could_not_be_timed_or_judged_is_named_with_its_reason(report, tables):
     equivalence, timing = tables
     ours = timing["implementation"] == "stacking_gru"

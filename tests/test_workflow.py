@@ -163,8 +163,10 @@ def test_runs_appear_while_the_sweep_goes_on(finished):
         assert published < next_but_one
 
 
-def test_with_tracking_off_nothing_is_published_unless_asked_for(finished):
-    config = write_config(finished, {**SMOKE, "tracking": {"mode": "off"}})
+@pytest.mark.parametrize("off", ["off", "'off'"])
+def test_with_tracking_off_nothing_is_published_unless_asked_for(finished, off):
+    config = write_config(finished, SMOKE)
+    (finished / config).write_text((finished / config).read_text() + f"tracking: {{mode: {off}}}\n")
     planned = jobs_run(snakemake(finished, "-n", "--forceall", config=config))
     assert "timing" in planned
     assert not any("publish" in name or "tracking" in name for name in planned)

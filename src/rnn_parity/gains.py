@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from rnn_parity.tables import CASE_COLUMNS
 
 NOT_TIMED = ("unsupported", "failed", "no baseline")
+LOADED_CORES = 0.2
 QUOTED_SWEEP = "t2vec"
 """The sweep whose largest case is quoted first, where the grid has it."""
 
@@ -24,6 +27,7 @@ def speedup_table(timing: pd.DataFrame) -> pd.DataFrame:
         "control_ci_low",
         "control_ci_high",
         "conclusion",
+        "exclusive",
         "samples",
         "peak_memory_bytes",
         "reason",
@@ -47,7 +51,7 @@ def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = No
 
 
 def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
-    """Per phase: how many cases are faster, within noise, slower and not timed, and the range of the speedup."""
+    """Per phase: how many cases are faster, within noise, slower, disturbed and not timed; the speedup's range."""
     rows = timing[timing["implementation"] == candidate]
     table = []
     for phase, group in rows.groupby("phase", sort=False):
@@ -56,10 +60,42 @@ def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
             {
                 "phase": phase,
                 "cases": len(group),
-                **{name.replace(" ", "_"): int(count.get(name, 0)) for name in ("faster", "within noise", "slower")},
+                **{
+                    name.replace(" ", "_"): int(count.get(name, 0))
+                    for name in ("faster", "within noise", "slower", "disturbed")
+                },
                 "not_timed": int(group["conclusion"].isin(NOT_TIMED).sum()),
                 "lowest": group["speedup"].min(),
                 "highest": group["speedup"].max(),
             }
         )
     return pd.DataFrame(table)
+
+
+def effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
+    """What timing took, each phase of a case being one measurement, and what else the machine did meanwhile.
+
+    `early` of the `measurements` knew their ratios before `max_seconds`, which saved `saved_s` of `allowed_s`; while
+    `loaded` of them ran, other processes kept more than `LOADED_CORES` busy; `limited` met a GPU whose clock was held
+    down. `shared`: whether other jobs of the workflow ran beside.
+    """
+    each = timing.dropna(subset=["rounds_s", "median_s"]).drop_duplicates(["case_id", "phase"])
+    unused_s = (max_seconds - each["rounds_s"]).clip(lower=0)
+    return {
+        "measurements": len(each),
+        "early": int((unused_s > 0).sum()),
+        "saved_s": float(unused_s.sum()),
+        "allowed_s": max_seconds * len(each),
+        "loaded": int((each["other_busy_cores"] > LOADED_CORES).sum()),
+        "limited": int(each["clock_limits"].fillna("").ne("").sum()),
+        "shared": not each["exclusive"].astype(bool).all(),
+    }
+
+
+def shares_of_peak(efficiency: pd.DataFrame, case_id: str, implementations: list[str]) -> dict[str, list[float]]:
+    """By phase, the share of the machine's peak rate that each implementation reaches in one case; empty if unknown."""
+    rows = efficiency[efficiency["case_id"] == case_id].dropna(subset=["share_of_peak"])
+    table = rows.pivot_table(index="phase", columns="implementation", values="share_of_peak", sort=False)
+    if not set(implementations) <= set(table):
+        return {}
+    return {str(phase): list(row) for phase, row in zip(table.index, table[implementations].to_numpy(), strict=True)}

@@ -2,7 +2,7 @@
 import time
 
 STARTED = time.time()
-TRACKING_MODE = GRID.config["tracking"]["mode"]
+TRACKING_MODE = GRID.config["tracking"]["mode"] or "off"
 
 
 # What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.

@@ -19,7 +19,7 @@ def case_table(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `candidate`; `verdict`
     over the regimes that must hold, the largest error / limit there (`ratio`) with its `quantity` and `regime`; the
     worst verdict of each regime as `verdict_{regime}`; per phase `speedup_{phase}`, its interval `…_ci_low`,
-    `…_ci_high`, and `conclusion_{phase}`; `reason`, of what does not pass.
+    `…_ci_high`, `conclusion_{phase}` and `exclusive_{phase}`; `reason`, of what does not pass.
     """
     keys = ["case_id", "candidate"]
     cases = pd.concat([study.case_frame(equivalence), study.case_frame(timing)]).drop_duplicates("case_id")
@@ -81,6 +81,7 @@ def _speedups(timing: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
             "speedup_ci_low": f"speedup_{phase}_ci_low",
             "speedup_ci_high": f"speedup_{phase}_ci_high",
             "conclusion": f"conclusion_{phase}",
+            "exclusive": f"exclusive_{phase}",
             "reason": f"reason_{phase}",
         }
         parts.append(rows.set_index(keys)[list(names)].rename(columns=names))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rnn_parity import answers, criterion, gains, losses, summary
 from rnn_parity.decoder.report import section as decoder_section
+from rnn_parity.efficiency import efficiency_table
 from rnn_parity.figures import FIGURES, SECTIONS, numbers, study
 from rnn_parity.report import opening
 from rnn_parity.report.cases import case_names, case_table
@@ -30,6 +31,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
     detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
     abilities = losses.capability_rows(results["capabilities"])
+    effort = gains.effort(timing, float(config["timing"]["max_seconds"]))
     return {
         "config": config,
         "environment": environment,
@@ -53,7 +55,9 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "blind_spots": _blind_spots(results["coverage"], names),
         "shown_by_none": rates.shown_by_none(results["coverage"]),
         "capabilities": abilities,
-        "figures": _figures(results),
+        "effort": effort,
+        "loaded_cores": gains.LOADED_CORES,
+        "figures": _figures(results, effort["shared"]),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
         "criterion": criterion,
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
@@ -84,12 +88,14 @@ def _answer(name, config, environment, results, cases, abilities) -> dict[str, A
     held = [regime for regime in criterion.EXPECTED_TO_HOLD if regime in set(equivalence["regime"])]
     machine = _machine(environment, quoted)
     confidence = config["timing"]["confidence"]
+    efficiency = efficiency_table(timing, environment.get("peaks") or [])
     return {
         "candidate": name,
         "answer": answer,
         "paragraph": opening.opening(answer, config["baseline"], held, quoted, machine, confidence, bites),
         "other_bites": bites[opening.MOST_CAVEATS :],
         "lost": lost,
+        "shares": gains.shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
         "conclusions": records(gains.conclusions(timing, name)),
         "slower": slower,
     }
@@ -165,13 +171,19 @@ def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
     return {"sections": sections, "left_out": cases["sweep"].nunique() - len(sections)}
 
 
-def _figures(results: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """The figures in the order of the report's sections, numbered, each with what n is."""
+def _figures(results: Mapping[str, pd.DataFrame], shared: bool) -> list[dict[str, Any]]:
+    """The figures in the order of the report's sections, numbered, each with what n is and what it was timed beside."""
+    beside = {"speed": " Timed while other jobs of the workflow ran."} if shared else {}
     without = {"trust": results["self_test"].empty, "dropout": summary.seed_table(results["equivalence"]).empty}
     present = [item for item in FIGURES.items() if not without.get(item[1].section, False)]
     in_order = sorted(present, key=lambda item: SECTIONS.index(item[1].section))
     return [
-        {"name": name, "entry": entry, "number": at, "size": numbers.sample_size(name, results)}
+        {
+            "name": name,
+            "entry": entry,
+            "number": at,
+            "size": numbers.sample_size(name, results) + beside.get(entry.section, ""),
+        }
         for at, (name, entry) in enumerate(in_order, 1)
     ]
 

@@ -38,4 +38,5 @@ def speedup(row: Mapping[str, Any], phase: str) -> Text:
     if value is None or value != value:
         return Text(f"{conclusion}: {wording.escape(row[f'reason_{phase}'])}")
     low, high = (wording.fixed(row[f"speedup_{phase}_ci_{end}"]) for end in ("low", "high"))
-    return Text(f"{conclusion} {wording.times(value)} ({low}–{high})")
+    shared = " †" if row.get(f"exclusive_{phase}") is False else ""
+    return Text(f"{conclusion} {wording.times(value)} ({low}–{high}){shared}")

@@ -110,7 +110,8 @@ def _gain_of(row: Mapping[str, Any], confidence: float | None) -> str:
         f"{phase} is **{row['conclusion']}**: {times(row['speedup'])} the speed of the baseline ({sure}{interval(row)})"
     )
     noise = f", where the baseline against itself gives {interval(row, 'control')}"
-    return text + (noise if row["conclusion"] == "within noise" else "")
+    shared = "" if row["exclusive"] else ", timed beside other jobs"
+    return text + (noise if row["conclusion"] == "within noise" else "") + shared
 
 
 def caveats(
