@@ -37,6 +37,7 @@ except InputError as error:
     refuse(error)
 
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
+TRAINED = {(job.sweep, job.name) for job in GRID.training_jobs}
 OWN_IMPLEMENTATIONS = [name for name in [GRID.config["baseline"], *GRID.config["candidates"]] if ":" in name]
 
 # An import path is tried before any job starts; in a process of its own, since it may import torch or anything else.
@@ -76,6 +77,9 @@ def sources(*modules):
     return [path for files in found for path in files]
 
 
+# The last line of a job's log that died, for those who show it: whoever was killed says nothing himself.
+NOTE_EXIT_CODE = '{ code=$?; echo "exit code $code"; exit $code; }'
+
 EQUIVALENCE_SOURCES = sources(
     "equivalence", "outcome", "truth", "criterion", "oracle", "distribution", "dropout", "recovery", "stimulus", "weights",
     "execution",
@@ -103,9 +107,14 @@ def job_of(wildcards):
     return JOBS[wildcards.sweep, wildcards.job]
 
 
-def per_job(pattern):
-    """The files of all jobs of the grid."""
-    return [pattern.format(sweep=sweep, job=job) for sweep, job in JOBS]
+def per_job(pattern, jobs=GRID.jobs):
+    """The files of all jobs of the grid, or of some."""
+    return [pattern.format(sweep=job.sweep, job=job.name) for job in jobs]
+
+
+def training_of(wildcards):
+    """The table of a job's trainings, if it trains."""
+    return per_job("results/training/{sweep}/{job}.parquet", [job_of(wildcards)] if tuple(wildcards) in TRAINED else [])
 
 
 wildcard_constraints:

@@ -4,14 +4,6 @@ MODEL_SOURCES = sources("decoder/given", "models", "trajectories")
 DECODER_DATA = [GRID.config["decoder"]["file"]] if GRID.decoder_jobs and GRID.config["decoder"]["file"] else []
 
 
-def decoder_jobs(pattern):
-    return [pattern.format(sweep=job.sweep, job=job.name) for job in GRID.decoder_jobs]
-
-
-def training_jobs(pattern):
-    return [pattern.format(sweep=job.sweep, job=job.name) for job in GRID.training_jobs]
-
-
 rule decoder_equivalence:
     input:
         MODEL_SOURCES,
@@ -31,10 +23,12 @@ rule decoder_equivalence:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
+        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Checking the decoder in {wildcards.sweep} {wildcards.job}"
     shell:
         "python -m rnn_parity decoder equivalence --job {params.job:q} --output {output} 2> {log}"
+        " || {params.note_exit_code} >> {log}"
 
 
 rule decoder_timing:
@@ -57,11 +51,12 @@ rule decoder_timing:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
+        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Timing the decoder in {wildcards.sweep} {wildcards.job}"
     shell:
         "python -m rnn_parity decoder timing --job {params.job:q} --output {output.rows} --samples {output.samples}"
-        " --attribution {output.attribution} 2> {log}"
+        " --attribution {output.attribution} 2> {log} || {params.note_exit_code} >> {log}"
 
 
 rule decoder_training:
@@ -90,9 +85,9 @@ rule decoder_training:
 
 rule decoder_collect:
     input:
-        decoder_jobs(rules.decoder_timing.output.attribution),
-        training_jobs(rules.decoder_training.output.training),
-        training_jobs(rules.decoder_training.output.generation),
+        per_job(rules.decoder_timing.output.attribution, GRID.decoder_jobs),
+        per_job(rules.decoder_training.output.training, GRID.training_jobs),
+        per_job(rules.decoder_training.output.generation, GRID.training_jobs),
         sources("tables"),
     output:
         expand("results/decoder/{table}.parquet", table=DECODER_TABLES),
@@ -100,8 +95,8 @@ rule decoder_collect:
         "logs/decoder_collect.log",
     localrule: True
     params:
-        timed=json.dumps(decoder_jobs("{sweep}/{job}")),
-        trained=json.dumps(training_jobs("{sweep}/{job}")),
+        timed=json.dumps(per_job("{sweep}/{job}", GRID.decoder_jobs)),
+        trained=json.dumps(per_job("{sweep}/{job}", GRID.training_jobs)),
     shell:
         "python -m rnn_parity decoder collect --timed {params.timed:q} --trained {params.trained:q} --results results 2> {log}"
 

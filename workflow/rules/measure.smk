@@ -1,8 +1,5 @@
 # One process per job of the grid: first whether the numbers agree, then how long they take.
 
-# The last line of a job's log that died, for those who show it: whoever was killed says nothing himself.
-NOTE_EXIT_CODE = '{ code=$?; echo "exit code $code"; exit $code; }'
-
 
 rule equivalence:
     input:
@@ -20,10 +17,11 @@ rule equivalence:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
+        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Checking {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity equivalence --job {params.job:q} --output {output} 2> {log} || {NOTE_EXIT_CODE} >> {log}"
+        "python -m rnn_parity equivalence --job {params.job:q} --output {output} 2> {log} || {params.note_exit_code} >> {log}"
 
 
 # Asking for every core keeps all other jobs of this workflow away while the clock runs. What need not be alone comes
@@ -45,11 +43,12 @@ rule timing:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
+        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Timing {wildcards.sweep} {wildcards.job}"
     shell:
         "python -m rnn_parity timing --job {params.job:q} --output {output.rows} --samples {output.samples} 2> {log}"
-        " || {NOTE_EXIT_CODE} >> {log}"
+        " || {params.note_exit_code} >> {log}"
 
 
 rule masks:

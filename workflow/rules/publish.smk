@@ -21,11 +21,7 @@ rule publish_job:
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
         timing=rules.timing.output.rows,
-        training=lambda wildcards: [
-            f"results/training/{job.sweep}/{job.name}.parquet"
-            for job in GRID.training_jobs
-            if (job.sweep, job.name) == (wildcards.sweep, wildcards.job)
-        ],
+        training=training_of,
     output:
         "results/published/{sweep}/{job}.json",
     log:
