@@ -42,12 +42,11 @@ def measure() -> Iterator[Result]:
         spent = {}
         results, reports = folder / "results", folder / "reports"
         facts = ["--config", results / "config.json", "--environment", results / "environment.json"]
-        tables = ["--equivalence", results / "equivalence.parquet", "--timing", results / "timing.parquet"]
         figures = reports / "figures"
         spent["collect"] = rnn_parity("collect", *facts[:2], "--results", results)
         spent["tables"] = rnn_parity("tables", *facts[2:], "--results", results, "--output", reports / "tables")
         spent["figures"] = rnn_parity(
-            "figures", *facts, *tables, "--masks", results / "masks.parquet", "--output", figures
+            "figures", *facts, "--results", results, "--masks", results / "masks.parquet", "--output", figures
         )
         spent["report"] = rnn_parity(
             "report", *facts, "--results", results, "--figures", figures,
