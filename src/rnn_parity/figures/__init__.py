@@ -58,7 +58,8 @@ FIGURES = {
     "latency": FigureEntry(
         "Latency against sequence length",
         "Median wall time of one call, with the band between the quartiles, in the sweeps that vary the sequence "
-        "length. The phase `step` is forward and backward.",
+        "length. The dashed line is the time of the operations at the peak rate of this machine, or of the bytes where "
+        "these take longer: no call gets below it. The phase `step` is forward and backward.",
         "timing",
     ),
     "roofline": FigureEntry(

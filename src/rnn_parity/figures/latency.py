@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rnn_parity.efficiency import efficiency_table
 from rnn_parity.figures import style
 from rnn_parity.figures.numbers import with_lengths
 from rnn_parity.figures.study import Panel, Study, panels
@@ -15,7 +17,7 @@ _MOST_ROWS = 6
 
 def draw(study: Study) -> Figure:
     """Draw a row per sweep that varies T (and per value of its other axes), a column per phase."""
-    timed = study.timing.dropna(subset=["median_s"])
+    timed = _with_floor(study)
     every = [panel for panel in panels(with_lengths(timed), "sequence_length") if len(panel.values) > 1]
     if not every:
         return style.say_no_data(
@@ -35,16 +37,26 @@ def draw(study: Study) -> Figure:
         style.hidden(line[len(some) :])
         line[0].set_yscale("log")
         rows = panel.rows
-        style.log_axis(line[0].yaxis, [*rows["q25_s"], *rows["q75_s"]], wanted=4, unit="s")
+        drawn = [*rows["q25_s"], *rows["q75_s"], *rows["floor_s"].dropna()]
+        style.log_axis(line[0].yaxis, drawn, wanted=4, unit="s")
         line[0].set_ylabel(f"{style.wrapped(panel.title, 26)}\ntime per call")
     figure.align_ylabels(grid[:, 0])
     style.left_out(figure, len(every) - len(shown), "row")
-    style.legend_above(figure, _handles(study))
+    style.legend_above(figure, _handles(study, timed["floor_s"].notna().any()))
     return figure
+
+
+def _with_floor(study: Study) -> pd.DataFrame:
+    """What was timed, and below each call the time that no call gets below, where the peak rates are known."""
+    keys = ["case_id", "implementation", "phase"]
+    table = efficiency_table(study.timing, study.environment.get("peaks") or [])
+    return study.timing.dropna(subset=["median_s"]).merge(table[[*keys, "floor_s"]], on=keys, how="left")
 
 
 def _panel(axes: Axes, panel: Panel, phase: str, study: Study) -> None:
     palette, marks = style.colours(study.implementations), style.markers(study.implementations)
+    floor = panel.rows[panel.rows["phase"] == phase].drop_duplicates("sequence_length").sort_values("sequence_length")
+    axes.plot(floor["sequence_length"], floor["floor_s"], color=style.GREY, ls="--", lw=0.9)
     for name in study.implementations:
         rows = panel.rows[(panel.rows["implementation"] == name) & (panel.rows["phase"] == phase)]
         rows = rows.sort_values("sequence_length")
@@ -53,7 +65,8 @@ def _panel(axes: Axes, panel: Panel, phase: str, study: Study) -> None:
         axes.plot(rows["sequence_length"], rows["median_s"], color=palette[name], marker=marks[name], mfc=fill)
 
 
-def _handles(study: Study) -> list[Line2D]:
+def _handles(study: Study, floor: bool) -> list[Line2D]:
     palette, marks = style.colours(study.implementations), style.markers(study.implementations)
     fills = {name: palette[name] if name == study.config["baseline"] else "white" for name in palette}
-    return [Line2D([], [], color=palette[n], marker=marks[n], mfc=fills[n], label=n) for n in study.implementations]
+    handles = [Line2D([], [], color=palette[n], marker=marks[n], mfc=fills[n], label=n) for n in study.implementations]
+    return handles + [Line2D([], [], color=style.GREY, ls="--", lw=0.9, label="peak rates")] * bool(floor)
