@@ -40,13 +40,13 @@ FIGURES = {
         "Speedup over the baseline",
         "Median over rounds of time of the baseline / time of the candidate, with its interval, against what each "
         "sweep varies. The grey box behind a point is the interval of the baseline timed against itself in the same "
-        "rounds. Hollow points are within noise: their interval does not clear both 1 and the box.",
+        "rounds. Hollow points are within noise, where the interval does not clear both 1 and the box, or disturbed.",
         "speedup",
     ),
     "crossover": FigureEntry(
         "Who wins where",
         "Speedup of the candidate in the sweeps that vary two sizes: blue where the candidate is faster, red where the "
-        "baseline is. Hatched cells are within noise.",
+        "baseline is. Hatched cells are within noise or disturbed.",
         "crossover",
     ),
     "phases": FigureEntry(

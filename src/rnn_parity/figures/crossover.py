@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.figures import numbers, style
 from rnn_parity.figures.study import AXIS_LABELS, Study, axis_word, swept_axes, tick_label
+from rnn_parity.gains import UNSURE
 
 _ROW_MM, _MOST_ROWS, _MOST_PANELS = 5.5, 40, 12
 
@@ -56,7 +57,7 @@ def draw(study: Study) -> Figure:
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
     bar.outline.set_visible(False)
     bar.set_label("speedup over the baseline")
-    handle = Patch(facecolor="white", edgecolor=style.GREY, hatch="////", lw=0.4, label="within noise")
+    handle = Patch(facecolor="white", edgecolor=style.GREY, hatch="////", lw=0.4, label=" or ".join(UNSURE))
     style.legend_above(figure, [handle])
     style.left_out(figure, len(every) - len(shown), "map")
     return figure
@@ -88,11 +89,11 @@ def _map(axes: Axes, panel: Map, norm: LogNorm, colours, cell_mm: float, panel_m
     size = 6.5 if cell_mm > 7 else 5
     for (y, x), value in np.ndenumerate(values):
         said = words.iloc[y, x]
-        if said == "within noise":
+        if said in UNSURE:
             axes.add_patch(Rectangle((x, y), 1, 1, facecolor="none", edgecolor=style.GREY, hatch="////", lw=0))
         if cell_mm < 4 or len(lines) > _MOST_ROWS:
             continue
-        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85 * (said == "within noise")}
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85 * (said in UNSURE)}
         ink = "white" if np.isfinite(value) and abs(np.log(value)) > 0.72 * np.log(norm.vmax) else style.DARK
         text = f"{value:.2f}" if np.isfinite(value) and value < 10 else f"{value:.0f}" if np.isfinite(value) else "–"
         axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=size, color=ink, bbox=paper)

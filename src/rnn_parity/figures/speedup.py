@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.figures import style
 from rnn_parity.figures.study import AXIS_LABELS, Panel, Study, panels, tick_label
-from rnn_parity.gains import NOT_TIMED, speedup_table
+from rnn_parity.gains import NOT_TIMED, UNSURE, speedup_table
 
 _MOST_ROWS = 6
 _MOST_POINTS = 100  # side by side in one panel; more are drawn as a line with a band
@@ -107,7 +107,7 @@ def _points(axes: Axes, rows: pd.DataFrame, shift: float, step: float, colour: s
         noise = row.control_ci_high - row.control_ci_low
         axes.add_patch(Rectangle((x - step / 2, row.control_ci_low), step, noise, color=style.LIGHT, lw=0, zorder=0.5))
         axes.plot([x, x], [row.speedup_ci_low, row.speedup_ci_high], color=colour, lw=0.9, zorder=2)
-        fill = "white" if row.conclusion == "within noise" else colour
+        fill = "white" if row.conclusion in UNSURE else colour
         look = {"color": colour, "marker": style.PHASE_MARKERS[phase], "ls": "none", "zorder": 3}
         axes.plot(x, row.speedup, mfc=fill, ms=3.4 if step * axes.bbox.width < 400 else 2.4, **look)
 
@@ -125,7 +125,8 @@ def _handles(study: Study, table: pd.DataFrame, dense: bool) -> list:
     for phase in phases_of(table):
         look = {"marker": style.PHASE_MARKERS[phase], "ls": style.PHASE_LINES[phase] if dense else "none", "lw": 0.8}
         handles.append(Line2D([], [], color=style.DARK, label=phase, **look))
-    handles.append(Line2D([], [], color=style.DARK, marker="o", mfc="white", ls="none", label="within noise"))
+    unsure = {"marker": "o", "mfc": "white", "ls": "none", "label": " or ".join(UNSURE)}
+    handles.append(Line2D([], [], color=style.DARK, **unsure))
     handles.append(Patch(color=style.LIGHT, label="baseline against itself"))
     if table["conclusion"].isin(NOT_TIMED).any():
         handles.append(Line2D([], [], color=style.DARK, marker="x", ms=3, ls="none", label="not timed"))
