@@ -42,7 +42,7 @@ def draw(study: Study) -> Figure:
         line[0].set_ylabel(f"{style.wrapped(panel.title, 26)}\ntime per call")
     figure.align_ylabels(grid[:, 0])
     style.left_out(figure, len(every) - len(shown), "row")
-    style.legend_above(figure, _handles(study, timed["floor_s"].notna().any()))
+    style.legend_above(figure, _handles(study, bool(timed["floor_s"].notna().any())))
     return figure
 
 
@@ -69,4 +69,4 @@ def _handles(study: Study, floor: bool) -> list[Line2D]:
     palette, marks = style.colours(study.implementations), style.markers(study.implementations)
     fills = {name: palette[name] if name == study.config["baseline"] else "white" for name in palette}
     handles = [Line2D([], [], color=palette[n], marker=marks[n], mfc=fills[n], label=n) for n in study.implementations]
-    return handles + [Line2D([], [], color=style.GREY, ls="--", lw=0.9, label="peak rates")] * bool(floor)
+    return handles + [Line2D([], [], color=style.GREY, ls="--", lw=0.9, label="peak rates")] * floor
