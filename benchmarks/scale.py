@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -12,11 +11,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.result import PROJECT, Result, rnn_parity
+from benchmarks.result import Result, rnn_parity
 from rnn_parity.grid import Grid, make_grid
 from rnn_parity.tables import EQUIVALENCE, MASKS, TIMING, read_table, write_rows, write_text
-
-sys.path.insert(0, str(PROJECT / "tests"))
 from synthetic import environment, equivalence_rows, timing_rows
 
 GRID = {

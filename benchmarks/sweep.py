@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.result import PROJECT, Result, Spent, run
+from benchmarks.result import Result, Spent, run
+from project import copy_project
 
 CORES = 2
 TINY = {
@@ -97,7 +97,7 @@ def axes(jobs: int, per_job: int) -> dict[str, list[int]]:
 def run_sweep(config: dict[str, Any]) -> Sweep:
     """Run the pipeline in a copy of the project."""
     with tempfile.TemporaryDirectory() as name:
-        folder = copy_project(Path(name), config)
+        folder = _copy(Path(name), config)
         command = [sys.executable, "-m", "snakemake", "--cores", str(CORES), "--configfile", "own.yaml"]
         spent = run(command, folder)
         seconds = {part: _inside(folder / "results" / part) for part in ("equivalence", "coverage", "timing")}
@@ -116,18 +116,13 @@ def _inside(folder: Path) -> float:
 def plan(cases: int) -> Spent:
     """Plan a sweep of twenty cases a job, and run nothing."""
     with tempfile.TemporaryDirectory() as name:
-        folder = copy_project(Path(name), REAL | {"sweeps": {"a": axes(cases // 20, 20)}})
+        folder = _copy(Path(name), REAL | {"sweeps": {"a": axes(cases // 20, 20)}})
         command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "1", "--configfile", "own.yaml"]
         return run(command, folder)
 
 
-def copy_project(folder: Path, config: dict[str, Any]) -> Path:
-    """The workflow and the sources, and a config `own.yaml`."""
-    for part in ("Snakefile", "config.yaml", "workflow", "profiles", "src"):
-        source = PROJECT / part
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy2(source, folder / part)
+def _copy(folder: Path, config: dict[str, Any]) -> Path:
+    """The project, with a config `own.yaml`."""
+    copy_project(folder)
     (folder / "own.yaml").write_text(yaml.safe_dump(config))
     return folder

@@ -5,8 +5,9 @@ import sqlite3
 import pandas as pd
 import pytest
 
+from project import copy_project
 from rnn_parity.decoder.entries import FIGURES
-from test_workflow import SMOKE, TINY, copy_project, jobs_run, snakemake, write_config
+from test_workflow import SMOKE, TINY, jobs_run, snakemake, write_config
 
 pytestmark = pytest.mark.workflow
 

@@ -37,7 +37,7 @@ def clock(monkeypatch):
     fake = FakeClock()
     monkeypatch.setattr(timing, "WallClock", lambda: fake)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: fake.now)
-    monkeypatch.setattr(timing, "_measure_costs", lambda contender, device: None)
+    monkeypatch.setattr(timing, "count_costs", lambda contender, device: None)
     return fake
 
 

@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 from conftest import PROJECT, missing
+from project import copy_project
 from rnn_parity.grid import make_grid
 from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
-from test_workflow import copy_project, snakemake
+from test_workflow import snakemake
 from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table
 
 pytestmark = pytest.mark.server

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from conftest import PROJECT
+from project import copy_project
 from rnn_parity.figures import FIGURES
 from rnn_parity.grid import make_grid
 from tracked import query
@@ -32,16 +33,6 @@ TINY = {
     "self_test": {"cases": 0, "own_cases": False},
     "capabilities": False,
 }
-
-
-def copy_project(folder):
-    for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "src"):
-        source = PROJECT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy2(source, folder / name)
-    return folder
 
 
 def snakemake(folder, *arguments, config="config/smoke.yaml", **environment):

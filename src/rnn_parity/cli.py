@@ -14,6 +14,7 @@ import typer
 
 from rnn_parity.decoder.commands import app as decoder_app
 from rnn_parity.errors import InputError
+from rnn_parity.jobs import JobLine, Output, check_job, log
 from rnn_parity.processes import end_with_run
 
 app = typer.Typer(
@@ -30,8 +31,6 @@ PROJECT = Path(__file__).parents[2]
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
-JobLine = Annotated[str, typer.Option("--job", help="The job: a line of JSON that `rnn-parity cases --json` prints.")]
-Output = Annotated[Path, typer.Option("--output", help="Where to write the result.")]
 EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]
 TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
 TrackingFile = Annotated[Path, typer.Option("--tracking", help="The file of `rnn-parity store --output`.")]
@@ -176,19 +175,9 @@ def environment(
 @app.command()
 def equivalence(job: JobLine, output: Output) -> None:
     """Check every case of a job: does each candidate compute what the baseline computes?"""
-    from rnn_parity.criterion import EXPECTED_TO_HOLD, worst
     from rnn_parity.equivalence import compare_case
-    from rnn_parity.grid import parse_request
-    from rnn_parity.tables import EQUIVALENCE, write_rows
 
-    cases, settings = parse_request(job)
-    started_at, rows = time.time(), []
-    for case in cases:
-        of_case = list(compare_case(case, **settings))
-        rows += of_case
-        expected = [row["verdict"] for row in of_case if row["regime"] in EXPECTED_TO_HOLD]
-        _log(f"{case.case_id}: {worst(expected or [row['verdict'] for row in of_case])}")
-    write_rows(output, EQUIVALENCE, rows, started_at=repr(started_at), ended_at=repr(time.time()))
+    check_job(job, output, compare_case)
 
 
 @app.command()
@@ -208,7 +197,7 @@ def timing(
         of_case, case_samples = time_case(case, **settings)
         rows += of_case
         all_samples += case_samples
-        _log(f"{case.case_id}: " + ", ".join(_speedup_words(row) for row in of_case if row["conclusion"] != "baseline"))
+        log(f"{case.case_id}: " + ", ".join(_speedup_words(row) for row in of_case if row["conclusion"] != "baseline"))
     write_rows(samples, SAMPLES, all_samples)
     write_rows(output, TIMING, rows, started_at=repr(started_at), ended_at=repr(time.time()))
 
@@ -389,9 +378,9 @@ def publish_unfinished(
     try:
         uri = tracking.resolve_uri(settings["uri"], PROJECT)
         for line in tracking.publish_unfinished(uri, make_grid(json.loads(text)), results, logs, facts, since):
-            _log(f"no result: {line}")
+            log(f"no result: {line}")
     except tracking.TrackingUnavailable as error:
-        _log(f"warning: {error}; the results are kept, and what died is tried again by the next run")
+        log(f"warning: {error}; the results are kept, and what died is tried again by the next run")
 
 
 @app.command()
@@ -514,7 +503,7 @@ def _publish(settings: dict[str, Any], act: Callable[[str], Any], output: Path) 
         tracking.ensure_store(uri)
         published = act(uri)
     except tracking.TrackingUnavailable as error:
-        _log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
+        log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
         write_text(output, json.dumps({"published": False, "reason": str(error)}) + "\n")
         raise typer.Exit(1 if settings["strict"] else 0) from error
     write_text(output, json.dumps({"published": True, "run_ids": published.run_ids}, indent=2) + "\n")
@@ -546,7 +535,3 @@ def _collected(results: Path, decoder: bool = False):
 def _speedup_words(row: dict[str, Any]) -> str:
     speedup = f" {row['speedup']:.2f}×" if row.get("speedup") else ""
     return f"{row['implementation']} {row['phase']}{speedup} {row['conclusion']}"
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

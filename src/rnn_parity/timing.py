@@ -79,7 +79,6 @@ def time_case(
         stimulus = draw_stimulus(case, seed=0).map(lambda tensor: tensor.to(case.device))
         step_rate = measure_gemm(case.batch_size, case.hidden_size, 3 * case.hidden_size, case.device, case.dtype)
         for phase in phases:
-            _forget_compiled()
             watch = Watch(case.device)
             contenders = [make_contender(case, name, phase, stimulus) for name in [baseline, *candidates]]
             control = make_contender(case, baseline, phase, stimulus)
@@ -88,7 +87,7 @@ def time_case(
             rounds_s = run_rounds(everyone, case.device, order, precision, min_rounds, max_seconds, confidence)
             met = watch.report()
             for contender in contenders:
-                _measure_costs(contender, case.device)
+                count_costs(contender, case.device)
             context = {**case.columns, "phase": phase}
             measured = {
                 "baseline": baseline,
@@ -103,12 +102,6 @@ def time_case(
             rows += [{**context, **measured, **row} for row in summarize(contenders, control, confidence)]
             samples += [{**context, **row} for row in sample_rows(everyone)]
     return rows, samples
-
-
-def _forget_compiled() -> None:
-    """Let what `torch.compile` made for other shapes not weigh on these: each phase compiles its own, untimed."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
 
 
 def make_contender(case: Case, name: str, phase: str, stimulus: Stimulus) -> Contender:
@@ -173,6 +166,7 @@ def run_rounds(
     The first contender is the baseline, the last its control.
     """
     clock = CudaClock() if device == "cuda" else WallClock()
+    _forget_compiled()
     for contender in contenders:
         _guard(contender, lambda c=contender: _warm_up(c, clock))
     start = time.perf_counter()
@@ -193,6 +187,12 @@ def run_rounds(
             if all(ratio.relative_width <= precision for ratio in ratios):
                 break
     return time.perf_counter() - start
+
+
+def _forget_compiled() -> None:
+    """Let what `torch.compile` made for other shapes not weigh on these: each phase compiles its own, untimed."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def summarize(contenders: Sequence[Contender], control: Contender, confidence: float) -> list[dict[str, Any]]:
@@ -258,7 +258,7 @@ def _warm_up(contender: Contender, clock: WallClock) -> None:
     contender.calls_per_sample = max(1, int(wanted / min(seconds) + 1)) if min(seconds) < wanted else 1
 
 
-def _measure_costs(contender: Contender, device: str) -> None:
+def count_costs(contender: Contender, device: str) -> None:
     """Count what a call costs, after the rounds: the meters slow down, and may recompile, what they watch."""
     if contender.fault is None:
         with contextlib.suppress(Exception):  # a layer that cannot be watched still has its times

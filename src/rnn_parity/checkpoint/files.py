@@ -36,7 +36,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         if path.suffix == SAFETENSORS:
             with safe_open(path, "pt") as file:
-                return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, file.metadata())  # noqa: SIM118
+                names = file.keys()  # it is no mapping: it can't be iterated itself
+                return Checkpoint({name: file.get_tensor(name) for name in names}, file.metadata())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of TorchScript, which is refused right after
             return Checkpoint(torch.load(path, map_location="cpu", weights_only=True))

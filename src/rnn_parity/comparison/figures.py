@@ -56,9 +56,8 @@ def speedups(comparison: Comparison) -> Figure:
 
 def _against(axes: Axes, rows: pd.DataFrame, low: float, high: float) -> None:
     axes.plot([low, high], [low, high], color=style.DARK, lw=0.6, zorder=1)
-    for value in (1.0,):
-        axes.axhline(value, color=style.LIGHT, lw=0.6, zorder=0)
-        axes.axvline(value, color=style.LIGHT, lw=0.6, zorder=0)
+    axes.axhline(1, color=style.LIGHT, lw=0.6, zorder=0)
+    axes.axvline(1, color=style.LIGHT, lw=0.6, zorder=0)
     for phase, marker in style.PHASE_MARKERS.items():
         for parted, colour in ((False, style.GREY), (True, "#0072b2")):
             some = rows[(rows["phase"] == phase) & (rows["parted"] == parted)]

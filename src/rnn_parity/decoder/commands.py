@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The layer in t2vec's decoder.", no_args_is_help=True)
+from rnn_parity.jobs import JobLine, Output, check_job, log
 
-JobLine = Annotated[str, typer.Option("--job", help="The job: a line of JSON, as `rnn-parity cases --json` prints.")]
-Output = Annotated[Path, typer.Option("--output", help="Where to write the result.")]
+app = typer.Typer(help="The layer in t2vec's decoder.", no_args_is_help=True)
 
 
 @app.command()
 def equivalence(job: JobLine, output: Output) -> None:
     """Check every case of a job: does the model compute with each candidate what it computes with the baseline?"""
-    from rnn_parity.criterion import worst
     from rnn_parity.decoder.equivalence import compare_case
-    from rnn_parity.grid import parse_request
-    from rnn_parity.tables import EQUIVALENCE, write_rows
 
-    cases, settings = parse_request(job)
-    started_at, rows = time.time(), []
-    for case in cases:
-        of_case = list(compare_case(case, **settings))
-        rows += of_case
-        verdict = worst(row["verdict"] for row in of_case) if of_case else "no regime of a decoder was asked for"
-        _log(f"{case.case_id}: {verdict}")
-    write_rows(output, EQUIVALENCE, rows, started_at=repr(started_at), ended_at=repr(time.time()))
+    check_job(job, output, compare_case)
 
 
 @app.command()
@@ -51,7 +39,7 @@ def timing(
     for case in cases:
         for rows, more in zip(tables, time_case(case, **settings), strict=True):
             rows += more
-        _log(f"{case.case_id}: timed")
+        log(f"{case.case_id}: timed")
     write_rows(attribution, ATTRIBUTION, tables[2])
     write_rows(samples, SAMPLES, tables[1])
     write_rows(output, TIMING, tables[0], started_at=repr(started_at), ended_at=repr(time.time()))
@@ -74,7 +62,7 @@ def training(
         of_case, more = train_case(case, **settings)
         rows += of_case
         generated += more
-        _log(f"{case.case_id}: trained")
+        log(f"{case.case_id}: trained")
     write_rows(generation, GENERATION, generated)
     write_rows(output, TRAINING, rows)
 
@@ -109,7 +97,3 @@ def figures(
     collected = {name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in every.items()}
     tables = decoder_tables(collected | read_decoder(results))
     draw_all(json.loads(config.read_text(encoding="utf-8")), tables, output)
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -6,7 +6,6 @@ rounds have more in them: beside the decoder as t2vec is written and as one woul
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from rnn_parity.costs import measure_costs
 from rnn_parity.decoder.given import (
     DecoderSettings,
     Model,
@@ -31,7 +29,7 @@ from rnn_parity.execution import describe_error, numerics
 from rnn_parity.grid import Case
 from rnn_parity.models.t2vec import PAD, Attending
 from rnn_parity.statistics import Interval, median_ratio
-from rnn_parity.timing import Contender, run_rounds, sample_rows, summarize
+from rnn_parity.timing import Contender, count_costs, run_rounds, sample_rows, summarize
 from rnn_parity.trajectories.batches import Batch
 
 LEARNING_RATE, CLIP = 1e-3, 5.0
@@ -91,7 +89,7 @@ def time_case(
             rounds_s = run_rounds(everyone, case.device, order, *protocol)
             met = watch.report()
             for contender in [original, *replaced]:
-                _count_costs(contender, case.device)
+                count_costs(contender, case.device)
             context = {**case.columns, "phase": phase}
             measured = {"baseline": baseline, "exclusive": exclusive, "rounds_s": rounds_s, **met}
             mine = [original, *replaced]
@@ -105,13 +103,6 @@ def time_case(
                     attribution += [{**context, "baseline": baseline, "candidate": both.name, **row} for row in found]
         attribution += _input_feeding(bench, baseline, candidates, protocol)
     return rows, samples, attribution
-
-
-def _count_costs(contender: Contender, device: str) -> None:
-    """After the rounds: the meters slow down what they watch."""
-    if contender.fault is None:
-        with contextlib.suppress(Exception):  # what cannot be watched still has its times
-            contender.costs = measure_costs(contender.prepare, contender.call, device)
 
 
 def attribute(ways: dict[str, Contender], confidence: float) -> list[dict[str, Any]]:

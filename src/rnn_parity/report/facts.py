@@ -31,15 +31,17 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
     detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
     abilities = losses.capability_rows(results["capabilities"])
+    verdicts = summary.verdict_table(equivalence)
+    efficiency = efficiency_table(timing, environment.get("peaks") or [])
     effort = gains.effort(timing, float(config["timing"]["max_seconds"]))
     return {
         "config": config,
         "environment": environment,
         "baseline": config["baseline"],
         "regimes": [name for name in REGIMES if name in present],
-        "answers": [_answer(name, config, environment, results, cases, abilities) for name in candidates],
-        "matrix": _matrix(equivalence, names),
-        "reasons": _reasons(equivalence),
+        "answers": [_answer(name, config, environment, results, cases, abilities, efficiency) for name in candidates],
+        "matrix": _matrix(verdicts, names),
+        "reasons": _reasons(verdicts),
         "not_judged": _not_judged(equivalence),
         "sweeps": _sweeps(cases),
         "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
@@ -71,7 +73,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.to_dict("records")
 
 
-def _answer(name, config, environment, results, cases, abilities) -> dict[str, Any]:
+def _answer(name, config, environment, results, cases, abilities, efficiency) -> dict[str, Any]:
     """One candidate: its answer, the opening paragraph, everything that could bite, how many cases are faster."""
     in_decoder = [sweep for sweep, axes in config["sweeps"].items() if axes.get("workload") == "decoder"]
     equivalence, timing = results["equivalence"], results["timing"]
@@ -88,7 +90,6 @@ def _answer(name, config, environment, results, cases, abilities) -> dict[str, A
     held = [regime for regime in criterion.EXPECTED_TO_HOLD if regime in set(equivalence["regime"])]
     machine = _machine(environment, quoted)
     confidence = config["timing"]["confidence"]
-    efficiency = efficiency_table(timing, environment.get("peaks") or [])
     return {
         "candidate": name,
         "answer": answer,
@@ -118,20 +119,20 @@ def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:
     return [f"{sweep} {case}".strip() for sweep, case in zip(rows["sweep"], rows["case"], strict=True)]
 
 
-def _matrix(equivalence: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _matrix(verdicts: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """One row per sweep × candidate: by regime, the row of the verdict table with its deciding case in words."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in records(summary.verdict_table(equivalence)):
+    for row in records(verdicts):
         place = {"sweep": row["sweep"], "candidate": row["candidate"], "by_regime": {}}
         cells = rows.setdefault((row["sweep"], row["candidate"]), place)["by_regime"]
         cells[row["regime"]] = row | {"worst_case": names[row["worst_case_id"]]}
     return list(rows.values())
 
 
-def _reasons(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
+def _reasons(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of the verdict table that are neither `identical` nor `equivalent` and have a reason."""
-    table = summary.verdict_table(equivalence)
-    return records(table[~table["verdict"].isin(summary.PASSES) & (table["reason"] != "")])[:MOST_SWEEPS]
+    faulty = ~verdicts["verdict"].isin(summary.PASSES) & (verdicts["reason"] != "")
+    return records(verdicts[faulty])[:MOST_SWEEPS]
 
 
 def _not_judged(equivalence: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,17 @@
+"""A copy of the project to run in, for tests and benchmarks."""
+
+import shutil
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def copy_project(folder):
+    """Copy into `folder` what a run of the workflow needs."""
+    for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "src"):
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, folder / name)
+    return folder
