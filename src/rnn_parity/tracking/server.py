@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import re
 import threading
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rnn_parity.errors import InputError
-from rnn_parity.tracking.store import database_path, redact
+from rnn_parity.tracking.store import AGAIN, database_path, is_disk_full, redact
 
 _ANSWER_S = 10.0
 _SETTINGS = {
@@ -44,13 +44,15 @@ def connection(uri: str) -> Iterator[Any]:
     from mlflow.exceptions import MlflowException
 
     path = database_path(uri)
+    if path:  # what the database refuses is raised; MLflow would show its traceback besides
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         yield MlflowClient(tracking_uri=uri) if path else _Impatient(uri)
     except TimeoutError:
         raise TrackingUnavailable(f"{redact(uri)} gave no answer in {_ANSWER_S:g} s") from None
     except (MlflowException, OSError) as error:
-        if path and is_disk_full(error):
-            raise InputError(f"{path}: the disk is full; free some space and run the same command again") from None
+        if path and is_disk_full(error, path):
+            raise InputError(f"{path}: the disk is full" + AGAIN) from None
         if path or refused(error):  # it answers: the fault is ours
             raise
         raise TrackingUnavailable(f"{redact(uri)} is not available ({_reason(error)})") from None
@@ -59,11 +61,6 @@ def connection(uri: str) -> Iterator[Any]:
 def refused(error: Exception) -> bool:
     """Whether the store answered that it does not take what it was given."""
     return getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE"
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Whether it says so, as a system error or in SQLite's words."""
-    return getattr(error, "errno", None) == errno.ENOSPC or "database or disk is full" in str(error)
 
 
 class _Impatient:

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,11 @@ from rnn_parity.tables import atomic_path
 
 _SQLITE = "sqlite:///"
 _ARTIFACTS = "mlflow-artifacts:"
+AGAIN = "; put that right and run the same command again"
+_NOT_ITS_FAULT = ("SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_PERM", "SQLITE_READONLY")
+"""SQLite's words where a database may be whole and its place is at fault."""
+_LEAST_FREE_BYTES = 2**16
+"""What SQLite's log and its index need to begin with; short of it, an access is an input/output error."""
 _NETWORK = {
     "9p",
     "afs",
@@ -122,9 +128,7 @@ def ensure_store(uri: str) -> None:
                 _move(building, path)
             except Exception as error:
                 _remove(building)
-                raise InputError(
-                    f"{path}: cannot be created ({_in_short(error)}); run the same command again"
-                ) from error
+                raise InputError(f"{path}: cannot be created ({_reason(error, path)})" + AGAIN) from error
         # Whoever still waits for this lock finds the database in its place, so the file has served.
         lock.unlink(missing_ok=True)
 
@@ -152,6 +156,8 @@ def _schema_revision(path: Path) -> str:
             (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return revision
     except (sqlite3.Error, TypeError) as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_NOT_ITS_FAULT):
+            raise InputError(f"{path}: cannot be opened ({_reason(error, path)})" + AGAIN) from error
         raise InputError(f"{path}: is no MLflow database ({error}); move it away, and a new one is made") from error
 
 
@@ -159,9 +165,16 @@ def _open(path: Path) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(path, timeout=60))
 
 
-def _in_short(error: Exception) -> str:
+def is_disk_full(error: Exception, path: Path) -> bool:
+    """Whether an access to the database failed for want of space: SQLite does not always say so."""
     text = str(error)
-    return "the disk is full" if "disk is full" in text or "No space left" in text else text.partition("\n")[0]
+    if "disk is full" in text or "No space left" in text:
+        return True
+    return "disk I/O error" in text and shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES
+
+
+def _reason(error: Exception, path: Path) -> str:
+    return "the disk is full" if is_disk_full(error, path) else str(error).partition("\n")[0]
 
 
 def _build(path: Path) -> None:
