@@ -60,6 +60,14 @@ def test_a_training_step_is_equivalent_in_every_dtype(dtype, loss):
     assert all(set(row) <= set(EQUIVALENCE.names) for row in rows)
 
 
+@pytest.mark.parametrize("cells", ["square", "hexagon"])
+def test_a_saturated_attention_is_no_fault(cells):
+    """Where a weight is nearly 1 the softmax's gradient cancels: what rounding does there is granted."""
+    case = dataclasses.replace(CASE, input_size=3, hidden_size=4, sequence_length=5, batch_size=8, dropout=0.8)
+    rows = compare(case, regimes=["eval"], seeds=[541721], vocabulary=60, loss="spatial", cells=cells)
+    assert set(verdicts(rows).values()) <= PASSES
+
+
 def test_the_names_of_the_parameters_are_those_of_the_model():
     for name in ("stacking_gru_cell", "stacking_gru"):
         model = build_model(CASE, SETTINGS, name, "all_steps", draw_parameters(CASE, SETTINGS, 0))

@@ -58,7 +58,7 @@ def training_step(
             output = output * (equations.masks.output[0] * _scale(equations.dropout))
         bias = given["generator.0.bias"][..., None, None, :]
         scores = kept(output @ given["generator.0.weight"].mT.unsqueeze(-3) + bias)
-        loss = _loss(equations, kept(scores.log_softmax(dim=-1)))
+        loss = _loss(equations, _Kept.apply(scores, *_LOG_SOFTMAX, kept))
         wanted = {"context": context, "h0": h0, **given}
         gradients = torch.autograd.grad(loss.sum(), list(wanted.values()))
     values = {"output": output.detach(), "hn": hn.detach(), "loss": loss.detach()}
@@ -103,10 +103,10 @@ def _attention(equations: Equations, given: Mapping[str, Tensor], states: Tensor
     query = kept(states @ given["decoder.attention.L1.weight"].mT.unsqueeze(-3))
     scores = kept(torch.einsum("...tbh,...sbh->...tbs", query, context))
     padding = (equations.batch.source == PAD).T
-    weights = kept(scores.masked_fill(padding, float("-inf")).softmax(dim=-1))
+    weights = _Kept.apply(scores.masked_fill(padding, float("-inf")), *_SOFTMAX, kept)
     found = kept(torch.einsum("...tbs,...sbh->...tbh", weights, context))
     joined = torch.cat([found, states], dim=-1)
-    return kept(torch.tanh(kept(joined @ given["decoder.attention.L2.weight"].mT.unsqueeze(-3))))
+    return _Kept.apply(kept(joined @ given["decoder.attention.L2.weight"].mT.unsqueeze(-3)), *_TANH, kept)
 
 
 def _loss(equations: Equations, log_probabilities: Tensor) -> Tensor:
@@ -131,6 +131,33 @@ def _stack(input, h0, weights: Mapping[str, Tensor], masks, dropout: float, roun
     """The oracle's stacked GRU as one operation of autograd."""
     names = tuple(weights)
     return _Oracle.apply(input, h0, names, masks, dropout, rounding, *weights.values())
+
+
+_TANH = torch.tanh, lambda y, gradient: gradient * (1 - y * y)
+_SOFTMAX = (
+    lambda x: x.softmax(dim=-1),
+    lambda y, gradient: y * (gradient - (y * gradient).sum(dim=-1, keepdim=True)),
+)
+_LOG_SOFTMAX = (
+    lambda x: x.log_softmax(dim=-1),
+    lambda y, gradient: gradient - y.exp() * gradient.sum(dim=-1, keepdim=True),
+)
+"""A function, and from its value and the gradient there that of its argument."""
+
+
+class _Kept(torch.autograd.Function):
+    """A function whose value is kept, rounded, for the backward pass: where that cancels, as in 1 - y², it shows."""
+
+    @staticmethod
+    def forward(ctx, x, function, backward, kept):
+        y = kept(function(x))
+        ctx.save_for_backward(y)
+        ctx.derive = backward
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.derive(*ctx.saved_tensors, gradient), None, None, None
 
 
 class _Oracle(torch.autograd.Function):
