@@ -1,0 +1,102 @@
+"""What the documents name is there: files, commands with their options, the config's keys, the pinned versions."""
+
+import itertools
+import re
+import shlex
+import tomllib
+
+import pytest
+import typer
+import yaml
+
+from project import PROJECT
+from rnn_parity import devices
+from rnn_parity.cli import app
+from rnn_parity.config import complete_config, load_config
+from rnn_parity.grid import make_grid
+
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "reports/README.md"])
+NEEDED = {"study": "any", "baseline": "stacking_gru_cell", "candidates": ["stacking_gru"]}
+README = (PROJECT / "README.md").read_text()
+
+
+def fenced(language):
+    """Every fenced block in `language`, of all documents."""
+    return [
+        block
+        for document in DOCUMENTS
+        for block in re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+
+
+def anchors(document):
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file_and_a_heading(document):
+    for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        if link.startswith("https://"):
+            continue
+        path, _, heading = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link
+
+
+def test_the_index_of_the_documents_is_whole():
+    index = (PROJECT / "docs/README.md").read_text()
+    assert {path.name for path in PROJECT.glob("docs/*.md")} - set(re.findall(r"[\w-]+\.md", index)) == {"README.md"}
+
+
+def commands():
+    """Every `rnn-parity …` of the documents, as words."""
+    lines = [line for block in fenced("sh") for line in block.splitlines()]
+    lines += [code for document in DOCUMENTS for code in re.findall(r"`(rnn-parity [^`]+)`", document.read_text())]
+    return sorted({line.split("#")[0].strip() for line in lines if line.startswith("rnn-parity ")})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_and_its_options_exist(command):
+    _, name, *words = shlex.split(command.replace("\n", " "))
+    found = typer.main.get_command(app).commands[name]
+    options = {flag for parameter in found.params for flag in parameter.opts}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("config/*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_whole_and_named_in_a_document(path, monkeypatch):
+    monkeypatch.setattr(devices, "cuda_compute_capability_major", lambda: 9)
+    assert make_grid(load_config(path)).jobs
+    assert any(path.name in document.read_text() for document in [*DOCUMENTS, *PROJECT.glob("config/*.yaml")])
+
+
+def test_the_configs_of_the_documents_are_valid():
+    blocks = [yaml.safe_load(block) for block in fenced("yaml")]
+    whole = [block for block in blocks if "candidates" in block]
+    parts = [NEEDED | b for b in blocks if b not in whole]
+    assert whole
+    assert parts
+    for config in whole + parts:
+        make_grid(complete_config(config))
+
+
+def pins(text):
+    return dict(re.findall(r"""([A-Za-z][\w.-]*)(?:\[\w+\])?==([\w.]+)""", text))
+
+
+def test_the_team_server_has_the_versions_that_are_pinned():
+    server = pins((PROJECT / "docs/docker-compose.yaml").read_text())
+    pinned = pins((PROJECT / "requirements.txt").read_text())
+    assert set(server) == {"mlflow", "psycopg"}
+    assert {name: pinned[name] for name in server} == server
+
+
+def test_each_dependency_has_its_line():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in declared}
+    table = README.partition("## Dependencies")[2]
+    named = {name for row in re.findall(r"^\| ([a-z][\w, -]+) \|", table, re.MULTILINE) for name in row.split(", ")}
+    assert named - {"package"} == names
