@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from rnn_parity.implementations.stacking_gru_cell import StackingGRUCell, StackingGRUCellLoop
 
@@ -24,6 +25,22 @@ class WrongShape(StackingGRUCellLoop):
     def forward(self, input, h0):
         output, hn = super().forward(input, h0)
         return output, hn[-1:]
+
+
+class BatchFirstStates(StackingGRUCellLoop):
+    """hn is (B, L, H)."""
+
+    def forward(self, input, h0):
+        output, hn = super().forward(input, h0)
+        return output, hn.transpose(0, 1)
+
+
+class FlatStates(StackingGRUCellLoop):
+    """With one layer hn is (B, H), which broadcasts to the right numbers."""
+
+    def forward(self, input, h0):
+        output, hn = super().forward(input, h0)
+        return output, hn[-1]
 
 
 class HiddenDropout(StackingGRUCellLoop):
@@ -139,3 +156,21 @@ class Waiting(StackingGRUCellLoop):
         if h0.shape[-1] == 9 and pipe.is_fifo():
             pipe.read_text()
         return super().forward(input, h0)
+
+
+def refuse_as_cudnn_does(monkeypatch):
+    """Let every `nn.GRU` in eval mode refuse its backward pass, unless cuDNN is off."""
+    right = nn.GRU.forward
+
+    def forward(self, *given):
+        output, hn = right(self, *given)
+        if torch.backends.cudnn.enabled and not self.training and hn.requires_grad:
+            hn.register_hook(_refuse)
+            (output.data if isinstance(output, PackedSequence) else output).register_hook(_refuse)
+        return output, hn
+
+    monkeypatch.setattr(nn.GRU, "forward", forward)
+
+
+def _refuse(gradient):
+    raise RuntimeError("cudnn RNN backward can only be called in training mode")

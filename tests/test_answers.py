@@ -32,6 +32,15 @@ def test_a_correct_candidate_that_draws_other_masks_is_a_yes_with_a_condition(gr
     assert answer.same_seed.masks_differ == pytest.approx(0.18)
 
 
+def test_it_says_in_how_many_cases_each_regime_was_compared(grid):
+    table = equivalence(grid)
+    table.loc[table["hidden_size"] == 8, "dropout"] = 0.0
+    compared = answers.answer(table, "stacking_gru").compared
+    assert compared == {"eval": 5, "train_matched_masks": 4}
+    dry = table[table["hidden_size"] == 8]
+    assert answers.answer(dry, "stacking_gru").compared == {"eval": 1}
+
+
 def test_without_the_seed_regime_the_yes_has_no_condition(grid):
     table = equivalence(grid)
     answer = answers.answer(table[table["regime"] != "train_same_seed"], "stacking_gru")

@@ -1,11 +1,15 @@
 """Each capability is found where it is, and each planted lack of it is found and named; nothing leaks."""
 
+import dataclasses
 import importlib.util
+import itertools
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,10 +17,10 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from conftest import PROJECT
-from rnn_parity import capabilities
-from rnn_parity.capabilities import CAPABILITIES, Outcome, graphs, probe, probe_capabilities, tiny_subject
+from rnn_parity import capabilities, checking
+from rnn_parity.capabilities import CAPABILITIES, Finding, Outcome, graphs, probe, probe_capabilities, tiny_subject
 from rnn_parity.capabilities.isolation import one_line
-from rnn_parity.capabilities.subject import disagreement
+from rnn_parity.capabilities.subject import NotProbed, Subject, disagreement
 from rnn_parity.errors import InputError
 from rnn_parity.self_test.correct import WrittenOut
 from rnn_parity.tables import CAPABILITIES as TABLE
@@ -463,6 +467,97 @@ def test_a_compiler_that_compiles_nothing_says_nothing_of_the_layer(monkeypatch)
     assert finding.detail.endswith("InductorError: no compiler")
     monkeypatch.setattr(graphs, "compiler_fault", lambda device: 200 * "x")
     assert len(probe("torch_compile", tiny_subject("torch.nn:GRU", "cpu")).detail) == 200
+
+
+class Pretended(Subject):
+    """On a GPU that is not there: it computes on the CPU."""
+
+    def construct(self, **keywords):
+        return tiny_subject(self.name, "cpu").construct(**keywords)
+
+    def arguments(self):
+        return tiny_subject(self.name, "cpu").arguments()
+
+    def cotangents(self):
+        return tiny_subject(self.name, "cpu").cotangents()
+
+
+def pretended(name="torch.nn:GRU"):
+    subject = tiny_subject(name, "cpu")
+    return Pretended(name, dataclasses.replace(subject.case, device="cuda"))
+
+
+def test_a_graph_that_cannot_be_captured_leaves_the_stream_as_it_was(monkeypatch):
+    """As torch.cuda.graph does: it enters a stream of its own, and where the capture cannot end, stays there."""
+
+    class Stream:
+        def wait_stream(self, stream):
+            pass
+
+    default = Stream()
+    current = [default]
+
+    @contextmanager
+    def stream(other):
+        before, current[0] = current[0], other
+        yield
+        current[0] = before
+
+    @contextmanager
+    def graph(_):
+        current[0] = Stream()
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    fakes = {"Stream": Stream, "stream": stream, "CUDAGraph": object, "graph": graph}
+    fakes |= {"current_stream": lambda: current[0], "set_stream": lambda other: current.__setitem__(0, other)}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    with pytest.raises(RuntimeError, match="during capture"):
+        CAPABILITIES["cuda_graph"].probe(pretended())
+    assert current == [default]
+
+
+def test_a_graph_is_captured_after_all_else_and_shown_in_its_place(monkeypatch):
+    tried, names = [], ["torch.nn:GRU", "stacking_gru"]
+
+    def spy(capability, subject):
+        tried.append((subject.name, capability))
+        return Finding()
+
+    monkeypatch.setattr(capabilities, "probe", spy)
+    rows = list(probe_capabilities(names[0], names[1:], "cpu"))
+    every = list(itertools.product(names, CAPABILITIES))
+    assert [(row["implementation"], row["capability"]) for row in rows] == every
+    assert sorted(tried) == sorted(every)
+    assert tried[-2:] == [(name, "cuda_graph") for name in names]
+
+
+def test_a_check_times_before_it_probes(monkeypatch):
+    steps = []
+    monkeypatch.setattr(checking, "probe_capabilities", lambda *_: steps.append("probe") or iter([]))
+    monkeypatch.setattr(checking, "time_case", lambda *_, **__: steps.append("time") or ([], []))
+    checking.check("stacking_gru_cell", "stacking_gru", seeds=[0], regimes=["eval"])
+    assert steps == ["time", "probe"]
+
+
+def test_deterministic_algorithms_are_probed_on_a_gpu_where_the_workspace_allows_it(monkeypatch):
+    (set_by_the_rule,) = re.findall(
+        r"CUBLAS_WORKSPACE_CONFIG=(\S+?)\"", (PROJECT / "workflow/rules/trust.smk").read_text()
+    )
+    deterministic = CAPABILITIES["deterministic"].probe
+    for allowed in (set_by_the_rule, ":16:8"):
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", allowed)
+        assert deterministic(pretended()).outcome == "works"
+    for other in (":4096:2:16:8", "1", ""):
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", other)
+        with pytest.raises(NotProbed, match=":4096:8"):
+            deterministic(pretended())
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with pytest.raises(NotProbed, match=":4096:8"):
+        deterministic(pretended())
 
 
 def test_onnx_is_not_needed(monkeypatch):

@@ -108,12 +108,28 @@ def test_the_gate_names_the_worst_and_exits_with_1(tmp_path):
     grid = make_grid(SMOKE)
     path = tmp_path / "equivalence.parquet"
     write_rows(path, EQUIVALENCE, equivalence_rows(grid))
-    assert rnn_parity("gate", "--equivalence", path).returncode == 0
+    done = rnn_parity("gate", "--equivalence", path)
+    assert (done.returncode, done.stdout) == (0, "gate: 5 of 5 cases hold\n")
     write_rows(path, EQUIVALENCE, equivalence_rows(grid, wrong="stacking_gru"))
     done = rnn_parity("gate", "--equivalence", path)
     assert done.returncode == 1
     assert done.stderr.startswith("**gate: 5 of 5 cases do not hold.** The worst: `stacking_gru` in `")
     assert "| article | `stacking_gru` | `eval` | **different** | 3 of 3 |" in done.stderr
+
+
+def test_the_gate_stays_shut_where_nothing_could_be_judged(tmp_path):
+    from synthetic import equivalence_rows
+
+    rows, path = equivalence_rows(make_grid(SMOKE)), tmp_path / "equivalence.parquet"
+    unknown = {"verdict": "unsupported", "reason": "too coarse: at this precision its limit is 80% of its size"}
+    write_rows(path, EQUIVALENCE, [row | unknown if row["hidden_size"] == 16 else row for row in rows])
+    done = rnn_parity("gate", "--equivalence", path)
+    in_part = "gate: 4 of 5 cases hold; in the other 1 nothing is at fault, but not all could be judged\n"
+    assert (done.returncode, done.stdout) == (0, in_part)
+    write_rows(path, EQUIVALENCE, [row | unknown for row in rows])
+    done = rnn_parity("gate", "--equivalence", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "gate: nothing could be judged of stacking_gru; the report has the reasons\n"
 
 
 def test_config_writes_what_is_run(tmp_path):

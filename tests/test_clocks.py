@@ -26,11 +26,16 @@ def test_on_a_gpu_the_cache_is_flushed_and_both_clocks_wait_for_the_device(monke
             log.append("flush")
 
     wall = iter([10.0, 10.004])
+
+    def read_wall():
+        log.append("wall")
+        return next(wall)
+
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: type("Properties", (), {"L2_cache_size": 100}))
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
     monkeypatch.setattr(torch, "empty", lambda size, **_: log.append(size) or Buffer())
-    monkeypatch.setattr(clocks.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(clocks.time, "perf_counter", read_wall)
     seconds, device_seconds = clocks.CudaClock().time(lambda: log.append("run"))
-    assert log == [200, "flush", "synchronize", "event", "run", "event", "synchronize", "elapsed"]
+    assert log == [200, "flush", "synchronize", "event", "wall", "run", "event", "synchronize", "wall", "elapsed"]
     assert (seconds, device_seconds) == (pytest.approx(0.004), 0.0025)

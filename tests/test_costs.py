@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 from types import SimpleNamespace
 
+import pytest
 import torch
 
-from rnn_parity.costs import OperatorMeter, measure_costs
+from rnn_parity.costs import OperatorMeter, kernel_launches, measure_costs
 from rnn_parity.grid import Case
 from rnn_parity.stimulus import draw_stimulus
 from rnn_parity.timing import make_contender
@@ -87,16 +88,71 @@ def test_what_the_backward_pass_needs_is_held_until_it_is_done():
         assert meter.held_bytes == 40_000  # the gradient
 
 
-def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypatch):
-    """On a GPU that is not there."""
-    cuda, cpu = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
-    seen = [(cuda, "gemm"), (cuda, "sigmoid"), (cuda, "Memcpy HtoD"), (cuda, "Memset"), (cpu, "cudaLaunchKernel")]
+class Held:
+    """Memory of a GPU that is not there: what is held now, and the most of it since the peak was reset."""
+
+    now = peak = 0
+
+    def __init__(self, size):
+        self.size = size
+        Held.now += size
+        Held.peak = max(Held.peak, Held.now)
+
+    def __del__(self):
+        Held.now -= self.size
+
+
+@pytest.fixture
+def gpu_memory(monkeypatch):
+    Held.now = Held.peak = 0
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: setattr(Held, "peak", Held.now))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: Held.now)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: Held.peak)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_what_is_held_above_the_inputs_on_either_device(gpu_memory, device):
+    """What `prepare` makes counts, what it makes and frees does not, nor do the gradients of the call before."""
+
+    def make(size):
+        return torch.empty(size, dtype=torch.uint8), Held(size)
+
+    inputs, gradients = make(1000), [make(50)]
+
+    def prepare():
+        gradients.clear()
+        make(5000)  # the forward pass peaks here, and then holds what the backward pass needs
+        return make(200)
+
+    def call(graph):
+        gradients.append(make(40))
+        return make(30)
+
+    costs = measure_costs(prepare, call, device)
+    assert (costs.peak_memory_bytes, costs.operator_calls) == (270, 2)
+    del inputs
+
+
+def test_a_backward_pass_holds_what_its_forward_pass_saved():
+    stimulus = draw_stimulus(CASE, 0)
+    for name in ("stacking_gru_cell", "stacking_gru"):
+        made = {phase: make_contender(CASE, name, phase, stimulus) for phase in ("forward", "backward")}
+        forward, backward = (measure_costs(one.prepare, one.call, "cpu") for one in made.values())
+        assert backward.peak_memory_bytes > forward.saved_bytes > 0
+
+
+CUDA, CPU = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
+CALLS_ONLY = [(CUDA, "Memcpy HtoD"), (CUDA, "Memset"), (CPU, "cudaLaunchKernel")]
+
+
+@pytest.mark.parametrize(
+    ("seen", "launches"), [([(CUDA, "gemm"), (CUDA, "sigmoid"), *CALLS_ONLY], 2), (CALLS_ONLY, None), ([], None)]
+)
+def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypatch, seen, launches):
+    """On a GPU that is not there. A profiler that sees none is one that cannot see."""
     events = [SimpleNamespace(device_type=device, name=name) for device, name in seen]
     profile = SimpleNamespace(events=lambda: events)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 100)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 350)
     monkeypatch.setattr(torch.profiler, "profile", lambda activities: contextlib.nullcontext(profile))
-    costs = measure_costs(lambda: None, lambda _: torch.ones(3), "cuda")
-    assert (costs.kernel_launches, costs.peak_memory_bytes) == (2, 250)
+    assert kernel_launches(lambda: None, lambda _: torch.ones(3)) == launches

@@ -1,11 +1,16 @@
 """A layer in t2vec's decoder is held against equations written apart from the model; what is wrong is found there."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from conftest import PROJECT
+from faults import refuse_as_cudnn_does
 from rnn_parity.decoder.equivalence import REGIMES, Task, compare_case, quantities, run_model
 from rnn_parity.decoder.given import (
     DecoderSettings,
@@ -223,9 +228,37 @@ def test_what_a_layer_raises_is_data(fault, reason):
     assert all(row["reason"].startswith(reason) for row in rows)
 
 
-def test_a_wrong_shape_is_not_taken_for_a_result():
-    rows = compare(candidate="faults:WrongShape", regimes=["eval"])
-    assert not set(verdicts(rows).values()) & PASSES
+_OF_SHAPES = """
+import json, sys
+from rnn_parity.decoder.equivalence import compare_case
+from rnn_parity.grid import Case
+case = Case("decoder", "cpu", "float32", False, 6, 8, int(sys.argv[2]), 7, 4, 0.3, 1)
+rows = compare_case(case, "stacking_gru_cell", [sys.argv[1]], [0], ["eval"], vocabulary=23)
+print(json.dumps({row["quantity"]: [row["verdict"], row["reason"]] for row in rows}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "layers", "shape"),
+    [("WrongShape", 3, "(1, 4, 8)"), ("BatchFirstStates", 3, "(4, 3, 8)"), ("FlatStates", 1, "(4, 8)")],
+)
+def test_a_wrong_shape_is_not_taken_for_a_result(fault, layers, shape):
+    """In a process of its own, since here every call's shapes are checked, which for its users they are not."""
+    command = [sys.executable, "-c", _OF_SHAPES, f"faults:{fault}", str(layers)]
+    done = subprocess.run(command, cwd=PROJECT / "tests", capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found.pop("hn") == ["different", f"has shape {shape}, expected ({layers}, 4, 8)"]
+    assert {verdict for verdict, _ in found.values()} <= PASSES
+
+
+def test_an_encoder_without_a_backward_pass_in_eval_mode_hides_no_gradient(monkeypatch):
+    """As cuDNN's has none: what is not replaced must not stand in the way of what is."""
+    refuse_as_cudnn_does(monkeypatch)
+    rows = compare(candidate="rnn_parity.self_test.correct:WrittenOut", regimes=["eval"])
+    assert set(verdicts(rows).values()) <= PASSES
+    ours = verdicts(compare(candidate="stacking_gru", regimes=["eval"]))
+    assert {quantity for quantity, verdict in ours.items() if verdict in PASSES} == {"output", "hn", "loss"}
+    assert set(ours.values()) - PASSES == {"unsupported"}
 
 
 def test_a_file_of_trajectories_is_read_and_must_fit(tmp_path):

@@ -42,7 +42,7 @@ CASES = [case for job in GRID.decoder_jobs for case in job.cases]
 def training_rows(case, *, off=1e-7, own=0.0, floor=2e-7):
     """Trainings whose candidate is `off` away, `own` with masks of its own, beside a `floor`."""
     random, rows = np.random.default_rng(0), []
-    common = {**case.columns, "baseline": "stacking_gru_cell", "reason": ""}
+    common = {**case.columns, "baseline": "stacking_gru_cell", "verdict": "", "reason": ""}
     for mode in ("no_dropout", "matched_masks", "own_masks"):
         runs = [("baseline", 0, 0.0), ("candidate", 0, off), *(("perturbed", k, floor * (k + 1) / 3) for k in range(3))]
         if mode == "own_masks":
@@ -69,6 +69,7 @@ def attribution_rows(case, *, once=0.7):
                 row |= {"share": share, "share_ci_low": share - 0.02, "share_ci_high": share + 0.02}
             rows.append(row)
     row = {**rows[-1], "way": "input_feeding", "speedup": 1.01, "speedup_ci_low": 1.0, "speedup_ci_high": 1.02}
+    row |= {"conclusion": "within noise"}
     return [*rows, row | {"reason": "attention is fed back", "share": None}]
 
 
@@ -114,7 +115,7 @@ def test_distances_are_from_the_baseline_and_the_floor_is_the_largest_of_the_per
     assert not far[far["step"] != 5]["difference"].any()
 
 
-@pytest.mark.parametrize(("changes", "same"), [({}, [True] * 3), ({"off": 1e-5}, [False, False, True]),
+@pytest.mark.parametrize(("changes", "same"), [({}, [True, True, None]), ({"off": 1e-5}, [False, False, None]),
                                                ({"own": 0.5}, [True, True, False])])  # fmt: skip
 def test_trainings_are_the_same_within_the_floor_and_chance(changes, same):
     table = training_table(frame(TRAINING, training_rows(CASES[0], **changes)))
@@ -124,12 +125,28 @@ def test_trainings_are_the_same_within_the_floor_and_chance(changes, same):
     assert own["difference_ci_low"] < own["difference"] < own["difference_ci_high"]
 
 
-def test_a_training_that_ended_early_is_not_called_the_same():
-    rows = training_rows(CASES[0])
-    rows = [row | {"reason": "out of memory", "loss": None} if row["role"] == "candidate" else row for row in rows]
+@pytest.mark.parametrize(
+    ("roles", "verdict", "same"),
+    [
+        (["candidate"], "failed", [False] * 3),
+        (["candidate"], "unsupported", [None] * 3),
+        (["baseline", "candidate"], "failed", [None] * 3),
+        (["baseline"], "failed", [None] * 3),
+    ],
+)
+def test_a_training_that_ended_early_is_not_called_the_same(roles, verdict, same):
+    end = {"reason": "the loss is no number any more at step 7", "verdict": verdict, "loss": None}
+    rows = [row | end if row["role"] in roles and row["step"] == 7 else row for row in training_rows(CASES[0])]
     table = training_table(frame(TRAINING, rows))
-    assert set(table["reason"]) == {"out of memory"}
+    assert set(table["reason"]) == {end["reason"]}
+    assert table["same"].tolist() == same
+
+
+def test_without_a_floor_nothing_is_said():
+    rows = [row for row in training_rows(CASES[0], off=1.0) if row["role"] != "perturbed"]
+    table = training_table(frame(TRAINING, rows))
     assert table["same"].isna().all()
+    assert "one rounding away" in table["reason"].iloc[0]
 
 
 def test_last_losses_are_of_the_last_quarter():
@@ -143,9 +160,19 @@ def test_the_facts_are_of_the_largest_case():
     assert found["case"]["sequence_length"] == 9
     assert found["train_step"]["speedup"] == 1.5
     assert found["ways"]["step"]["attention_once"]["share"] == 0.7
-    assert found["passes"]
+    assert found["word"] == "yes"
     assert found["training_same"]
-    assert not facts(tables_of(results(wrong="stacking_gru")), "stacking_gru")["passes"]
+    assert facts(tables_of(results(wrong="stacking_gru")), "stacking_gru")["word"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("judged", "word"), [(["grad_h0"], "open"), (["output"], "open"), ([], "open"), (["output", "grad_h0"], "yes")]
+)
+def test_a_yes_rests_on_something_that_flows_forward_and_something_that_flows_back(judged, word):
+    found = results()
+    rows = found["equivalence"]
+    rows.loc[~rows["quantity"].isin(judged), "verdict"] = "unsupported"
+    assert facts(tables_of(found), "stacking_gru")["word"] == word
 
 
 def markdown(found):
@@ -163,7 +190,9 @@ def test_the_report_answers_for_the_model_and_says_what_it_rests_on():
     for words in (
         "| attention once for all steps | 1.40× (1.37–1.43), 70 % of the time saved",
         "**With input feeding** the sequence cannot be taken at once: attention is fed back",
+        "What is left of the gain in a training step is 1.01× (1.00–1.02): within noise.",
         "| model T 9 | dropout off | 8 | yes |",
+        "| model T 9 | dropout masks of their own | 8 | no difference seen |",
         "greedy says 36 tokens, 97.22 % of them the baseline's, in 3 of 4 sequences all",
         "figures/decoder_training.png",
     ):
@@ -186,6 +215,16 @@ def test_what_is_wrong_or_was_not_measured_is_said_or_not_said(changes, words):
     if "timed" in changes:
         assert "less time" not in text
         assert "Where the gain comes from** (" not in text
+
+
+def test_the_data_are_those_that_were_read():
+    found = results()
+    assert "Vocabulary 50, loss `nll`, trajectories walked through square cells; " in markdown(found)
+    found["attribution"][["vocabulary", "skipped_lines"]] = [5004, 12]
+    grid = make_grid({**CONFIG, "decoder": {**CONFIG["decoder"], "file": __file__}})
+    text = render_markdown("report.md.j2", collect_facts(grid.config, {}, found))
+    assert "Vocabulary 5,004, loss `nll`, trajectories of `" in text
+    assert "without 12 lines that could not be read; the sizes" in text
 
 
 def test_without_a_decoder_sweep_the_report_says_nothing_of_it():

@@ -1,5 +1,7 @@
 """Where the gain comes from, and what a training does: made-up seconds give the shares that they must."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,20 @@ def test_shares_are_of_the_time_that_both_changes_save():
     assert rows["both"]["share"] == 1
 
 
+def test_a_training_step_in_float16_is_not_timed_as_its_weights_are_no_numbers(monkeypatch):
+    half = dataclasses.replace(CASE, dtype="float16")
+    rows, _, _ = time_case(half, "stacking_gru_cell", ["stacking_gru"], phases=["step"], **PROTOCOL, vocabulary=23)
+    said = {row["phase"]: (row["conclusion"], row["reason"]) for row in rows if row["implementation"] == "stacking_gru"}
+    assert said["step"][1] == ""
+    assert said["train_step"][0] in ("unsupported", "no baseline")
+    settings = DecoderSettings(vocabulary=23)
+    model = build_model(half, settings, "stacking_gru", "all_steps", draw_parameters(half, settings, 0))
+    prepare, step = training_step_calls(model, draw_batches(half, settings, 1, 0)[0], make_loss(half, settings))
+    prepare()
+    step(None)
+    assert not all(parameter.isfinite().all() for parameter in model.parameters.values())
+
+
 def test_of_a_gain_within_noise_there_are_no_shares():
     rows = attribute(ways(original=10, attention_once=9.99, layer_replaced=10, both=9.99), 0.95)
     assert all("share" not in row for row in rows[1:3])
@@ -73,6 +89,22 @@ def test_a_case_is_timed_both_ways_and_between():
     assert "attention is fed back" in fed["reason"]
     assert fed["speedup"] > 0
     assert found["faults:Crash", "train_step", "input_feeding"]["reason"].startswith("ValueError")
+
+
+def test_every_way_is_timed_as_it_is_called(monkeypatch):
+    seconds = {("a", "each_step"): 12.0, ("a", "all_steps"): 6.0, ("b", "each_step"): 4.0, ("b", "all_steps"): 3.0}
+
+    def contender(bench, name, attending, phase, *, input_feeding=False):
+        return timed(name, [seconds[name, attending]] * 6)
+
+    monkeypatch.setattr(timing._Bench, "contender", contender)
+    monkeypatch.setattr(timing, "run_rounds", lambda *_: 0.0)
+    monkeypatch.setattr(timing, "count_costs", lambda *_: None)
+    _, _, attribution = time_case(CASE, "a", ["b"], phases=["step"], **PROTOCOL, vocabulary=23)
+    found = {row["way"]: row["speedup"] for row in attribution if row["phase"] == "step"}
+    assert found == {"original": 1, "attention_once": 2, "layer_replaced": 3, "both": 4}
+    (fed,) = (row for row in attribution if row["way"] == "input_feeding")
+    assert (fed["speedup"], fed["conclusion"], fed["vocabulary"]) == (3, "faster", 23)
 
 
 def test_the_ways_are_what_they_are_called(monkeypatch):

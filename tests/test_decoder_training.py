@@ -1,9 +1,12 @@
 """The same start, data and masks give the same training but for rounding; a fault parts further than the floor."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 import torch
 
+from faults import refuse_as_cudnn_does
 from rnn_parity.decoder.generation import agreement, generation_rows
 from rnn_parity.decoder.given import DecoderSettings, build_model, draw_batches
 from rnn_parity.decoder.training import PERTURBATIONS, initial, perturbed, train, train_case
@@ -78,6 +81,21 @@ def test_what_cannot_be_trained_says_why():
     reasons = hidden[(hidden["role"] == "candidate") & (hidden["reason"] != "")]
     assert reasons["mode"].tolist() == ["matched_masks"]
     assert "drawn out of sight" in reasons["reason"].iloc[0]
+
+
+def test_without_dropout_it_is_trained_where_eval_mode_has_no_backward_pass(monkeypatch):
+    refuse_as_cudnn_does(monkeypatch)
+    rows, _ = run(steps=3, seeds=[0])
+    assert set(rows["reason"]) == {""}
+    assert distance(rows, "no_dropout", "candidate") < 10 * distance(rows, "no_dropout", "perturbed")
+
+
+def test_in_float16_the_published_training_is_said_to_be_none():
+    rows, generation = run(case=dataclasses.replace(CASE, dtype="float16"), steps=3, seeds=[0])
+    assert rows["loss"].isna().all()
+    assert set(rows["verdict"]) == {"unsupported"}
+    assert rows["reason"].str.contains("Adam's eps of 1e-8 is 0 in float16").all()
+    assert (generation["reason"] == "").all()
 
 
 def test_the_loss_falls():

@@ -52,16 +52,18 @@ def test_a_system_that_does_not_say_leaves_it_open(monkeypatch, tmp_path):
     assert Watch("cpu").report()["other_busy_cores"] is None
 
 
-def test_the_state_of_a_gpu_is_read_where_the_library_is(monkeypatch):
-    """From a library and a GPU that are not there."""
+class NVMLError(Exception):
+    """As that of pynvml."""
 
-    class NVMLError(Exception):
-        pass
 
-    def refuse(*_):
-        raise NVMLError
+def refuse(*_):
+    raise NVMLError
 
-    nvml = SimpleNamespace(
+
+@pytest.fixture
+def nvml(monkeypatch):
+    """A library and a GPU that are not there."""
+    library = SimpleNamespace(
         NVMLError=NVMLError,
         NVML_CLOCK_SM=1,
         NVML_TEMPERATURE_GPU=0,
@@ -72,12 +74,42 @@ def test_the_state_of_a_gpu_is_read_where_the_library_is(monkeypatch):
         nvmlDeviceGetTemperature=lambda device, kind: 61,
     )
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="abc"))
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    state = {"sm_clock_mhz": 1980, "temperature_c": 61, "clock_limits": "power cap, thermal slowdown"}
-    assert gpu_state() == state
-    assert state.items() <= Watch("cuda").report().items()
-    assert not state.keys() & Watch("cpu").report().keys()
-    nvml.nvmlDeviceGetTemperature = refuse
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    return library
+
+
+STATE = {"sm_clock_mhz": 1980, "temperature_c": 61, "clock_limits": "power cap, thermal slowdown"}
+
+
+def test_the_state_of_a_gpu_is_read_where_the_library_is(monkeypatch, nvml):
+    assert gpu_state() == STATE
+    assert STATE.items() <= Watch("cuda").report().items()
+    assert not STATE.keys() & Watch("cpu").report().keys()
+    nvml.nvmlDeviceGetHandleByUUID = refuse
+    assert gpu_state() == {}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace())  # an old torch
     assert gpu_state() == {}
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
     assert gpu_state() == {}
+
+
+def test_an_old_library_has_the_clock_limits_under_an_older_name(nvml):
+    nvml.nvmlDeviceGetCurrentClocksThrottleReasons = nvml.nvmlDeviceGetCurrentClocksEventReasons
+    del nvml.nvmlDeviceGetCurrentClocksEventReasons
+    assert gpu_state() == STATE
+
+
+@pytest.mark.parametrize(
+    ("read", "column"),
+    [
+        ("nvmlDeviceGetClockInfo", "sm_clock_mhz"),
+        ("nvmlDeviceGetTemperature", "temperature_c"),
+        ("nvmlDeviceGetCurrentClocksEventReasons", "clock_limits"),
+    ],
+)
+def test_what_cannot_be_read_leaves_the_rest(nvml, read, column):
+    rest = {name: value for name, value in STATE.items() if name != column}
+    setattr(nvml, read, refuse)
+    assert gpu_state() == rest
+    delattr(nvml, read)
+    assert gpu_state() == rest

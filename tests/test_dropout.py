@@ -132,3 +132,20 @@ def test_randomness_inside_a_kernel_is_noticed():
     input = torch.ones(5, 5)
     assert draws_out_of_sight(lambda: input * torch.rand(5, 5))
     assert not draws_out_of_sight(lambda: nn.Identity()(input))
+
+
+def test_few_entries_that_come_out_alike_do_not_hide_that_they_are_random():
+    seeds = []
+
+    def run(different, entries=2):
+        seeds.append(torch.initial_seed())
+        return torch.full((9, 1, entries), float(len(seeds) == different))
+
+    assert draws_out_of_sight(lambda: run(40))
+    assert len(set(seeds)) == len(seeds) == 40  # it stops at the first difference
+    seeds.clear()
+    assert not draws_out_of_sight(lambda: run(65))
+    assert len(seeds) == 64
+    seeds.clear()
+    assert not draws_out_of_sight(lambda: run(99, entries=10_000))  # so many are never alike by chance
+    assert len(seeds) == 2

@@ -9,7 +9,7 @@ import torch
 from rnn_parity.criterion import Verdict
 from rnn_parity.equivalence import compare_case, compare_stimulus, max_ulp_difference
 from rnn_parity.grid import Case
-from rnn_parity.outcome import quantities
+from rnn_parity.outcome import quantities, run_implementation
 from rnn_parity.stimulus import build_loaded, draw_stimulus
 from rnn_parity.tables import EQUIVALENCE
 from rnn_parity.truth import relative_errors, run_oracle
@@ -156,6 +156,49 @@ def test_what_a_layer_raises_is_data(fault, reason):
     assert all(row["reason"].startswith(reason) for row in rows)
     rows = compare(candidate="stacking_gru", baseline=f"faults:{fault}")
     assert all(row["reason"].startswith(f"baseline: {reason}") for row in rows)
+
+
+def test_a_fault_that_shows_only_when_a_result_is_read_is_data_too(monkeypatch):
+    """As a GPU's faults do, which runs behind."""
+    read, message = torch.Tensor.cpu, "CUDA error: an illegal memory access was encountered"
+
+    def cpu(tensor):
+        if tensor.shape == (12, 4, 5):  # the gradient of the input
+            raise RuntimeError(message)
+        return read(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    rows = compare(regimes=["eval"])
+    found = verdicts(rows, "eval")
+    assert {found["output"], found["hn"]} <= {"identical", "equivalent"}
+    assert {verdict for quantity, verdict in found.items() if quantity.startswith("grad_")} == {"failed"}
+    assert all(message in row["reason"] for row in rows if row["verdict"] == "failed")
+
+
+def test_of_a_device_that_is_lost_every_later_fault_says_so(monkeypatch):
+    """On a GPU that need not be there: the layer fails on any."""
+    case = dataclasses.replace(CASE, device="cuda")
+
+    def reasons():
+        outcome = run_implementation(case, "faults:Crash", draw_stimulus(case, 0), 0, "eval", None)
+        assert list(outcome.faults) == quantities(3)
+        return {reason for _, reason in outcome.faults.values()}
+
+    def lost():
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    (alive,) = reasons()
+    monkeypatch.setattr(torch.cuda, "synchronize", lost)
+    assert reasons() == {f"{alive}; the device is lost, by this or by what ran before it"}
+
+
+def test_a_right_layer_with_few_mask_entries_is_not_called_different():
+    """Two entries, seldom dropped: most seeds draw them alike."""
+    case = dataclasses.replace(CASE, num_layers=2, sequence_length=1, batch_size=1, hidden_size=2, dropout=0.05)
+    for seed in range(3):
+        rows = compare(case, "faults:HiddenDropout", seeds=[seed], regimes=["train_matched_masks"])
+        assert "different" not in {row["verdict"] for row in rows}
 
 
 def test_a_result_of_the_wrong_shape_is_different():

@@ -192,6 +192,16 @@ def test_the_masks_are_shown_of_the_smallest_case_where_they_can_differ():
     assert make_grid(changed("sweeps", {"x": {"dropout": 0}})).masks_request() == "null"
 
 
+def test_the_masks_are_drawn_on_the_cpu_wherever_the_rest_is_computed(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_compute_capability_major", lambda: 9)
+    config = changed("device", "cuda") | {"defaults": SMOKE["defaults"] | {"tf32": True, "dtype": "float32"}}
+    grid = make_grid(config)
+    (case,), _ = parse_request(grid.masks_request())
+    assert {case.device for case in grid.cases} == {"cuda"}
+    assert (case.device, case.tf32) == ("cpu", False)
+    make_grid(config | {"device": "cpu", "defaults": config["defaults"] | {"tf32": case.tf32}})  # it can run there
+
+
 def test_tables_begin_with_the_axes_of_a_case():
     columns = make_grid(SMOKE).cases[0].columns
     assert list(columns) == list(CASE_COLUMNS)

@@ -205,6 +205,15 @@ def test_the_opening_quotes_the_sweep_that_is_asked_for(report, tables):
         assert f"in the largest case of `{sweep}` (T " in first_paragraph(report(equivalence, timing, config)[0])
 
 
+def test_the_opening_says_in_how_many_cases_each_regime_was_compared(report, tables):
+    equivalence, timing = tables
+    moot = (equivalence["regime"] == "train_matched_masks") & (equivalence["sweep"] == "article")
+    text = first_paragraph(report(equivalence[~moot], timing)[0])
+    assert "identical or equivalent, with dropout off and with dropout on and the same masks (2 of them)." in text
+    text = first_paragraph(report(equivalence, timing)[0])
+    assert "identical or equivalent, with dropout off and with dropout on and the same masks." in text
+
+
 def test_the_opening_names_what_could_bite_from_the_tables(report, tables):
     equivalence, timing = tables
     text = first_paragraph(report(equivalence, timing)[0])

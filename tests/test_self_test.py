@@ -2,17 +2,26 @@
 
 import dataclasses
 import io
+import math
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from rnn_parity import criterion
 from rnn_parity.grid import Case
 from rnn_parity.self_test import examine as examining
 from rnn_parity.self_test.correct import CORRECT
 from rnn_parity.self_test.examine import FAULTS, examine
 from rnn_parity.self_test.findings import Finding
-from rnn_parity.self_test.rates import blind_spots, broken_promises, detection, false_alarms, shown_by_none
+from rnn_parity.self_test.rates import (
+    blind_spots,
+    broken_promises,
+    detection,
+    false_alarms,
+    largest_hidden,
+    shown_by_none,
+)
 from rnn_parity.self_test.run import CASES_PER_MUTANT, examine_cases, examine_samples, mutants_for
 from rnn_parity.self_test.sample import draw_sample
 from rnn_parity.self_test.show import show
@@ -100,8 +109,10 @@ def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
     row = finding("UpdateInverted")
     assert row["finding"] == Finding.MISSED
     findings = pd.DataFrame([row])
-    broken = broken_promises(detection(findings), false_alarms(findings))
-    assert broken == ["float32 on cpu: missed in 1 of 1 cases: Update gate inverted"]
+    assert broken_promises(detection(findings), false_alarms(findings)) == [
+        "float32 on cpu: missed in 1 of 1 cases: Update gate inverted",
+        "float32 on cpu: only 0 of 1 faults caught, at least 98 % expected",
+    ]
 
 
 def test_a_checker_that_accuses_right_layers_is_found_out(monkeypatch):
@@ -113,6 +124,34 @@ def test_a_checker_that_accuses_right_layers_is_found_out(monkeypatch):
     assert broken_promises(detection(findings), false_alarms(findings)) == [
         "float32 on cpu: 16 false alarms in 16 comparisons"
     ]
+
+
+def test_a_criterion_that_is_too_wide_is_found_out(monkeypatch):
+    """With it a fault counts as hidden, not as missed: only the share that is caught tells."""
+    monkeypatch.setattr(criterion, "FACTOR", 600 * criterion.FACTOR)
+    monkeypatch.setattr(criterion, "LARGEST_LIMIT", math.inf)
+    small = dataclasses.replace(CASE, dtype="bfloat16", sequence_length=3)
+    findings = pd.DataFrame([finding(name, small) for name in ("BiasOutsideReset", "UpdateInverted", "StateIgnored")])
+    assert set(findings["finding"]) == {Finding.HIDDEN}
+    (broken,) = broken_promises(detection(findings), false_alarms(findings))
+    assert broken == "bfloat16 on cpu: only 0 of 3 faults caught, at least 98 % expected"
+
+
+def test_the_largest_fault_that_hides_is_named():
+    assert largest_hidden(detection(pd.DataFrame([finding("UpdateInverted")]))) is None
+    coarse = dataclasses.replace(CASE, dtype="float16")
+    rows = [finding(name, coarse) for name in ("WeightsInBfloat16", "UpdateInverted")]
+    found = largest_hidden(detection(pd.DataFrame(rows)))
+    assert found == {"dtype": "float16", "fault": rows[0]["fault"], "share": rows[0]["fault_size_u"] * 2**-11}
+
+
+def test_an_alarm_that_the_baseline_raised_is_in_the_largest_error(monkeypatch):
+    honest = examining.compare_quantity
+    wrong = {"baseline_error_inf": 1.0, "verdict": "different"}
+    monkeypatch.setattr(examining, "compare_quantity", lambda *a: honest(*a) | wrong)
+    (alarms,) = false_alarms(pd.DataFrame([finding("torch.nn:GRU")])).to_dict("records")
+    assert alarms["largest_ratio"] > 1000
+    assert (alarms["cases"], alarms["cases_alarmed"], alarms["alarms"]) == (1, 1, 16)
 
 
 def test_samples_are_wide_and_the_same_for_the_same_seed():

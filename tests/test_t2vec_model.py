@@ -116,6 +116,16 @@ def test_the_losses_leave_padding_out():
     torch.testing.assert_close(alone, nll)
 
 
+def test_the_losses_of_a_published_batch_are_no_overflow_in_float16():
+    """Its terms, over 70 steps and 128 rows, sum up to more than float16 holds; their mean over the rows does not."""
+    logp = torch.full((70, 128, 5), -9.8, dtype=torch.float16)
+    wanted = torch.full((70, 128), 4)
+    nearest, weights = torch.arange(5)[:, None], torch.ones(5, 1, dtype=torch.float16)
+    assert torch.finfo(torch.float16).max < 70 * 128 * 9.8
+    assert nll_loss(logp, wanted).item() == pytest.approx(70 * 9.8, rel=2e-3)
+    assert spatial_loss(logp, wanted, nearest, weights).item() == pytest.approx(70 * 9.8, rel=2e-3)
+
+
 def test_with_input_feeding_the_stack_is_called_step_by_step():
     given, module = batch(), model("stacking_gru", input_feeding=True).eval()
     lengths = []
@@ -153,6 +163,21 @@ def test_greedy_says_what_the_decoder_would_with_its_own_words_before_it(impleme
     over = after_end(tokens)
     assert torch.equal(tokens, wanted.masked_fill(over, PAD))
     assert torch.equal(tokens, beam_search(module, words, given.source, given.lengths, 12, width=1))
+
+
+def test_a_beam_of_one_is_greedy_in_half_precision_too():
+    """So long that the sum of log-likelihoods, if it had the model's 8 bits, would be rounded to whole nats."""
+    given, module, words, steps = batch(size=12), model("stacking_gru").eval(), generator(), 120
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(3)
+        words[0].weight.mul_(4)  # so that no two words are equally likely
+        words[0].bias[[PAD, EOS]] -= 20
+    module, words = module.bfloat16(), words.bfloat16()
+    tokens = greedy(module, words, given.source, given.lengths, steps)
+    assert not (tokens <= EOS).any()
+    assert len(tokens.unique()) > 5
+    assert torch.equal(tokens, beam_search(module, words, given.source, given.lengths, steps, width=1))
 
 
 def test_a_beam_keeps_the_likeliest_prefixes():

@@ -1,20 +1,23 @@
 """Rounds, order, control and phases are what the design says; no clock is trusted in these tests."""
 
 import dataclasses
+import json
 import random
 
 import pytest
 import torch
 
-from rnn_parity import timing
+from rnn_parity import cli, timing
+from rnn_parity.clocks import WallClock
+from rnn_parity.costs import measure_costs
 from rnn_parity.grid import Case
-from rnn_parity.stimulus import draw_stimulus
-from rnn_parity.tables import SAMPLES, TIMING
-from rnn_parity.timing import Contender, make_contender, run_rounds, summarize, time_case
+from rnn_parity.stimulus import Stimulus, build_loaded, draw_stimulus
+from rnn_parity.tables import SAMPLES, TIMING, read_table
+from rnn_parity.timing import Contender, count_kernels, make_contender, run_rounds, summarize, time_case
 
 CASE = Case("test", "cpu", "float32", False, 3, 4, 2, 3, 2, 0.3, 1)
 SETTINGS = {"precision": 0.5, "min_rounds": 4, "max_seconds": 0.05, "confidence": 0.95, "exclusive": True}
-ON_A_GPU = {"sm_clock_mhz", "temperature_c", "clock_limits"}
+ON_A_GPU = {"device_median_s", "kernel_launches", "sm_clock_mhz", "temperature_c", "clock_limits"}
 PHASES = ["inference", "forward", "backward", "step"]
 
 
@@ -128,10 +131,92 @@ def test_a_ratio_that_changes_midway_is_disturbed_and_a_load_on_both_is_not(cloc
     assert apart["reason"] == "the speedup was another in half of the rounds"
 
 
-def test_a_layer_whose_costs_cannot_be_counted_keeps_its_times(monkeypatch):
+def test_a_layer_whose_costs_cannot_be_counted_keeps_its_times_and_the_log_says_why(monkeypatch, capsys):
     monkeypatch.setattr(timing, "measure_costs", lambda *_: 1 / 0)
     rows, _ = time_case(CASE, "stacking_gru_cell", ["stacking_gru"], phases=["inference"], **SETTINGS)
     assert all(row["median_s"] > 0 and "operator_calls" not in row for row in rows)
+    why = "its costs could not be counted: ZeroDivisionError: division by zero"
+    assert capsys.readouterr().err == f"stacking_gru_cell: {why}\nstacking_gru: {why}\n"
+
+
+class Here(Stimulus):
+    """Stays on the CPU."""
+
+    def map(self, change):
+        return self
+
+
+ON_CUDA = dataclasses.replace(CASE, device="cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU that is not there: its cases are computed on the CPU. The list tells samples, calls and profiles apart."""
+    events, sample = [], timing._sample
+
+    def build(case, name, stimulus):
+        module = build_loaded(dataclasses.replace(case, device="cpu"), name, stimulus)
+        module.register_forward_hook(lambda *_: events.append("call"))
+        return module
+
+    def spy_on_sample(*given):
+        events.append("sample")
+        sample(*given)
+
+    def profiled(prepare, call):
+        events.append("profile")
+        return 7
+
+    monkeypatch.setattr(timing, "build_loaded", build)
+    monkeypatch.setattr(timing, "draw_stimulus", lambda case, seed: Here(**vars(draw_stimulus(case, seed))))
+    monkeypatch.setattr(timing, "measure_gemm", lambda *_: 1.0)
+    monkeypatch.setattr(timing, "Watch", lambda _, watch=timing.Watch: watch("cpu"))
+    monkeypatch.setattr(timing, "CudaClock", WallClock)
+    monkeypatch.setattr(timing, "measure_costs", lambda prepare, call, _: measure_costs(prepare, call, "cpu"))
+    monkeypatch.setattr(timing, "_sample", spy_on_sample)
+    monkeypatch.setattr(timing, "kernel_launches", profiled)
+    return events
+
+
+def test_nothing_is_profiled_before_the_last_sample_of_a_job(gpu, tmp_path):
+    names = ["stacking_gru", "faults:Crash"]
+    job = {**dataclasses.asdict(ON_CUDA), "sequence_length": [2, 3], "phases": ["inference", "step"], **SETTINGS}
+    job |= {"baseline": "stacking_gru_cell", "candidates": names}
+    cli.timing(json.dumps(job), tmp_path / "rows.parquet", tmp_path / "samples.parquet")
+    rows = read_table(tmp_path / "rows.parquet", TIMING).to_pylist()
+    assert len(rows) == 2 * 2 * 3  # lengths, phases, layers
+    for row in rows:
+        assert row["kernel_launches"] == (None if row["implementation"] == "faults:Crash" else 7)
+        assert (row["peak_memory_bytes"] is None) == (row["implementation"] == "faults:Crash")
+    last_sample = len(gpu) - gpu[::-1].index("sample")
+    assert "profile" not in gpu[:last_sample]
+    afterwards = "".join(event[0] for event in gpu[last_sample:]).lstrip("c").split("p")
+    assert len(afterwards) - 1 == 8
+    assert all(len(warm) >= 2 for warm in afterwards[1:-1])  # each is called at least twice before it is profiled
+
+
+def test_a_profiler_that_fails_takes_nothing_else_with_it(gpu, monkeypatch, capsys):
+    rows, _ = time_case(ON_CUDA, "stacking_gru_cell", ["stacking_gru"], phases=["inference"], **SETTINGS)
+    monkeypatch.setattr(timing, "kernel_launches", lambda *_: 1 / 0)
+    count_kernels([ON_CUDA], rows)
+    assert all(row["kernel_launches"] is None and row["peak_memory_bytes"] > 0 for row in rows)
+    assert "stacking_gru: its kernels could not be counted: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_kernels_are_counted_of_what_the_bench_makes_and_of_the_rows_of_its_case(gpu):
+    other = dataclasses.replace(ON_CUDA, batch_size=5)
+    rows = [
+        {"case_id": case.case_id, "implementation": name, "phase": "step", "median_s": 1.0}
+        for case, name in ((ON_CUDA, "a"), (other, "b"), (CASE, "c"))
+    ]
+    made = []
+
+    def bench(case):
+        return lambda row: made.append((case, row["implementation"])) or contender(row["implementation"], [1.0])
+
+    count_kernels([ON_CUDA, other, CASE], rows, bench)
+    assert made == [(ON_CUDA, "a"), (other, "b")]
+    assert [row.get("kernel_launches") for row in rows] == [7, 7, None]
 
 
 def test_it_stops_when_the_ratio_is_known_well_enough(clock):
@@ -197,11 +282,10 @@ def test_every_row_of_a_real_case_fits_its_table_and_nothing_is_missing():
         (phase, name) for phase in PHASES for name in ("stacking_gru_cell", "stacking_gru")
     ]
     for row in rows:
-        assert set(row) == set(TIMING.names) - {"device_median_s", *ON_A_GPU}
+        assert set(row) == set(TIMING.names) - ON_A_GPU
         assert row["speedup_ci_low"] <= row["speedup"] <= row["speedup_ci_high"]
         assert row["q25_s"] <= row["median_s"] <= row["q75_s"] <= row["p95_s"]
         assert row["peak_memory_bytes"] > 0
-        assert row["kernel_launches"] is None
         assert row["exclusive"] is True
         assert row["step_gemm_flops_per_s"] > 0
         assert 0 < row["rounds_s"] < row["ended_at"] - row["started_at"]

@@ -1,5 +1,6 @@
 """Trajectories drawn, read and batched: each step next to the one before, each bad line named."""
 
+import gzip
 import json
 
 import numpy as np
@@ -17,8 +18,9 @@ from rnn_parity.trajectories.walks import thinned, walks
 @pytest.mark.parametrize(("kind", "most"), [("square", 4), ("hexagon", 6)])
 def test_a_walk_goes_from_cell_to_neighbour_and_rather_straight_on(kind, most):
     cells = city(400, kind)
-    neighbours = cells.neighbours()
+    neighbours = cells.neighbours
     assert neighbours.shape == (400, most)
+    assert cells.neighbours is neighbours  # every batch asks, and for a city this is minutes of work in all
     lengths = np.array([40] * 60 + [7])
     paths = walks(cells, lengths, seed=0)
     assert [len(path) for path in paths] == lengths.tolist()
@@ -164,6 +166,7 @@ def test_gps_tracks_become_cells_of_a_hundred_metres(tmp_path):
         ('"2","A"\n', "line 3: POLYLINE holds ''"),
         (trip([[1, 2], [3]]), "line 3: POLYLINE holds"),
         (trip([[200, 2], [3, 4]]), "line 3: POLYLINE has a point outside"),
+        (f'"2","A","[[{"9" * 400}, 1], [2, 3]]"\n', r"line 3: POLYLINE holds '\[\[9999"),
         ('"2","A","[[NaN, 1], [2, 3]]"\n', "line 3: POLYLINE has a point outside"),
     ],
 )
@@ -191,5 +194,18 @@ def test_files_that_are_something_else_are_named(tmp_path):
     with pytest.raises(InputError, match=r"absent.t: cannot be read"):
         read_tokens(tmp_path / "absent.t")
     (tmp_path / "b.t").write_bytes(b"4 5\n\xff\xfe\n")
-    with pytest.raises(InputError, match=r"b.t: is no text"):
+    with pytest.raises(InputError, match=r"b.t: is no text in UTF-8"):
         read_tokens(tmp_path / "b.t", "skip")
+
+
+@pytest.mark.parametrize("change", [lambda text: text.encode("utf-16"), lambda text: gzip.compress(text.encode())])
+def test_a_gps_table_that_is_packed_or_in_another_encoding_is_named(tmp_path, change):
+    text = PORTO + 60 * trip([[-8.6, 41.1], [-8.6, 41.1]])
+    (tmp_path / "porto.csv").write_bytes(change(text))
+    for on_bad_line in ("refuse", "skip"):
+        with pytest.raises(InputError, match=r"porto.csv: is no text in UTF-8 \(") as caught:
+            read_trajectories(tmp_path / "porto.csv", on_bad_line)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "porto.csv").write_bytes(text.encode() + b"\xff")
+    with pytest.raises(InputError, match=r"porto.csv: is no text in UTF-8 \("):
+        read_gps(tmp_path / "porto.csv")

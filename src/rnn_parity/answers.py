@@ -45,6 +45,8 @@ class Answer:
         cases, judged, broken: how many cases; in how many every quantity passes; in how many one is at fault.
         fault: the row that decides a `no`. regimes: the regimes with faults.
         apart: what all broken cases have that no other has, in words.
+        compared: each regime that must hold, to the number of cases in which it was run; where it needs dropout, only
+            those with dropout.
         same_seed: None where that regime was not run on a case that draws dropout.
     """
 
@@ -56,6 +58,7 @@ class Answer:
     fault: Mapping[str, Any] | None
     regimes: tuple[str, ...]
     apart: str
+    compared: Mapping[str, int]
     same_seed: SameSeed | None
 
 
@@ -75,7 +78,15 @@ def answer(equivalence: pd.DataFrame, candidate: str) -> Answer:
         word = "yes, when" if seed and seed.differing else "yes"
     broken = set(faults["case_id"])
     apart = sets_apart(held[held["case_id"].isin(broken)], held[~held["case_id"].isin(broken)])
-    return Answer(candidate, word, len(passing), int(passing.sum()), len(broken), fault, regimes, apart, seed)
+    judged, compared = int(passing.sum()), regimes_compared(held)
+    return Answer(candidate, word, len(passing), judged, len(broken), fault, regimes, apart, compared, seed)
+
+
+def regimes_compared(held: pd.DataFrame) -> dict[str, int]:
+    """Each regime of these rows to the number of its cases; without dropout, all but `eval` says nothing more."""
+    rows = held[(held["regime"] == "eval") | (held["dropout"] > 0)]
+    cases = rows.groupby("regime")["case_id"].nunique()
+    return {regime: int(cases[regime]) for regime in EXPECTED_TO_HOLD if regime in cases}
 
 
 def same_seed(rows: pd.DataFrame) -> SameSeed | None:

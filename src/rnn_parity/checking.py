@@ -236,13 +236,13 @@ def check(
         progress("comparing numbers")
         rows = _compare(case, ours, theirs, seeds, regimes)
         abilities = timing = None
-        if capabilities:
-            progress("probing capabilities")
-            abilities = _frame(list(probe_capabilities(ours, [theirs], case.device, threads)), CAPABILITIES)
         if timing_seconds:
             progress("timing")
             measured, _ = time_case(case, ours, [theirs], phases=_PHASES, max_seconds=float(timing_seconds), **_TIMING)
             timing = _frame(measured, TIMING)
+        if capabilities:  # last: a CUDA graph that cannot be captured may leave the device unfit for anything else
+            progress("probing capabilities")
+            abilities = _frame(list(probe_capabilities(ours, [theirs], case.device, threads)), CAPABILITIES)
     return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing)
 
 

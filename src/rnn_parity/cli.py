@@ -189,7 +189,7 @@ def timing(
     """Time every case of a job. Run it alone on the machine: whatever runs beside it is measured too."""
     from rnn_parity.grid import parse_request
     from rnn_parity.tables import SAMPLES, TIMING, write_rows
-    from rnn_parity.timing import time_case
+    from rnn_parity.timing import count_kernels, time_case
 
     cases, settings = parse_request(job)
     started_at, rows, all_samples = time.time(), [], []
@@ -198,6 +198,7 @@ def timing(
         rows += of_case
         all_samples += case_samples
         log(f"{case.case_id}: " + ", ".join(_speedup_words(row) for row in of_case if row["conclusion"] != "baseline"))
+    count_kernels(cases, rows)
     write_rows(samples, SAMPLES, all_samples)
     write_rows(output, TIMING, rows, started_at=repr(started_at), ended_at=repr(time.time()))
 
@@ -439,16 +440,22 @@ def report(
 
 @app.command()
 def gate(equivalence: EquivalenceFile = Path("results/equivalence.parquet")) -> None:
-    """Exit with 1 if a case that is expected to hold does not, naming the worst."""
+    """Exit with 1 if a case that is expected to hold does not, naming the worst, or if nothing could be judged."""
+    from rnn_parity.answers import answer
     from rnn_parity.report.brief import faults_markdown
     from rnn_parity.tables import EQUIVALENCE, read_table
 
-    faults = faults_markdown(read_table(equivalence, EQUIVALENCE).to_pandas())
-    if not faults:
-        print("gate: every case that is expected to hold does")
-        return
-    print(faults, end="", file=sys.stderr)
-    raise typer.Exit(1)
+    table = read_table(equivalence, EQUIVALENCE).to_pandas()
+    if faults := faults_markdown(table):
+        print(faults, end="", file=sys.stderr)
+        raise typer.Exit(1)
+    answers = [answer(table, candidate) for candidate in table["candidate"].unique()]
+    if unknown := [answer.candidate for answer in answers if answer.word == "open"]:
+        print(f"gate: nothing could be judged of {', '.join(unknown)}; the report has the reasons", file=sys.stderr)
+        raise typer.Exit(1)
+    cases, hold = sum(answer.cases for answer in answers), sum(answer.judged for answer in answers)
+    rest = f"; in the other {cases - hold} nothing is at fault, but not all could be judged" if hold < cases else ""
+    print(f"gate: {hold} of {cases} {'case holds' if cases == 1 else 'cases hold'}{rest}")
 
 
 @app.command()

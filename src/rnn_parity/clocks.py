@@ -46,8 +46,8 @@ class CudaClock(WallClock):
         """As on the CPU, with the seconds between events beside them."""
         self._flush.zero_()
         torch.cuda.synchronize()
-        start = time.perf_counter()
         self._start.record()
+        start = time.perf_counter()
         result = run()
         self._end.record()
         torch.cuda.synchronize()

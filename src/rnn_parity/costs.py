@@ -18,26 +18,27 @@ class Costs:
     """What one call takes.
 
     Attributes:
-        peak_memory_bytes: the most memory that tensors made inside it hold at one time, its result included.
+        peak_memory_bytes: the most memory that is held at one time during it above what was there before `prepare`, on
+            either device: its result and temporaries, and in `backward` also what the forward pass keeps for it.
         operator_calls: how many ATen operators it runs.
         saved_bytes: what it makes and keeps for a backward pass; not counted: its arguments and parameters.
-        kernel_launches: how many kernels run on the GPU; None on a CPU.
     """
 
     peak_memory_bytes: int
     operator_calls: int
     saved_bytes: int
-    kernel_launches: int | None = None
 
 
 def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> Costs:
-    """Run `call` on what `prepare` makes: for the memory, for what is saved, and on a GPU for the kernels."""
-    prepared = prepare()
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    """Run `call` on what `prepare` makes: once for the memory and the operators, once for what is saved."""
+    prepare()  # what the last call left, its gradients, is no part of this one
+    before = torch.cuda.memory_allocated() if device == "cuda" else 0
     with OperatorMeter() as meter:
+        prepared = prepare()
+        meter.restart()
+        if device == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
         result = call(prepared)
         del result
     if device == "cuda":
@@ -46,13 +47,14 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
     else:
         peak_bytes = meter.peak_bytes
     prepared = prepare()
-    saved_bytes = _saved_bytes(lambda: call(prepared))
-    launches = _kernel_launches(prepare, call) if device == "cuda" else None
-    return Costs(peak_bytes, meter.operator_calls, saved_bytes, launches)
+    return Costs(peak_bytes, meter.operator_calls, _saved_bytes(lambda: call(prepared)))
 
 
-def _kernel_launches(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> int:
-    """The kernels that one call runs; copies and fills are none."""
+def kernel_launches(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> int | None:
+    """The kernels that one call runs on the GPU, copies and fills aside; None where the profiler sees none.
+
+    The profiler stays attached to the process (pytorch#144455) and slows its every launch: time nothing after this.
+    """
     prepared = prepare()
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -60,7 +62,7 @@ def _kernel_launches(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> 
         torch.cuda.synchronize()
         del result
     on_device = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    return sum(not name.startswith(("Memcpy", "Memset")) for name in on_device)
+    return sum(not name.startswith(("Memcpy", "Memset")) for name in on_device) or None
 
 
 def _saved_bytes(call: Callable[[], Any]) -> int:
@@ -92,6 +94,10 @@ class OperatorMeter(LightDispatchMode):
         super().__init__()
         self.operator_calls = self.held_bytes = self.peak_bytes = 0
         self.made: set[int] = set()
+
+    def restart(self) -> None:
+        """Count operators and the peak from here on; what is held stays held."""
+        self.operator_calls, self.peak_bytes = 0, self.held_bytes
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run the operator; a storage of its results that is none of its arguments' is new."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import time
@@ -61,7 +62,7 @@ class Watch:
 
 
 def gpu_state() -> dict[str, Any]:
-    """Clock of the multiprocessors, temperature, and what holds the clock down; empty without nvidia-ml-py."""
+    """Clock of the multiprocessors, temperature, and what holds the clock down; without what cannot be had here."""
     try:
         import pynvml
     except ImportError:
@@ -69,14 +70,24 @@ def gpu_state() -> dict[str, Any]:
     try:
         pynvml.nvmlInit()
         device = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-        limits = pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)
-        return {
-            "sm_clock_mhz": pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM),
-            "temperature_c": pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
-            "clock_limits": ", ".join(name for bit, name in _CLOCK_LIMITS.items() if limits & bit),
-        }
-    except pynvml.NVMLError:  # a driver, or a part of a GPU, that does not say
+    except (pynvml.NVMLError, AttributeError):  # no driver, or a torch that does not say which GPU it uses
         return {}
+    reads = {
+        "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_SM),
+        "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU),
+        "clock_limits": lambda: _clock_limits(pynvml, device),
+    }
+    state = {}
+    for column, read in reads.items():
+        with contextlib.suppress(pynvml.NVMLError, AttributeError):  # a driver, a library or a GPU that does not say
+            state[column] = read()
+    return state
+
+
+def _clock_limits(pynvml: Any, device: Any) -> str:
+    read = getattr(pynvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
+    limits = (read or pynvml.nvmlDeviceGetCurrentClocksThrottleReasons)(device)  # its older name
+    return ", ".join(name for bit, name in _CLOCK_LIMITS.items() if limits & bit)
 
 
 def _switches() -> int:

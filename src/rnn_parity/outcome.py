@@ -68,7 +68,7 @@ def run_implementation(
         outcome.faults |= {quantity: (Verdict.UNSUPPORTED, str(error)) for quantity in every}
         return outcome
     except Exception as error:  # whatever an implementation under test raises is a result
-        outcome.faults |= {quantity: describe_error(error) for quantity in every}
+        outcome.faults |= dict.fromkeys(every, _describe(error, case.device))
         return outcome
     if "output" in outcome.values and "hn" in outcome.values:
         _run_backward(case, module, inputs, (output, hn), stimulus, outcome)
@@ -105,23 +105,33 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
     parameters = canonical_parameters(module)
     given = {"input": inputs[0], "h0": inputs[1]}
     given |= {name: parameters[name] for name in stimulus.weights}
-    sources = [
-        (value, cotangent.to(case.device))
-        for value, cotangent in zip(outputs, stimulus.cotangents, strict=True)
-        if value.requires_grad
-    ]
     try:
+        sources = [
+            (value, cotangent.to(case.device))
+            for value, cotangent in zip(outputs, stimulus.cotangents, strict=True)
+            if value.requires_grad
+        ]
         gradients = [None] * len(given)
         if sources:
             values, cotangents = zip(*sources, strict=True)
             gradients = torch.autograd.grad(values, list(given.values()), cotangents, allow_unused=True)
-    except Exception as error:  # as in the forward pass
-        outcome.faults |= {f"grad_{name}": describe_error(error) for name in given}
-        return
-    for (name, tensor), gradient in zip(given.items(), gradients, strict=True):
-        # No gradient is a gradient of zero, and is judged as one.
-        gradient = torch.zeros_like(tensor) if gradient is None else gradient
-        _record(outcome, f"grad_{name}", gradient, tensor)
+        for (name, tensor), gradient in zip(given.items(), gradients, strict=True):
+            # No gradient is a gradient of zero, and is judged as one.
+            gradient = torch.zeros_like(tensor) if gradient is None else gradient
+            _record(outcome, f"grad_{name}", gradient, tensor)
+    except Exception as error:  # as in the forward pass; a GPU's own faults show when a result is read
+        outcome.faults |= dict.fromkeys((f"grad_{name}" for name in given), _describe(error, case.device))
+
+
+def _describe(error: Exception, device: str) -> tuple[Verdict, str]:
+    """As `describe_error`; where the GPU answers no more, that is said, since every layer fails from then on."""
+    verdict, reason = describe_error(error)
+    if device == "cuda":
+        try:
+            torch.cuda.synchronize()
+        except Exception:
+            return verdict, f"{reason}; the device is lost, by this or by what ran before it"
+    return verdict, reason
 
 
 def _record(outcome: Outcome, quantity: str, value: Tensor, like: Tensor) -> None:

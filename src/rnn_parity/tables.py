@@ -204,11 +204,15 @@ ATTRIBUTION = _schema(
         "share": float,
         "share_ci_low": float,
         "share_ci_high": float,
+        "conclusion": str,
+        "vocabulary": int,
+        "skipped_lines": int,
         "reason": str,
     }
 )
 """One row per case × candidate × phase × way of running the decoder (`decoder.timing.WAYS`). `speedup` is over the
-original, `share` of the time that both changes save the part that this one saves alone; null within noise."""
+original, `share` of the time that both changes save the part that this one saves alone; null within noise.
+`conclusion` is that of input feeding alone. `vocabulary` of the model, and `skipped_lines` of the data's file."""
 
 TRAINING = _schema(
     CASE_COLUMNS
@@ -220,10 +224,11 @@ TRAINING = _schema(
         "seed": int,
         "step": int,
         "loss": float,
+        "verdict": str,
         "reason": str,
     }
 )
-"""One row per training step, `loss` per token. `role` is baseline, candidate, or perturbed: the baseline from weights
+"""One row per training step, `loss` per token; of one that ended early a last row with `verdict` and `reason`. `role` is baseline, candidate, or perturbed: the baseline from weights
 one rounding away. `mode`: no_dropout, matched_masks or own_masks. `seed` of the masks, or of the perturbation."""
 
 GENERATION = _schema(

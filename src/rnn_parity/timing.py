@@ -6,7 +6,6 @@ is timed once, in an order shuffled for that round, and the baseline once more, 
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
 import time
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from rnn_parity.clocks import CudaClock, WallClock
-from rnn_parity.costs import Costs, measure_costs
+from rnn_parity.costs import Costs, kernel_launches, measure_costs
 from rnn_parity.criterion import Verdict
 from rnn_parity.disturbance import Watch
 from rnn_parity.errors import InputError
@@ -76,7 +75,7 @@ def time_case(
     """
     rows, samples = [], []
     with numerics(case.threads, case.tf32):
-        stimulus = draw_stimulus(case, seed=0).map(lambda tensor: tensor.to(case.device))
+        stimulus = _stimulus(case)
         step_rate = measure_gemm(case.batch_size, case.hidden_size, 3 * case.hidden_size, case.device, case.dtype)
         for phase in phases:
             watch = Watch(case.device)
@@ -102,6 +101,47 @@ def time_case(
             rows += [{**context, **measured, **row} for row in summarize(contenders, control, confidence)]
             samples += [{**context, **row} for row in sample_rows(everyone)]
     return rows, samples
+
+
+def _bench(case: Case) -> Callable[[dict[str, Any]], Contender]:
+    stimulus = _stimulus(case)
+    return lambda row: make_contender(case, row["implementation"], row["phase"], stimulus)
+
+
+def _stimulus(case: Case) -> Stimulus:
+    return draw_stimulus(case, seed=0).map(lambda tensor: tensor.to(case.device))
+
+
+def count_kernels(
+    cases: Sequence[Case],
+    rows: Sequence[dict[str, Any]],
+    bench: Callable[[Case], Callable[[dict[str, Any]], Contender]] = _bench,
+) -> None:
+    """Fill in the `kernel_launches` of what was timed on a GPU, from contenders that are built anew.
+
+    Only after the last sample of the process: the profiler stays attached to it and slows its every launch.
+
+    Args:
+        bench: from a case to what builds the contender of one of its rows; by default that of a layer alone.
+    """
+    for case in cases:
+        if case.device == "cuda":
+            with numerics(case.threads, case.tf32):
+                contender_of = bench(case)
+                for row in rows:
+                    if row["case_id"] == case.case_id and "median_s" in row:
+                        row["kernel_launches"] = _kernel_launches(contender_of(row))
+
+
+def _kernel_launches(contender: Contender) -> int | None:
+    """Of a warm call; None where they cannot be counted."""
+    _forget_compiled()
+    try:
+        _warm_up(contender, CudaClock())
+        return kernel_launches(contender.prepare, contender.call)
+    except Exception as error:  # its times are known all the same
+        _log_uncounted("kernels", contender, error)
+        return None
 
 
 def make_contender(case: Case, name: str, phase: str, stimulus: Stimulus) -> Contender:
@@ -261,8 +301,16 @@ def _warm_up(contender: Contender, clock: WallClock) -> None:
 def count_costs(contender: Contender, device: str) -> None:
     """Count what a call costs, after the rounds: the meters slow down, and may recompile, what they watch."""
     if contender.fault is None:
-        with contextlib.suppress(Exception):  # a layer that cannot be watched still has its times
+        try:
             contender.costs = measure_costs(contender.prepare, contender.call, device)
+        except Exception as error:  # a layer that cannot be watched still has its times
+            _log_uncounted("costs", contender, error)
+
+
+def _log_uncounted(what: str, contender: Contender, error: Exception) -> None:
+    from rnn_parity.jobs import log  # with it comes what makes commands, for which a check has no use
+
+    log(f"{contender.name}: its {what} could not be counted: {describe_error(error)[1]}")
 
 
 def _sample(contender: Contender, clock: WallClock) -> None:

@@ -60,8 +60,6 @@ rule masks:
     log:
         "logs/masks.log",
     priority: 1
-    resources:
-        gpu=int("cuda" in GRID.config["device"]),
     params:
         job=GRID.masks_request(),
     shell:

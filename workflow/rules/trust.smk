@@ -62,6 +62,7 @@ rule coverage:
         "python -m rnn_parity coverage --job {params.job:q} --output {output} 2> {log}"
 
 
+# With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
 rule capabilities:
     input:
         sources("capabilities", "stimulus", "weights", "execution"),
@@ -78,4 +79,5 @@ rule capabilities:
     message:
         "Probing capabilities on {wildcards.device}"
     shell:
-        "python -m rnn_parity capabilities --device {wildcards.device} --output {output} {params.names:q} 2> {log}"
+        "CUBLAS_WORKSPACE_CONFIG=:4096:8"
+        " python -m rnn_parity capabilities --device {wildcards.device} --output {output} {params.names:q} 2> {log}"

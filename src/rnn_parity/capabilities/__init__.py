@@ -6,6 +6,7 @@ implementation is given. What a layer raises is data; no setting, warning or lin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ CAPABILITIES: dict[str, Capability] = {
 }
 """Name to capability, in the order in which a report shows them."""
 
+LAST = "cuda_graph"
+"""Tried after all others of all layers: a capture that fails may leave the device unfit for them."""
+
 
 def probe_capabilities(
     baseline: str, candidates: Sequence[str], device: str, threads: int = 1
@@ -46,27 +50,26 @@ def probe_capabilities(
     names = [baseline, *candidates]
     for name in names:
         load_factory(name)
-    of_baseline: dict[str, Finding] = {}
-    for index, name in enumerate(names):
-        for capability in CAPABILITIES:
-            finding = probe(capability, tiny_subject(name, device, threads))
-            agrees, why = None, ""
-            if index == 0:
-                of_baseline[capability] = finding
-            elif finding.numbers and of_baseline[capability].numbers:
-                numbers = of_baseline[capability].numbers
-                why = disagreement(finding.numbers, numbers, "the baseline", finding.tolerance)
-                agrees = not why
-            yield {
-                "implementation": name,
-                "baseline": baseline,
-                "device": device,
-                "capability": capability,
-                "title": CAPABILITIES[capability].title,
-                "outcome": finding.outcome,
-                "detail": "; ".join(filter(None, (finding.detail, why))),
-                "agrees": agrees,
-            }
+    every = list(itertools.product(names, CAPABILITIES))
+    found: dict[tuple[str, str], Finding] = {}
+    for name, capability in sorted(every, key=lambda pair: pair[1] == LAST):
+        found[name, capability] = probe(capability, tiny_subject(name, device, threads))
+    for name, capability in every:
+        finding, numbers = found[name, capability], found[baseline, capability].numbers
+        agrees, why = None, ""
+        if name != baseline and finding.numbers and numbers:
+            why = disagreement(finding.numbers, numbers, "the baseline", finding.tolerance)
+            agrees = not why
+        yield {
+            "implementation": name,
+            "baseline": baseline,
+            "device": device,
+            "capability": capability,
+            "title": CAPABILITIES[capability].title,
+            "outcome": finding.outcome,
+            "detail": "; ".join(filter(None, (finding.detail, why))),
+            "agrees": agrees,
+        }
 
 
 def tiny_subject(name: str, device: str, threads: int = 1) -> Subject:

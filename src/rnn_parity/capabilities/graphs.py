@@ -37,7 +37,7 @@ def cuda_graph(subject: Subject) -> Finding:
     if subject.case.device != "cuda":
         raise NotProbed("needs a CUDA device")
     module, (input, h0) = subject.load().eval(), subject.arguments()
-    with torch.no_grad():
+    with torch.no_grad(), _same_stream():
         stream = torch.cuda.Stream()  # what is set up by a first call must be set up outside the capture
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -51,6 +51,16 @@ def cuda_graph(subject: Subject) -> Finding:
         found = {"output": output.clone(), "hn": hn.clone()}
         expect_same(found, dict(zip(found, forward(module, input, h0), strict=True)), "a call without a graph")
     return Finding(numbers=found)
+
+
+@contextmanager
+def _same_stream() -> Iterator[None]:
+    """Go back to the stream that was current: a capture that fails leaves its own."""
+    stream = torch.cuda.current_stream()
+    try:
+        yield
+    finally:
+        torch.cuda.set_stream(stream)
 
 
 @functools.cache

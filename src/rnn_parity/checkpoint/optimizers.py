@@ -7,9 +7,11 @@ where this says; that is looked at, not assumed. Names of parameters, where a st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rnn_parity.checkpoint.stacks import Stack
@@ -17,17 +19,32 @@ from rnn_parity.errors import InputError
 from rnn_parity.weights import canonical_shapes
 
 
-def optimizers_of(content: Any, stack: Stack, name: str | None) -> list[str]:
-    """The keys under which the checkpoint holds this model's optimizers; `InputError` where `name` is none of them."""
+def optimizers_of(content: Any, stack: Stack, name: str | None) -> dict[str, str]:
+    """Key of an optimizer in the checkpoint to why it is left as it is; to nothing where it is this model's.
+
+    Raises `InputError` where `name` is given and is none of this model's.
+    """
     every = [key for key, value in content.items() if is_optimizer(value)] if isinstance(content, dict) else []
+    faults = {key: misfit(content[key], stack) for key in every}
     if name is None:
-        return [key for key in every if not misfit(content[key], stack)]
+        return faults
     if name not in every:
         known = f"one of {', '.join(map(str, every))}" if every else "a checkpoint that holds an optimizer"
         raise InputError(f"--optimizer: holds {name!r}, expected {known}")
-    if fault := misfit(content[name], stack):
-        raise InputError(f"{name}: {fault}")
-    return [name]
+    if faults[name]:
+        raise InputError(f"{name}: {faults[name]}")
+    return {key: fault or f"--optimizer is {name}" * (key != name) for key, fault in faults.items()}
+
+
+def describe(optimizer: Mapping[str, Any], stack: Stack, fault: str) -> str:
+    """What became of an optimizer, in words."""
+    if fault:
+        return f"left as it is: {fault}"
+    kept = moments(optimizer, stack)
+    held = sum(any(map(_is_moment, kept[key].values())) for key in stack.keys.values())
+    every = len(stack.keys)
+    which = f"these {every}" if held == every else f"{held} of these {every}"
+    return f"the moments of {which} parameters stay theirs" if held else "it keeps no moments of these parameters"
 
 
 def is_optimizer(value: Any) -> bool:
@@ -44,22 +61,40 @@ def moments(optimizer: Mapping[str, Any], stack: Stack) -> dict[str, dict[str, A
 def misfit(optimizer: Mapping[str, Any], stack: Stack) -> str:
     """Why its moments cannot be those of the model with this stack; empty where they can."""
     try:
-        numbers, names = _numbers(optimizer), _names(optimizer)
-        owners = names or _parameters(stack)
-        if not names and list(stack.keys) != list(canonical_shapes(**stack.sizes)):
-            return f"the keys of {stack.name} are not in a model's order, so that its moments cannot be told apart"
-        if len(numbers) != len(owners):
-            model = ".".join(stack.place) or "the model"
-            return f"it has {len(numbers)} parameters, expected the {len(owners)} of {model}"
-        if missing := set(stack.keys.values()) - set(owners):
-            return f"it has no parameter {sorted(missing)[0]}"
-        for key, kept in moments(optimizer, stack).items():
-            for kind, value in kept.items():
-                parameter = stack.state[key]
-                if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-                    return f"{kind} of {key} is {tuple(value.shape)}, expected {tuple(parameter.shape)}"
+        if names := _names(optimizer):
+            return _misfit_of_names(names, stack) or _misfit_of_shapes(optimizer, stack)
+        fault = _misfit_of_order(optimizer, stack) or _misfit_of_shapes(optimizer, stack)
+        groups = len(optimizer["param_groups"])
+        if fault and groups > 1:
+            return f"{fault}; its {groups} groups have no param_names to tell their parameters apart"
+        return fault
     except (AttributeError, KeyError, TypeError, ValueError):
         return "it is no state of a torch.optim optimizer"
+
+
+def _misfit_of_names(names: list[str], stack: Stack) -> str:
+    """By name an optimizer may have other models' parameters as well."""
+    counts = Counter(names)
+    odd = [key for key in stack.keys.values() if counts[key] != 1]
+    return f"it has {counts[odd[0]] or 'no'} parameters {odd[0]}, expected one" if odd else ""
+
+
+def _misfit_of_order(optimizer: Mapping[str, Any], stack: Stack) -> str:
+    if list(stack.keys) != list(canonical_shapes(**stack.sizes)):
+        return f"the keys of {stack.name} are not in a model's order, so that its moments cannot be told apart"
+    numbers, owners = _numbers(optimizer), _parameters(stack)
+    if len(numbers) != len(owners):
+        model = ".".join(stack.place) or "the model"
+        return f"it has {len(numbers)} parameters, expected the {len(owners)} of {model}"
+    return ""
+
+
+def _misfit_of_shapes(optimizer: Mapping[str, Any], stack: Stack) -> str:
+    known = {key: kept for key, kept in moments(optimizer, stack).items() if key in stack.state}
+    for key, kept in known.items():
+        for kind, value in kept.items():
+            if _is_moment(value) and value.shape != stack.state[key].shape:
+                return f"{kind} of {key} is {tuple(value.shape)}, expected {tuple(stack.state[key].shape)}"
     return ""
 
 
@@ -72,6 +107,11 @@ def with_parameter_names(optimizer: Mapping[str, Any], names: Mapping[str, str])
         for group in optimizer["param_groups"]
     ]
     return type(optimizer)({**optimizer, "param_groups": groups})
+
+
+def _is_moment(value: Any) -> bool:
+    """Whether this is kept for each number of a parameter; the count of steps is kept for all of them."""
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 def _numbers(optimizer: Mapping[str, Any]) -> list[Any]:
@@ -88,5 +128,6 @@ def _parameters(stack: Stack) -> list[str]:
     seen: dict[Any, str] = {}
     for key, value in stack.state.items():
         if isinstance(value, Tensor):
-            seen.setdefault((value.data_ptr(), value.shape, value.stride()) if value.numel() else key, key)
+            has_place = value.layout == torch.strided and value.numel()
+            seen.setdefault((value.data_ptr(), value.shape, value.stride()) if has_place else key, key)
     return list(seen.values())

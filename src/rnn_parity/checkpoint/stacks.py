@@ -17,6 +17,8 @@ from rnn_parity.weights import KINDS, canonical_shapes, parse_name
 KEYS = {"stacking_gru_cell": "grus.{layer}.{kind}", "stacking_gru": "{kind}_l{layer}"}
 """Implementation to the key of a parameter in its state_dict."""
 
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
 OTHER = {"stacking_gru": "stacking_gru_cell", "stacking_gru_cell": "stacking_gru"}
 
 
@@ -129,6 +131,8 @@ def _fault(stack: Stack, layout: str) -> str:
     dtypes = {str(tensor.dtype) for tensor in stack.weights.values()}
     if len(dtypes) > 1:
         return f"its tensors have several dtypes, {', '.join(sorted(dtypes))}; expected one"
+    if not dtypes & {f"torch.{dtype}" for dtype in DTYPES}:
+        return f"its tensors are {dtypes.pop()}, expected one of {', '.join(DTYPES)}"
     if any(tensor.dim() != 1 + name.startswith("weight") for name, tensor in stack.weights.items()):
         return "its tensors have other dimensions than a GRU's"
     for name, shape in canonical_shapes(**stack.sizes).items():

@@ -30,7 +30,7 @@ def timing(
     attribution: Annotated[Path, typer.Option("--attribution", help="Where to write what each change gains.")],
 ) -> None:
     """Time the decoder and the training step of every case, as t2vec is written, replaced, and the ways between."""
-    from rnn_parity.decoder.timing import time_case
+    from rnn_parity.decoder.timing import count_kernels, time_case
     from rnn_parity.grid import parse_request
     from rnn_parity.tables import ATTRIBUTION, SAMPLES, TIMING, write_rows
 
@@ -40,6 +40,7 @@ def timing(
         for rows, more in zip(tables, time_case(case, **settings), strict=True):
             rows += more
         log(f"{case.case_id}: timed")
+    count_kernels(cases, tables[0], settings)
     write_rows(attribution, ATTRIBUTION, tables[2])
     write_rows(samples, SAMPLES, tables[1])
     write_rows(output, TIMING, tables[0], started_at=repr(started_at), ended_at=repr(time.time()))

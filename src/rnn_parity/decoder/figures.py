@@ -22,7 +22,7 @@ from rnn_parity.decoder.summary import (
 )
 from rnn_parity.figures import FORMATS, style
 
-_PHASES = {"inference": "decoder, inference", "step": "decoder, forward and backward", "train_step": "training step"}
+_PHASES = {"inference": "decoder, no gradients", "step": "decoder, forward and backward", "train_step": "training step"}
 _WAYS = (("original", "attention_once", "both"), ("original", "layer_replaced", "both"))
 _CHANGES = {"attention_once": "attention once", "layer_replaced": "layer", "both": ("then layer", "then attention")}
 _COLOURS = {"attention": "#e69f00", "layer": "#0072b2"}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rnn_parity.errors import InputError
 from rnn_parity.grid import Case
+from rnn_parity.jobs import log
 from rnn_parity.models.t2vec import PAD, SPECIAL_TOKENS, Attending, Generator, Sizes, T2Vec, nll_loss, spatial_loss
 from rnn_parity.stimulus import WEIGHT_SCALE
 from rnn_parity.trajectories.batches import Batch, drawn_batches, file_batches
@@ -38,6 +39,11 @@ class DecoderSettings:
     cells: Literal["square", "hexagon"] = "square"
     file: str | None = None
     on_bad_line: OnBadLine = "refuse"
+
+    @property
+    def skipped_lines(self) -> int:
+        """How many bad lines of the file are left out."""
+        return len(_read(self.file, self.on_bad_line).bad) if self.file else 0
 
     def sizes(self, case: Case) -> Sizes:
         """The model's sizes in a case."""
@@ -130,7 +136,7 @@ def draw_batches(case: Case, settings: DecoderSettings, count: int, seed: int) -
     shape = case.sequence_length, case.batch_size, count, seed
     if settings.file is None:
         return drawn_batches(_city(settings.vocabulary, settings.cells), *shape)
-    return file_batches(_file(settings).tokens, *shape, name=settings.file)
+    return file_batches(_read(settings.file, settings.on_bad_line).tokens, *shape, name=settings.file)
 
 
 def make_loss(case: Case, settings: DecoderSettings) -> Callable[[Tensor, Tensor], Tensor]:
@@ -146,7 +152,7 @@ def proximity(settings: DecoderSettings) -> tuple[Tensor, Tensor]:
     """Per token those near it and their weights, in float64; `InputError` where the data say nothing of places."""
     if settings.file is None:
         return _city(settings.vocabulary, settings.cells).proximity()
-    cells = _file(settings).cells
+    cells = _read(settings.file, settings.on_bad_line).cells
     if cells is None:
         raise InputError("decoder.loss: holds 'spatial', but tokens alone have no places; expected nll, or a GPS file")
     return cells.proximity()
@@ -156,7 +162,7 @@ def with_vocabulary(settings: DecoderSettings) -> DecoderSettings:
     """The settings with the vocabulary that the file's GPS points make; `InputError` where its tokens exceed it."""
     if settings.file is None:
         return settings
-    found = _file(settings)
+    found = _read(settings.file, settings.on_bad_line)
     if found.cells is not None:
         return replace(settings, vocabulary=found.vocabulary)
     if found.vocabulary > settings.vocabulary:
@@ -173,5 +179,8 @@ def _city(vocabulary: int, kind: str) -> Cells:
 
 
 @cache
-def _file(settings: DecoderSettings) -> Trajectories:
-    return read_trajectories(Path(settings.file), settings.on_bad_line)
+def _read(file: str, on_bad_line: OnBadLine) -> Trajectories:
+    found = read_trajectories(Path(file), on_bad_line)
+    if found.bad:
+        log(f"{file}: {found.describe_bad()}")
+    return found

@@ -68,20 +68,27 @@ class Masks:
     __hash__ = None
 
 
+def without_cudnn() -> Any:
+    """No cuDNN inside: it draws its masks where nobody sees them, and has no backward pass in eval mode."""
+    return torch.backends.cudnn.flags(enabled=False, allow_tf32=torch.backends.cudnn.allow_tf32)
+
+
+def encoder_seen(m0: T2Vec) -> Any:
+    """Inside, the encoder, which is not what is replaced, runs without cuDNN."""
+    return _around(m0.encoder.rnn, without_cudnn)
+
+
 @contextmanager
 def imposed(m0: T2Vec, lengths: Tensor, masks: Masks, in_stack: Any = None) -> Iterator[Draws]:
     """Inside, every dropout of the model applies these masks; what the stack drew is in the `Draws` that is yielded.
 
-    `in_stack` is entered around the stack instead, where that draws out of sight. The encoder, which is not what is
-    replaced, runs without cuDNN, whose draws nobody sees.
+    `in_stack` is entered around the stack instead, where that draws out of sight.
     """
     of_stack = Draws(MaskLayout(*masks.stack.shape), masks.stack)
     of_encoder = Draws(PackedLayout(*masks.encoder.shape, lengths), masks.encoder)
     of_output = Draws(MaskLayout(*masks.output.shape), masks.output)
     with ExitStack() as hooks:
-        hooks.enter_context(
-            _around(m0.encoder.rnn, lambda: torch.backends.cudnn.flags(enabled=False), lambda: of_encoder)
-        )
+        hooks.enter_context(_around(m0.encoder.rnn, without_cudnn, lambda: of_encoder))
         hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))
         hooks.enter_context(_around(m0.decoder.dropout, lambda: of_output))
         yield of_stack

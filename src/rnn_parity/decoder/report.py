@@ -12,7 +12,7 @@ from rnn_parity.decoder.summary import MODE_WORDS, WAY_WORDS, DecoderTables, fac
 from rnn_parity.figures import study
 from rnn_parity.tables import DECODER
 
-PHASES = {"inference": "decoder, inference", "step": "decoder, forward and backward", "train_step": "training step"}
+PHASES = {"inference": "decoder, no gradients", "step": "decoder, forward and backward", "train_step": "training step"}
 
 
 def decoder_tables(results: Mapping[str, pd.DataFrame]) -> DecoderTables:

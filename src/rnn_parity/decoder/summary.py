@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from rnn_parity.criterion import EXPECTED_TO_HOLD, FACTOR
+from rnn_parity.criterion import EXPECTED_TO_HOLD, FACTOR, Verdict
+from rnn_parity.summary import FAULTS, PASSES
 
 WAY_WORDS = {
     "original": "as t2vec is written",
@@ -65,17 +66,21 @@ def training_table(training: pd.DataFrame) -> pd.DataFrame:
 
     With the same masks, or none: the largest difference of the losses, over all steps, and the floor's. With masks of
     their own: the mean of the last quarter's losses, candidate minus baseline over the seeds, with Welch's 99.9 %
-    interval. `same` says whether the difference is within `FACTOR` floors, or the interval holds 0.
+    interval. `same` says whether the difference is within `FACTOR` floors. It is False, too, where the interval does
+    not hold 0, or where the candidate failed and the baseline did not; else it is None: a few seeds show no sameness.
     """
     far, rows = divergence(training), []
     for (case_id, mode), group in training.groupby(["case_id", "mode"], sort=False):
         floor = far[(far["case_id"] == case_id) & (far["mode"] == mode) & (far["what"] == "floor")]["difference"].max()
         for name, mine in group[group["role"] == "candidate"].groupby("implementation", sort=False):
             row = {"case_id": case_id, "mode": mode, "implementation": name, "steps": int(mine["step"].max()) + 1}
-            both = pd.concat([mine, group[group["role"] == "baseline"]])
-            reason = next((reason for reason in both["reason"] if reason), "")
-            if reason:
-                rows.append(row | {"reason": reason})
+            theirs = group[group["role"] == "baseline"]
+            ended = pd.concat([mine, theirs]).query("reason != ''")
+            if len(ended):
+                alone = (ended["role"] == "candidate").all() and (ended["verdict"] == Verdict.FAILED).any()
+                rows.append(row | {"reason": ended["reason"].iloc[0], "same": False if alone else None})
+            elif mode != "own_masks" and math.isnan(floor):
+                rows.append(row | {"reason": "no training from weights one rounding away came to its end"})
             elif mode == "own_masks":
                 rows.append(row | {"reason": ""} | _compare_last(group, name))
             else:
@@ -112,11 +117,20 @@ def _compare_last(group: pd.DataFrame, name: str) -> dict[str, Any]:
     parts = [values.var(ddof=1) / len(values) for values in (ours, theirs)]
     error = math.sqrt(sum(parts))
     if error == 0:
-        return row | {"difference_ci_low": difference, "difference_ci_high": difference, "same": difference == 0}
+        return row | {
+            "difference_ci_low": difference,
+            "difference_ci_high": difference,
+            "same": _no_if(difference != 0),
+        }
     freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (ours, theirs), strict=True))
     reach = float(student.ppf(0.5 + _CONFIDENCE / 2, freedom)) * error
     low, high = difference - reach, difference + reach
-    return row | {"difference_ci_low": low, "difference_ci_high": high, "same": bool(low <= 0 <= high)}
+    return row | {"difference_ci_low": low, "difference_ci_high": high, "same": _no_if(not low <= 0 <= high)}
+
+
+def _no_if(differs: bool) -> bool | None:
+    """False where they differ; that no difference was seen is not yet sameness."""
+    return False if differs else None
 
 
 def attribution_table(attribution: pd.DataFrame) -> pd.DataFrame:
@@ -148,13 +162,14 @@ def facts(tables: DecoderTables, candidate: str) -> dict[str, Any]:
     ]
     trained = training_table(tables.training)
     trained = trained[trained["implementation"] == candidate]
+    same = trained.dropna(subset=["same"])
     ways = {phase: group.set_index("way").to_dict("index") for phase, group in rows.groupby("phase", sort=False)}
     return {
         "candidate": candidate,
         "case": _first(tables.attribution[tables.attribution["case_id"] == case_id]),
         "verdicts": quality["verdict"].value_counts().to_dict(),
         "cases": int(quality["case_id"].nunique()),
-        "passes": bool(len(quality)) and bool((~quality["verdict"].isin(["different", "failed"])).all()),
+        "word": _word(quality),
         "dtypes": sorted(quality["dtype"].unique(), key=["float64", "float32", "bfloat16", "float16"].index),
         "worst_ratio": quality["ratio"].max(),
         "train_step": _first(timed[timed["phase"] == "train_step"]),
@@ -162,9 +177,17 @@ def facts(tables: DecoderTables, candidate: str) -> dict[str, Any]:
         "ways": ways,
         "input_feeding": ways.get("train_step", {}).get("input_feeding"),
         "training": trained.to_dict("records"),
-        "training_same": None if trained.dropna(subset=["same"]).empty else bool(trained["same"].dropna().all()),
+        "training_same": None if same.empty else bool(same["same"].all()),
         "generation": tables.generation[tables.generation["implementation"] == candidate].to_dict("records"),
     }
+
+
+def _word(quality: pd.DataFrame) -> str:
+    """`no` at any fault; `yes` where something passes of what flows forward and of what flows back; else `open`."""
+    if quality["verdict"].isin(FAULTS).any():
+        return "no"
+    passing = quality[quality["verdict"].isin(PASSES)]["quantity"].str.startswith("grad_")
+    return "yes" if passing.nunique() == 2 else "open"
 
 
 def saved(speedup: float) -> float:

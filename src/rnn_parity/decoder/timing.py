@@ -7,13 +7,16 @@ rounds have more in them: beside the decoder as t2vec is written and as one woul
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from rnn_parity import timing
+from rnn_parity.criterion import Verdict
 from rnn_parity.decoder.given import (
     DecoderSettings,
     Model,
@@ -28,12 +31,20 @@ from rnn_parity.errors import InputError
 from rnn_parity.execution import describe_error, numerics
 from rnn_parity.grid import Case
 from rnn_parity.models.t2vec import PAD, Attending
-from rnn_parity.statistics import Interval, median_ratio
+from rnn_parity.statistics import Interval, conclude, median_ratio
 from rnn_parity.timing import Contender, count_costs, run_rounds, sample_rows, summarize
 from rnn_parity.trajectories.batches import Batch
 
 LEARNING_RATE, CLIP = 1e-3, 5.0
 """The published ones: Adam's rate, and the norm to which gradients are clipped."""
+
+WITHOUT_ADAM = {
+    "float16": (
+        Verdict.UNSUPPORTED,
+        "Adam's eps of 1e-8 is 0 in float16, so that weights kept in it are no numbers after one step",
+    )
+}
+"""The dtypes in which the published training step cannot be made, and what is said of it."""
 
 PHASES = ("inference", "forward", "backward", "step", "train_step")
 """The first four of the decoder alone, as of a layer; `train_step` is that of the whole model, Adam included."""
@@ -47,7 +58,7 @@ WAYS: dict[str, tuple[str, Attending]] = {
     "layer_replaced": ("candidate", "each_step"),
     "both": ("candidate", "all_steps"),
 }
-"""Way to which layer and how it attends. `both` is the candidate as one would put it there."""
+"""Way to which layer it has and how it attends. `both` is the candidate as one would put it there."""
 
 FED_BACK = "attention is fed back, so that a step needs the one before it: the layer is called once for every step"
 
@@ -77,13 +88,12 @@ def time_case(
     with numerics(case.threads, case.tf32):
         for phase in [*(phase for phase in PHASES if phase in phases), "train_step"]:
             watch = Watch(case.device)
-            original = bench.contender(baseline, "each_step", phase)
-            control = bench.contender(baseline, "each_step", phase)
-            replaced = [bench.contender(name, "all_steps", phase) for name in candidates]
+            original, control = (bench.contender(baseline, WAYS["original"][1], phase) for _ in range(2))
+            replaced = [bench.contender(name, WAYS["both"][1], phase) for name in candidates]
             between: list[Contender] = []
             if phase in ATTRIBUTED:
-                between = [bench.contender(name, "each_step", phase) for name in candidates]
-                between.append(bench.contender(baseline, "all_steps", phase))
+                between = [bench.contender(name, WAYS["layer_replaced"][1], phase) for name in candidates]
+                between.append(bench.contender(baseline, WAYS["attention_once"][1], phase))
             everyone = [original, *replaced, *between, control]
             order = random.Random(f"{case.case_id} {phase}")
             rounds_s = run_rounds(everyone, case.device, order, *protocol)
@@ -100,9 +110,27 @@ def time_case(
                 for both, layer in zip(replaced, between, strict=True):
                     ways = dict(zip(WAYS, (original, once, layer, both), strict=True))
                     found = attribute(ways, confidence)
-                    attribution += [{**context, "baseline": baseline, "candidate": both.name, **row} for row in found]
+                    compared = {**bench.columns, "phase": phase, "baseline": baseline, "candidate": both.name}
+                    attribution += [{**compared, **row} for row in found]
         attribution += _input_feeding(bench, baseline, candidates, protocol)
     return rows, samples, attribution
+
+
+def count_kernels(cases: Sequence[Case], rows: Sequence[dict[str, Any]], settings: Mapping[str, Any]) -> None:
+    """As `rnn_parity.timing.count_kernels`: only after the last sample of the process."""
+    known = {field.name for field in fields(DecoderSettings)}
+    decoder = DecoderSettings(**{name: value for name, value in settings.items() if name in known})
+
+    def bench(case: Case) -> Callable[[dict[str, Any]], Contender]:
+        made = _Bench(case, with_vocabulary(decoder))
+
+        def contender_of(row: dict[str, Any]) -> Contender:
+            way = "original" if row["implementation"] == row["baseline"] else "both"
+            return made.contender(row["implementation"], WAYS[way][1], row["phase"])
+
+        return contender_of
+
+    timing.count_kernels(cases, rows, bench)
 
 
 def attribute(ways: dict[str, Contender], confidence: float) -> list[dict[str, Any]]:
@@ -147,8 +175,16 @@ class _Bench:
         (self.batch,) = draw_batches(case, settings, 1, 0)
         self.loss_of = make_loss(case, settings)
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Of the attribution table: the case, and the data it runs on."""
+        data = {"vocabulary": self.settings.vocabulary, "skipped_lines": self.settings.skipped_lines}
+        return {**self.case.columns, **data}
+
     def contender(self, name: str, attending: Attending, phase: str, *, input_feeding: bool = False) -> Contender:
         """One way in one phase; a build that fails is the contender's fault."""
+        if phase == "train_step" and self.case.dtype in WITHOUT_ADAM:
+            return Contender(name, lambda: None, lambda _: None, fault=WITHOUT_ADAM[self.case.dtype])
         try:
             ways = self.case, self.settings, name, attending, self.parameters
             model = build_model(*ways, input_feeding=input_feeding).train(phase != "inference")
@@ -221,9 +257,12 @@ def _input_feeding(bench: _Bench, baseline: str, candidates: Sequence[str], prot
     run_rounds([original, *fed, control], case.device, random.Random(f"{case.case_id} fed"), *protocol)
     for contender in fed:
         row = attribute({"original": original, "both": contender}, protocol[-1])[1]
-        why = row["reason"] or FED_BACK
-        row |= {"way": "input_feeding", "reason": why, "share": None}
-        rows.append({**case.columns, "phase": "train_step", "baseline": baseline, "candidate": contender.name, **row})
+        if not (row["reason"] or control.fault):
+            ratios = (median_ratio(original.seconds, other.seconds, protocol[-1]) for other in (contender, control))
+            row["conclusion"] = conclude(*ratios)
+        row |= {"way": "input_feeding", "reason": row["reason"] or FED_BACK, "share": None}
+        compared = {"phase": "train_step", "baseline": baseline, "candidate": contender.name}
+        rows.append({**bench.columns, **compared, **row})
     return rows
 
 

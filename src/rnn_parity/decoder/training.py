@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rnn_parity import criterion
+from rnn_parity.criterion import Verdict
 from rnn_parity.decoder.equivalence import WAYS
 from rnn_parity.decoder.generation import generation_rows
 from rnn_parity.decoder.given import (
@@ -29,7 +30,7 @@ from rnn_parity.decoder.given import (
     with_vocabulary,
 )
 from rnn_parity.decoder.places import Masks, imposed
-from rnn_parity.decoder.timing import CLIP, LEARNING_RATE
+from rnn_parity.decoder.timing import CLIP, LEARNING_RATE, WITHOUT_ADAM
 from rnn_parity.dropout import UnknownDraw
 from rnn_parity.errors import InputError
 from rnn_parity.execution import describe_error, numerics
@@ -62,13 +63,14 @@ def train_case(
             for name, role, seed in _runs(mode, baseline, candidates, seeds):
                 context = {**case.columns, "baseline": baseline, "mode": mode, "implementation": name, "role": role}
                 start = perturbed(initial(case, decoder), case, seed) if role == "perturbed" else initial(case, decoder)
-                losses, reason = _train(case, decoder, name, role, mode, seed, batches, start)
+                losses, end = _train(case, decoder, name, role, mode, seed, batches, start)
                 rows += [
-                    {**context, "seed": seed, "step": step, "loss": loss, "reason": ""}
+                    {**context, "seed": seed, "step": step, "loss": loss, "verdict": "", "reason": ""}
                     for step, loss in enumerate(losses)
                 ]
-                if reason:
-                    rows.append({**context, "seed": seed, "step": len(losses), "loss": None, "reason": reason})
+                if end:
+                    early = {"seed": seed, "step": len(losses), "loss": None}
+                    rows.append({**context, **early, **dict(zip(("verdict", "reason"), end, strict=True))})
         return rows, list(generation_rows(case, decoder, baseline, candidates))
 
 
@@ -104,22 +106,26 @@ def perturbed(parameters: Mapping[str, Tensor], case: Case, seed: int) -> dict[s
 
 def _train(
     case: Case, settings: DecoderSettings, name: str, role: str, mode: str, seed: int, batches: Sequence[Batch], start
-) -> tuple[list[float], str]:
-    """The loss of every step, and why it ended before the last, if it did."""
+) -> tuple[list[float], tuple[Verdict, str] | None]:
+    """The loss of every step, and if it ended before the last, what that says of the implementation, and why."""
     losses: list[float] = []
+    if case.dtype in WITHOUT_ADAM:
+        return losses, WITHOUT_ADAM[case.dtype]
+    if mode == "no_dropout":  # not eval: in that mode cuDNN has no backward pass
+        case = replace(case, dropout=0.0)
     try:
         attending = WAYS["candidate" if role == "candidate" else "baseline"]
-        model = build_model(case, settings, name, attending, start).train(mode != "no_dropout")
+        model = build_model(case, settings, name, attending, start).train(True)
         torch.manual_seed(seed)
         for loss in train(model, case, settings, batches, matched=mode == "matched_masks"):
             if not math.isfinite(loss):
-                return losses, f"the loss is no number any more at step {len(losses)}"
+                return losses, (Verdict.FAILED, f"the loss is no number any more at step {len(losses)}")
             losses.append(loss)
     except InputError:
         raise
     except Exception as error:  # whatever an implementation raises is a result
-        return losses, describe_error(error)[1]
-    return losses, ""
+        return losses, describe_error(error)
+    return losses, None
 
 
 def train(

@@ -98,9 +98,9 @@ FIGURES = {
     "dropout": FigureEntry(
         "Why the same seed does not give the same dropout masks",
         "Left: the masks of one small case, one image per gap between layers and step, rows of the batch by hidden "
-        "units. Colour is the place of an entry in the generator's stream, a dot an entry that was dropped. The same "
-        "stream is dealt out in another order. Right: the largest difference to the baseline in output and hn, once "
-        "with the same seed and once with the same masks, in the cases of the default dtype "
+        "units. Colour is the place of an entry in the generator's stream, drawn on the CPU, a dot an entry that was "
+        "dropped. The same stream is dealt out in another order. Right: the largest difference to the baseline in "
+        "output and hn, once with the same seed and once with the same masks, in the cases of the default dtype "
         "with dropout and three layers or more (two, where there are no others); 0 means bit for bit.",
         "dropout",
         "dropout",

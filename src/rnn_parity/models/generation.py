@@ -38,12 +38,12 @@ def beam_search(
     context, h = model.encoder(source, lengths)
     rows = torch.arange(batch, device=source.device).repeat_interleave(width)  # of a sequence its beams side by side
     context, h, padding = context[:, rows], h[:, rows], (source.T == PAD)[rows]
-    likelihood = context.new_full((batch, width), float("-inf"))
+    likelihood = context.new_full((batch, width), float("-inf"), dtype=torch.float64)  # a sum of many, kept apart
     likelihood[:, 0] = 0.0
     tokens, token = source.new_empty((0, batch * width)), source.new_full((batch * width,), BOS)
     for _ in range(steps):
         output, h = model.decoder(token[None], h, context, padding)
-        found = generator(output)[0].unflatten(0, (batch, width))
+        found = generator(output)[0].double().unflatten(0, (batch, width))
         over = ((token == EOS) | (token == PAD)).unflatten(0, (batch, width))
         found = found.masked_fill(over[..., None], float("-inf"))
         found[..., PAD] = found[..., PAD].masked_fill(over, 0.0)

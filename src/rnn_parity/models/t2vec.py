@@ -167,8 +167,8 @@ class Generator(nn.Sequential):
 
 def nll_loss(log_probabilities: Float[Tensor, "T B V"], wanted: Int[Tensor, "T B"]) -> Float[Tensor, ""]:
     """Negative log-likelihood of the wanted tokens, padding left out, summed over the steps and averaged over B."""
-    total = F.nll_loss(log_probabilities.flatten(0, 1), wanted.flatten(), ignore_index=PAD, reduction="sum")
-    return total / wanted.shape[1]
+    each = F.nll_loss(log_probabilities.flatten(0, 1), wanted.flatten(), ignore_index=PAD, reduction="none")
+    return (each / wanted.shape[1]).sum()  # the sum over the whole batch may be more than float16 holds
 
 
 def spatial_loss(
@@ -185,4 +185,5 @@ def spatial_loss(
     real = wanted.flatten() != PAD
     wanted_real = wanted.flatten()[real]
     predicted = log_probabilities.flatten(0, 1)[real].gather(1, nearest[wanted_real])
-    return F.kl_div(predicted, weights[wanted_real], reduction="sum") / wanted.shape[1]
+    each = F.kl_div(predicted, weights[wanted_real], reduction="none").sum(dim=-1)
+    return (each / wanted.shape[1]).sum()

@@ -18,6 +18,7 @@ from rnn_parity.report import opening
 from rnn_parity.report.cases import case_names, case_table
 from rnn_parity.report.wording import REGIME_WORDS
 from rnn_parity.self_test import rates
+from rnn_parity.statistics import LARGEST_CHANGE
 
 PHASES = ("inference", "forward", "backward", "step")
 MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_BLIND_SPOTS = 30, 40, 30
@@ -52,6 +53,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "false_alarms": records(alarms),
         "detection": _detection_rows(detection),
         "detection_totals": _totals(detection),
+        "largest_hidden": rates.largest_hidden(detection),
         "broken_promises": rates.broken_promises(detection, alarms),
         "power": records(results["power"]),
         "blind_spots": _blind_spots(results["coverage"], names),
@@ -59,6 +61,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "capabilities": abilities,
         "effort": effort,
         "loaded_cores": gains.LOADED_CORES,
+        "largest_change": LARGEST_CHANGE,
         "figures": _figures(results, effort["shared"]),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
         "criterion": criterion,
@@ -87,13 +90,12 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     lost = losses.lost_capabilities(abilities, config["baseline"], name)
     same_case = {row["phase"]: row for row in records(baseline)}
     bites = opening.caveats(answer.same_seed, lost, slower, quoted, same_case)
-    held = [regime for regime in criterion.EXPECTED_TO_HOLD if regime in set(equivalence["regime"])]
     machine = _machine(environment, quoted)
     confidence = config["timing"]["confidence"]
     return {
         "candidate": name,
         "answer": answer,
-        "paragraph": opening.opening(answer, config["baseline"], held, quoted, machine, confidence, bites),
+        "paragraph": opening.opening(answer, config["baseline"], quoted, machine, confidence, bites),
         "other_bites": bites[opening.MOST_CAVEATS :],
         "lost": lost,
         "shares": gains.shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
@@ -200,7 +202,7 @@ def _detection_rows(detection: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _totals(detection: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """By dtype, what became of all faults together."""
-    return {row["dtype"]: row for row in records(rates.totals(detection))} if len(detection) else {}
+    return {row["dtype"]: row for row in records(rates.totals(detection))}
 
 
 def _blind_spots(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:

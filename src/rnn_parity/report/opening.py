@@ -29,7 +29,6 @@ _MOST_NAMES = 3
 def opening(
     answer: Answer,
     baseline: str,
-    regimes: Sequence[str],
     quoted: Sequence[Mapping[str, Any]],
     machine: str,
     confidence: float,
@@ -38,12 +37,12 @@ def opening(
     """One paragraph for one candidate.
 
     Args:
-        answer: from `answers.answer`. regimes: those of the grid that must hold.
+        answer: from `answers.answer`.
         quoted: the rows `inference` and `step` of the case that is quoted, from `gains.quoted_speedups`.
         machine: the device of that case, in words. confidence: of the intervals.
         bites: what could bite, from `caveats`.
     """
-    sentences = [verdict(answer, baseline, regimes), gain(quoted, answer, machine, confidence)]
+    sentences = [verdict(answer, baseline), gain(quoted, answer, machine, confidence)]
     if bites:
         shown = bites[:MOST_CAVEATS]
         numbered = [f"({at}) {bite}" for at, bite in enumerate(shown, 1)] if len(shown) > 1 else shown
@@ -51,7 +50,7 @@ def opening(
     return Text(" ".join(sentences))
 
 
-def verdict(answer: Answer, baseline: str, regimes: Sequence[str]) -> str:
+def verdict(answer: Answer, baseline: str) -> str:
     """The answer with what it rests on: yes, yes when, no and why, or that it is open."""
     new, old = code(answer.candidate), code(baseline)
     if answer.word == "no":
@@ -65,16 +64,24 @@ def verdict(answer: Answer, baseline: str, regimes: Sequence[str]) -> str:
     head += {(True, True): ",", (False, True): ", and", (True, False): "", (False, False): ""}[whole, when]
     head += " when the same seed need not give the same dropout masks" if when else ""
     each = "every gradient are" if whole else "its gradients is"
-    words = listed([f"with {REGIME_WORDS[name]}" if name != "train_distribution" else f"over {REGIME_WORDS[name]}"
-                    for name in regimes])  # fmt: skip
     text = (
         f"**{head}.** {new} may replace {old}: in all {count(answer.cases, 'case')} "
         f"{'' if whole else 'what could be judged of '}its output, its final state and {each} identical or "
-        f"equivalent, {words}."
+        f"equivalent{_compared(answer)}."
     )
     rest = answer.cases - answer.judged
     unknown = f" In {rest} of them some quantities could not be judged; there the answer is neither yes nor no."
     return text + ("" if whole else unknown)
+
+
+def _compared(answer: Answer) -> str:
+    """How the cases were compared, and how many of them, where it was not all."""
+    words = [
+        f"{'over' if name == 'train_distribution' else 'with'} {REGIME_WORDS[name]}"
+        + (f" ({cases} of them)" if cases < answer.cases else "")
+        for name, cases in answer.compared.items()
+    ]
+    return f", {listed(words)}" if words else ""
 
 
 def _refusal(answer: Answer, new: str, old: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_parity.criterion import Verdict, unit_roundoff
+from rnn_parity.criterion import Verdict, error_ratio, unit_roundoff
 from rnn_parity.dropout import MaskLayout, draw_masks
 from rnn_parity.equivalence import compare_quantity
 from rnn_parity.execution import numerics
@@ -70,11 +70,17 @@ def examine(
                 "comparisons": len(rows),
                 "different": against,
                 "not_judged": sum(row["verdict"] == Verdict.UNSUPPORTED for row in rows),
-                "ratio": max((row["ratio"] for row in rows if row["verdict"] != Verdict.UNSUPPORTED), default=None),
+                "ratio": max((_ratio(row) for row in rows if row["verdict"] != Verdict.UNSUPPORTED), default=None),
                 "allclose_unequal": sum(row.get("allclose_default") is False for row in rows),
                 "assert_close_unequal": sum(row.get("assert_close_default") is False for row in rows),
                 "fault_size_u": fault_size_u,
             }
+
+
+def _ratio(row: dict[str, Any]) -> float:
+    """The largest error over its limit in a row, the baseline's included: it is right, and under the same bar."""
+    pairs = ((row[f"baseline_error_{norm}"], row[f"limit_{norm}"]) for norm in ("2", "inf"))
+    return max(row["ratio"], *(error_ratio(error, bar) for error, bar in pairs))
 
 
 def _same(quantity: str, outcome: Outcome, parent: Outcome) -> bool:

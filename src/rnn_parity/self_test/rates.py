@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
+from rnn_parity.criterion import unit_roundoff
 from rnn_parity.self_test.findings import Finding
 from rnn_parity.statistics import wilson
 
 LARGEST_FALSE_ALARM_RATE = 1e-3
 """The most comparisons with a right layer that may be called different, per dtype."""
+
+SMALLEST_SHARE_CAUGHT = 0.98
+"""The least share of planted faults that must be caught, per dtype: a limit that is too wide calls them hidden."""
 
 _KINDS = ["equations", "dropout", "backward", "precision"]
 EXERCISED = (Finding.CAUGHT, Finding.MISSED, Finding.HIDDEN, Finding.NOT_JUDGED)
@@ -58,6 +62,8 @@ def totals(caught: pd.DataFrame) -> pd.DataFrame:
     Columns: judged, caught, hidden, missed; share with its interval; and how many of the exercised ones each default
     tolerance would have let pass.
     """
+    if caught.empty:
+        return caught
     rows = []
     for (device, dtype), group in caught.groupby(["device", "dtype"], sort=False):
         count = {name: int(group[name].sum()) for name in ("exercised", "not_judged", "caught", "hidden", "missed")}
@@ -72,23 +78,41 @@ def totals(caught: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def largest_hidden(caught: pd.DataFrame) -> dict | None:
+    """Of the faults of a detection table that hid below their limits, the largest: its `dtype`, `fault` and `share`."""
+    rows = caught[caught["hidden"] > 0] if len(caught) else caught
+    if rows.empty:
+        return None
+    share = rows["largest_hidden_u"] * rows["dtype"].map(unit_roundoff)
+    return rows.loc[share.idxmax(), ["dtype", "fault"]].to_dict() | {"share": share.max()}
+
+
 def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
-    """One row per device × dtype: comparisons with right layers, and how many each check called different."""
+    """One row per device × dtype: comparisons with right layers, and how many each check called different.
+
+    Columns:
+        cases, comparisons, alarms; rate of the comparisons. cases_alarmed: the cases with at least one alarm, and the
+        interval of their share, since the comparisons of one case depend on each other. not_judged: comparisons.
+        largest_ratio: the largest error over its limit, the baseline's included, which is a right layer as well.
+        allclose, assert_close: how many comparisons these call unequal.
+    """
     rows = []
     correct = findings[findings["kind"] == "correct"]
     for (device, dtype), group in correct.groupby(["device", "dtype"], sort=False):
         comparisons, alarms = int(group["comparisons"].sum()), int(group["different"].sum())
-        low, high = wilson(alarms, comparisons)
+        cases = group.groupby("case_id")["different"].sum()
+        low, high = wilson(int((cases > 0).sum()), len(cases))
         rows.append(
             {
                 "device": device,
                 "dtype": dtype,
-                "cases": group["case_id"].nunique(),
+                "cases": len(cases),
                 "comparisons": comparisons,
                 "alarms": alarms,
                 "rate": alarms / comparisons,
-                "rate_ci_low": low,
-                "rate_ci_high": high,
+                "cases_alarmed": int((cases > 0).sum()),
+                "cases_ci_low": low,
+                "cases_ci_high": high,
                 "not_judged": int(group["not_judged"].sum()),
                 "largest_ratio": group["ratio"].max(),
                 "allclose": int(group["allclose_unequal"].sum()),
@@ -99,11 +123,21 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def broken_promises(caught: pd.DataFrame, alarms: pd.DataFrame) -> list[str]:
-    """What does not hold of a detection and a false-alarm table, in words: a mutant missed, or too many alarms."""
+    """What does not hold of a detection and a false-alarm table, in words.
+
+    A fault above its limit was missed; so few were caught that it is no chance (by the interval's upper end); or right
+    layers were accused too often.
+    """
     broken = [
         f"{row.dtype} on {row.device}: missed in {row.missed} of {row.exercised} cases: {row.fault}"
         for row in caught.itertuples()
         if row.missed
+    ]
+    broken += [
+        f"{row.dtype} on {row.device}: only {row.caught} of {row.judged} faults caught, at least "
+        f"{SMALLEST_SHARE_CAUGHT:.0%} expected".replace("%", " %")
+        for row in totals(caught).itertuples()
+        if row.share_ci_high < SMALLEST_SHARE_CAUGHT
     ]
     return broken + [
         f"{row.dtype} on {row.device}: {row.alarms} false alarms in {row.comparisons:,} comparisons"

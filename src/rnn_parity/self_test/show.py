@@ -6,7 +6,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from rnn_parity.self_test.rates import broken_promises, detection, false_alarms, totals
+from rnn_parity.self_test.rates import SMALLEST_SHARE_CAUGHT, broken_promises, detection, false_alarms, totals
 
 
 def show(findings: pd.DataFrame, console: Console) -> bool:
@@ -15,12 +15,15 @@ def show(findings: pd.DataFrame, console: Console) -> bool:
     console.print(_alarm_table(alarms), _detection_table(caught))
     if hidden := int(caught["hidden"].sum()):
         largest = caught["largest_hidden_u"].max()
-        console.print(f"Hidden by rounding: {hidden} faults, the largest of {largest:.0f} roundoffs.")
+        console.print(f"Below the limit, so not caught: {hidden} faults, the largest of {largest:.0f} roundoffs.")
     broken = broken_promises(caught, alarms)
     for line in broken:
         console.print(f"does not hold: {line}", style="bold")
     if not broken:
-        console.print("All held: no fault above its limit was missed, and at most 1 false alarm in 1,000 comparisons.")
+        console.print(
+            f"All held: no fault above its limit was missed, {100 * SMALLEST_SHARE_CAUGHT:.0f} % of all or more were "
+            "caught, and at most 1 comparison with a right layer in 1,000 was a false alarm."
+        )
     return not broken
 
 
@@ -32,7 +35,8 @@ def _alarm_table(alarms: pd.DataFrame) -> Table:
         "cases": lambda row: f"{row.cases:,}",
         "comparisons": lambda row: f"{row.comparisons:,}",
         "false alarms": lambda row: f"{row.alarms:,}",
-        "at most (95 %)": lambda row: f"{row.rate_ci_high:.3%}".replace("%", " %"),
+        "cases with one": lambda row: f"{row.cases_alarmed:,}",
+        "of all cases at most (95 %)": lambda row: f"{row.cases_ci_high:.1%}".replace("%", " %"),
         "largest error / limit": lambda row: f"{row.largest_ratio:.2f}",
         "not judged": lambda row: f"{row.not_judged:,}",
         "false alarms of torch.allclose": lambda row: f"{row.allclose:,}",

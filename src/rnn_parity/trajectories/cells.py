@@ -33,11 +33,13 @@ class Cells:
         """How many tokens there are, the special ones among them."""
         return len(self.centres_m) + SPECIAL_TOKENS
 
+    @cached_property
     def neighbours(self) -> np.ndarray:
         """Per cell those that touch it, (N, ≤6), −1 where there are fewer."""
         found = self._tree.query_ball_point(self.centres_m, 1.01 * CELL_M, return_sorted=True)
         lists = [[other for other in others if other != cell] for cell, others in enumerate(found)]
-        return np.array([others + [-1] * (max(map(len, lists)) - len(others)) for others in lists])
+        most = max(map(len, lists))
+        return np.array([others + [-1] * (most - len(others)) for others in lists])
 
     def nearest_token(self, points_m: np.ndarray) -> np.ndarray:
         """The token of the cell nearest to each of the points, (M, 2) in metres."""

@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -119,7 +120,7 @@ def _points(text: str | None) -> np.ndarray:
     """(points, 2) of longitude and latitude; `ValueError` for what is no track."""
     try:
         points = np.array(json.loads(text or ""), dtype=float)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"POLYLINE holds {(text or '')[:20]!r}, expected a list of [longitude, latitude]") from error
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
         raise ValueError(f"POLYLINE has the shape {points.shape}, expected at least 2 points of 2 numbers")
@@ -138,20 +139,21 @@ def _metres(trips: list[np.ndarray]) -> list[np.ndarray]:
 def _parse_lines(
     path: Path, lines: Iterator, parse: Callable[[Any], None], found: Trajectories, on_bad_line: OnBadLine
 ) -> None:
+    for number, line in lines:
+        try:
+            parse(line)
+        except ValueError as error:
+            if on_bad_line == "refuse":
+                raise InputError(f"{path}: line {number}: {error}") from error
+            found.bad[number] = str(error)
+
+
+@contextmanager
+def _opened(path: Path, **options: Any) -> Iterator[TextIO]:
     try:
-        for number, line in lines:
-            try:
-                parse(line)
-            except ValueError as error:
-                if on_bad_line == "refuse":
-                    raise InputError(f"{path}: line {number}: {error}") from error
-                found.bad[number] = str(error)
+        with path.open(encoding="utf-8", **options) as file:
+            yield file
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text ({error.reason} at byte {error.start})") from error
-
-
-def _opened(path: Path, **options: Any) -> TextIO:
-    try:
-        return path.open(encoding="utf-8", **options)
+        raise InputError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file of trajectories") from error

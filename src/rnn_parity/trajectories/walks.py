@@ -17,7 +17,7 @@ _POPULAR = 1.0
 def walks(cells: Cells, lengths: np.ndarray, seed: int) -> list[list[int]]:
     """One trajectory of tokens per length; each cell is next to the one before it."""
     random = np.random.default_rng(seed)
-    neighbours, centres = cells.neighbours(), cells.centres_m
+    neighbours, centres = cells.neighbours, cells.centres_m
     popularity = 1.0 / (1 + random.permutation(len(centres))) ** _POPULAR
     cell = random.choice(len(centres), size=len(lengths), p=popularity / popularity.sum())
     angle = random.uniform(0, 2 * np.pi, len(lengths))
