@@ -55,6 +55,19 @@ def test_a_training_step_in_float16_is_not_timed_as_its_weights_are_no_numbers(m
     assert not all(parameter.isfinite().all() for parameter in model.parameters.values())
 
 
+def test_kernels_are_counted_of_the_ways_that_the_rows_are_of(monkeypatch):
+    asked = []
+    monkeypatch.setattr(timing._Bench, "contender", lambda bench, *words: asked.append(words) or timed("x", []))
+    monkeypatch.setattr(
+        timing.timing,
+        "count_kernels",
+        lambda cases, rows, bench: [bench(case)(row) for case in cases for row in rows],
+    )
+    rows = [{"implementation": name, "baseline": "a", "phase": "train_step"} for name in "ab"]
+    timing.count_kernels([CASE], rows, {"vocabulary": 23, "phases": [], "precision": 0.1})
+    assert asked == [("a", "each_step", "train_step"), ("b", "all_steps", "train_step")]
+
+
 def test_of_a_gain_within_noise_there_are_no_shares():
     rows = attribute(ways(original=10, attention_once=9.99, layer_replaced=10, both=9.99), 0.95)
     assert all("share" not in row for row in rows[1:3])

@@ -228,8 +228,9 @@ TRAINING = _schema(
         "reason": str,
     }
 )
-"""One row per training step, `loss` per token; of one that ended early a last row with `verdict` and `reason`. `role` is baseline, candidate, or perturbed: the baseline from weights
-one rounding away. `mode`: no_dropout, matched_masks or own_masks. `seed` of the masks, or of the perturbation."""
+"""One row per training step, `loss` per token; of one that ended early a last row with `verdict` and `reason`. `role`
+is baseline, candidate, or perturbed: the baseline from weights one rounding away. `mode`: no_dropout, matched_masks or
+own_masks. `seed` of the masks, or of the perturbation."""
 
 GENERATION = _schema(
     CASE_COLUMNS
