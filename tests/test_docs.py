@@ -5,6 +5,7 @@ import re
 import shlex
 import tomllib
 
+import pandas as pd
 import pytest
 import typer
 import yaml
@@ -100,3 +101,20 @@ def test_each_dependency_has_its_line():
     table = README.partition("## Dependencies")[2]
     named = {name for row in re.findall(r"^\| ([a-z][\w, -]+) \|", table, re.MULTILINE) for name in row.split(", ")}
     assert named - {"package"} == names
+
+
+def test_the_rates_of_the_readme_are_those_of_the_kept_self_test():
+    kept = PROJECT / "reports/reference/cpu/self_test"
+    totals, alarms = (pd.read_csv(kept / f"{name}.csv") for name in ("totals", "false_alarms"))
+    said = README.partition("## Can the check be trusted?")[2].partition("\n## ")[0]
+    counts = [totals["judged"], totals["caught"], alarms["comparisons"], alarms["not_judged"]]
+    for number in [f"{count.sum():,}" for count in counts]:
+        assert number in said
+    assert f"raised {alarms['alarms'].sum()} false alarms" in said
+    for name, words in (("allclose", "calls {single:.0f} %"), ("assert_close", "{single:.1f} % and {half:.0f} %")):
+        shares = 100 * alarms.set_index("dtype")[name] / alarms["comparisons"].to_numpy()
+        half = shares[["bfloat16", "float16"]].mean()
+        assert words.format(single=shares["float32"], half=half) in " ".join(said.split())
+        assert shares["float64"] == 0
+        passed = totals[f"{name}_passes"].sum()
+        assert str(passed) in re.search(r"fewer faults pass, (\d+ and \d+)", " ".join(said.split()))[1].split(" and ")
