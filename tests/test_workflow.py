@@ -207,6 +207,12 @@ def test_an_edit_runs_again_what_it_touches(finished, source, touched, untouched
     assert untouched not in planned
 
 
+def test_another_checkout_of_the_same_sources_runs_nothing(finished):
+    for path in (finished / "src").rglob("*.py"):
+        path.touch()
+    assert not jobs_run(snakemake(finished, "-n"))
+
+
 def test_without_its_reports_it_draws_again_and_measures_nothing(finished):
     shutil.rmtree(finished / "reports")
     done = snakemake(finished)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path("src/rnn_parity")
+SOURCE = Path(workflow.basedir) / "src/rnn_parity"
 
 
 def before(variable, path):
@@ -69,33 +69,35 @@ STORE_SETTINGS += ["--strict"] if GRID.config["tracking"]["strict"] else []
 
 
 def sources(*modules):
-    """Source files as inputs, so that an edit runs again what it touches and nothing else.
+    """A digest of source files, as a parameter of a rule: an edit runs again what it touches and nothing else.
 
-    A module that is a folder is all the files in it.
+    By what they say, so that another checkout of the same sources runs nothing again; and one parameter in place of some
+    dozen input files is what lets Snakemake plan ten thousand cases in seconds. A module that is a folder is all the
+    files in it; a path is that file.
     """
-    found = [sorted(SOURCE.glob(f"{module}/*.*")) or [SOURCE / f"{module}.py"] for module in modules]
-    return [path for files in found for path in files]
+    digest = hashlib.sha256()
+    for module in modules:
+        whole = [] if isinstance(module, Path) else sorted(SOURCE.glob(f"{module}/*.*"))
+        for path in whole or [SOURCE / f"{module}.py" if isinstance(module, str) else module]:
+            digest.update(f"{module} {path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 # The last line of a job's log that died, for those who show it: whoever was killed says nothing himself.
 NOTE_EXIT_CODE = '{ code=$?; echo "exit code $code"; exit $code; }'
 
-EQUIVALENCE_SOURCES = sources(
+EQUIVALENCE_SOURCES = [
     "equivalence", "outcome", "truth", "criterion", "oracle", "distribution", "dropout", "recovery", "stimulus", "weights",
     "execution",
-)  # fmt: skip
-
-
-TIMING_SOURCES = sources(
+]  # fmt: skip
+TIMING_SOURCES = [
     "timing", "clocks", "statistics", "costs", "floor", "peaks", "disturbance", "stimulus", "weights", "execution",
-)  # fmt: skip
+]  # fmt: skip
 
-
-def implementation_sources():
-    """The files of what is compared: those of this project and, where they are in this folder, the user's own."""
-    modules = [name.partition(":")[0] for name in OWN_IMPLEMENTATIONS]
-    own = [Path(*module.split(".")).with_suffix(".py") for module in modules]
-    return sources("implementations") + [path for path in own if path.exists()]
+# What is compared: this project's implementations and, where their files are in this folder, the user's own.
+OWN_MODULES = sorted({name.partition(":")[0] for name in OWN_IMPLEMENTATIONS})
+OWN_FILES = [Path(*module.split(".")).with_suffix(".py") for module in OWN_MODULES]
+IMPLEMENTATION_SOURCES = ["implementations", *(path for path in OWN_FILES if path.exists())]
 
 
 def sweeps_of(workload):

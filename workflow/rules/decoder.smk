@@ -1,16 +1,12 @@
 # Sweeps with `workload: decoder`: the layer in t2vec's decoder. Its equivalence and timing stand beside those of layers
 # alone, in the same tables; its attribution, trainings and generation in tables of their own.
-MODEL_SOURCES = sources("decoder/given", "models", "trajectories")
+MODEL_SOURCES = ["decoder/given", "models", "trajectories"]
 DECODER_DATA = [GRID.config["decoder"]["file"]] if GRID.decoder_jobs and GRID.config["decoder"]["file"] else []
 
 
 rule decoder_equivalence:
     input:
-        MODEL_SOURCES,
         DECODER_DATA,
-        sources("decoder/equivalence", "decoder/places", "decoder/reference"),
-        EQUIVALENCE_SOURCES,
-        implementation_sources(),
     output:
         "results/equivalence/{sweep}/{job}.parquet",
     log:
@@ -22,6 +18,14 @@ rule decoder_equivalence:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
+        sources=sources(
+            "decoder/equivalence",
+            "decoder/places",
+            "decoder/reference",
+            *MODEL_SOURCES,
+            *EQUIVALENCE_SOURCES,
+            *IMPLEMENTATION_SOURCES,
+        ),
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
         note_exit_code=NOTE_EXIT_CODE,
     message:
@@ -33,11 +37,7 @@ rule decoder_equivalence:
 
 rule decoder_timing:
     input:
-        MODEL_SOURCES,
         DECODER_DATA,
-        sources("decoder/timing"),
-        TIMING_SOURCES,
-        implementation_sources(),
     output:
         rows="results/timing/{sweep}/{job}.parquet",
         samples="results/timing/{sweep}/{job}.samples.parquet",
@@ -50,6 +50,7 @@ rule decoder_timing:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
+        sources=sources("decoder/timing", *MODEL_SOURCES, *TIMING_SOURCES, *IMPLEMENTATION_SOURCES),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
         note_exit_code=NOTE_EXIT_CODE,
     message:
@@ -61,10 +62,7 @@ rule decoder_timing:
 
 rule decoder_training:
     input:
-        MODEL_SOURCES,
         DECODER_DATA,
-        sources("decoder/training", "decoder/generation", "decoder/places", "dropout", "weights", "execution"),
-        implementation_sources(),
     output:
         training="results/training/{sweep}/{job}.parquet",
         generation="results/generation/{sweep}/{job}.parquet",
@@ -75,6 +73,16 @@ rule decoder_training:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
+        sources=sources(
+            "decoder/training",
+            "decoder/generation",
+            "decoder/places",
+            "dropout",
+            "weights",
+            "execution",
+            *MODEL_SOURCES,
+            *IMPLEMENTATION_SOURCES,
+        ),
         job=lambda wildcards: GRID.training_request(job_of(wildcards)),
     message:
         "Training the decoder in {wildcards.sweep} {wildcards.job}"
@@ -88,13 +96,13 @@ rule decoder_collect:
         per_job(rules.decoder_timing.output.attribution, GRID.decoder_jobs),
         per_job(rules.decoder_training.output.training, GRID.training_jobs),
         per_job(rules.decoder_training.output.generation, GRID.training_jobs),
-        sources("tables"),
     output:
         expand("results/decoder/{table}.parquet", table=DECODER_TABLES),
     log:
         "logs/decoder_collect.log",
     localrule: True
     params:
+        sources=sources("tables"),
         timed=json.dumps(per_job("{sweep}/{job}", GRID.decoder_jobs)),
         trained=json.dumps(per_job("{sweep}/{job}", GRID.training_jobs)),
     shell:
@@ -103,7 +111,6 @@ rule decoder_collect:
 
 rule decoder_figures:
     input:
-        sources("decoder/figures", "decoder/summary", "decoder/entries", "figures", "criterion"),
         rules.decoder_collect.output,
         rules.collect.output,
         config=rules.experiment.output[0],
@@ -121,5 +128,7 @@ rule decoder_figures:
     log:
         "logs/decoder_figures.log",
     localrule: True
+    params:
+        sources=sources("decoder/figures", "decoder/summary", "decoder/entries", "figures", "criterion"),
     shell:
         "python -m rnn_parity decoder figures --config {input.config} --results results --output reports/figures 2> {log}"

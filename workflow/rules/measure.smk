@@ -2,9 +2,6 @@
 
 
 rule equivalence:
-    input:
-        EQUIVALENCE_SOURCES,
-        implementation_sources(),
     output:
         "results/equivalence/{sweep}/{job}.parquet",
     log:
@@ -16,6 +13,7 @@ rule equivalence:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
+        sources=sources(*EQUIVALENCE_SOURCES, *IMPLEMENTATION_SOURCES),
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
         note_exit_code=NOTE_EXIT_CODE,
     message:
@@ -27,9 +25,6 @@ rule equivalence:
 # Asking for every core keeps all other jobs of this workflow away while the clock runs. What need not be alone comes
 # first and fills the machine (priority 1); then these in one block, the longest first.
 rule timing:
-    input:
-        TIMING_SOURCES,
-        implementation_sources(),
     output:
         rows="results/timing/{sweep}/{job}.parquet",
         samples="results/timing/{sweep}/{job}.samples.parquet",
@@ -42,6 +37,7 @@ rule timing:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
+        sources=sources(*TIMING_SOURCES, *IMPLEMENTATION_SOURCES),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
         note_exit_code=NOTE_EXIT_CODE,
     message:
@@ -52,15 +48,13 @@ rule timing:
 
 
 rule masks:
-    input:
-        sources("masks", "dropout", "stimulus", "weights", "execution"),
-        implementation_sources(),
     output:
         "results/masks.parquet",
     log:
         "logs/masks.log",
     priority: 1
     params:
+        sources=sources("masks", "dropout", "stimulus", "weights", "execution", *IMPLEMENTATION_SOURCES),
         job=GRID.masks_request(),
     shell:
         "python -m rnn_parity masks --job {params.job:q} --output {output} 2> {log}"

@@ -16,7 +16,6 @@ onerror:
 
 rule publish_job:
     input:
-        sources("tracking"),
         tracking=rules.tracking_store.output[0],
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
@@ -30,6 +29,7 @@ rule publish_job:
     resources:
         tracking=1,
     params:
+        sources=sources("tracking"),
         run=lambda wildcards: GRID.publish_request(wildcards.sweep),
         training=lambda wildcards, input: f"--training {input.training}" if input.training else "",
     message:
@@ -41,7 +41,6 @@ rule publish_job:
 
 rule publish_report:
     input:
-        sources("tracking"),
         "reports/report.html",
         "reports/tables",
         config=rules.experiment.output[0],
@@ -53,6 +52,8 @@ rule publish_report:
         "logs/publish/report.log",
     resources:
         tracking=1,
+    params:
+        sources=sources("tracking"),
     shell:
         "python -m rnn_parity publish-report --config {input.config} --tracking {input.tracking}"
         " --environment {input.environment} --reports reports --output {output} 2> {log}"

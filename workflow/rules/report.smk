@@ -6,7 +6,6 @@ rule collect:
         per_job(rules.equivalence.output[0]),
         per_job(rules.timing.output.rows),
         [f"results/{part}" for part in GRID.trust_parts],
-        sources("tables"),
         config=rules.experiment.output[0],
     output:
         equivalence="results/equivalence.parquet",
@@ -17,6 +16,8 @@ rule collect:
     log:
         "logs/collect.log",
     localrule: True
+    params:
+        sources=sources("tables"),
     shell:
         "python -m rnn_parity collect --config {input.config} --results results 2> {log}"
 
@@ -28,19 +29,6 @@ DECODER_PICTURES = expand("reports/figures/{name}.svg", name=DECODER_FIGURES if 
 
 rule tables:
     input:
-        sources(
-            "report",
-            "summary",
-            "answers",
-            "gains",
-            "losses",
-            "figures",
-            "efficiency",
-            "floor",
-            "self_test/rates",
-            "self_test/findings",
-            "statistics",
-        ),
         rules.collect.output,
         DECODER_RESULTS,
         environment=rules.environment.output[0],
@@ -56,6 +44,19 @@ rule tables:
         "logs/tables.log",
     localrule: True
     params:
+        sources=sources(
+            "report",
+            "summary",
+            "answers",
+            "gains",
+            "losses",
+            "figures",
+            "efficiency",
+            "floor",
+            "self_test/rates",
+            "self_test/findings",
+            "statistics",
+        ),
         decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
         "python -m rnn_parity tables --results results --environment {input.environment} {params.decoder} --output {output}"
@@ -64,16 +65,6 @@ rule tables:
 
 rule figures:
     input:
-        sources(
-            "figures",
-            "summary",
-            "gains",
-            "efficiency",
-            "floor",
-            "self_test/rates",
-            "self_test/findings",
-            "statistics",
-        ),
         rules.collect.output,
         masks=rules.masks.output[0],
         config=rules.experiment.output[0],
@@ -92,6 +83,10 @@ rule figures:
     log:
         "logs/figures.log",
     localrule: True
+    params:
+        sources=sources(
+            "figures", "summary", "gains", "efficiency", "floor", "self_test/rates", "self_test/findings", "statistics"
+        ),
     shell:
         "python -m rnn_parity figures --config {input.config} --results results --masks {input.masks}"
         " --environment {input.environment} --output reports/figures 2> {log}"
@@ -103,7 +98,16 @@ rule report:
         rules.collect.output,
         DECODER_RESULTS,
         DECODER_PICTURES,
-        sources(
+        config=rules.experiment.output[0],
+        environment=rules.environment.output[0],
+    output:
+        markdown="reports/report.md",
+        html=report("reports/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        "logs/report.log",
+    localrule: True
+    params:
+        sources=sources(
             "report",
             "summary",
             "answers",
@@ -116,17 +120,10 @@ rule report:
             "self_test/rates",
             "self_test/findings",
             "statistics",
+            "decoder/report",
+            "decoder/summary",
+            "decoder/entries",
         ),
-        sources("decoder/report", "decoder/summary", "decoder/entries"),
-        config=rules.experiment.output[0],
-        environment=rules.environment.output[0],
-    output:
-        markdown="reports/report.md",
-        html=report("reports/report.html", caption="../report/report.rst", category="Report"),
-    log:
-        "logs/report.log",
-    localrule: True
-    params:
         decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
         "python -m rnn_parity report --config {input.config} --environment {input.environment} --results results"

@@ -14,8 +14,6 @@ rule experiment:
 
 
 rule environment:
-    input:
-        sources("environment", "peaks", "execution"),
     output:
         "results/environment.json",
     log:
@@ -25,6 +23,7 @@ rule environment:
     resources:
         gpu=int("cuda" in GRID.config["device"]),
     params:
+        sources=sources("environment", "peaks", "execution"),
         settings=GRID.environment_request(),
     shell:
         "python -m rnn_parity environment --settings {params.settings:q} --output {output} 2> {log}"

@@ -2,10 +2,6 @@
 
 
 rule findings:
-    input:
-        sources("self_test"),
-        EQUIVALENCE_SOURCES,
-        sources("implementations"),
     output:
         "results/self_test/{device}-{dtype}.parquet",
     log:
@@ -14,6 +10,7 @@ rule findings:
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
+        sources=sources("self_test", "implementations", *EQUIVALENCE_SOURCES),
         cases=GRID.config["self_test"]["cases"],
     message:
         "Trying the check in {wildcards.dtype}"
@@ -23,9 +20,6 @@ rule findings:
 
 
 rule power:
-    input:
-        sources("self_test", "distribution", "statistics", "stimulus", "criterion", "weights", "execution"),
-        sources("implementations"),
     output:
         "results/power/{device}.parquet",
     log:
@@ -34,6 +28,16 @@ rule power:
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
+        sources=sources(
+            "self_test",
+            "distribution",
+            "statistics",
+            "stimulus",
+            "criterion",
+            "weights",
+            "execution",
+            "implementations",
+        ),
         draws=GRID.config["equivalence"]["draws"],
     message:
         "Trying train_distribution on {wildcards.device}"
@@ -42,10 +46,6 @@ rule power:
 
 
 rule coverage:
-    input:
-        sources("self_test"),
-        EQUIVALENCE_SOURCES,
-        implementation_sources(),
     output:
         "results/coverage/{sweep}/{job}.parquet",
     log:
@@ -55,6 +55,7 @@ rule coverage:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
+        sources=sources("self_test", *EQUIVALENCE_SOURCES, *IMPLEMENTATION_SOURCES),
         job=lambda wildcards: GRID.coverage_request(job_of(wildcards)),
     message:
         "Planting faults in {wildcards.sweep} {wildcards.job}"
@@ -64,9 +65,6 @@ rule coverage:
 
 # With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
 rule capabilities:
-    input:
-        sources("capabilities", "stimulus", "weights", "execution"),
-        implementation_sources(),
     output:
         "results/capabilities/{device}.parquet",
     log:
@@ -75,6 +73,7 @@ rule capabilities:
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
+        sources=sources("capabilities", "stimulus", "weights", "execution", *IMPLEMENTATION_SOURCES),
         names=[GRID.config["baseline"], *GRID.config["candidates"]],
     message:
         "Probing capabilities on {wildcards.device}"

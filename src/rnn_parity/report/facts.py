@@ -92,10 +92,11 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     bites = opening.caveats(answer.same_seed, lost, slower, quoted, same_case)
     machine = _machine(environment, quoted)
     confidence = config["timing"]["confidence"]
+    told = None if set(config["sweeps"]) == set(in_decoder) else quoted
     return {
         "candidate": name,
         "answer": answer,
-        "paragraph": opening.opening(answer, config["baseline"], quoted, machine, confidence, bites),
+        "paragraph": opening.opening(answer, config["baseline"], told, machine, confidence, bites),
         "other_bites": bites[opening.MOST_CAVEATS :],
         "lost": lost,
         "shares": gains.shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
@@ -175,17 +176,19 @@ def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
 
 
 def _figures(results: Mapping[str, pd.DataFrame], shared: bool) -> list[dict[str, Any]]:
-    """The figures in the order of the report's sections, numbered, each with what n is and what it was timed beside."""
+    """The figures that have something to show, in the order of the report's sections, numbered, with what n is."""
     beside = {"speed": " Timed while other jobs of the workflow ran."} if shared else {}
-    without = {"trust": results["self_test"].empty, "dropout": summary.seed_table(results["equivalence"]).empty}
-    present = [item for item in FIGURES.items() if not without.get(item[1].section, False)]
+    sizes = {name: numbers.sample_size(name, results) for name in FIGURES}
+    if summary.seed_table(results["equivalence"]).empty:
+        sizes["dropout"] = ""
+    present = [item for item in FIGURES.items() if sizes[item[0]]]
     in_order = sorted(present, key=lambda item: SECTIONS.index(item[1].section))
     return [
         {
             "name": name,
             "entry": entry,
             "number": at,
-            "size": numbers.sample_size(name, results) + beside.get(entry.section, ""),
+            "size": sizes[name] + beside.get(entry.section, ""),
         }
         for at, (name, entry) in enumerate(in_order, 1)
     ]

@@ -29,7 +29,7 @@ _MOST_NAMES = 3
 def opening(
     answer: Answer,
     baseline: str,
-    quoted: Sequence[Mapping[str, Any]],
+    quoted: Sequence[Mapping[str, Any]] | None,
     machine: str,
     confidence: float,
     bites: Sequence[str],
@@ -38,11 +38,14 @@ def opening(
 
     Args:
         answer: from `answers.answer`.
-        quoted: the rows `inference` and `step` of the case that is quoted, from `gains.quoted_speedups`.
+        quoted: the rows `inference` and `step` of the case that is quoted, from `gains.quoted_speedups`;
+            None where another paragraph says what is gained.
         machine: the device of that case, in words. confidence: of the intervals.
         bites: what could bite, from `caveats`.
     """
-    sentences = [verdict(answer, baseline), gain(quoted, answer, machine, confidence)]
+    sentences = [verdict(answer, baseline)]
+    if quoted is not None:
+        sentences.append(gain(quoted, answer, machine, confidence))
     if bites:
         shown = bites[:MOST_CAVEATS]
         numbered = [f"({at}) {bite}" for at, bite in enumerate(shown, 1)] if len(shown) > 1 else shown
