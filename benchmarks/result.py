@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,23 +50,34 @@ class Spent:
     memory_bytes: int
 
 
+# A process of its own, small, between the benchmark and the command: the most memory that Linux reports of a command is
+# never less than what the process that started it held, and a benchmark holds a lot.
+_SPEND = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+done = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+wall_s = time.perf_counter() - start
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump([wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024], file)
+sys.stdout.buffer.write(done.stdout)
+sys.exit(done.returncode)
+"""
+
+
 def run(command: Sequence[str | Path], folder: Path = PROJECT, **environment: str) -> Spent:
     """Run a command with this project's sources; `CalledProcessError` with its words where it fails."""
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     inherited |= {"PYTHONPATH": str(folder / "src")} | environment
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        list(map(str, command)), cwd=folder, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    words = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    if process.returncode:
-        print(words, file=sys.stderr)
-        raise subprocess.CalledProcessError(process.returncode, list(command), words)
-    return Spent(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    with tempfile.NamedTemporaryFile("r") as spent:
+        started = [sys.executable, "-S", "-c", _SPEND, spent.name, *map(str, command)]
+        done = subprocess.run(
+            started, cwd=folder, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if done.returncode:
+            print(done.stdout, file=sys.stderr)
+            done.check_returncode()
+        return Spent(*json.load(spent))
 
 
 def rnn_parity(*arguments: str | Path, folder: Path = PROJECT) -> Spent:
