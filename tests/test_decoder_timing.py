@@ -71,7 +71,29 @@ def test_kernels_are_counted_of_the_ways_that_the_rows_are_of(monkeypatch):
 def test_of_a_gain_within_noise_there_are_no_shares():
     rows = attribute(ways(original=10, attention_once=9.99, layer_replaced=10, both=9.99), 0.95)
     assert all("share" not in row for row in rows[1:3])
-    assert share_of_gain(np.array([1.0, 2, 1]), np.array([2.0, -1, 2]), 0.95) is None
+    assert share_of_gain([10.0, 11, 10] * 5, [9.0, 12, 9] * 5, [9.0, 12, 11] * 5, 0.95) is None
+
+
+def test_shares_and_speedups_say_the_same_however_rounds_scatter():
+    random = np.random.default_rng(3)
+    seconds = {
+        way: 10 * left * random.lognormal(0, 0.1, 41) for way, left in zip(WAYS, (1, 0.9, 0.9, 0.8), strict=True)
+    }
+    rows = {row["way"]: row for row in attribute({way: timed(way, s) for way, s in seconds.items()}, 0.95)}
+    saved = {way: 1 - 1 / row["speedup"] for way, row in rows.items()}
+    for way in ("attention_once", "layer_replaced"):
+        assert rows[way]["share"] == pytest.approx(saved[way] / saved["both"])
+
+
+def test_the_interval_of_a_share_holds_the_true_one_about_as_often_as_it_says():
+    random = np.random.default_rng(4)
+    held = []
+    for _ in range(300):
+        drift = random.lognormal(0, 0.2, 60)  # slows all of a round alike
+        noise = random.lognormal(0, 0.03, (3, 60)) * np.where(random.random((3, 60)) < 0.05, 1.5, 1)
+        share = share_of_gain(*(np.array([[1.0], [0.86], [0.8]]) * drift * noise), 0.95)
+        held.append(share.low <= 0.7 <= share.high)
+    assert 0.92 <= np.mean(held) <= 0.995
 
 
 def test_a_way_that_fails_has_a_reason_and_the_others_their_numbers():

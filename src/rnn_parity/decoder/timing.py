@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from rnn_parity import timing
@@ -51,6 +52,8 @@ PHASES = ("inference", "forward", "backward", "step", "train_step")
 
 ATTRIBUTED = ("inference", "step", "train_step")
 """The phases in which the ways between are timed too."""
+
+_RESAMPLES = 2000
 
 WAYS: dict[str, tuple[str, Attending]] = {
     "original": ("baseline", "each_step"),
@@ -149,21 +152,25 @@ def attribute(ways: dict[str, Contender], confidence: float) -> list[dict[str, A
         row["median_s"] = float(np.median(contender.seconds))
         row |= _columns("speedup", median_ratio(original.seconds, contender.seconds, confidence))
         if way != "original" and not both.fault:
-            saved, of = (np.subtract(original.seconds, c.seconds) for c in (contender, both))
-            row |= _columns("share", share_of_gain(saved, of, confidence)) if way != "both" else {"share": 1.0}
+            share = share_of_gain(original.seconds, contender.seconds, both.seconds, confidence)
+            row |= _columns("share", share) if way != "both" else {"share": 1.0}
         rows.append(row)
     return rows
 
 
-def share_of_gain(saved_s: np.ndarray, saved_by_both_s: np.ndarray, confidence: float) -> Interval | None:
-    """Median over rounds of one saving over the other, with its interval; None where the whole is within noise.
+def share_of_gain(original_s: ArrayLike, way_s: ArrayLike, both_s: ArrayLike, confidence: float) -> Interval | None:
+    """What one way saves over what both changes save, each the median over rounds; None where the whole is noise.
 
-    Rounds in which the whole saved nothing have no share, so that all must have saved something at this confidence.
+    The interval is from resampling the rounds, each with all three times in it.
     """
-    if np.quantile(saved_by_both_s, (1 - confidence) / 2) <= 0:
+    if median_ratio(original_s, both_s, confidence).low <= 1:
         return None
-    kept = saved_by_both_s > 0
-    return median_ratio(saved_s[kept], saved_by_both_s[kept], confidence)
+    left = np.divide([way_s, both_s], original_s)  # (2, rounds)
+    rounds = np.random.default_rng(0).integers(left.shape[1], size=(_RESAMPLES, left.shape[1]))
+    way, both = 1 - np.median(left, axis=1)
+    ways, boths = 1 - np.median(left[:, rounds], axis=2)
+    low, high = np.quantile(ways / boths, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(way / both), float(low), float(high))
 
 
 class _Bench:
