@@ -51,8 +51,9 @@ FIGURES = {
     ),
     "phases": FigureEntry(
         "Where the time goes",
-        "Median time of the forward in training and of the backward, stacked, as a share of the baseline's training "
-        "step in the same case. The dot is the training step timed as a whole, the ring inference.",
+        "Forward in training and backward, stacked, with the baseline's two together as the unit; the ring is "
+        "inference in that unit. The dot is the training step timed as a whole, the baseline's as the unit. The split "
+        "is that of the baseline's medians; what a candidate takes of it is by its speedup in that phase.",
         "phases",
     ),
     "latency": FigureEntry(

@@ -132,14 +132,21 @@ def crossover(timing: pd.DataFrame) -> pd.DataFrame:
 
 
 def phases(timing: pd.DataFrame) -> pd.DataFrame:
-    """Per case, implementation and phase: its median as a share of the baseline's training step in that case."""
-    keys = ["case_id", "phase"]
-    own = timing[timing["implementation"] == timing["baseline"]]
-    steps = own[own["phase"] == "step"].drop_duplicates("case_id").set_index("case_id")["median_s"]
-    table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s"]].drop_duplicates([*keys, "implementation"])
-    return table.assign(
-        share_of_baseline_step=table["median_s"] / table["case_id"].map(steps).astype(float)
-    ).reset_index(drop=True)
+    """Per case, implementation and phase: its time, with the baseline's forward and backward together as the unit.
+
+    A candidate's is the baseline's over its speedup, and a step is measured by the baseline's step: the phases are
+    timed one after the other, so that only what was paired in one phase is not moved by a machine whose speed changes.
+    Without forward or backward the unit is the baseline's step.
+    """
+    table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s", "speedup"]]
+    table = table.drop_duplicates(["case_id", "phase", "implementation"]).reset_index(drop=True)
+    own = timing[timing["implementation"] == timing["baseline"]].drop_duplicates(["case_id", "phase"])
+    own = own.set_index(["case_id", "phase"])["median_s"].astype(float)
+    of_case = own.unstack("phase").reindex(columns=["forward", "backward", "step"])
+    both = (of_case["forward"] + of_case["backward"]).fillna(of_case["step"])
+    unit = np.where(table["phase"] == "step", table["case_id"].map(of_case["step"]), table["case_id"].map(both))
+    baselines = own.reindex(pd.MultiIndex.from_frame(table[["case_id", "phase"]])).to_numpy()
+    return table.assign(relative_time=baselines / unit / table["speedup"].astype(float))
 
 
 def resources(timing: pd.DataFrame) -> pd.DataFrame:

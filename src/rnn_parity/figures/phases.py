@@ -1,4 +1,4 @@
-"""Where the time goes: forward and backward of every implementation, as a share of the baseline's training step."""
+"""Where the time goes: forward and backward of every implementation, over both of the baseline."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MOST_ROWS, _MOST_BARS = 6, 90
 
 def draw(study: Study) -> Figure:
     """Draw a panel per sweep (and per value of its other axes): a stacked bar per value and implementation."""
-    table = numbers.phases(study.timing).dropna(subset=["share_of_baseline_step"])
+    table = numbers.phases(study.timing).dropna(subset=["relative_time"])
     if table.empty:
-        return style.say_no_data("Where the time goes needs a case whose phase `step` was timed.", study.width_mm)
+        return style.say_no_data("Where the time goes needs a case whose training was timed.", study.width_mm)
     every = list(panels(table))
     busiest = min(max(len(panel.values) for panel in every) * len(study.implementations), _MOST_BARS)
     across = style.fitting(study.width_mm, max(40, 2.2 * busiest), min(4, len(every)))
@@ -45,7 +45,7 @@ def _panel(axes: Axes, panel: Panel, study: Study) -> None:
     for index, name in enumerate(study.implementations):
         colour = style.colours(study.implementations)[name]
         mine = panel.rows[panel.rows["implementation"] == name]
-        share = mine.pivot_table(index=panel.x, columns="phase", values="share_of_baseline_step", aggfunc="first")
+        share = mine.pivot_table(index=panel.x, columns="phase", values="relative_time", aggfunc="first")
         x = pd.Series(share.index.map(places), share.index) + (index - (len(study.implementations) - 1) / 2) * wide
         bars = {"width": wide * 0.88, "color": colour, "lw": 0.4, "zorder": 2}
         if "forward" in share:
