@@ -12,9 +12,11 @@ import yaml
 
 from project import PROJECT
 from rnn_parity import devices
+from rnn_parity.answers import regimes_compared
 from rnn_parity.cli import app
 from rnn_parity.config import complete_config, load_config
 from rnn_parity.grid import make_grid
+from rnn_parity.summary import expected
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "reports/README.md"])
 NEEDED = {"study": "any", "baseline": "stacking_gru_cell", "candidates": ["stacking_gru"]}
@@ -118,3 +120,32 @@ def test_the_rates_of_the_readme_are_those_of_the_kept_self_test():
         assert shares["float64"] == 0
         passed = totals[f"{name}_passes"].sum()
         assert str(passed) in re.search(r"fewer faults pass, (\d+ and \d+)", " ".join(said.split()))[1].split(" and ")
+
+
+def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
+    kept = PROJECT / "reports/reference"
+    answer = " ".join(README.partition("**The answer on a CPU:**")[2].partition("![")[0].split())
+    equivalence = pd.read_parquet(kept / "cpu/equivalence.parquet")
+    held = expected(equivalence)
+    assert set(held["verdict"]) <= {"identical", "equivalent"}
+    cases = regimes_compared(held)
+    assert f"in all {cases['eval']} cases of the default grid, with the same masks in the" in answer
+    assert f"the {cases['train_matched_masks']} that have dropout" in answer
+
+    timing = pd.read_parquet(kept / "cpu/timing.parquet")
+    steps = timing[(timing["phase"] == "step") & (timing["implementation"] == "stacking_gru")]
+    faster, slower = (steps[steps["conclusion"] == word] for word in ("faster", "slower"))
+    assert f"faster in {len(faster)} of them, up to {faster['speedup'].max():.2f}×" in answer
+    assert f"slower in {len(slower)}, down to {slower['speedup'].min():.2f}×, each of a single time step" in answer
+    assert set(slower["sequence_length"]) == {1}
+    own_size = timing[(timing["sweep"] == "t2vec") & (timing["sequence_length"] == 30)].set_index(
+        ["phase", "implementation"]
+    )
+    assert own_size.loc[("step", "stacking_gru"), "conclusion"] == "within noise"
+    memory = own_size.loc["inference", "peak_memory_bytes"]
+    assert f"{memory['stacking_gru'] / memory['stacking_gru_cell']:.1f} times the memory" in answer
+
+    decoder = pd.read_parquet(kept / "cpu-decoder/timing.parquet")
+    largest = decoder[(decoder["phase"] == "train_step") & (decoder["sweep"] == "longer")]
+    speedup = largest.set_index("implementation").loc["stacking_gru", "speedup"]
+    assert f"takes {1 - 1 / speedup:.0%} less time".replace("%", " %") in answer
