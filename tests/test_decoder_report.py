@@ -90,6 +90,7 @@ def results(wrong=None, timed=True, **training):
     tables = {name: frame(schema, []) for name, schema in COLLECTED.items()}
     tables["equivalence"] = frame(COLLECTED["equivalence"], equivalence_rows(GRID, wrong=wrong))
     tables["timing"] = frame(COLLECTED["timing"], [*timing, *of_step])
+    tables["timing"].loc[tables["timing"]["sweep"] == "model", ["flops", "sequential_flops", "least_bytes"]] = np.nan
     tables["attribution"] = frame(
         ATTRIBUTION, [row for case in CASES for row in attribution_rows(case)] if timed else []
     )
@@ -204,8 +205,10 @@ def test_the_report_answers_for_the_model_and_says_what_it_rests_on():
 def test_where_the_model_alone_was_timed_it_says_what_is_gained():
     config = {**GRID.config, "sweeps": {"model": GRID.config["sweeps"]["model"]}}
     found = {name: table[table["sweep"] == "model"] if "sweep" in table else table for name, table in results().items()}
-    top = render_markdown("report.md.j2", collect_facts(config, {}, found)).split("## Verdicts")[0]
+    text = render_markdown("report.md.j2", collect_facts(config, {}, found))
+    top = text.split("## Verdicts")[0]
     assert "What you gain" not in top
+    assert "figures/roofline.png" not in text  # the floor of a whole model is not counted
     assert "takes 33 % less time: 1.50× (1.46–1.54)" in top
 
 

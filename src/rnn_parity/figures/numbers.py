@@ -196,7 +196,7 @@ TIMED = {
     "speedup": lambda timed: timed,
     "phases": lambda timed: timed,
     "resources": lambda timed: timed,
-    "roofline": lambda timed: timed,
+    "roofline": lambda timed: timed.dropna(subset=["flops"]),
     "latency": with_lengths,
     "crossover": _crossed,
 }

@@ -24,6 +24,7 @@ _POINT_MM = 1.6
 def draw(study: Study) -> Figure:
     """Draw a panel per sweep (and per value of its other axes): candidates and phases side by side at each value."""
     table = speedup_table(study.timing)
+    table = table[table["phase"].isin(list(style.PHASE_MARKERS))]
     timed = table.dropna(subset=["speedup"])
     if timed.empty:
         return style.say_no_data(
