@@ -51,8 +51,7 @@ class OneMaskForAllRows(WrittenOut):
 class Recording(StackingGRUCellLoop):
     """Right; keeps what it is given."""
 
-    # Of the class, not of an instance: the code under test builds instances that the test never sees.
-    given: list = []  # noqa: RUF012
+    given: list = []  # noqa: RUF012 - of the class: the code under test builds instances that the test never sees
 
     def forward(self, input, h0):
         self.given.append((input, h0, self.training, torch.is_grad_enabled()))

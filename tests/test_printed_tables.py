@@ -44,7 +44,7 @@ def test_a_document_with_both_tables_compiles(folder):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if "siunitx.sty' not found" in done.stdout:
-        pytest.skip("pdflatex is here without siunitx")
+        pytest.skip("pdflatex is here without siunitx")  # a package of its own, and no dependency of this project
     assert done.returncode == 0, done.stdout[-2000:]
     assert (folder / "paper.pdf").stat().st_size > 10_000
 

@@ -260,7 +260,7 @@ def on_own_disk(script, *arguments):
     """Run a script that may mount what it likes."""
     namespace = ["unshare", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
+        pytest.skip("no file system can be mounted here")  # as in a container that may make no user namespaces
     return subprocess.run([*namespace, "bash", "-c", script, "", *arguments], capture_output=True, text=True)
 
 

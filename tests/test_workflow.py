@@ -207,7 +207,7 @@ def test_an_edit_runs_again_what_it_touches(finished, source, touched, untouched
     assert untouched not in planned
 
 
-def test_another_checkout_of_the_same_sources_runs_nothing(finished):
+def test_a_source_that_is_only_newer_runs_nothing(finished):
     for path in (finished / "src").rglob("*.py"):
         path.touch()
     assert not jobs_run(snakemake(finished, "-n"))

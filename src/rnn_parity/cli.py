@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from rnn_parity.decoder.commands import app as decoder_app
+from rnn_parity.dtypes import DTYPES
 from rnn_parity.errors import InputError
 from rnn_parity.jobs import JobLine, Output, check_job, log
 from rnn_parity.processes import end_with_run
@@ -29,7 +30,6 @@ app = typer.Typer(
 app.add_typer(decoder_app, name="decoder")
 
 PROJECT = Path(__file__).parents[2]
-DTYPES = ["float64", "float32", "bfloat16", "float16"]
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
 EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]

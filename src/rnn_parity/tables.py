@@ -303,7 +303,7 @@ def read_table(paths: Path | Sequence[Path], schema: pa.Schema) -> pa.Table:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary file in the same folder, moved onto `path` at the end, so that no reader sees half a file.
 
-    Raises `InputError` where the disk is full; what was at `path` is as it was.
+    Raises `InputError` where the disk is full or takes no file there; what was at `path` is as it was.
     """
     temporary = None
     try:
@@ -317,7 +317,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise InputError(f"{path}: the disk is full; free some space and run the same command again") from error
-        raise
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason}); expected a place for a new file") from error
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)

@@ -73,13 +73,13 @@ def sources(*modules):
 
     By what they say, so that another checkout of the same sources runs nothing again; and one parameter in place of some
     dozen input files is what lets Snakemake plan ten thousand cases in seconds. A module that is a folder is all the
-    files in it; a path is that file.
+    files in it; a whole path is that file.
     """
     digest = hashlib.sha256()
     for module in modules:
-        whole = [] if isinstance(module, Path) else sorted(SOURCE.glob(f"{module}/*.*"))
-        for path in whole or [SOURCE / f"{module}.py" if isinstance(module, str) else module]:
-            digest.update(f"{module} {path.name}\n".encode() + path.read_bytes())
+        path = SOURCE / module
+        for file in sorted(path.glob("*.*")) or [path.with_suffix(".py")]:
+            digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -96,7 +96,7 @@ TIMING_SOURCES = [
 
 # What is compared: this project's implementations and, where their files are in this folder, the user's own.
 OWN_MODULES = sorted({name.partition(":")[0] for name in OWN_IMPLEMENTATIONS})
-OWN_FILES = [Path(*module.split(".")).with_suffix(".py") for module in OWN_MODULES]
+OWN_FILES = [Path.cwd().joinpath(*module.split(".")).with_suffix(".py") for module in OWN_MODULES]
 IMPLEMENTATION_SOURCES = ["implementations", *(path for path in OWN_FILES if path.exists())]
 
 

@@ -1,6 +1,12 @@
 # From the tables of all jobs to the pictures and the prose.
 
 
+FIGURE_SOURCES = [
+    "figures", "summary", "gains", "efficiency", "floor", "self_test/rates", "self_test/findings", "statistics",
+]  # fmt: skip
+REPORT_SOURCES = ["report", "answers", "losses", *FIGURE_SOURCES]
+
+
 rule collect:
     input:
         per_job(rules.equivalence.output[0]),
@@ -44,19 +50,7 @@ rule tables:
         "logs/tables.log",
     localrule: True
     params:
-        sources=sources(
-            "report",
-            "summary",
-            "answers",
-            "gains",
-            "losses",
-            "figures",
-            "efficiency",
-            "floor",
-            "self_test/rates",
-            "self_test/findings",
-            "statistics",
-        ),
+        sources=sources(*REPORT_SOURCES),
         decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
         "python -m rnn_parity tables --results results --environment {input.environment} {params.decoder} --output {output}"
@@ -84,9 +78,7 @@ rule figures:
         "logs/figures.log",
     localrule: True
     params:
-        sources=sources(
-            "figures", "summary", "gains", "efficiency", "floor", "self_test/rates", "self_test/findings", "statistics"
-        ),
+        sources=sources(*FIGURE_SOURCES),
     shell:
         "python -m rnn_parity figures --config {input.config} --results results --masks {input.masks}"
         " --environment {input.environment} --output reports/figures 2> {log}"
@@ -107,23 +99,7 @@ rule report:
         "logs/report.log",
     localrule: True
     params:
-        sources=sources(
-            "report",
-            "summary",
-            "answers",
-            "gains",
-            "losses",
-            "figures",
-            "efficiency",
-            "floor",
-            "templates",
-            "self_test/rates",
-            "self_test/findings",
-            "statistics",
-            "decoder/report",
-            "decoder/summary",
-            "decoder/entries",
-        ),
+        sources=sources("templates", "decoder/report", "decoder/summary", "decoder/entries", *REPORT_SOURCES),
         decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
         "python -m rnn_parity report --config {input.config} --environment {input.environment} --results results"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,22 +98,11 @@ def convert_checkpoint(
     content = with_names(checkpoint.content, stack, names, new_prefix)
     for name in followed:
         content[name] = with_parameter_names(content[name], names)
-    with _new_file(target) as temporary:
+    with atomic_path(target) as temporary:
         write_checkpoint(temporary, Checkpoint(content, checkpoint.notes))
         rows = _prove(checkpoint, read_checkpoint(temporary), stack, names, new_prefix, to, followed)
     became = {name: describe(checkpoint.content[name], stack, fault) for name, fault in faults.items()}
     return Conversion(stack, names, to, became, rows)
-
-
-@contextmanager
-def _new_file(target: Path) -> Iterator[Path]:
-    """A temporary file that becomes `target`; `InputError` where none can be written there."""
-    try:
-        with atomic_path(target) as temporary:
-            yield temporary
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{target}: cannot be written ({reason}); expected a place for a new file") from error
 
 
 def _prove(

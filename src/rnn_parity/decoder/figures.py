@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rnn_parity.decoder.summary import (
     MODE_WORDS,
+    PHASE_WORDS,
     DecoderTables,
     attribution_table,
     divergence,
@@ -22,7 +23,6 @@ from rnn_parity.decoder.summary import (
 )
 from rnn_parity.figures import FORMATS, style
 
-_PHASES = {"inference": "decoder, no gradients", "step": "decoder, forward and backward", "train_step": "training step"}
 _WAYS = (("original", "attention_once", "both"), ("original", "layer_replaced", "both"))
 _CHANGES = {"attention_once": "attention once", "layer_replaced": "layer", "both": ("then layer", "then attention")}
 _COLOURS = {"attention": "#e69f00", "layer": "#0072b2"}
@@ -40,7 +40,7 @@ def draw_attribution(config: Mapping, tables: DecoderTables) -> Figure:
     case_id = largest_case(tables.attribution)
     rows = attribution_table(tables.attribution)
     rows = rows[rows["case_id"] == case_id]
-    phases = [phase for phase in _PHASES if phase in set(rows["phase"])]
+    phases = [phase for phase in PHASE_WORDS if phase in set(rows["phase"])]
     candidates = [name for name in config["candidates"] if name in set(rows.dropna(subset=["median_s"])["candidate"])]
     if case_id is None or not candidates:
         return style.say_no_data("Where the gain comes from needs a decoder case that was timed both ways.")
@@ -50,7 +50,7 @@ def draw_attribution(config: Mapping, tables: DecoderTables) -> Figure:
         for axes, phase in zip(line, phases, strict=True):
             chosen = rows[(rows["candidate"] == name) & (rows["phase"] == phase)].set_index("way")
             _waterfall(axes, chosen)
-            axes.set_title(_PHASES[phase] if len(candidates) == 1 else f"{_PHASES[phase]}: {name}")
+            axes.set_title(PHASE_WORDS[phase] if len(candidates) == 1 else f"{PHASE_WORDS[phase]}: {name}")
     for axes in grid[-1]:
         axes.set_xlabel("time, % of the original")
     return figure

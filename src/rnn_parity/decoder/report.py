@@ -8,11 +8,9 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.decoder.entries import FIGURES
-from rnn_parity.decoder.summary import MODE_WORDS, WAY_WORDS, DecoderTables, facts, saved
+from rnn_parity.decoder.summary import MODE_WORDS, PHASE_WORDS, WAY_WORDS, DecoderTables, facts, saved
 from rnn_parity.figures import study
 from rnn_parity.tables import DECODER
-
-PHASES = {"inference": "decoder, no gradients", "step": "decoder, forward and backward", "train_step": "training step"}
 
 
 def decoder_tables(results: Mapping[str, pd.DataFrame]) -> DecoderTables:
@@ -27,7 +25,7 @@ def section(config: Mapping, results: Mapping[str, pd.DataFrame]) -> dict[str, A
         "decoder": [facts(tables, name) for name in config["candidates"]] if tables else [],
         "decoder_figures": FIGURES,
         "decoder_cases": _case_words(tables) if tables else {},
-        "decoder_phases": PHASES,
+        "decoder_phases": PHASE_WORDS,
         "way_words": WAY_WORDS,
         "mode_words": MODE_WORDS,
         "saved": lambda speedup: abs(saved(speedup)),

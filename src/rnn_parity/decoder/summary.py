@@ -12,7 +12,15 @@ import pandas as pd
 from scipy.stats import t as student
 
 from rnn_parity.criterion import EXPECTED_TO_HOLD, FACTOR, Verdict
+from rnn_parity.dtypes import DTYPES
 from rnn_parity.summary import FAULTS, PASSES
+
+PHASE_WORDS = {
+    "inference": "decoder, no gradients",
+    "step": "decoder, forward and backward",
+    "train_step": "training step",
+}
+"""The phases in which it is told where the gain comes from, in words."""
 
 WAY_WORDS = {
     "original": "as t2vec is written",
@@ -115,22 +123,13 @@ def _compare_last(group: pd.DataFrame, name: str) -> dict[str, Any]:
     if min(len(ours), len(theirs)) < 2:
         return row
     parts = [values.var(ddof=1) / len(values) for values in (ours, theirs)]
-    error = math.sqrt(sum(parts))
-    if error == 0:
-        return row | {
-            "difference_ci_low": difference,
-            "difference_ci_high": difference,
-            "same": _no_if(difference != 0),
-        }
-    freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (ours, theirs), strict=True))
-    reach = float(student.ppf(0.5 + _CONFIDENCE / 2, freedom)) * error
+    error, reach = math.sqrt(sum(parts)), 0.0
+    if error:
+        freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (ours, theirs), strict=True))
+        reach = float(student.ppf(0.5 + _CONFIDENCE / 2, freedom)) * error
     low, high = difference - reach, difference + reach
-    return row | {"difference_ci_low": low, "difference_ci_high": high, "same": _no_if(not low <= 0 <= high)}
-
-
-def _no_if(differs: bool) -> bool | None:
-    """False where they differ; that no difference was seen is not yet sameness."""
-    return False if differs else None
+    same = None if low <= 0 <= high else False  # that no difference was seen is not yet sameness
+    return row | {"difference_ci_low": low, "difference_ci_high": high, "same": same}
 
 
 def attribution_table(attribution: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +169,7 @@ def facts(tables: DecoderTables, candidate: str) -> dict[str, Any]:
         "verdicts": quality["verdict"].value_counts().to_dict(),
         "cases": int(quality["case_id"].nunique()),
         "word": _word(quality),
-        "dtypes": sorted(quality["dtype"].unique(), key=["float64", "float32", "bfloat16", "float16"].index),
+        "dtypes": sorted(quality["dtype"].unique(), key=DTYPES.index),
         "worst_ratio": quality["ratio"].max(),
         "train_step": _first(timed[timed["phase"] == "train_step"]),
         "decoder_step": _first(timed[timed["phase"] == "step"]),

@@ -32,7 +32,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
     detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
     abilities = losses.capability_rows(results["capabilities"])
-    verdicts = summary.verdict_table(equivalence)
+    verdicts, seed_rows = summary.verdict_table(equivalence), records(summary.seed_table(equivalence))
     efficiency = efficiency_table(timing, environment.get("peaks") or [])
     effort = gains.effort(timing, float(config["timing"]["max_seconds"]))
     return {
@@ -48,7 +48,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
         "cases": cases,
         "tolerances": summary.tolerance_checks(equivalence),
-        "seed_rows": records(summary.seed_table(equivalence))[:MOST_CASES_OF_SWEEP],
+        "seed_rows": seed_rows[:MOST_CASES_OF_SWEEP],
         "protocol": summary.protocol(equivalence),
         "false_alarms": records(alarms),
         "detection": _detection_rows(detection),
@@ -62,7 +62,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "effort": effort,
         "loaded_cores": gains.LOADED_CORES,
         "largest_change": LARGEST_CHANGE,
-        "figures": _figures(results, effort["shared"]),
+        "figures": _figures(results, effort["shared"], without=() if seed_rows else ("dropout",)),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
         "criterion": criterion,
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
@@ -175,13 +175,11 @@ def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
     return {"sections": sections, "left_out": cases["sweep"].nunique() - len(sections)}
 
 
-def _figures(results: Mapping[str, pd.DataFrame], shared: bool) -> list[dict[str, Any]]:
+def _figures(results: Mapping[str, pd.DataFrame], shared: bool, without: Sequence[str]) -> list[dict[str, Any]]:
     """The figures that have something to show, in the order of the report's sections, numbered, with what n is."""
     beside = {"speed": " Timed while other jobs of the workflow ran."} if shared else {}
     sizes = {name: numbers.sample_size(name, results) for name in FIGURES}
-    if summary.seed_table(results["equivalence"]).empty:
-        sizes["dropout"] = ""
-    present = [item for item in FIGURES.items() if sizes[item[0]]]
+    present = [item for item in FIGURES.items() if sizes[item[0]] and item[1].section not in without]
     in_order = sorted(present, key=lambda item: SECTIONS.index(item[1].section))
     return [
         {

@@ -101,7 +101,8 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
     for (device, dtype), group in correct.groupby(["device", "dtype"], sort=False):
         comparisons, alarms = int(group["comparisons"].sum()), int(group["different"].sum())
         cases = group.groupby("case_id")["different"].sum()
-        low, high = wilson(int((cases > 0).sum()), len(cases))
+        cases_alarmed = int((cases > 0).sum())
+        low, high = wilson(cases_alarmed, len(cases))
         rows.append(
             {
                 "device": device,
@@ -110,7 +111,7 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
                 "comparisons": comparisons,
                 "alarms": alarms,
                 "rate": alarms / comparisons,
-                "cases_alarmed": int((cases > 0).sum()),
+                "cases_alarmed": cases_alarmed,
                 "cases_ci_low": low,
                 "cases_ci_high": high,
                 "not_judged": int(group["not_judged"].sum()),
