@@ -60,3 +60,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
     assert path.stat().st_mode & 0o444 == 0o444
+
+
+def test_a_place_that_takes_no_file_is_named_and_what_was_there_is_kept(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder.json").mkdir()
+    for place in ("file/new.json", "folder.json", "o" * 300 + ".json"):
+        with pytest.raises(InputError, match="cannot be written") as caught:
+            write_text(tmp_path / place, "new")
+        assert str(caught.value).startswith(f"{tmp_path / place}: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.json"]
+    assert (tmp_path / "file").read_text() == "old"
