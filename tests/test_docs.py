@@ -142,6 +142,8 @@ def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
         ["phase", "implementation"]
     )
     assert own_size.loc[("step", "stacking_gru"), "conclusion"] == "within noise"
+    gained = own_size.loc[("step", "stacking_gru"), "speedup"]
+    assert f"hardly anything is gained, {gained:.2f}×, which is within noise" in answer
     memory = own_size.loc["inference", "peak_memory_bytes"]
     assert f"{memory['stacking_gru'] / memory['stacking_gru_cell']:.1f} times the memory" in answer
 
