@@ -11,12 +11,12 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # the sources beside this file, whatever is installed
 
-from rnn_parity.errors import InputError
-from rnn_parity.decoder.entries import FIGURES as DECODER_FIGURES
-from rnn_parity.decoder.entries import TABLES as DECODER_TABLES
-from rnn_parity.figures import FIGURES
-from rnn_parity.grid import make_grid
-from rnn_parity.processes import RUN_VARIABLE, hold_folder
+from rnn_parity.experiment.errors import InputError
+from rnn_parity_t2vec.entries import FIGURES as DECODER_FIGURES
+from rnn_parity_t2vec.entries import TABLES as DECODER_TABLES
+from rnn_parity.report.figures import FIGURES
+from rnn_parity.experiment.grid import make_grid
+from rnn_parity.commands.processes import RUN_VARIABLE, hold_folder
 
 min_version("9.0")
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.result import PROJECT, Result
-from rnn_parity.environment import describe_environment
 from rnn_parity.tables import write_text
+from rnn_parity.timing.environment import describe_environment
 
 NAMES = ("imports", "equivalence", "timing", "interference", "sweep", "scale", "tracking")
 FOLDER = PROJECT / "reports" / "benchmarks"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.result import Result
-from rnn_parity.equivalence import compare_case
-from rnn_parity.grid import Case
+from rnn_parity.compare.case import compare_case
+from rnn_parity.experiment.grid import Case
 
 CASE = Case("bench", "cpu", "float32", False, 64, 64, 3, 50, 32, 0.2, 1)
 REGIMES = ["eval", "train_matched_masks", "train_same_seed"]

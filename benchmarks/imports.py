@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from benchmarks.result import Result, run
 from rnn_parity.statistics import median_ratio
 
-_MEASURING = "import rnn_parity.cli, rnn_parity.grid, rnn_parity.tables, rnn_parity.{}"
+_MEASURING = "import rnn_parity.commands.cli, rnn_parity.experiment.grid, rnn_parity.tables, rnn_parity.{}"
 _ROUNDS = 11
 
 
 def measure() -> Iterator[Result]:
     """Start both in turn, in fresh processes."""
-    for module in ("timing", "equivalence"):
+    for module in ("timing.rounds", "compare.case"):
         seconds = {"torch": [], "ours": []}
         for _ in range(_ROUNDS):
             seconds["torch"].append(run([sys.executable, "-c", "import torch"]).cpu_s)

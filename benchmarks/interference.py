@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.result import Result
 from benchmarks.timing import PHASES, case_of
-from rnn_parity.timing import time_case
+from rnn_parity.timing.rounds import time_case
 
 SECONDS = 4.0
 SIZES = [(1, 7, 10, 3), (32, 32, 64, 1), (50, 32, 64, 3), (16, 64, 256, 1)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.result import Result, rnn_parity
-from rnn_parity.grid import Grid, make_grid
+from rnn_parity.experiment.grid import Grid, make_grid
 from rnn_parity.tables import EQUIVALENCE, MASKS, TIMING, read_table, write_rows, write_text
 from synthetic import environment, equivalence_rows, timing_rows
 

@@ -10,11 +10,11 @@ import numpy as np
 from torch.utils.benchmark import Timer
 
 from benchmarks.result import Result
-from rnn_parity.execution import numerics
-from rnn_parity.grid import Case
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import numerics
+from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.statistics import median_ratio
-from rnn_parity.stimulus import draw_stimulus
-from rnn_parity.timing import Contender, make_contender, run_rounds, time_case
+from rnn_parity.timing.rounds import Contender, make_contender, run_rounds, time_case
 
 SIZES = [(1, 7, 10, 3), (10, 7, 10, 3), (1, 128, 256, 1), (8, 32, 64, 1), (32, 32, 64, 1),
          (64, 8, 64, 2), (32, 1, 64, 2), (32, 32, 128, 2), (16, 64, 256, 1), (50, 32, 64, 3)]  # fmt: skip
@@ -23,7 +23,7 @@ SIZES = [(1, 7, 10, 3), (10, 7, 10, 3), (1, 128, 256, 1), (8, 32, 64, 1), (32, 3
 PHASES = ["inference", "step"]
 SETTINGS = {"precision": 0.005, "min_rounds": 10, "max_seconds": 0.5, "confidence": 0.95, "exclusive": True}
 ROUNDS = 7
-ITSELF = "rnn_parity.implementations.stacking_gru_cell:StackingGRUCellLoop"
+ITSELF = "rnn_parity.layers.stepwise:StackingGRUCellLoop"
 
 
 def case_of(size: tuple[int, int, int, int]) -> Case:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.result import Result
-from rnn_parity.grid import Grid, make_grid
+from rnn_parity.experiment.grid import Grid, make_grid
 from rnn_parity.tables import EQUIVALENCE, TIMING
 from rnn_parity.tracking import ensure_store, publish_job
 

@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook
 
 PROJECT = Path(__file__).parents[1]
 
-install_import_hook("rnn_parity", "beartype.beartype")
+install_import_hook(["rnn_parity", "rnn_parity_t2vec"], "beartype.beartype")
 
 
 def missing(what):

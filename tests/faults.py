@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from rnn_parity.implementations.stacking_gru_cell import StackingGRUCell, StackingGRUCellLoop
+from rnn_parity.layers.stepwise import StackingGRUCell, StackingGRUCellLoop
 
 
 class NotANumber(StackingGRUCellLoop):

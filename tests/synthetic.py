@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
-from rnn_parity.criterion import limit, roundoff_floor, unit_roundoff
-from rnn_parity.floor import least_bytes, matmul_flops, sequential_flops
-from rnn_parity.grid import Grid
-from rnn_parity.weights import canonical_shapes
+from rnn_parity.compare.criterion import limit, roundoff_floor, unit_roundoff
+from rnn_parity.experiment.grid import Grid
+from rnn_parity.layers.parameters import canonical_shapes
+from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
 
 REGIMES = ("eval", "train_matched_masks", "train_same_seed")
 

@@ -11,12 +11,12 @@ import typer
 import yaml
 
 from project import PROJECT
-from rnn_parity import devices
-from rnn_parity.answers import regimes_compared
-from rnn_parity.cli import app
-from rnn_parity.config import complete_config, load_config
-from rnn_parity.grid import make_grid
-from rnn_parity.summary import expected
+from rnn_parity.commands.cli import app
+from rnn_parity.experiment import devices
+from rnn_parity.experiment.config import complete_config, load_config
+from rnn_parity.experiment.grid import make_grid
+from rnn_parity.findings.answer import regimes_compared
+from rnn_parity.findings.verdicts import expected
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "reports/README.md"])
 NEEDED = {"study": "any", "baseline": "stacking_gru_cell", "candidates": ["stacking_gru"]}

@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from rnn_parity.errors import InputError
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.tables import MASKS, SAMPLES, atomic_path, read_table, write_rows, write_table, write_text
 
 ROW = {"case_id": "a", "implementation": "x", "round": 3, "control": False, "seconds": 0.5}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rnn_parity.grid import Grid, make_grid
+from rnn_parity.experiment.grid import Grid, make_grid
 from rnn_parity.tables import EQUIVALENCE, TIMING
 from synthetic import equivalence_rows, timing_rows
 

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rnn_parity.errors import InputError
-from rnn_parity.grid import AXES
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import AXES
 
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 

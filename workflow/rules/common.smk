@@ -87,17 +87,22 @@ def sources(*modules):
 NOTE_EXIT_CODE = '{ code=$?; echo "exit code $code"; exit $code; }'
 
 EQUIVALENCE_SOURCES = [
-    "equivalence", "outcome", "truth", "criterion", "oracle", "distribution", "dropout", "recovery", "stimulus", "weights",
-    "execution",
+    "compare/case", "compare/run", "compare/reference", "compare/criterion", "cells", "dropout/distribution", "dropout/masks", "dropout/recovery", "layers/stimulus", "layers/parameters",
+    "layers/running",
 ]  # fmt: skip
 TIMING_SOURCES = [
-    "timing", "clocks", "statistics", "costs", "floor", "peaks", "disturbance", "stimulus", "weights", "execution",
+    "timing/rounds", "timing/clocks", "statistics", "timing/costs", "timing/roofline", "timing/peaks", "timing/conditions", "layers/stimulus", "layers/parameters", "layers/running",
 ]  # fmt: skip
 
 # What is compared: this project's implementations and, where their files are in this folder, the user's own.
 OWN_MODULES = sorted({name.partition(":")[0] for name in OWN_IMPLEMENTATIONS})
 OWN_FILES = [Path.cwd().joinpath(*module.split(".")).with_suffix(".py") for module in OWN_MODULES]
-IMPLEMENTATION_SOURCES = ["implementations", *(path for path in OWN_FILES if path.exists())]
+IMPLEMENTATION_SOURCES = [
+    "layers/registry",
+    "layers/stepwise",
+    "layers/fused",
+    *(path for path in OWN_FILES if path.exists()),
+]
 
 
 def sweeps_of(workload):

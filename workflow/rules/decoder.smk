@@ -1,6 +1,14 @@
 # Sweeps with `workload: decoder`: the layer in t2vec's decoder. Its equivalence and timing stand beside those of layers
 # alone, in the same tables; its attribution, trainings and generation in tables of their own.
-MODEL_SOURCES = ["decoder/given", "models", "trajectories"]
+MODEL_SOURCES = [
+    "../rnn_parity_t2vec/inputs",
+    "../rnn_parity_t2vec/model",
+    "../rnn_parity_t2vec/decoding",
+    "../rnn_parity_t2vec/batches",
+    "../rnn_parity_t2vec/city",
+    "../rnn_parity_t2vec/files",
+    "../rnn_parity_t2vec/walks",
+]
 DECODER_DATA = [GRID.config["decoder"]["file"]] if GRID.decoder_jobs and GRID.config["decoder"]["file"] else []
 
 
@@ -19,9 +27,9 @@ rule decoder_equivalence:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
         sources=sources(
-            "decoder/equivalence",
-            "decoder/places",
-            "decoder/reference",
+            "../rnn_parity_t2vec/workload",
+            "../rnn_parity_t2vec/masks",
+            "../rnn_parity_t2vec/reference",
             *MODEL_SOURCES,
             *EQUIVALENCE_SOURCES,
             *IMPLEMENTATION_SOURCES,
@@ -50,7 +58,7 @@ rule decoder_timing:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
-        sources=sources("decoder/timing", *MODEL_SOURCES, *TIMING_SOURCES, *IMPLEMENTATION_SOURCES),
+        sources=sources("../rnn_parity_t2vec/attribution", *MODEL_SOURCES, *TIMING_SOURCES, *IMPLEMENTATION_SOURCES),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
         note_exit_code=NOTE_EXIT_CODE,
     message:
@@ -74,12 +82,12 @@ rule decoder_training:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
         sources=sources(
-            "decoder/training",
-            "decoder/generation",
-            "decoder/places",
-            "dropout",
-            "weights",
-            "execution",
+            "../rnn_parity_t2vec/training",
+            "../rnn_parity_t2vec/generation",
+            "../rnn_parity_t2vec/masks",
+            "dropout/masks",
+            "layers/parameters",
+            "layers/running",
             *MODEL_SOURCES,
             *IMPLEMENTATION_SOURCES,
         ),
@@ -129,6 +137,12 @@ rule decoder_figures:
         "logs/decoder_figures.log",
     localrule: True
     params:
-        sources=sources("decoder/figures", "decoder/summary", "decoder/entries", "figures", "criterion"),
+        sources=sources(
+            "../rnn_parity_t2vec/figures",
+            "../rnn_parity_t2vec/findings",
+            "../rnn_parity_t2vec/entries",
+            "report/figures",
+            "compare/criterion",
+        ),
     shell:
         "python -m rnn_parity decoder figures --config {input.config} --results results --output reports/figures 2> {log}"

@@ -54,7 +54,14 @@ rule masks:
         "logs/masks.log",
     priority: 1
     params:
-        sources=sources("masks", "dropout", "stimulus", "weights", "execution", *IMPLEMENTATION_SOURCES),
+        sources=sources(
+            "dropout/picture",
+            "dropout/masks",
+            "layers/stimulus",
+            "layers/parameters",
+            "layers/running",
+            *IMPLEMENTATION_SOURCES,
+        ),
         job=GRID.masks_request(),
     shell:
         "python -m rnn_parity masks --job {params.job:q} --output {output} 2> {log}"

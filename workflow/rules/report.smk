@@ -2,9 +2,9 @@
 
 
 FIGURE_SOURCES = [
-    "figures", "summary", "gains", "efficiency", "floor", "self_test/rates", "self_test/findings", "statistics",
+    "report/figures", "findings/figure_tables", "findings/verdicts", "findings/speedups", "findings/efficiency", "timing/roofline", "trust/rates", "trust/findings", "statistics",
 ]  # fmt: skip
-REPORT_SOURCES = ["report", "answers", "losses", *FIGURE_SOURCES]
+REPORT_SOURCES = ["report", "findings/cases", "findings/answer", "findings/capabilities", *FIGURE_SOURCES]
 
 
 rule collect:
@@ -99,7 +99,13 @@ rule report:
         "logs/report.log",
     localrule: True
     params:
-        sources=sources("templates", "decoder/report", "decoder/summary", "decoder/entries", *REPORT_SOURCES),
+        sources=sources(
+            "report/templates",
+            "../rnn_parity_t2vec/section",
+            "../rnn_parity_t2vec/findings",
+            "../rnn_parity_t2vec/entries",
+            *REPORT_SOURCES,
+        ),
         decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
         "python -m rnn_parity report --config {input.config} --environment {input.environment} --results results"

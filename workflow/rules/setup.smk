@@ -23,7 +23,7 @@ rule environment:
     resources:
         gpu=int("cuda" in GRID.config["device"]),
     params:
-        sources=sources("environment", "peaks", "execution"),
+        sources=sources("timing/environment", "timing/peaks", "layers/running"),
         settings=GRID.environment_request(),
     shell:
         "python -m rnn_parity environment --settings {params.settings:q} --output {output} 2> {log}"

@@ -10,7 +10,7 @@ rule findings:
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
-        sources=sources("self_test", "implementations", *EQUIVALENCE_SOURCES),
+        sources=sources("trust", "layers/registry", *EQUIVALENCE_SOURCES),
         cases=GRID.config["self_test"]["cases"],
     message:
         "Trying the check in {wildcards.dtype}"
@@ -29,14 +29,14 @@ rule power:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
         sources=sources(
-            "self_test",
-            "distribution",
+            "trust",
+            "dropout/distribution",
             "statistics",
-            "stimulus",
-            "criterion",
-            "weights",
-            "execution",
-            "implementations",
+            "layers/stimulus",
+            "compare/criterion",
+            "layers/parameters",
+            "layers/running",
+            "layers/registry",
         ),
         draws=GRID.config["equivalence"]["draws"],
     message:
@@ -55,7 +55,7 @@ rule coverage:
     resources:
         gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
     params:
-        sources=sources("self_test", *EQUIVALENCE_SOURCES, *IMPLEMENTATION_SOURCES),
+        sources=sources("trust", *EQUIVALENCE_SOURCES, *IMPLEMENTATION_SOURCES),
         job=lambda wildcards: GRID.coverage_request(job_of(wildcards)),
     message:
         "Planting faults in {wildcards.sweep} {wildcards.job}"
@@ -73,7 +73,9 @@ rule capabilities:
     resources:
         gpu=lambda wildcards: int(wildcards.device == "cuda"),
     params:
-        sources=sources("capabilities", "stimulus", "weights", "execution", *IMPLEMENTATION_SOURCES),
+        sources=sources(
+            "capabilities", "layers/stimulus", "layers/parameters", "layers/running", *IMPLEMENTATION_SOURCES
+        ),
         names=[GRID.config["baseline"], *GRID.config["candidates"]],
     message:
         "Probing capabilities on {wildcards.device}"

@@ -23,9 +23,9 @@ from rnn_parity.capabilities import (
 )
 from rnn_parity.capabilities.isolation import isolated, one_line, shortened
 from rnn_parity.capabilities.subject import Capability, Finding, NotProbed, Outcome, Subject, Wrong, disagreement
-from rnn_parity.errors import InputError
-from rnn_parity.grid import Case
-from rnn_parity.implementations import load_factory
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.registry import load_factory
 
 CAPABILITIES: dict[str, Capability] = {
     name: found

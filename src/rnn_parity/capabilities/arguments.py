@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from rnn_parity.capabilities.subject import Finding, Subject, Wrong, capability, expect_same, forward, gradients_of
-from rnn_parity.weights import canonical_parameters, copy_weights
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 
 
 @capability("Input without h0")

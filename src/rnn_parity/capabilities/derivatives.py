@@ -6,7 +6,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from rnn_parity.capabilities.subject import Finding, Subject, capability, expect_same, forward, gradients_of
-from rnn_parity.weights import canonical_parameters
+from rnn_parity.layers.parameters import canonical_parameters
 
 
 @capability("Backward in eval mode")

@@ -13,8 +13,8 @@ from unittest import mock
 
 import torch
 
-from rnn_parity.execution import numerics
-from rnn_parity.grid import Case
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import numerics
 
 LONGEST_LINE = 200
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnn_parity.grid import Case
-from rnn_parity.implementations import build, load_factory
-from rnn_parity.stimulus import Stimulus, draw_stimulus
-from rnn_parity.weights import canonical_parameters, copy_weights
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights
+from rnn_parity.layers.registry import build, load_factory
+from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 
 EXACT = 1e-10
 """How far, relative in the 2-norm, float64 results of the same mathematics may be apart: about 10⁶ roundoffs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rnn_parity.capabilities.subject import Finding, Subject, capability, expect_same, forward
-from rnn_parity.weights import canonical_parameters
+from rnn_parity.layers.parameters import canonical_parameters
 
 
 @capability("`torch.func.vmap`")

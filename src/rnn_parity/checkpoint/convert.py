@@ -12,10 +12,10 @@ from rnn_parity.checkpoint.files import SAFETENSORS, Checkpoint, read_checkpoint
 from rnn_parity.checkpoint.optimizers import describe, optimizers_of, with_parameter_names
 from rnn_parity.checkpoint.proof import NotProven, Place, prove_equivalent, prove_same
 from rnn_parity.checkpoint.stacks import KEYS, OTHER, Stack, find_stack, renamed, with_names
-from rnn_parity.criterion import Verdict, worst
-from rnn_parity.errors import InputError
-from rnn_parity.execution import numerics
-from rnn_parity.summary import FAULTS
+from rnn_parity.compare.criterion import Verdict, worst
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.findings.verdicts import FAULTS
+from rnn_parity.layers.running import numerics
 from rnn_parity.tables import atomic_path
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rnn_parity.errors import InputError
+from rnn_parity.experiment.errors import InputError
 
 SAFETENSORS = ".safetensors"
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from rnn_parity.checkpoint.stacks import Stack
-from rnn_parity.errors import InputError
-from rnn_parity.weights import canonical_shapes
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.layers.parameters import canonical_shapes
 
 
 def optimizers_of(content: Any, stack: Stack, name: str | None) -> dict[str, str]:

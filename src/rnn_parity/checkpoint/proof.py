@@ -10,14 +10,14 @@ from torch import Tensor
 
 from rnn_parity.checkpoint.files import same_bits
 from rnn_parity.checkpoint.stacks import Stack
-from rnn_parity.dropout import MaskLayout, draw_masks
-from rnn_parity.equivalence import compare_quantity
-from rnn_parity.grid import Case
-from rnn_parity.implementations import build
-from rnn_parity.outcome import quantities, run_implementation
-from rnn_parity.stimulus import Stimulus, draw_stimulus
-from rnn_parity.truth import Truths
-from rnn_parity.weights import canonical_parameters
+from rnn_parity.compare.case import compare_quantity
+from rnn_parity.compare.reference import Truths
+from rnn_parity.compare.run import quantities, run_implementation
+from rnn_parity.dropout.masks import MaskLayout, draw_masks
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.parameters import canonical_parameters
+from rnn_parity.layers.registry import build
+from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 
 _SHAPE = {"sequence_length": 12, "batch_size": 4, "threads": 1}
 _DROPOUT, _SEED = 0.2, 0

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_parity.dtypes import DTYPES
-from rnn_parity.errors import InputError
-from rnn_parity.weights import KINDS, canonical_shapes, parse_name
+from rnn_parity.experiment.dtypes import DTYPES
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.layers.parameters import KINDS, canonical_shapes, parse_name
 
 KEYS = {"stacking_gru_cell": "grus.{layer}.{kind}", "stacking_gru": "{kind}_l{layer}"}
 """Implementation to the key of a parameter in its state_dict."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rnn_parity import summary
-from rnn_parity.report.cases import case_names
+from rnn_parity.findings import verdicts as summary
+from rnn_parity.findings.cases import case_names
 from rnn_parity.report.markdown import render_markdown
 
 MOST_ROWS = 12

@@ -10,15 +10,20 @@ from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
-from rnn_parity import answers, criterion, gains, losses, summary
-from rnn_parity.decoder.report import section as decoder_section
-from rnn_parity.efficiency import efficiency_table
-from rnn_parity.figures import FIGURES, SECTIONS, numbers, study
+from rnn_parity.compare import criterion
+from rnn_parity.findings import answer as answers
+from rnn_parity.findings import capabilities as losses
+from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import speedups as gains
+from rnn_parity.findings import verdicts as summary
+from rnn_parity.findings.cases import case_names, case_table
+from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.report import opening
-from rnn_parity.report.cases import case_names, case_table
+from rnn_parity.report.figures import FIGURES, SECTIONS, study
 from rnn_parity.report.wording import REGIME_WORDS
-from rnn_parity.self_test import rates
 from rnn_parity.statistics import LARGEST_CHANGE
+from rnn_parity.trust import rates
+from rnn_parity_t2vec.section import section as decoder_section
 
 PHASES = ("inference", "forward", "backward", "step")
 MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_BLIND_SPOTS = 30, 40, 30

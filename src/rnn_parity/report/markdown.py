@@ -15,7 +15,7 @@ from rnn_parity.report.wording import Text
 def render_markdown(template: str, facts: Mapping[str, Any]) -> str:
     """Fill a template; blank lines that its logic leaves are closed up."""
     templates = Environment(
-        loader=PackageLoader("rnn_parity"),
+        loader=PackageLoader("rnn_parity.report"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,

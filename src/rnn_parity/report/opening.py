@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rnn_parity.answers import Answer, SameSeed
+from rnn_parity.findings.answer import Answer, SameSeed
 from rnn_parity.report.wording import (
     PHASE_WORDS,
     REGIME_WORDS,

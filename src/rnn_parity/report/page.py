@@ -17,10 +17,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from rnn_parity.decoder.entries import FIGURES as DECODER_FIGURES
-from rnn_parity.figures import FIGURES, numbers, study
+from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings.cases import worst_first
 from rnn_parity.report import wording
-from rnn_parity.report.cases import worst_first
+from rnn_parity.report.figures import FIGURES, study
+from rnn_parity_t2vec.entries import FIGURES as DECODER_FIGURES
 
 MOST_CASES = 2000
 """Rows of the case table of the page; a browser sorts and filters so many at once. The CSV file has all."""
@@ -46,10 +47,10 @@ def render_html(
     at = _end_of_section(tokens, _CASES_SECTION)
     before, after = (Markup(parser.renderer.render(part, parser.options, {})) for part in (tokens[:at], tokens[at:]))
     script, style = (
-        files("rnn_parity").joinpath(f"templates/{name}").read_text("utf-8") for name in ("page.js", "page.css")
+        files("rnn_parity.report").joinpath(f"templates/{name}").read_text("utf-8") for name in ("page.js", "page.css")
     )
     page = Environment(
-        loader=PackageLoader("rnn_parity"),
+        loader=PackageLoader("rnn_parity.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

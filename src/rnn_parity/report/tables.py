@@ -10,12 +10,13 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from rnn_parity import gains, summary
-from rnn_parity.figures import numbers
-from rnn_parity.report.cases import case_names, case_table
+from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import speedups as gains
+from rnn_parity.findings import verdicts as summary
+from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.report.wording import escape
-from rnn_parity.self_test import rates
 from rnn_parity.tables import atomic_path, write_text
+from rnn_parity.trust import rates
 
 MOST_PRINTED_ROWS = 400
 """A printed table of more rows is cut: nobody prints more. CSV files hold everything."""

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rnn_parity.criterion import EXPECTED_TO_HOLD, worst
-from rnn_parity.grid import AXES
-from rnn_parity.processes import Failure
+from rnn_parity.commands.processes import Failure
+from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, worst
+from rnn_parity.experiment.grid import AXES
 
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
 """What every MLflow 3 server keeps of a param and of a tag."""

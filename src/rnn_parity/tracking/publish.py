@@ -18,8 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from rnn_parity.errors import InputError
-from rnn_parity.processes import Failure
+from rnn_parity.commands.processes import Failure
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.tracking.content import RunContent, case_content, report_content
 from rnn_parity.tracking.experiment import experiment_tags, make_experiment
 from rnn_parity.tracking.server import connection, refused

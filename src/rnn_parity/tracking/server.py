@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
-from rnn_parity.errors import InputError
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.tracking.store import AGAIN, database_path, is_disk_full, redact
 
 _ANSWER_S = 10.0

@@ -12,7 +12,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from rnn_parity.errors import InputError
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.tables import atomic_path
 
 _SQLITE = "sqlite:///"

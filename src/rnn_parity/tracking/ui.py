@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from rnn_parity.errors import InputError
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.tracking.experiment import find_experiment, runs_page
 from rnn_parity.tracking.server import connection
 from rnn_parity.tracking.store import artifact_folder, ensure_store, redact
@@ -21,7 +21,7 @@ _START_S = 120
 _STOP_S = 10
 _SERVER = """
 import sys
-from rnn_parity.processes import end_with
+from rnn_parity.commands.processes import end_with
 end_with(int(sys.argv.pop(1)), group=True)
 from mlflow.cli import cli
 cli()

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rnn_parity.grid import Grid, Job
-from rnn_parity.processes import Failure, read_failure
+from rnn_parity.commands.processes import Failure, read_failure
+from rnn_parity.experiment.grid import Grid, Job
 from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
 from rnn_parity.tracking.publish import publish_job
 

@@ -1,0 +1,1 @@
+"""From one case to rows of the equivalence table: reference, run, criterion, verdict."""

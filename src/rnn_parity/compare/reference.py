@@ -1,0 +1,102 @@
+"""What is right, and how far rounding may move it: the oracle's quantities for a stimulus, with their sensitivities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rnn_parity.cells import stack as oracle
+from rnn_parity.compare import criterion
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stimulus import Stimulus
+
+SENSITIVITY_DRAWS = {True: 6, False: 2}
+"""How often the oracle is moved, for a small case and for a large one."""
+_SMALL = 100_000  # numbers in the states of all steps of all layers
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The oracle's quantities and, per quantity, its own sensitivity in the 2-norm and the maximum norm."""
+
+    values: Mapping[str, Tensor]
+    sensitivities: Mapping[str, tuple[float, float]]
+
+
+@dataclass
+class Truths:
+    """The truths of one stimulus, one for each set of masks, each computed once."""
+
+    case: Case
+    stimulus: Stimulus
+    seed: int
+    known: dict[bytes, Truth] = field(default_factory=dict)
+
+    def under(self, masks: Tensor | None) -> Truth:
+        """The truth under some masks (G, T, B, H); None for no dropout."""
+        key = b"" if masks is None else masks.to(torch.bool).numpy().tobytes()
+        if key not in self.known:
+            self.known[key] = run_oracle(self.case, self.stimulus, masks, self.seed)
+        return self.known[key]
+
+
+def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) -> Truth:
+    """The oracle's quantities, and how far one rounding of all it is given and all it keeps moves them.
+
+    A quantity of few numbers takes more draws, lest luck make it look better conditioned than it is.
+    """
+    rounded = draw_rounding(case, seed)
+    size = case.num_layers * case.sequence_length * case.batch_size * max(case.input_size, case.hidden_size)
+
+    def run(stimulus: Stimulus, rounding: oracle.Rounding | None) -> dict[str, Tensor]:
+        given = stimulus.input, stimulus.h0, stimulus.weights, stimulus.cotangents
+        return oracle.stacked_gru(*given, masks, case.dropout, rounding)
+
+    def given(tensor: Tensor) -> Tensor:
+        return rounded(tensor.expand(SENSITIVITY_DRAWS[size <= _SMALL], *tensor.shape), case.tf32)
+
+    exact = stimulus.map(Tensor.double)
+    values, draws = run(exact, None), exact.map(given)
+    # Side by side, small runs share what every operator costs; large ones would only take more memory.
+    if size <= _SMALL:
+        moved = run(draws, rounded)
+    else:
+        parts = [run(draws.map(itemgetter(k)), rounded) for k in range(len(draws.input))]
+        moved = {quantity: torch.stack([part[quantity] for part in parts]) for quantity in values}
+    return Truth(values, {quantity: sensitivity(moved[quantity], truth) for quantity, truth in values.items()})
+
+
+def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:
+    """`rounded(tensor, tf32=False)`: 1 ± u times the tensor, signs drawn anew for every entry and call.
+
+    Not the nearest number of the dtype: luck must not make a case look exact.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def rounded(tensor: Tensor, tf32: bool = False) -> Tensor:
+        signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return tensor * (1 + criterion.unit_roundoff(case.dtype, tf32) * signs)
+
+    return rounded
+
+
+def sensitivity(moved: Iterable[Tensor], truth: Tensor) -> tuple[float, float]:
+    """The root mean square of relative errors, in both norms, of a quantity that was moved some times."""
+    squares = np.square([relative_errors(value, truth) for value in moved])
+    return tuple(float(s) for s in np.sqrt(squares.mean(axis=0)))
+
+
+def relative_errors(value: Tensor, truth: Float[Tensor, ...]) -> tuple[float, float]:
+    """‖x − x*‖₂ / ‖x*‖₂ and max|x − x*| / max|x*|, taken in float64; 0 / 0 is 0."""
+    difference = value.double() - truth
+    pairs = (
+        (difference.norm().item(), truth.norm().item()),
+        (difference.abs().max().item(), truth.abs().max().item()),
+    )
+    return tuple(0.0 if error == 0 else (error / size if size else float("inf")) for error, size in pairs)

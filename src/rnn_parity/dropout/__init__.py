@@ -1,0 +1,1 @@
+"""Dropout masks: seen, imposed, recovered, and compared as distributions."""

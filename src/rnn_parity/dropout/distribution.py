@@ -1,0 +1,275 @@
+"""The regime `train_distribution`: do two layers give the same law of outputs over many dropout draws?
+
+Masks drawn inside one kernel, as cuDNN draws them, cannot be given to another layer: what is left is to compare
+distributions. One row of the stimulus is repeated along the batch, so that in training every row is a draw of its own,
+and the means of a few statistics over these draws are compared by Hotelling's two-sample T² (1931).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.stats import f as f_distribution
+from torch import Tensor
+
+from rnn_parity.compare.criterion import Verdict, unit_roundoff
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import describe_error, numerics
+from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
+from rnn_parity.statistics import wilson
+
+STATISTICS = ("output_mean", "output_variance", "output_covariance", "hn_mean", "hn_variance", "hn_covariance")
+"""What is compared of the law; these are the `quantity` of a row. Variances and covariances are about the baseline's
+mean; a covariance is that of a unit with itself, between successive steps of output or successive layers of hn."""
+
+FALSE_ALARMS = 1e-3
+"""How often two right layers may be called different in a case, over all its statistics (Bonferroni)."""
+
+ROUNDING = 4.0
+"""How far, in unit roundoffs, different rounding may shift the mean of a state of size 1; 1.6 was measured."""
+
+ROUNDING_CORRELATION = 0.25
+"""How far rounding errors may follow the deviation they are made in; 0.1 was measured."""
+
+PILOT_DRAWS = 256
+"""Draws of the baseline that give the centre from which all deviations are taken."""
+
+DRAWS_PER_FEATURE = 10
+"""A covariance matrix needs more draws than features: wider layers are projected down to draws / 10 features."""
+
+CHUNK_BYTES = 32 * 2**20
+"""The most that input or output of one forward pass may take in float64."""
+
+
+class UnusableOutput(RuntimeError):
+    """An output of another shape or dtype than was asked for."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an implementation has no distribution."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance over draws of a statistic's K features, and its average over units as a person reads it."""
+
+    draws: int
+    mean: Float[Tensor, " K"]
+    covariance: Float[Tensor, "K K"]
+    average: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two samples of one statistic held against each other.
+
+    Attributes:
+        distance: √T², in standard errors, all features together. limit: the largest that passes.
+        p_value: of such a distance where the laws are the same. reason: in plain words; empty when it passes.
+    """
+
+    distance: float
+    limit: float
+    p_value: float
+    reason: str
+
+    @property
+    def ratio(self) -> float:
+        """Distance over limit."""
+        return self.distance / self.limit
+
+    @property
+    def verdict(self) -> Verdict:
+        """`equivalent` says that no difference was found."""
+        return Verdict.DIFFERENT if self.reason else Verdict.EQUIVALENT
+
+
+def distribution_rows(
+    case: Case, baseline: str, candidates: Sequence[str], stimulus: Stimulus, draws: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per candidate × statistic; a fault of an implementation is a row, never raised.
+
+    Every implementation draws from a seed of its own: a two-sample test needs independent samples. Without successive
+    steps (T = 1) or layers (L = 1) there is no row for their covariance. `draws` is at least 2, better 1,000.
+    """
+    pilot_seed, *seeds = np.random.SeedSequence(seed).generate_state(2 + len(candidates)).tolist()
+    # States lie within ±1, or within ±|h0| where that is more.
+    roundoff = unit_roundoff(case.dtype, case.tf32) * max(1.0, stimulus.h0.abs().max().item())
+    centre = ours = _attempt(draw_centre, case, baseline, stimulus, pilot_seed)
+    if not isinstance(centre, Fault):
+        ours = _attempt(draw_moments, case, baseline, stimulus, draws, seeds[0], centre)
+    for name, own_seed in zip(candidates, seeds[1:], strict=True):
+        if isinstance(ours, Fault):
+            theirs = Fault(ours.verdict, f"baseline: {ours.reason}")
+        else:
+            theirs = _attempt(draw_moments, case, name, stimulus, draws, own_seed, centre)
+        if isinstance(theirs, Fault):
+            judged = dict.fromkeys(statistics_of(case), (theirs.verdict, theirs.reason, math.inf))
+        else:
+            compared = compare_distributions(ours, theirs, roundoff)
+            judged = {quantity: (c.verdict, c.reason, c.ratio) for quantity, c in compared.items()}
+        for quantity, (verdict, reason, ratio) in judged.items():
+            row = {"candidate": name, "quantity": quantity, "verdict": verdict, "reason": reason}
+            yield {**row, "ratio": ratio, "bit_identical": False}
+
+
+def detection_power(
+    case: Case, baseline: str, candidates: Sequence[str], draws: int, trials: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield for each candidate in how many of `trials` it is called different, each with a stimulus of its own.
+
+    `share` has a Wilson 95 % interval. For a candidate that is right it is the share of false alarms.
+    """
+    detections = dict.fromkeys(candidates, 0)
+    with numerics(case.threads, case.tf32):
+        for trial in range(seed, seed + trials):
+            rows = distribution_rows(case, baseline, candidates, draw_stimulus(case, trial), draws, trial)
+            for name in {row["candidate"] for row in rows if row["verdict"] == Verdict.DIFFERENT}:
+                detections[name] += 1
+    for name, count in detections.items():
+        low, high = wilson(count, trials)
+        row = {"candidate": name, "draws": draws, "trials": trials, "detections": count, "share": count / trials}
+        yield {**row, "share_ci_low": low, "share_ci_high": high}
+
+
+def statistics_of(case: Case) -> list[str]:
+    """The statistics that a case has."""
+    absent = {"output_covariance"} if case.sequence_length == 1 else set()
+    absent |= {"hn_covariance"} if case.num_layers == 1 else set()
+    return [statistic for statistic in STATISTICS if statistic not in absent]
+
+
+def draw_centre(case: Case, name: str, stimulus: Stimulus, seed: int) -> tuple[Tensor, Tensor]:
+    """Means of output (T, 1, H) and hn (L, 1, H) over a pilot, in float64: any fixed point near them would do."""
+    sums = [[v.sum(dim=1, keepdim=True) for v in pair] for pair in _run(case, name, stimulus, PILOT_DRAWS, seed)]
+    output, hn = (sum(parts) / PILOT_DRAWS for parts in zip(*sums, strict=True))
+    return output, hn
+
+
+def draw_moments(
+    case: Case, name: str, stimulus: Stimulus, draws: int, seed: int, centre: tuple[Tensor, Tensor]
+) -> dict[str, Moments]:
+    """The moments of every statistic over `draws` rows, of one implementation from one seed.
+
+    Raises whatever the implementation raises, and `UnusableOutput`.
+    """
+    sums: dict[str, list[Tensor]] = {}
+    for pair in _run(case, name, stimulus, draws, seed):
+        for statistic, values in summarise(*(v - c for v, c in zip(pair, centre, strict=True))).items():
+            features = project(values, draws)
+            parts = features.sum(dim=0), features.T @ features, values.mean(dim=1).sum()
+            sums[statistic] = [a + b.cpu() for a, b in zip(sums.get(statistic, [0, 0, 0]), parts, strict=True)]
+    origin = {"output_mean": centre[0].mean().item(), "hn_mean": centre[1].mean().item()}
+    moments = {}
+    for statistic, (total, products, average) in sums.items():
+        mean = total / draws
+        covariance = (products - draws * torch.outer(mean, mean)) / (draws - 1)
+        moments[statistic] = Moments(draws, mean, covariance, average.item() / draws + origin.get(statistic, 0.0))
+    return moments
+
+
+def summarise(output: Float[Tensor, "T n H"], hn: Float[Tensor, "L n H"]) -> dict[str, Float[Tensor, "n H"]]:
+    """Every statistic of every row and unit, from deviations d: means over s of d_s, of d_s² and of d_s·d_{s+1}."""
+    summaries = {}
+    for quantity, d in (("output", output), ("hn", hn)):
+        summaries[f"{quantity}_mean"] = d.mean(dim=0)
+        summaries[f"{quantity}_variance"] = d.square().mean(dim=0)
+        if len(d) > 1:
+            summaries[f"{quantity}_covariance"] = (d[1:] * d[:-1]).mean(dim=0)
+    return summaries
+
+
+def project(values: Float[Tensor, "n H"], draws: int) -> Float[Tensor, "n K"]:
+    """At most draws / 10 features: the units themselves, or sums over units with fixed random signs, over √H."""
+    units, features = values.shape[1], max(1, draws // DRAWS_PER_FEATURE)
+    if units <= features:
+        return values
+    signs = torch.randint(0, 2, (units, features), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return values @ (signs / units**0.5).to(values)
+
+
+def compare_distributions(
+    baseline: Mapping[str, Moments], candidate: Mapping[str, Moments], roundoff: float
+) -> dict[str, Comparison]:
+    """Compare every statistic, at a level that keeps the false alarms of all together below `FALSE_ALARMS`.
+
+    Args:
+        roundoff: unit roundoff times the size of a state. A state is wrong by some κ, 4 of it, and its variance σ²
+            thereby by some κ·(ρσ + κ), ρ being the correlation of rounding errors with the state.
+    """
+    kappa, compared = ROUNDING * roundoff, {}
+    for statistic, ours in baseline.items():
+        quantity, kind = statistic.split("_")
+        spread = max(moments[f"{quantity}_variance"].average for moments in (baseline, candidate))
+        slack = kappa if kind == "mean" else kappa * (ROUNDING_CORRELATION * math.sqrt(max(spread, 0.0)) + kappa)
+        compared[statistic] = compare(statistic, ours, candidate[statistic], slack, FALSE_ALARMS / len(baseline))
+    return compared
+
+
+def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level: float) -> Comparison:
+    """Hotelling's two-sample T² = δᵀ(Σ/n + Σ'/n' + τ²)⁻¹δ of the difference δ of two means, against the F law.
+
+    The slack τ is what rounding may do to a mean. It enters as a variance, so that no direction is so quiet, nor any
+    number of draws so large, that a difference of rounding is a difference of law.
+    """
+    features, freedom = len(ours.mean), ours.draws + theirs.draws - 2
+    scale = freedom * features / (freedom - features + 1)
+    limit = math.sqrt(scale * f_distribution.isf(level, features, freedom - features + 1))
+    name = statistic.replace("_", " ")
+    for who, moments in (("the baseline's ", ours), ("", theirs)):
+        if not (moments.mean.isfinite().all() and moments.covariance.isfinite().all()):
+            return Comparison(math.inf, limit, 0.0, f"{who}{name} is not finite: there is NaN or infinity")
+    difference = theirs.mean - ours.mean
+    covariance = ours.covariance / ours.draws + theirs.covariance / theirs.draws
+    # Where there are fewer masks than units the matrix is singular; the second term is far above its own roundoff.
+    ridge = slack**2 + 1e-9 * covariance.diagonal().mean().item()
+    squared = difference @ torch.linalg.solve(covariance + ridge * torch.eye(features, dtype=torch.float64), difference)
+    distance = math.sqrt(max(squared.item(), 0.0))
+    reason = (
+        f"{name} is {theirs.average:.4g} and the baseline's {ours.average:.4g} (average over units); with all units "
+        f"together {distance:.1f} standard errors apart over {theirs.draws:,} draws, limit {limit:.1f}"
+    )
+    p_value = float(f_distribution.sf(distance**2 / scale, features, freedom - features + 1))
+    return Comparison(distance, limit, p_value, reason if distance > limit else "")
+
+
+def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Output and hn of `draws` copies of the stimulus' first row, in float64, a chunk of rows at a time."""
+    module = build_loaded(case, name, stimulus).train()
+    input, h0 = (t[:, :1].to(case.device) for t in (stimulus.input, stimulus.h0))
+    row_bytes = 8 * max(case.sequence_length, case.num_layers) * max(case.input_size, case.hidden_size)
+    rows = max(1, CHUNK_BYTES // row_bytes)
+    torch.manual_seed(seed)
+    for start in range(0, draws, rows):
+        count = min(rows, draws - start)
+        with torch.no_grad():
+            output, hn = module(*(t.expand(-1, count, -1).contiguous() for t in (input, h0)))
+        expected = (case.sequence_length, count, case.hidden_size), (case.num_layers, count, case.hidden_size)
+        for quantity, value, shape in zip(("output", "hn"), (output, hn), expected, strict=True):
+            if value.shape != shape or value.dtype != input.dtype:
+                got, wanted = f"{tuple(value.shape)} {value.dtype}", f"{shape} {input.dtype}"
+                raise UnusableOutput(f"{quantity} is {got}, expected {wanted}")
+        yield output.double(), hn.double()
+
+
+def _attempt(run: Callable[..., Any], *arguments: Any) -> Any:
+    """What `run` returns, or the fault that it raised."""
+    try:
+        return run(*arguments)
+    except InputError:
+        raise
+    except UnusableOutput as error:
+        return Fault(Verdict.DIFFERENT, str(error))
+    except Exception as error:  # whatever an implementation under test raises is a result
+        return Fault(*describe_error(error))

@@ -1,0 +1,49 @@
+"""One small case to rows: which number of the generator's stream decided each entry of the dropout masks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from rnn_parity.dropout.masks import Draws, MaskLayout
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import numerics
+from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
+
+
+def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
+    """Yield one row per implementation and mask entry; none for an implementation whose masks cannot be seen."""
+    stimulus = draw_stimulus(case, seed)
+    layout = MaskLayout.of(case)
+    for name in implementations:
+        draws = Draws(layout)
+        try:
+            module = build_loaded(case, name, stimulus).train()
+            torch.manual_seed(seed)
+            with numerics(case.threads, case.tf32), torch.no_grad(), draws:
+                module(stimulus.input.to(case.device), stimulus.h0.to(case.device))
+        except InputError:
+            raise
+        except Exception as error:  # a layer that cannot run has no masks; the equivalence table says why
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
+        kept, places = draws.assembled(), draws.stream_places()
+        if kept is None:
+            continue
+        for gap, step, row, unit in torch.cartesian_prod(*(torch.arange(size) for size in layout.shape)).tolist():
+            index = gap, step, row, unit
+            yield {
+                **case.columns,
+                "implementation": name,
+                "seed": seed,
+                "gap": gap,
+                "step": step,
+                "row": row,
+                "unit": unit,
+                "draw": int(places[index]),
+                "kept": bool(kept[index]),
+            }

@@ -1,0 +1,1 @@
+"""What is asked: words, config, grid, paths, devices. Imports no torch."""

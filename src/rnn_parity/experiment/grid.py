@@ -1,0 +1,319 @@
+"""From the config to the grid: its cases, its jobs, and what each job is asked. Imports no torch.
+
+A **case** is one point of the grid. A **job** is the cases one process computes: the axes of `within_job` vary inside
+it. Names of both come from their values, so that a larger grid keeps the names, and the files, of the smaller one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rnn_parity.experiment import devices
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.layers.registry import check_name
+
+AXES = {
+    "device": str,
+    "dtype": str,
+    "tf32": bool,
+    "input_size": int,
+    "hidden_size": int,
+    "num_layers": int,
+    "sequence_length": int,
+    "batch_size": int,
+    "dropout": float,
+    "threads": int,
+}
+"""Every axis of the grid with the type of its values, in the order in which names and tables give them."""
+
+
+_LETTERS = {
+    "input_size": "i",
+    "hidden_size": "h",
+    "num_layers": "l",
+    "sequence_length": "t",
+    "batch_size": "b",
+    "dropout": "p",
+    "threads": "n",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the grid."""
+
+    sweep: str
+    device: str
+    dtype: str
+    tf32: bool
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    sequence_length: int
+    batch_size: int
+    dropout: float
+    threads: int
+
+    @property
+    def case_id(self) -> str:
+        """The name of the case: its sweep and the value of every axis."""
+        return f"{self.sweep}/{slug({axis: getattr(self, axis) for axis in AXES})}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a table row that say which case it is of."""
+        return {"case_id": self.case_id, **asdict(self)}
+
+    @property
+    def draws_dropout(self) -> bool:
+        """Whether dropout does anything here: it acts between layers only, so one layer never draws."""
+        return self.dropout > 0 and self.num_layers > 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """The cases one process computes: the product of `axes`, a list of values for every axis."""
+
+    sweep: str
+    axes: Mapping[str, tuple]
+    name: str
+    workload: str = "layer"
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases of this job, the last axis of `within_job` varying fastest."""
+        return [Case(self.sweep, **point) for point in product(self.axes)]
+
+    @property
+    def device(self) -> str:
+        """The one device of this job: `device` is never swept inside a process."""
+        return self.axes["device"][0]
+
+    @property
+    def threads(self) -> int:
+        """The largest number of CPU threads that a case of this job computes with."""
+        return max(self.axes["threads"])
+
+    @property
+    def size(self) -> int:
+        """How many cases it computes."""
+        return math.prod(map(len, self.axes.values()))
+
+    def to_json(self, **settings: Any) -> str:
+        """One line that says everything a measuring process needs to know of this job, whatever the config's order."""
+        axes = {axis: values[0] if len(values) == 1 else list(values) for axis, values in self.axes.items()}
+        settings = {name: settings[name] for name in sorted(settings)}
+        return json.dumps({"sweep": self.sweep, **axes, **settings}, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A checked experiment: the completed config and its jobs."""
+
+    config: Mapping[str, Any]
+    jobs: tuple[Job, ...]
+
+    @property
+    def cases(self) -> list[Case]:
+        """Every case, job by job."""
+        return [case for job in self.jobs for case in job.cases]
+
+    def equivalence_request(self, job: Job) -> str:
+        """The `--job` of `rnn-parity equivalence`: it changes only if what is asked changes."""
+        return job.to_json(
+            baseline=self.config["baseline"],
+            candidates=list(self.config["candidates"]),
+            seeds=self._setting(job.sweep, "seeds"),
+            regimes=self._setting(job.sweep, "regimes"),
+            **({"draws": self.config["equivalence"]["draws"]} if job.workload == "layer" else self._model(job)),
+        )
+
+    def timing_request(self, job: Job) -> str:
+        """The `--job` of `rnn-parity timing`."""
+        return job.to_json(
+            baseline=self.config["baseline"],
+            candidates=list(self.config["candidates"]),
+            **self.config["timing"],
+            **self._model(job),
+        )
+
+    def coverage_request(self, job: Job) -> str:
+        """The `--job` of `rnn-parity coverage`."""
+        return job.to_json(baseline=self.config["baseline"], seed=self._setting(job.sweep, "seeds")[0])
+
+    def environment_request(self) -> str:
+        """The `--settings` of `rnn-parity environment`: each combination of what changes the machine's rates."""
+        kinds = {(case.device, case.dtype, case.tf32, case.threads): None for case in self.cases}
+        return json.dumps([dict(zip(("device", "dtype", "tf32", "threads"), kind, strict=True)) for kind in kinds])
+
+    @property
+    def decoder_jobs(self) -> list[Job]:
+        """The jobs of the sweeps with `workload: decoder`."""
+        return [job for job in self.jobs if job.workload == "decoder"]
+
+    @property
+    def training_jobs(self) -> list[Job]:
+        """Those of them whose cases are trained too."""
+        return [job for job in self.decoder_jobs if self.config["sweeps"][job.sweep].get("training", True)]
+
+    def training_request(self, job: Job) -> str:
+        """The `--job` of `rnn-parity decoder training`."""
+        return job.to_json(
+            baseline=self.config["baseline"],
+            candidates=list(self.config["candidates"]),
+            **self._model(job),
+            **self.config["decoder"]["training"],
+        )
+
+    def _model(self, job: Job) -> dict[str, Any]:
+        """What a decoder's request says of model and data; nothing where the job is of a layer alone."""
+        if job.workload == "layer":
+            return {}
+        return {key: value for key, value in self.config["decoder"].items() if key != "training"}
+
+    @property
+    def trust_parts(self) -> list[str]:
+        """The tables under `results/` that the config asks for beside the measurements of the cases."""
+        wanted, parts = self.config["self_test"], []
+        if wanted["cases"]:
+            tried = {(case.device, case.dtype): None for case in self.cases}
+            parts += [f"self_test/{device}-{dtype}.parquet" for device, dtype in tried]
+            if any("train_distribution" in self._setting(sweep, "regimes") for sweep in self.config["sweeps"]):
+                parts += [f"power/{device}.parquet" for device in self.config["device"]]
+        if wanted["own_cases"]:
+            parts += [f"coverage/{job.sweep}/{job.name}.parquet" for job in self.jobs if job.workload == "layer"]
+        if self.config["capabilities"]:
+            parts += [f"capabilities/{device}.parquet" for device in self.config["device"]]
+        return parts
+
+    def publish_request(self, sweep: str) -> str:
+        """The `--run` of `rnn-parity publish`: what the runs of a sweep's cases say beside its tables."""
+        axes = {"device": self.config["device"], **self.config["sweeps"][sweep]}
+        varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
+        named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
+        return json.dumps({**named, "sweep": sweep, "varied": varied})
+
+    def _setting(self, sweep: str, name: str) -> Any:
+        """A setting of `equivalence` that a sweep may have for itself."""
+        return self.config["sweeps"][sweep].get(name, self.config["equivalence"][name])
+
+    def masks_request(self) -> str:
+        """The `--job` of `rnn-parity masks`: the smallest case where the same seed can give other masks.
+
+        On the CPU: a GPU draws from no one stream in which an entry would have a place.
+        """
+        cases = [case for job in self.jobs if job.workload == "layer" for case in job.cases]
+        shown = [case for case in cases if case.draws_dropout and case.num_layers > 2 and case.sequence_length > 1]
+        if not shown:
+            return json.dumps(None)
+        case = min(shown, key=lambda case: (case.sequence_length, case.batch_size * case.hidden_size, case.num_layers))
+        case = replace(case, device="cpu", tf32=False)
+        axes = {axis: (getattr(case, axis),) for axis in AXES}
+        implementations = [self.config["baseline"], *self.config["candidates"]]
+        return Job(case.sweep, axes, case.case_id).to_json(implementations=implementations, seed=0)
+
+
+def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
+    """The cases of a job and its settings, from the line that `Job.to_json` made."""
+    try:
+        request = json.loads(text)
+        sweep = request.pop("sweep")
+        axes = {axis: _values(axis, request.pop(axis)) for axis in AXES}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"--job: holds {text[:60]!r}, expected a line of `rnn-parity cases --json`") from error
+    return [Case(sweep, **point) for point in product(axes)], request
+
+
+def make_grid(config: Any) -> Grid:
+    """Check a config and lay out its grid; raise `InputError` for whatever cannot be run as it stands."""
+    from rnn_parity.experiment.config import (
+        complete_config,  # the processes that measure need neither it nor jsonschema
+    )
+
+    config = complete_config(config)
+    check_name(config["baseline"], key="baseline")
+    for index, name in enumerate(config["candidates"]):
+        check_name(name, key=f"candidates[{index}]")
+    if config["baseline"] in config["candidates"] or len(set(config["candidates"])) < len(config["candidates"]):
+        names = ", ".join([config["baseline"], *config["candidates"]])
+        raise InputError(f"candidates: holds the same implementation twice ({names}), expected each once")
+    if any(sweep.get("workload") == "decoder" for sweep in config["sweeps"].values()):
+        config = complete_config({"decoder": {}, **config})
+        _check_file(config["decoder"]["file"])
+    config["device"] = _resolve_devices(config["device"])
+    jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep)]
+    return Grid(config, tuple(jobs))
+
+
+def product(axes: Mapping[str, Iterable]) -> list[dict[str, Any]]:
+    """Every combination of the axes' values, the last axis varying fastest."""
+    return [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+
+
+def slug(axes: Mapping[str, Any]) -> str:
+    """A readable file name of axis values: `cpu-float32-i256-h256-l3-t50-b128-p0.2-n1`."""
+    words = {axis: f"{_LETTERS.get(axis, '')}{value}" for axis, value in axes.items()}
+    words["tf32"] = "tf32" if axes.get("tf32") else ""
+    return "-".join(words[axis] for axis in AXES if words.get(axis))
+
+
+def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
+    swept = {axis: value for axis, value in config["sweeps"][sweep].items() if axis in AXES}
+    axes = {"device": tuple(config["device"])}
+    axes |= {axis: _values(axis, swept.get(axis, config["defaults"].get(axis))) for axis in AXES if axis != "device"}
+    for axis, values in axes.items():
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            key = f"sweeps.{sweep}.{axis}"
+            raise InputError(f"{key}: holds {repeated[0]!r} twice, a duplicate case; expected every value once")
+    inner = [axis for axis in AXES if axis in config["within_job"]]
+    outer = {axis: values for axis, values in axes.items() if axis not in inner}
+    workload, jobs = config["sweeps"][sweep].get("workload", "layer"), []
+    for point in product(outer):
+        job_axes = {axis: (point[axis],) if axis in point else axes[axis] for axis in AXES}
+        jobs.append(Job(sweep, job_axes, slug(point), workload))
+    odd = [size for size in axes["hidden_size"] if size % 2]
+    if workload == "decoder" and odd:
+        raise InputError(f"sweeps.{sweep}.hidden_size: holds {odd[0]}, expected even: the encoder halves it")
+    for case in (case for job in jobs for case in job.cases):
+        _check_case(case)
+    return jobs
+
+
+def _values(axis: str, value: Any) -> tuple:
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(AXES[axis](item) for item in values)
+
+
+def _resolve_devices(device: str | list[str]) -> list[str]:
+    capability = devices.cuda_compute_capability_major()
+    if device == "auto":
+        return ["cpu" if capability is None else "cuda"]
+    wanted = [device] if isinstance(device, str) else list(device)
+    if "cuda" in wanted and capability is None:
+        why = "no CUDA device" if devices.torch_is_built_with_cuda() else "a torch without CUDA"
+        raise InputError(f"device: holds 'cuda', but this machine has {why}; expected auto or cpu")
+    return wanted
+
+
+def _check_file(file: str | None) -> None:
+    if file is not None and not Path(file).is_file():
+        raise InputError(f"decoder.file: holds {file!r}, which is no file; expected trajectories, or null")
+
+
+def _check_case(case: Case) -> None:
+    key = f"sweeps.{case.sweep}"
+    if case.tf32 and case.device == "cpu":
+        raise InputError(f"{key}.tf32: holds true, which a CPU does not have; expected false, or device: cuda")
+    if case.tf32 and case.dtype != "float32":
+        raise InputError(
+            f"{key}.tf32: holds true with dtype {case.dtype}, expected float32: TF32 replaces float32 products"
+        )
+    if case.device == "cuda" and case.dtype == "bfloat16" and (devices.cuda_compute_capability_major() or 0) < 8:
+        raise InputError(f"{key}.dtype: holds bfloat16, which needs compute capability 8; expected another dtype")

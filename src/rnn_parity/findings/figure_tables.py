@@ -1,0 +1,203 @@
+"""The numbers that each figure draws, as tables. Pure pandas, so that the tables of the report need no plotting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rnn_parity.compare.criterion import unit_roundoff
+from rnn_parity.findings.efficiency import efficiency_table
+from rnn_parity.findings.speedups import speedup_table
+from rnn_parity.findings.verdicts import AXES, expected, verdict_table, worst_row
+from rnn_parity.tables import CASE_COLUMNS
+from rnn_parity.trust import rates
+
+FAMILIES = {
+    "output, hn": ("output", "hn"),
+    "gradients of input and h0": ("grad_input", "grad_h0"),
+    "gradients of parameters": ("grad_weight", "grad_bias"),
+}
+"""Family of quantities to how their names begin."""
+
+
+def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Every table that a figure draws, by the name in its `FigureEntry`; those of the run itself are left out."""
+    equivalence, timing = results["equivalence"], results["timing"]
+    return {
+        "overview": overview(equivalence, timing),
+        "speedup": speedup_table(timing),
+        "crossover": crossover(timing),
+        "phases": phases(timing),
+        "resources": resources(timing),
+        "roofline": efficiency_table(timing, environment.get("peaks") or []),
+        "error_ratio": error_ratio(equivalence),
+        "error_vs_length": error_vs_length(equivalence),
+        "dropout": dropout(equivalence),
+        "detection": rates.detection(results["self_test"]),
+    }
+
+
+def error_vs_length(equivalence: pd.DataFrame) -> pd.DataFrame:
+    """Per case, implementation and family of quantities: the worst error in the 2-norm and its limit, also over u."""
+    rows = expected(equivalence).dropna(subset=["error_2", "limit_2"]).reset_index(drop=True)
+    rows["u"] = [unit_roundoff(dtype, bool(tf32)) for dtype, tf32 in zip(rows["dtype"], rows["tf32"], strict=True)]
+    columns = ["error_2", "limit_2", "quantity", "regime", "seed", "u"]
+    table = []
+    for family, prefixes in FAMILIES.items():
+        members = rows[rows["quantity"].str.startswith(prefixes)]
+        for name, column, key in (("baseline", "baseline_error_2", []), ("candidate", "error_2", ["candidate"])):
+            chosen = members.dropna(subset=[column])
+            worst = chosen.loc[chosen.groupby(["case_id", *key], sort=False)[column].idxmax()]
+            worst = worst.assign(implementation=worst[name], error_2=worst[column], family=family)
+            table.append(worst[["case_id", "sweep", *AXES, "implementation", "family", *columns]])
+    result = pd.concat(table, ignore_index=True)
+    return result.assign(error_over_u=result["error_2"] / result["u"], limit_over_u=result["limit_2"] / result["u"])
+
+
+def error_ratio(equivalence: pd.DataFrame) -> pd.DataFrame:
+    """Per candidate, quantity (all layers as one) and sweep: the worst error / limit, its verdict and where it was."""
+    rows = expected(equivalence).reset_index(drop=True)
+    rows = rows[rows["regime"] != "train_distribution"]  # its quantities are other ones, and have no error
+    rows = rows.assign(kind=rows["quantity"].str.replace(r"_l\d+(_reverse)?$", "", regex=True))
+    table = []
+    for (candidate, kind, sweep), group in rows.groupby(["candidate", "kind", "sweep"], sort=False):
+        deciding = worst_row(group)
+        table.append(
+            {
+                "candidate": candidate,
+                "quantity": kind,
+                "sweep": sweep,
+                "ratio": deciding["ratio"],
+                **{name: deciding[name] for name in ("verdict", "case_id", "regime", "seed", "reason")},
+                "worst_quantity": deciding["quantity"],
+            }
+        )
+    names = ["candidate", "quantity", "sweep", "ratio", "verdict", "case_id", "regime", "seed", "reason"]
+    return pd.DataFrame(table, columns=[*names, "worst_quantity"])
+
+
+def dropout(equivalence: pd.DataFrame) -> pd.DataFrame:
+    """Per case with dropout, candidate and training regime: the largest difference to the baseline, forward.
+
+    Cases with two gaps or more, since with one gap both orders of drawing are the same; all, where there is none.
+    """
+    rows = equivalence[equivalence["regime"].str.startswith("train_") & equivalence["quantity"].isin(["output", "hn"])]
+    rows = rows[(rows["dropout"] > 0) & (rows["num_layers"] > 1)].dropna(subset=["max_abs_diff"])
+    deep = rows[rows["num_layers"] > 2]
+    rows = rows if deep.empty else deep
+    keys = ["case_id", "sweep", *AXES, "candidate", "regime"]
+    aggregates = {"max_abs_diff": ("max_abs_diff", "max"), "mask_agreement": ("mask_agreement", "min")}
+    return rows.groupby(keys, sort=False).agg(**aggregates).reset_index()
+
+
+def overview(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
+    """Per sweep, candidate and regime the verdict, and beside it the speedup's geometric mean and range by phase."""
+    table = verdict_table(equivalence)
+    timed = timing[timing["implementation"] != timing["baseline"]].dropna(subset=["speedup"])
+    for phase in ("inference", "step"):
+        speedup = timed[timed["phase"] == phase].groupby(["sweep", "implementation"], sort=False)["speedup"]
+        summary = pd.DataFrame(
+            {
+                f"{phase}_speedup_geometric_mean": speedup.apply(lambda s: float(np.exp(np.log(s).mean()))),
+                f"{phase}_speedup_lowest": speedup.min(),
+                f"{phase}_speedup_highest": speedup.max(),
+            }
+        ).rename_axis(["sweep", "candidate"])
+        table = table.merge(summary.reset_index(), how="left", on=["sweep", "candidate"])
+    return table
+
+
+CROSSED = ("sequence_length", "batch_size", "hidden_size", "num_layers", "input_size", "threads")
+"""The axes that a map of who wins may have; of several, a sweep is drawn over the two with the most values."""
+
+
+def crossover(timing: pd.DataFrame) -> pd.DataFrame:
+    """The speedups of `inference` and `step` in the sweeps that vary two or more sizes, with the axes of their map.
+
+    Columns beside those of the speedups: `x` and `y`, names of axes; `panel`, the values of the other swept axes.
+    """
+    table = speedup_table(timing)
+    table = table[table["phase"].isin(["inference", "step"])]
+    parts = []
+    for _, rows in table.groupby("sweep", sort=False):
+        swept = [axis for axis in CROSSED if rows[axis].nunique() > 1]
+        if len(swept) > 1:
+            most = sorted(swept, key=lambda axis: (-rows[axis].nunique(), CROSSED.index(axis)))[:2]
+            x, y = sorted(most, key=CROSSED.index)
+            parts.append(rows.assign(x=x, y=y))
+    return pd.concat(parts, ignore_index=True) if parts else table.iloc[:0].assign(x="", y="")
+
+
+def phases(timing: pd.DataFrame) -> pd.DataFrame:
+    """Per case, implementation and phase: its time, with the baseline's forward and backward together as the unit.
+
+    A candidate's is the baseline's over its speedup, and a step is measured by the baseline's step: the phases are
+    timed one after the other, so that only what was paired in one phase is not moved by a machine whose speed changes.
+    Without forward or backward the unit is the baseline's step.
+    """
+    table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s", "speedup"]]
+    table = table.drop_duplicates(["case_id", "phase", "implementation"]).reset_index(drop=True)
+    own = timing[timing["implementation"] == timing["baseline"]].drop_duplicates(["case_id", "phase"])
+    own = own.set_index(["case_id", "phase"])["median_s"].astype(float)
+    of_case = own.unstack("phase").reindex(columns=["forward", "backward", "step"])
+    both = (of_case["forward"] + of_case["backward"]).fillna(of_case["step"])
+    unit = np.where(table["phase"] == "step", table["case_id"].map(of_case["step"]), table["case_id"].map(both))
+    baselines = own.reindex(pd.MultiIndex.from_frame(table[["case_id", "phase"]])).to_numpy()
+    return table.assign(relative_time=baselines / unit / table["speedup"].astype(float))
+
+
+def resources(timing: pd.DataFrame) -> pd.DataFrame:
+    """Per case, implementation and phase: peak memory, bytes kept for the backward, and calls of operators."""
+    names = ["peak_memory_bytes", "saved_bytes", "operator_calls"]
+    return timing[[*CASE_COLUMNS, "implementation", "phase", *names]].reset_index(drop=True)
+
+
+def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
+    """What n is in a figure, in words for its caption."""
+    equivalence, timing = results["equivalence"], results["timing"]
+    if name == "detection":
+        tried = results["self_test"].drop_duplicates(["case_id", "dtype", "device", "seed"])
+        return f"n = {len(tried):,} random cases." if len(tried) else ""
+    if name in TIMED:
+        timed = TIMED[name](timing.dropna(subset=["median_s"]))
+        if timed.empty:
+            return ""
+        low, high = int(timed["samples"].min()), int(timed["samples"].max())
+        rounds = f"{low}" if low == high else f"{low} to {high}"
+        samples = f", {rounds} samples per point" if name != "resources" else ""
+        return f"n = {_cases(timed['case_id'].nunique())}{samples}."
+    rows = {"dropout": dropout, "overview": lambda table: table}.get(name, expected)(equivalence)
+    seeds = equivalence[["case_id", "seed"]].drop_duplicates().groupby("case_id").size()
+    if rows.empty:
+        return ""
+    seeds = seeds.loc[rows["case_id"].unique()]
+    each = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    return f"n = {_cases(rows['case_id'].nunique())}, {each} seed{'' if each == '1' else 's'} each."
+
+
+def _cases(n: int) -> str:
+    return f"{n:,} case{'' if n == 1 else 's'}"
+
+
+def with_lengths(timed: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the sweeps that vary the sequence length."""
+    varied = timed.groupby("sweep")["sequence_length"].transform("nunique") > 1
+    return timed[varied]
+
+
+def _crossed(timed: pd.DataFrame) -> pd.DataFrame:
+    return timed[timed["case_id"].isin(crossover(timed)["case_id"])]
+
+
+TIMED = {
+    "speedup": lambda timed: timed,
+    "phases": lambda timed: timed,
+    "resources": lambda timed: timed,
+    "roofline": lambda timed: timed.dropna(subset=["flops"]),
+    "latency": with_lengths,
+    "crossover": _crossed,
+}
+"""Figures of the timing table to the rows of it that they draw."""

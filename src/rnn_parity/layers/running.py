@@ -1,0 +1,53 @@
+"""How code under test is run: threads and numeric settings, a light watch over it, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rnn_parity.compare.criterion import Verdict
+
+_UNSUPPORTED = ("not implemented", "not supported", "unsupported", "can only be called in training mode", "not support")
+
+
+class LightDispatchMode(TorchDispatchMode):
+    """A `TorchDispatchMode` that does not import the compiler, which takes more than a second of every process."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+@contextmanager
+def numerics(threads: int, tf32: bool) -> Iterator[None]:
+    """Run with `threads` CPU threads, TF32 on or off in *both* places that have a switch, and no autotuning.
+
+    cuDNN's switch is on by default and cuBLAS' is off, so that by default a fused layer would be compared in TF32
+    with a loop in float32.
+    """
+    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+        torch.set_float32_matmul_precision(before[2])
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def describe_error(error: Exception) -> tuple[Verdict, str]:
+    """What an error of an implementation says of it: `unsupported` where it says so itself, else `failed`."""
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return Verdict.FAILED, f"out of memory: {text}"
+    if isinstance(error, NotImplementedError) or any(phrase in text.lower() for phrase in _UNSUPPORTED):
+        return Verdict.UNSUPPORTED, text
+    return Verdict.FAILED, f"{type(error).__name__}: {text}"

@@ -1,1 +1,0 @@
-"""Whole models in which a layer is replaced: t2vec, its losses, and what it generates."""

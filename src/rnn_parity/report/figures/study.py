@@ -1,0 +1,115 @@
+"""What is drawn, and how it falls into panels: the tables of a study, its swept axes, their words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from rnn_parity.findings.verdicts import AXES
+
+WIDTHS_MM = {"page": 178, "column": 85}
+"""By `report.width`: two columns of a journal, or one."""
+
+AXIS_LABELS = {
+    "device": "device",
+    "dtype": "dtype",
+    "tf32": "TF32",
+    "input_size": "input size I",
+    "hidden_size": "hidden size H",
+    "num_layers": "layers L",
+    "sequence_length": "sequence length T",
+    "batch_size": "batch size B",
+    "dropout": "dropout p",
+    "threads": "CPU threads",
+}
+_SHORT_DTYPES = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_DTYPE_ORDER = list(_SHORT_DTYPES)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The completed config, the tables that are drawn, and the machine they were measured on."""
+
+    config: Mapping[str, Any]
+    equivalence: pd.DataFrame
+    timing: pd.DataFrame
+    masks: pd.DataFrame
+    environment: Mapping[str, Any]
+    self_test: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def width_mm(self) -> int:
+        """How wide the figures are."""
+        return WIDTHS_MM[self.config["report"]["width"]]
+
+    @property
+    def baseline(self) -> str:
+        """What might be replaced."""
+        return self.config["baseline"]
+
+    @property
+    def candidates(self) -> list[str]:
+        """The candidates in the order of the config."""
+        return list(self.config["candidates"])
+
+    @property
+    def implementations(self) -> list[str]:
+        """The baseline, then the candidates."""
+        return [self.config["baseline"], *self.candidates]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The rows of one sweep that differ in the axis `x` only."""
+
+    title: str
+    x: str
+    rows: pd.DataFrame
+
+    @property
+    def values(self) -> list:
+        """The values of the axis `x`, in order."""
+        values = self.rows[self.x].unique().tolist()
+        return sorted(values, key=_DTYPE_ORDER.index if self.x == "dtype" else None)
+
+
+def swept_axes(rows: pd.DataFrame) -> list[str]:
+    """The axes that vary within these rows."""
+    return [axis for axis in AXES if rows[axis].nunique() > 1]
+
+
+def tick_label(axis: str, value: Any) -> str:
+    """A value of an axis as a tick: short."""
+    if axis == "tf32":
+        return "TF32" if value else "no TF32"
+    return _SHORT_DTYPES.get(value, value) if isinstance(value, str) else f"{value:g}"
+
+
+def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
+    """Split a table by sweep, and by every swept axis but one: `x`, or else the numeric axis with the most values."""
+    for sweep, rows in table.groupby("sweep", sort=False):
+        swept = swept_axes(rows)
+        if x is None:
+            numeric = [axis for axis in swept if rows[axis].dtype.kind in "if"]
+            along = max(numeric or swept or ["sequence_length"], key=lambda axis: rows[axis].nunique())
+        else:
+            along = x
+        others = [axis for axis in swept if axis != along]
+        for values, group in rows.groupby(others, sort=False) if others else [((), rows)]:
+            words = [axis_word(axis, value) for axis, value in zip(others, values, strict=True)]
+            yield Panel(", ".join([str(sweep), *words]), along, group)
+
+
+def axis_word(axis: str, value: Any) -> str:
+    """A value with the letter of its axis: `T 30`, `fp32`."""
+    if isinstance(value, str) or axis == "tf32":
+        return tick_label(axis, value)
+    return f"{AXIS_LABELS[axis].rsplit(' ', 1)[-1]} {value:g}"
+
+
+def case_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """Sweep, id and axes of every case of a table."""
+    return table[["case_id", "sweep", *AXES]].drop_duplicates("case_id")

@@ -1,0 +1,194 @@
+"""The look of every figure in one place: palette, sizes, readable log axes, and files that are the same every time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
+
+from rnn_parity.report.figures.study import WIDTHS_MM
+from rnn_parity.tables import atomic_path
+
+PAGE_MM, COLUMN_MM = WIDTHS_MM["page"], WIDTHS_MM["column"]
+LIGHT, GREY, DARK = "#dcdcdc", "#8a8a8a", "#202020"
+
+# Okabe and Ito's colours; the baseline is neutral, so that colour always means a candidate.
+_BASELINE = "#4d4d4d"
+_CANDIDATES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+_MARKERS = ("D", "s", "^", "v", "P", "X")
+PHASE_MARKERS = {"inference": "o", "forward": "^", "backward": "v", "step": "D"}
+PHASE_LINES = {"inference": "-", "forward": ":", "backward": "-.", "step": "--"}
+
+# Told apart by lightness as well, so that they survive a grey printer: fill, text.
+VERDICT_COLOURS = {
+    "identical": ("#dcefe9", DARK),
+    "equivalent": ("#9bd0bd", DARK),
+    "unsupported": ("#ffffff", DARK),
+    "different": ("#b5361c", "#ffffff"),
+    "failed": ("#1a1a1a", "#ffffff"),
+}
+NO_FAULT = ("#f0c987", DARK)
+"""Fill and text of `different` where a correct implementation may well be."""
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Draw in this project's style; every figure made inside is closed at the end."""
+    with plt.rc_context(), sns.axes_style("ticks"):
+        plt.style.use(str(Path(__file__).with_name("rnn_parity.mplstyle")))
+        try:
+            yield
+        finally:
+            plt.close("all")
+
+
+def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> None:
+    """Write a figure in every format, without dates, each file moved into its place whole."""
+    undated = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, not once for every format
+    for kind in formats:
+        with atomic_path(folder / f"{name}.{kind}") as path:
+            figure.savefig(path, format=kind, metadata=undated.get(kind))
+    plt.close(figure)
+
+
+def grid_of_axes(rows: int, columns: int, height_mm: Real, width_mm: Real = PAGE_MM, **options):
+    """A figure and its axes, (rows, columns), `height_mm` for the whole of it."""
+    size = width_mm / 25.4, height_mm / 25.4
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+
+
+def colours(implementations: Sequence[str]) -> dict[str, str]:
+    """Implementation to colour, the baseline first."""
+    return dict(zip(implementations, itertools.chain([_BASELINE], itertools.cycle(_CANDIDATES)), strict=False))
+
+
+def markers(implementations: Sequence[str]) -> dict[str, str]:
+    """Implementation to marker, the baseline first."""
+    return dict(zip(implementations, itertools.chain(["o"], itertools.cycle(_MARKERS)), strict=False))
+
+
+def say_no_data(what: str, width_mm: Real = PAGE_MM) -> Figure:
+    """A figure that says in a line or two what data it needs."""
+    figure, axes = grid_of_axes(1, 1, 16, width_mm)
+    axes[0, 0].axis("off")
+    words = textwrap.fill(what, int(width_mm / 1.35))
+    axes[0, 0].text(0.5, 0.5, words, ha="center", va="center", transform=axes[0, 0].transAxes, color="#505050")
+    return figure
+
+
+def fitting(width_mm: Real, least_mm: Real, wanted: int) -> int:
+    """How many panels of at least `least_mm` stand side by side, `wanted` at the most."""
+    return max(1, min(wanted, int(width_mm // least_mm)))
+
+
+def hidden(axes: Iterable[Axes]) -> None:
+    """Leave these places of a grid empty."""
+    for place in axes:
+        place.set_visible(False)
+
+
+def left_out(figure: Figure, number: int, what: str) -> None:
+    """Say below a figure how many of something it does not show."""
+    if number > 0:
+        figure.supxlabel(
+            f"{number:,} more {what}{'' if number == 1 else 's'}: see the table of this figure", fontsize=6.5
+        )
+
+
+def legend_above(figure: Figure, handles: Sequence) -> None:
+    """One legend for the whole figure, above its panels, in as few rows as its words allow."""
+    width_mm, shown = figure.get_figwidth() * 25.4, list(handles)
+    for handle in shown:
+        handle.set_label(wrapped(handle.get_label(), int((width_mm - 10) / 1.35)))
+    lengths = [max(map(len, handle.get_label().split("\n"))) * 1.35 + 10 for handle in shown]
+    columns = len(shown) if sum(lengths) <= width_mm else max(1, int(width_mm // max(lengths)))
+    rows = -(-len(shown) // columns) + sum(handle.get_label().count("\n") for handle in shown)
+    figure.set_figheight(figure.get_figheight() + 3.8 * (rows - 1) / 25.4)
+    figure.legend(handles=shown, loc="outside upper left", ncols=columns)
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name in lines of about `width` letters, broken after its spaces, dots, colons and underscores."""
+    lines = [""]
+    for word in re.findall(r"[^._: ]*[._: ]?", name):
+        if len(lines[-1]) + len(word) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip(" ") for line in lines)
+
+
+def plain(value: Real) -> str:
+    """A number as one writes it: 0.01, 2, 1,000; a power of ten where that is shorter."""
+    if value and (value >= 1e5 or value < 1e-3):
+        exponent = math.floor(math.log10(value) + 1e-9)
+        head = value / 10**exponent
+        return f"$10^{{{exponent}}}$" if abs(head - 1) < 1e-9 else f"${head:g}\\!\\times\\!10^{{{exponent}}}$"
+    return f"{value:,.12g}"
+
+
+def log_axis(axis, values: Iterable[Real], *, wanted: int = 5, unit: str = "") -> None:
+    """Ticks on a log axis that a person would choose: decades, or 1-2-5 where there are few decades."""
+    values = [value for value in values if value > 0 and math.isfinite(value)]
+    low, high = (min(values), max(values)) if values else (0.1, 10)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for heads, stride in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 3), ((1,), 5), ((1,), 10), ((1,), 50)):
+        ticks = [head * 10.0**power for power in powers if power % stride == 0 for head in heads]
+        if sum(low <= tick <= high for tick in ticks) <= wanted:
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(EngFormatter(unit, sep=" ") if unit else FuncFormatter(lambda value, _: plain(value)))
+
+
+def length_axis(axes: Axes, lengths: Iterable[Real], *, label: str = "sequence length T") -> None:
+    """A log axis of sequence lengths whose ticks are lengths that occur, as many as fit."""
+    lengths = sorted(set(lengths))
+    axes.set_xscale("log")
+    low, high = lengths[0], lengths[-1]
+    spread = math.log(high / low) or 1.0
+    shown: list[float] = []
+    for length in lengths:
+        if not shown or math.log(length / shown[-1]) > 0.12 * spread:
+            shown.append(length)
+    axes.set_xlim(low * math.exp(-0.08 * spread), high * math.exp(0.08 * spread))
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axes.set_xlabel(label)
+
+
+def ratio_ticks(low: Real, high: Real, wanted: int = 7) -> list[float]:
+    """Ticks of a log axis of ratios around 1 that a person would choose, 1 among them."""
+    steps = (
+        (1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5),
+        (1, 1.1, 1.2, 1.4, 1.6, 1.8, 2),
+        (1, 1.2, 1.5, 2, 2.5, 3, 4),
+        (1, 1.5, 2, 3, 4, 6, 8),
+        (1, 2, 4, 8, 16, 32),
+        (1, 10, 100, 1000, 10000),
+    )
+    below = ((0.95, 0.9, 0.85, 0.8, 0.7), (0.9, 0.8, 0.7, 0.6, 0.5), (0.8, 0.6, 0.5, 0.4, 0.3), (0.7, 0.5, 0.3, 0.2))
+    halves = (*below, (0.5, 0.25, 0.125, 0.0625), (0.1, 0.01, 0.001, 0.0001))
+    for up, down in zip(steps, halves, strict=True):
+        covers = up[-1] * 1.4 >= high and down[-1] / 1.4 <= low
+        ticks = sorted(float(tick) for tick in (*up, *down) if low <= tick <= high)
+        if covers and len(ticks) <= wanted:
+            return ticks
+    return ticks

@@ -1,0 +1,1 @@
+"""From one case to rows of the timing table: rounds, clocks, costs, conditions, roofline."""

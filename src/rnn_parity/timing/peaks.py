@@ -1,0 +1,65 @@
+"""The rates that this machine really reaches, in matrix products and in copies: what a time is held against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from rnn_parity.layers.running import numerics
+
+_GEMM_SIZES = {"cpu": (256, 512, 1024), "cuda": (4096, 8192)}  # the best size is one that the caches like
+_COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}
+_SAMPLE_S = {"cpu": 2e-4, "cuda": 2e-3}  # long beside the clock's resolution and a synchronisation
+_SAMPLES = 10
+
+
+def measure_peaks(device: str, dtype: str, tf32: bool, threads: int) -> dict[str, Any]:
+    """The best rate of square matrix products (FLOP/s), and that of copies (bytes read and written per second)."""
+    with numerics(threads, tf32):
+        kind = getattr(torch, dtype)
+        source = torch.zeros(_COPY_BYTES[device] // kind.itemsize, dtype=kind, device=device)
+        target = torch.empty_like(source)
+        copy_s = _best_s(lambda: target.copy_(source), device, enough_s=0.5)
+        del source, target
+        gemm = max(measure_gemm(size, size, size, device, dtype, enough_s=0.5) for size in _GEMM_SIZES[device])
+    return {
+        "device": device,
+        "dtype": dtype,
+        "tf32": tf32,
+        "threads": threads,
+        "gemm_flops_per_s": gemm,
+        "copy_bytes_per_s": 2 * _COPY_BYTES[device] / copy_s,
+    }
+
+
+def measure_gemm(m: int, k: int, n: int, device: str, dtype: str, enough_s: float = 0.05) -> float:
+    """The best rate, in FLOP/s, of a product (m, k) · (n, k)ᵀ that is repeated with the same factors.
+
+    For about `enough_s` seconds, with the threads and numeric settings that are in force.
+    """
+    kind = getattr(torch, dtype)
+    a, b = torch.randn(m, k).to(device, kind), torch.randn(n, k).to(device, kind)
+    return 2 * m * k * n / _best_s(lambda: torch.nn.functional.linear(a, b), device, enough_s)
+
+
+@torch.no_grad()
+def _best_s(run: Callable[[], Any], device: str, enough_s: float) -> float:
+    """Seconds of one call in the best of a few samples; fewer where one is long already."""
+
+    def sample(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / calls
+
+    sample(1)
+    best_s = sample(1)
+    calls = max(1, int(_SAMPLE_S[device] / best_s))
+    for _ in range(min(_SAMPLES, int(enough_s / (calls * best_s)))):
+        best_s = min(best_s, sample(calls))
+    return best_s

@@ -1,0 +1,113 @@
+"""One case to rows: what the checker says of right and of wrong layers, and what it should have said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnn_parity.compare.case import compare_quantity
+from rnn_parity.compare.criterion import Verdict, error_ratio, unit_roundoff
+from rnn_parity.compare.reference import Truths, relative_errors
+from rnn_parity.compare.run import Outcome, quantities, run_implementation
+from rnn_parity.dropout.masks import MaskLayout, draw_masks
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import numerics
+from rnn_parity.layers.stimulus import Stimulus
+from rnn_parity.trust.faults import MUTANTS
+from rnn_parity.trust.findings import Finding
+from rnn_parity.trust.right import WrittenOut
+
+_PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
+FAULTS = {
+    f"{mutant.__module__}:{mutant.__name__}": (kind, mutant.__doc__.removesuffix("."))
+    for kind, mutants in MUTANTS.items()
+    for mutant in mutants
+}
+"""Name of every mutant to the kind of its fault, and the fault in words."""
+
+ROUNDING_OF_FLOAT64 = 2.0**-48
+"""A fault smaller than this may be the rounding of the two float64 runs that measure it."""
+
+
+def examine(
+    case: Case, stimulus: Stimulus, seed: int, baseline: str, layers: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per layer. With dropout the regime is `train_matched_masks`, without it `eval`."""
+    with numerics(case.threads, case.tf32):
+        masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
+        truths = Truths(case, stimulus, seed)
+        given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
+        of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
+        # What draws out of sight has masks of its own, and so a truth of its own.
+        ours = of_baseline, truths.under(masks if of_baseline.masks is None else of_baseline.masks)
+        for name in layers:
+            kind, fault = FAULTS.get(name, ("correct", ""))
+            outcome = run_implementation(case, name, *given)
+            pair = *ours, outcome, truths.under(masks if outcome.masks is None else outcome.masks)
+            rows = [compare_quantity(case, quantity, *pair) for quantity in quantities(case.num_layers)]
+            against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
+            fault_size_u = None
+            if kind == "correct":
+                finding = Finding.FALSE_ALARM if against else Finding.HELD
+            elif all(_same(quantity, outcome, of_parent) for quantity in of_parent.values):
+                finding = Finding.NOT_EXERCISED
+            elif against:
+                finding = Finding.CAUGHT
+            else:
+                finding, fault_size_u = _why_not_caught(case, rows, _exact_faults(case, name, *given))
+            yield {
+                **case.columns,
+                "seed": seed,
+                "baseline": baseline,
+                "layer": name,
+                "kind": kind,
+                "fault": fault,
+                "finding": finding,
+                "comparisons": len(rows),
+                "different": against,
+                "not_judged": sum(row["verdict"] == Verdict.UNSUPPORTED for row in rows),
+                "ratio": max((_ratio(row) for row in rows if row["verdict"] != Verdict.UNSUPPORTED), default=None),
+                "allclose_unequal": sum(row.get("allclose_default") is False for row in rows),
+                "assert_close_unequal": sum(row.get("assert_close_default") is False for row in rows),
+                "fault_size_u": fault_size_u,
+            }
+
+
+def _ratio(row: dict[str, Any]) -> float:
+    """The largest error over its limit in a row, the baseline's included: it is right, and under the same bar."""
+    pairs = ((row[f"baseline_error_{norm}"], row[f"limit_{norm}"]) for norm in ("2", "inf"))
+    return max(row["ratio"], *(error_ratio(error, bar) for error, bar in pairs))
+
+
+def _same(quantity: str, outcome: Outcome, parent: Outcome) -> bool:
+    return quantity in outcome.values and torch.equal(outcome.values[quantity], parent.values[quantity])
+
+
+def _exact_faults(
+    case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, masks: Tensor | None
+) -> dict[str, tuple[float, float]]:
+    """How large a fault is without rounding: per quantity, the mutant's relative errors to its parent in float64."""
+    exact, given = dataclasses.replace(case, dtype="float64"), stimulus.map(Tensor.double)
+    right, wrong = (run_implementation(exact, n, given, seed, regime, masks).values for n in (_PARENT, name))
+    return {quantity: relative_errors(wrong[quantity], right[quantity]) for quantity in right}
+
+
+def _why_not_caught(
+    case: Case, rows: Sequence[dict[str, Any]], faults: dict[str, tuple[float, float]]
+) -> tuple[Finding, float]:
+    """The finding, and the largest fault of a judged quantity in units of u."""
+    u = unit_roundoff(case.dtype, case.tf32)
+    least = max(u, ROUNDING_OF_FLOAT64)
+    judged = [row for row in rows if row["verdict"] != Verdict.UNSUPPORTED]
+    size = max((max(faults[row["quantity"]]) for row in judged), default=0.0)
+    limits = {row["quantity"]: (row["limit_2"], row["limit_inf"]) for row in judged}
+    if any(size > bar for q, bars in limits.items() for size, bar in zip(faults[q], bars, strict=True)):
+        return Finding.MISSED, size / u
+    if size > least:
+        return Finding.HIDDEN, size / u
+    everywhere = max(max(fault) for fault in faults.values())
+    return (Finding.NOT_JUDGED if everywhere > least else Finding.NOT_EXERCISED), size / u

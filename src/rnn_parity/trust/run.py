@@ -1,0 +1,76 @@
+"""The self-test: random cases, or the cases of a job, to rows of findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
+
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stimulus import WEIGHT_SCALE, draw_stimulus
+from rnn_parity.trust.examine import FAULTS, examine
+from rnn_parity.trust.faults import DropoutTooOften
+from rnn_parity.trust.right import CORRECT
+from rnn_parity.trust.sample import draw_sample
+
+CASES_PER_MUTANT = 4
+"""Every random case tries all right layers and one mutant in so many, in turn."""
+
+PART = 20
+"""Cases that a process of `examine_in_parallel` takes at a time."""
+
+
+def examine_samples(device: str, dtype: str, seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """Yield the findings of one random case per seed. The baseline is a right layer drawn with it."""
+    mutants = mutants_for(dtype)
+    for sample in (draw_sample(device, dtype, seed) for seed in seeds):
+        turn = sample.seed % CASES_PER_MUTANT
+        layers = [*(name for name in CORRECT if name != sample.baseline), *mutants[turn::CASES_PER_MUTANT]]
+        scales = {"weight_scale": sample.weight_scale, "input_scale": sample.input_scale}
+        for row in examine(sample.case, sample.stimulus(), sample.seed, sample.baseline, layers):
+            yield {**row, **scales, "state_scale": sample.state_scale}
+
+
+def examine_cases(cases: Sequence[Case], baseline: str, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield what every mutant would have come to in the cases of an experiment."""
+    scales = {"weight_scale": WEIGHT_SCALE, "input_scale": 1.0, "state_scale": 1.0}
+    for case in cases:
+        for row in examine(case, draw_stimulus(case, seed), seed, baseline, mutants_for(case.dtype)):
+            yield {**row, **scales}
+
+
+def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[str, Any]]:
+    """Yield how often `train_distribution` finds each fault of dropout over so many draws, and accuses a right layer.
+
+    One size and p = 0.1, float32; every trial has weights, inputs and masks of its own.
+    """
+    from rnn_parity.dropout.distribution import detection_power
+
+    case = Case("power", device, "float32", False, 7, 16, 3, 12, 1, 0.1, 1)
+    too_often = f"{DropoutTooOften.__module__}:{DropoutTooOften.__name__}"
+    faults = {"torch.nn:GRU": "", too_often: DropoutTooOften.__doc__.removesuffix(".")}
+    # Forward alone, in training: a fault of the backward pass has the right law.
+    faults |= {name: fault for name, (kind, fault) in FAULTS.items() if kind == "dropout" and "forward" not in fault}
+    for row in detection_power(case, "stacking_gru_cell", list(faults), draws, trials, seed=0):
+        layer = row.pop("candidate")
+        yield {"device": device, "layer": layer, "fault": faults[layer], **row}
+
+
+def mutants_for(dtype: str) -> list[str]:
+    """The names of the mutants that are faults in a dtype: what lacks precision lacks none in half precision."""
+    return [name for name, (kind, _) in FAULTS.items() if kind != "precision" or dtype in ("float32", "float64")]
+
+
+def examine_in_parallel(device: str, dtypes: Sequence[str], cases: int, jobs: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the findings of `cases` random cases per dtype in parts, as `jobs` processes finish them."""
+    tasks = [
+        (device, dtype, range(start, min(start + PART, cases))) for dtype in dtypes for start in range(0, cases, PART)
+    ]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for part in as_completed([pool.submit(_part, *task) for task in tasks]):
+            yield part.result()
+
+
+def _part(device: str, dtype: str, seeds: range) -> list[dict[str, Any]]:
+    return list(examine_samples(device, dtype, seeds))

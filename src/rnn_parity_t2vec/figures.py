@@ -1,0 +1,163 @@
+"""The decoder's two figures: where the gain comes from, and two trainings laid over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from rnn_parity.report.figures import FORMATS, style
+from rnn_parity_t2vec.findings import (
+    MODE_WORDS,
+    PHASE_WORDS,
+    DecoderTables,
+    attribution_table,
+    divergence,
+    largest_case,
+    last_losses,
+)
+
+_WAYS = (("original", "attention_once", "both"), ("original", "layer_replaced", "both"))
+_CHANGES = {"attention_once": "attention once", "layer_replaced": "layer", "both": ("then layer", "then attention")}
+_COLOURS = {"attention": "#e69f00", "layer": "#0072b2"}
+
+
+def draw_all(config: Mapping, tables: DecoderTables, folder: Path) -> None:
+    """Write both figures as `folder/{name}.pdf`, `.png` and `.svg`."""
+    with style.applied():
+        for name, draw in {"decoder_attribution": draw_attribution, "decoder_training": draw_training}.items():
+            style.save(draw(config, tables), folder, name, FORMATS)
+
+
+def draw_attribution(config: Mapping, tables: DecoderTables) -> Figure:
+    """A waterfall per phase, in both orders, for every candidate a row."""
+    case_id = largest_case(tables.attribution)
+    rows = attribution_table(tables.attribution)
+    rows = rows[rows["case_id"] == case_id]
+    phases = [phase for phase in PHASE_WORDS if phase in set(rows["phase"])]
+    candidates = [name for name in config["candidates"] if name in set(rows.dropna(subset=["median_s"])["candidate"])]
+    if case_id is None or not candidates:
+        return style.say_no_data("Where the gain comes from needs a decoder case that was timed both ways.")
+    height_mm = 56 * len(candidates) + 4
+    figure, grid = style.grid_of_axes(len(candidates), len(phases), height_mm, sharey=True, sharex=True)
+    for line, name in zip(grid, candidates, strict=True):
+        for axes, phase in zip(line, phases, strict=True):
+            chosen = rows[(rows["candidate"] == name) & (rows["phase"] == phase)].set_index("way")
+            _waterfall(axes, chosen)
+            axes.set_title(PHASE_WORDS[phase] if len(candidates) == 1 else f"{PHASE_WORDS[phase]}: {name}")
+    for axes in grid[-1]:
+        axes.set_xlabel("time, % of the original")
+    return figure
+
+
+def _waterfall(axes: Axes, rows: pd.DataFrame) -> None:
+    """Two orders of the same two changes, one below the other."""
+    places, labels, position = [], [], 0.0
+    for order, (_, first, _) in enumerate(_WAYS):
+        left = 100.0
+        bars = [("original", None), (_CHANGES[first], first), (_CHANGES["both"][order], "both"), ("replaced", None)]
+        for label, way in bars:
+            places.append(position)
+            labels.append(label)
+            if way is None:
+                axes.barh(position, left, height=0.72, color=style.GREY if label == "original" else style.LIGHT)
+            else:
+                left = _change(axes, position, label, rows, way, first, left)
+            position += 1.0
+        position += 0.6
+    axes.set_yticks(places, labels)
+    axes.set_ylim(position - 1, -0.6)
+    axes.set_xlim(0, 104)
+    axes.axvline(100, color=style.LIGHT, lw=0.6, zorder=0)
+
+
+def _change(axes: Axes, position: float, label: str, rows: pd.DataFrame, way: str, first: str, before: float) -> float:
+    """The bar of one change, from the time before it to the time after it; that time, in % of the original."""
+    row = rows.loc[way]
+    if not np.isfinite(row["speedup"]):
+        axes.text(1.5, position, "not timed", va="center", fontsize=6, color=style.DARK)
+        return before
+    after = 100 / row["speedup"]
+    colour = _COLOURS["attention" if "attention" in label else "layer"]
+    axes.barh(position, abs(before - after), left=min(before, after), height=0.72, color=colour)
+    interval = 100 / row["speedup_ci_high"], 100 / row["speedup_ci_low"]
+    axes.plot(interval, [position, position], color=style.DARK, lw=0.9, solid_capstyle="butt")
+    share = rows.loc[first, "share"] if way == first else 1 - rows.loc[first, "share"]
+    words = f"{after - before:+.0f}".replace("-", "\N{MINUS SIGN}")
+    words += f" ({share:.0%})".replace("%", " %").replace("-", "\N{MINUS SIGN}") if np.isfinite(share) else ""
+    axes.text(1.5, position, words, va="center", fontsize=6, color=style.DARK)
+    return after
+
+
+def draw_training(config: Mapping, tables: DecoderTables) -> Figure:
+    """Losses above, what they differ by below; a column per mode."""
+    training = tables.training.dropna(subset=["loss"])
+    case_id = largest_case(training)
+    training = training[training["case_id"] == case_id]
+    modes = [mode for mode in MODE_WORDS if mode in set(training["mode"])]
+    if not modes:
+        return style.say_no_data("Trainings laid over each other need a decoder case that was trained.")
+    names = [config["baseline"], *config["candidates"]]
+    palette = style.colours(names)
+    figure, grid = style.grid_of_axes(2, len(modes), 88, height_ratios=[1, 1])
+    far = divergence(training)
+    for (above, below), mode in zip(grid.T, modes, strict=True):
+        _losses(above, training[training["mode"] == mode], palette, names)
+        above.set_title(MODE_WORDS[mode])
+        if mode == "own_masks":
+            _last(below, last_losses(training[training["mode"] == mode]), palette, names)
+        else:
+            _distances(below, far[far["mode"] == mode], palette, names)
+    for axes in grid[0, 1:]:
+        axes.sharey(grid[0, 0])
+    grid[0, 0].set_ylabel("loss per token, nats")
+    grid[1, 0].set_ylabel("distance from the baseline's loss")
+    handles = [
+        Line2D([], [], color=palette[name], label=name, ls="-" if i == 0 else "--") for i, name in enumerate(names)
+    ]
+    handles.append(Line2D([], [], color=style.DARK, lw=0.9, ls=":", label="floor: the baseline, one rounding away"))
+    style.legend_above(figure, handles)
+    return figure
+
+
+def _losses(axes: Axes, rows: pd.DataFrame, palette: Mapping[str, str], names: list[str]) -> None:
+    for index, name in enumerate(names):
+        mine = rows[(rows["implementation"] == name) & (rows["role"] != "perturbed")]
+        for _, run in mine.groupby("seed"):
+            look = {"lw": 1.6, "alpha": 0.6} if index == 0 else {"lw": 0.8, "ls": (0, (3, 2))}
+            axes.plot(run["step"], run["loss"], color=palette[name], **look)
+    axes.set_xlabel("training step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _distances(axes: Axes, far: pd.DataFrame, palette: Mapping[str, str], names: list[str]) -> None:
+    """On a log axis; a loss that is the same bit for bit has no distance, and no point."""
+    for name in [*names[1:], "floor"]:
+        rows = far[far["what"] == name]
+        look = {"color": style.DARK, "ls": ":"} if name == "floor" else {"color": palette[name]}
+        axes.plot(rows["step"], rows["difference"].where(rows["difference"] > 0), lw=0.9, marker=".", ms=2.5, **look)
+    shown = far[far["difference"] > 0]["difference"]
+    if len(shown):
+        axes.set_yscale("log")
+        style.log_axis(axes.yaxis, shown)
+    else:
+        axes.text(0.5, 0.5, "no loss differs in any bit", ha="center", transform=axes.transAxes, fontsize=6.5)
+    axes.set_xlabel("training step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _last(axes: Axes, last: pd.DataFrame, palette: Mapping[str, str], names: list[str]) -> None:
+    for index, name in enumerate(names):
+        losses = last[last["implementation"] == name]["loss"].to_numpy()
+        spread = np.linspace(-0.12, 0.12, len(losses)) if len(losses) > 1 else [0.0]
+        axes.plot(index + np.asarray(spread), losses, "o", color=palette[name], ms=3.4, mec="white", mew=0.4)
+        axes.plot([index - 0.25, index + 0.25], [losses.mean()] * 2, color=palette[name], lw=1.2)
+    axes.set_xticks(range(len(names)), [style.wrapped(name, 14) for name in names])
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylabel("loss at the end")

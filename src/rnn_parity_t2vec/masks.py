@@ -1,0 +1,114 @@
+"""The same dropout masks in all places of a model: its encoder, the replaced stack, and behind the attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from rnn_parity.dropout.masks import Draws, MaskLayout, UnknownDraw, draw_masks
+from rnn_parity.experiment.grid import Case
+from rnn_parity_t2vec.model import T2Vec
+
+
+@dataclass(frozen=True)
+class PackedLayout(MaskLayout):
+    """Masks of a packed sequence: a draw is one gap, over the rows of all steps that are no padding, (N, H)."""
+
+    lengths: Tensor
+
+    def view(self, masks: Float[Tensor, "G S B H"], index: int, drawn_shape: tuple[int, ...]) -> Tensor | None:
+        """The rows of a gap in the order in which packing puts them."""
+        if index >= self.gaps:
+            return None
+        packed = pack_padded_sequence(masks[index], self.lengths, enforce_sorted=False).data
+        if tuple(packed.shape) != drawn_shape:
+            raise UnknownDraw(f"it draws a dropout mask of shape {drawn_shape}, expected {tuple(packed.shape)}")
+        return packed
+
+
+@dataclass(frozen=True)
+class Masks:
+    """1 where an entry is kept, 0 where it is dropped; in float64 on the CPU.
+
+    Attributes:
+        encoder: (L − 1, S, B, H). stack: (L − 1, T, B, H), between the layers of the decoder. output: (1, T, B, H).
+    """
+
+    encoder: Float[Tensor, "G S B H"]
+    stack: Float[Tensor, "G T B H"]
+    output: Float[Tensor, "1 T B H"]
+
+    @classmethod
+    def draw(cls, case: Case, source_steps: int, seed: int) -> Masks:
+        """Masks of our own, from a seed."""
+        gaps, steps = case.num_layers - 1, case.sequence_length
+        sizes = ((gaps, source_steps), (gaps, steps), (1, steps))
+        return cls(
+            *(
+                draw_masks(MaskLayout(*size, case.batch_size, case.hidden_size), case.dropout, 3 * seed + place)
+                for place, size in enumerate(sizes)
+            )
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all masks are the same."""
+        places = (self.encoder, self.stack, self.output)
+        return isinstance(other, Masks) and all(
+            torch.equal(mine, theirs)
+            for mine, theirs in zip(places, (other.encoder, other.stack, other.output), strict=True)
+        )
+
+    __hash__ = None
+
+
+def without_cudnn() -> Any:
+    """No cuDNN inside: it draws its masks where nobody sees them, and has no backward pass in eval mode."""
+    return torch.backends.cudnn.flags(enabled=False, allow_tf32=torch.backends.cudnn.allow_tf32)
+
+
+def encoder_seen(m0: T2Vec) -> Any:
+    """Inside, the encoder, which is not what is replaced, runs without cuDNN."""
+    return _around(m0.encoder.rnn, without_cudnn)
+
+
+@contextmanager
+def imposed(m0: T2Vec, lengths: Tensor, masks: Masks, in_stack: Any = None) -> Iterator[Draws]:
+    """Inside, every dropout of the model applies these masks; what the stack drew is in the `Draws` that is yielded.
+
+    `in_stack` is entered around the stack instead, where that draws out of sight.
+    """
+    of_stack = Draws(MaskLayout(*masks.stack.shape), masks.stack)
+    of_encoder = Draws(PackedLayout(*masks.encoder.shape, lengths), masks.encoder)
+    of_output = Draws(MaskLayout(*masks.output.shape), masks.output)
+    with ExitStack() as hooks:
+        hooks.enter_context(_around(m0.encoder.rnn, without_cudnn, lambda: of_encoder))
+        hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))
+        hooks.enter_context(_around(m0.decoder.dropout, lambda: of_output))
+        yield of_stack
+
+
+@contextmanager
+def _around(module: nn.Module, *contexts: Callable[[], Any]) -> Iterator[None]:
+    """Enter these whenever the module runs forward."""
+    entered = ExitStack()
+
+    def enter(*_: Any) -> None:
+        for context in contexts:
+            entered.enter_context(context())
+
+    def leave(*_: Any) -> None:
+        entered.close()
+
+    handles = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,174 @@
+"""t2vec's equations in float64 on the CPU: what is right for a whole training step.
+
+Written apart from `models.t2vec`, without its modules. Both recurrent stacks, the decoder's and the encoder's, are the
+hand-written oracle's, forward and backward; autograd joins them with the few products between.
+Everything may have leading dimensions *K, runs side by side with parameters of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnn_parity.cells import stack as oracle
+from rnn_parity.cells.stack import Rounding
+from rnn_parity_t2vec.batches import Batch
+from rnn_parity_t2vec.inputs import STACK
+from rnn_parity_t2vec.masks import Masks
+from rnn_parity_t2vec.model import PAD
+
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+@dataclass(frozen=True)
+class Equations:
+    """What of the model is no parameter.
+
+    Attributes:
+        batch: what it reads and shall say. masks: in all places, None for no dropout; dropout: p, with them.
+        proximity: per token those near it and their weights, for the spatial loss; None for the likelihood.
+    """
+
+    batch: Batch
+    masks: Masks | None
+    dropout: float
+    proximity: tuple[Tensor, Tensor] | None = None
+
+
+def training_step(
+    equations: Equations, parameters: Mapping[str, Tensor], rounding: Rounding | None = None
+) -> dict[str, Tensor]:
+    """`output`, `hn`, `loss`, and the gradients of it: `grad_context`, `grad_h0` and `grad_{name}` of every parameter.
+
+    `rounding` is applied to everything that a model keeps on its way, None for the equations as they are.
+    """
+    kept = rounding or (lambda tensor: tensor)
+    given = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    with torch.enable_grad():
+        context, h0 = _encoder(equations, given, rounding)
+        weights = {name.removeprefix(STACK): value for name, value in given.items() if name.startswith(STACK)}
+        masks = None if equations.masks is None else equations.masks.stack
+        read = _embedded(given, equations.batch.target[:-1])
+        states, hn = _stack(read, h0, weights, masks, equations.dropout, rounding)
+        output = _attention(equations, given, states, context, kept)
+        if equations.masks is not None:
+            output = output * (equations.masks.output[0] * _scale(equations.dropout))
+        bias = given["generator.0.bias"][..., None, None, :]
+        scores = kept(output @ given["generator.0.weight"].mT.unsqueeze(-3) + bias)
+        loss = _loss(equations, _Kept.apply(scores, *_LOG_SOFTMAX, kept))
+        wanted = {"context": context, "h0": h0, **given}
+        gradients = torch.autograd.grad(loss.sum(), list(wanted.values()))
+    values = {"output": output.detach(), "hn": hn.detach(), "loss": loss.detach()}
+    return values | {f"grad_{name}": value for name, value in zip(wanted, gradients, strict=True)}
+
+
+def _embedded(given: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+    """Rows of the embedding; the padding's is a constant."""
+    rows = given["embedding.weight"][..., tokens, :]
+    return torch.where((tokens == PAD)[..., None], rows.detach(), rows)
+
+
+def _encoder(equations: Equations, given: Mapping[str, Tensor], rounding: Rounding | None) -> tuple[Tensor, Tensor]:
+    """Context (*K, S, B, H) and h0 (*K, L, B, H): each direction reads each layer's output from its own end.
+
+    A sequence is turned about within its length. What the padding does to later states reaches nothing that is read.
+    """
+    source, lengths = equations.batch.source, equations.batch.lengths
+    steps, rows = torch.arange(len(source))[:, None], torch.arange(source.shape[1])
+    inside = steps < lengths
+    turned = torch.where(inside, lengths - 1 - steps, steps)
+    sequence, last = _embedded(given, source), []
+    for layer in range(sum(name.startswith("encoder.rnn.weight_hh_l") for name in given) // 2):
+        if layer > 0 and equations.masks is not None:
+            sequence = sequence * (equations.masks.encoder[layer - 1] * _scale(equations.dropout))
+        directions, ends = [], []
+        for suffix in ("", "_reverse"):
+            weights = {f"{kind}_l0": given[f"encoder.rnn.{kind}_l{layer}{suffix}"] for kind in _KINDS}
+            width = weights["weight_hh_l0"].shape[-1]
+            read = sequence[..., turned, rows, :] if suffix else sequence
+            h0 = read.new_zeros(*read.shape[:-3], 1, source.shape[1], width)
+            states, _ = _stack(read, h0, weights, None, 0.0, rounding)
+            ends.append(states[..., lengths - 1, rows, :])
+            directions.append(states[..., turned, rows, :] if suffix else states)
+        sequence = torch.cat(directions, dim=-1) * inside[..., None]
+        last.append(torch.cat(ends, dim=-1))
+    return sequence, torch.stack(last, dim=-3)
+
+
+def _attention(equations: Equations, given: Mapping[str, Tensor], states: Tensor, context: Tensor, kept) -> Tensor:
+    """tanh(W₂ [c; q]) with c = Σ softmax(q W₁ᵀ · contextᵀ) context over what is no padding."""
+    query = kept(states @ given["decoder.attention.L1.weight"].mT.unsqueeze(-3))
+    scores = kept(torch.einsum("...tbh,...sbh->...tbs", query, context))
+    padding = (equations.batch.source == PAD).T
+    weights = _Kept.apply(scores.masked_fill(padding, float("-inf")), *_SOFTMAX, kept)
+    found = kept(torch.einsum("...tbs,...sbh->...tbh", weights, context))
+    joined = torch.cat([found, states], dim=-1)
+    return _Kept.apply(kept(joined @ given["decoder.attention.L2.weight"].mT.unsqueeze(-3)), *_TANH, kept)
+
+
+def _loss(equations: Equations, log_probabilities: Tensor) -> Tensor:
+    """(*K,): summed over the tokens that are no padding, averaged over the batch."""
+    wanted = equations.batch.target[1:]
+    real = wanted != PAD
+    if equations.proximity is None:
+        chosen = wanted[..., None].expand(*log_probabilities.shape[:-1], 1)
+        terms = -log_probabilities.gather(-1, chosen)[..., 0]
+    else:
+        nearest, weights = (table[wanted] for table in equations.proximity)
+        predicted = log_probabilities.gather(-1, nearest.expand(*log_probabilities.shape[:-1], -1))
+        terms = (torch.xlogy(weights, weights) - weights * predicted).sum(-1)
+    return (terms * real).sum((-2, -1)) / wanted.shape[1]
+
+
+def _scale(dropout: float) -> float:
+    return 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0
+
+
+def _stack(input, h0, weights: Mapping[str, Tensor], masks, dropout: float, rounding) -> tuple[Tensor, Tensor]:
+    """The oracle's stacked GRU as one operation of autograd."""
+    names = tuple(weights)
+    return _Oracle.apply(input, h0, names, masks, dropout, rounding, *weights.values())
+
+
+_TANH = torch.tanh, lambda y, gradient: gradient * (1 - y * y)
+_SOFTMAX = (
+    lambda x: x.softmax(dim=-1),
+    lambda y, gradient: y * (gradient - (y * gradient).sum(dim=-1, keepdim=True)),
+)
+_LOG_SOFTMAX = (
+    lambda x: x.log_softmax(dim=-1),
+    lambda y, gradient: gradient - y.exp() * gradient.sum(dim=-1, keepdim=True),
+)
+"""A function, and from its value and the gradient there that of its argument."""
+
+
+class _Kept(torch.autograd.Function):
+    """A function whose value is kept, rounded, for the backward pass: where that cancels, as in 1 - y², it shows."""
+
+    @staticmethod
+    def forward(ctx, x, function, backward, kept):
+        y = kept(function(x))
+        ctx.save_for_backward(y)
+        ctx.derive = backward
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.derive(*ctx.saved_tensors, gradient), None, None, None
+
+
+class _Oracle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input, h0, names, masks, dropout, rounding, *weights):
+        ctx.names = names
+        ctx.done = oracle.run_forward(input, h0, dict(zip(names, weights, strict=True)), masks, dropout, rounding)
+        return ctx.done.output.clone(), ctx.done.hn
+
+    @staticmethod
+    def backward(ctx, of_output, of_hn):
+        values = ctx.done.backward(of_output, of_hn)
+        of_weights = (values[f"grad_{name}"] for name in ctx.names)
+        return values["grad_input"], values["grad_h0"], None, None, None, None, *of_weights

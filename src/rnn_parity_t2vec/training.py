@@ -1,0 +1,154 @@
+"""A short real training, with the baseline and with the candidate: the same start, the same data, the same steps.
+
+Where rounding differs, two trainings part; how far is a matter of the training, not of the layer. So the baseline is
+trained once more from weights that differ by one rounding: that distance is the floor. Without the same masks two
+trainings are two draws, and only the law of their losses can be compared: several seeds of each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnn_parity.compare import criterion
+from rnn_parity.compare.criterion import Verdict
+from rnn_parity.dropout.masks import UnknownDraw
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import describe_error, numerics
+from rnn_parity_t2vec.attribution import CLIP, LEARNING_RATE, WITHOUT_ADAM
+from rnn_parity_t2vec.batches import Batch
+from rnn_parity_t2vec.generation import generation_rows
+from rnn_parity_t2vec.inputs import (
+    DecoderSettings,
+    Model,
+    build_model,
+    draw_batches,
+    draw_parameters,
+    make_loss,
+    with_vocabulary,
+)
+from rnn_parity_t2vec.masks import Masks, imposed
+from rnn_parity_t2vec.model import PAD
+from rnn_parity_t2vec.workload import WAYS
+
+MODES = ("no_dropout", "matched_masks", "own_masks")
+"""Dropout off; on, with the same masks; on, each drawing its own."""
+
+PERTURBATIONS = 3
+"""Trainings of the baseline from weights one rounding away, for the floor."""
+
+INITIAL_SCALE = 0.5
+"""Of the parameters a training starts from, beside what equivalence is judged with: PyTorch's own are as small."""
+
+
+def train_case(
+    case: Case, baseline: str, candidates: Sequence[str], *, steps: int, seeds: Sequence[int], **settings: Any
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of the training table, a loss each, and those of the generation table.
+
+    Without matched masks one training per seed and implementation; with them, and without dropout, of the first seed.
+    """
+    decoder = with_vocabulary(DecoderSettings(**settings))
+    with numerics(case.threads, case.tf32):
+        batches = draw_batches(case, decoder, steps, seeds[0])
+        rows = []
+        for mode in MODES if case.dropout > 0 else MODES[:1]:
+            for name, role, seed in _runs(mode, baseline, candidates, seeds):
+                context = {**case.columns, "baseline": baseline, "mode": mode, "implementation": name, "role": role}
+                start = perturbed(initial(case, decoder), case, seed) if role == "perturbed" else initial(case, decoder)
+                losses, end = _train(case, decoder, name, role, mode, seed, batches, start)
+                rows += [
+                    {**context, "seed": seed, "step": step, "loss": loss, "verdict": "", "reason": ""}
+                    for step, loss in enumerate(losses)
+                ]
+                if end:
+                    early = {"seed": seed, "step": len(losses), "loss": None}
+                    rows.append({**context, **early, **dict(zip(("verdict", "reason"), end, strict=True))})
+        return rows, list(generation_rows(case, decoder, baseline, candidates))
+
+
+def _runs(mode: str, baseline: str, candidates: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+    """Implementation, role and seed of every training of a mode."""
+    if mode == "own_masks":
+        for seed in seeds:
+            yield baseline, "baseline", seed
+            yield from ((name, "candidate", seed) for name in candidates)
+        return
+    yield baseline, "baseline", seeds[0]
+    yield from ((name, "candidate", seeds[0]) for name in candidates)
+    yield from ((baseline, "perturbed", seed) for seed in range(PERTURBATIONS))
+
+
+def initial(case: Case, settings: DecoderSettings) -> dict[str, Tensor]:
+    """The parameters that every training starts from."""
+    drawn = draw_parameters(case, settings, 0)
+    return {name: value * (1 if name == "embedding.weight" else INITIAL_SCALE) for name, value in drawn.items()}
+
+
+def perturbed(parameters: Mapping[str, Tensor], case: Case, seed: int) -> dict[str, Tensor]:
+    """Every parameter times 1 ± 2u, rounded: about one unit in its last place away."""
+    generator = torch.Generator().manual_seed(seed)
+    u = criterion.unit_roundoff(case.dtype)
+
+    def moved(value: Tensor) -> Tensor:
+        signs = 2 * torch.randint(0, 2, value.shape, generator=generator, dtype=torch.float64) - 1
+        return (value.double() * (1 + 2 * u * signs)).to(value.dtype)
+
+    return {name: moved(value) for name, value in parameters.items()}
+
+
+def _train(
+    case: Case, settings: DecoderSettings, name: str, role: str, mode: str, seed: int, batches: Sequence[Batch], start
+) -> tuple[list[float], tuple[Verdict, str] | None]:
+    """The loss of every step, and if it ended before the last, what that says of the implementation, and why."""
+    losses: list[float] = []
+    if case.dtype in WITHOUT_ADAM:
+        return losses, WITHOUT_ADAM[case.dtype]
+    if mode == "no_dropout":  # not eval: in that mode cuDNN has no backward pass
+        case = replace(case, dropout=0.0)
+    try:
+        attending = WAYS["candidate" if role == "candidate" else "baseline"]
+        model = build_model(case, settings, name, attending, start).train(True)
+        torch.manual_seed(seed)
+        for loss in train(model, case, settings, batches, matched=mode == "matched_masks"):
+            if not math.isfinite(loss):
+                return losses, (Verdict.FAILED, f"the loss is no number any more at step {len(losses)}")
+            losses.append(loss)
+    except InputError:
+        raise
+    except Exception as error:  # whatever an implementation raises is a result
+        return losses, describe_error(error)
+    return losses, None
+
+
+def train(
+    model: Model, case: Case, settings: DecoderSettings, batches: Sequence[Batch], *, matched: bool
+) -> Iterator[float]:
+    """Adam with clipping, one step per batch; the loss per token of each. Masks of step k are from seed k if `matched`.
+
+    Raises `UnknownDraw` if they are to match and the stack draws none that can be seen.
+    """
+    parameters = list(model.parameters.values())
+    adam, loss_of = torch.optim.Adam(parameters, LEARNING_RATE), make_loss(case, settings)
+    read_loss = make_loss(replace(case, dtype="float64"), settings)
+    for number, batch in enumerate(batch.to(case.device) for batch in batches):
+        adam.zero_grad(set_to_none=True)
+        masks = Masks.draw(case, len(batch.source), number) if matched else None
+        with imposed(model.m0, batch.lengths, masks) if masks else nullcontext() as drawn:
+            output, _ = model.m0(batch.source, batch.lengths, batch.target[:-1])
+        if masks and case.draws_dropout and not drawn.drawn and case.dropout < 1:
+            raise UnknownDraw("its masks are drawn out of sight: unsupported with the same masks")
+        said = model.m1(output)
+        loss_of(said, batch.target[1:]).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        adam.step()
+        tokens = (batch.target[1:] != PAD).sum().item() / case.batch_size
+        # Read in float64: a loss that is rounded to 16 bits would hide how far apart two trainings are.
+        yield read_loss(said.detach().double(), batch.target[1:]).item() / tokens

@@ -1,0 +1,159 @@
+"""The commands: their help, their exit codes, and what a person reads."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from conftest import PROJECT
+from rnn_parity.experiment.grid import make_grid
+from rnn_parity.tables import EQUIVALENCE, MASKS, SAMPLES, TIMING, read_table, write_rows
+
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+COMMANDS = [
+    "check", "self-test", "cases", "validate", "config", "environment", "store", "equivalence", "timing", "masks",
+    "findings", "power", "coverage", "capabilities", "publish", "publish-report", "collect", "tables", "figures",
+    "report", "gate", "ui", "convert", "decoder",
+]  # fmt: skip
+
+
+def rnn_parity(*arguments, folder=PROJECT):
+    command = [sys.executable, "-m", "rnn_parity", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_every_command_has_help():
+    overview = rnn_parity("--help").stdout
+    assert all(name in overview for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_says_what_it_does(name):
+    from typer.testing import CliRunner
+
+    from rnn_parity.commands.cli import app
+
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    assert len(result.output) > 200
+
+
+def test_cases_shows_the_grid_without_importing_torch():
+    shown = rnn_parity("cases", "--config", "config/smoke.yaml")
+    assert shown.returncode == 0
+    assert "5 cases in 3 jobs" in shown.stdout
+    lines = [json.loads(line) for line in rnn_parity("cases", "--json").stdout.splitlines()]
+    assert {line["sweep"] for line in lines} == {
+        "article",
+        "t2vec",
+        "length",
+        "width",
+        "depth",
+        "batch",
+        "precision",
+        "crossover",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cases", "--config", "absent.yaml"], "error: absent.yaml: cannot be read"),
+        (["equivalence", "--job", "{}", "--output", "x"], "error: --job: holds '{}'"),
+        (["validate", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
+        (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (16, 3), not (12, 3)"),
+        (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(arguments, message):
+    done = rnn_parity(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_check_accepts_what_fits():
+    done = rnn_parity("validate", "torch.nn:GRU", "stacking_gru")
+    assert (done.returncode, done.stdout) == (0, "torch.nn:GRU: ok\nstacking_gru: ok\n")
+
+
+def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
+    config = tmp_path / "config.yaml"
+    timing = {"phases": ["step"], "min_rounds": 6, "max_seconds": 0.05}
+    sweeps = {"x": {"sequence_length": [1, 2]}}
+    config.write_text(yaml.safe_dump({**SMOKE, "sweeps": sweeps, "timing": timing}))
+    job = json.loads(rnn_parity("cases", "--config", config, "--json").stdout)
+    checked = rnn_parity("equivalence", "--job", job["equivalence"], "--output", tmp_path / "e.parquet")
+    assert [line.rpartition(": ")[2] for line in checked.stderr.splitlines()] == ["identical", "equivalent"]
+    rows = read_table(tmp_path / "e.parquet", EQUIVALENCE)
+    assert rows.num_rows == 2 * 3 * (4 + 4 * 3)
+    timed = rnn_parity("timing", "--job", job["timing"], "--output", tmp_path / "t.parquet",
+                       "--samples", tmp_path / "s.parquet")  # fmt: skip
+    assert len(timed.stderr.splitlines()) == 2
+    assert read_table(tmp_path / "t.parquet", TIMING).num_rows == 2 * 2
+    assert read_table(tmp_path / "s.parquet", SAMPLES).num_rows >= 2 * 3 * 3
+    masks = rnn_parity("masks", "--job", make_grid(yaml.safe_load(config.read_text())).masks_request(),
+                       "--output", tmp_path / "m.parquet")  # fmt: skip
+    assert masks.returncode == 0
+    assert read_table(tmp_path / "m.parquet", MASKS).num_rows == 2 * 2 * 2 * 7 * 10
+    assert rnn_parity("masks", "--job", "null", "--output", tmp_path / "m.parquet").returncode == 0
+    assert read_table(tmp_path / "m.parquet", MASKS).num_rows == 0
+
+
+def test_the_gate_names_the_worst_and_exits_with_1(tmp_path):
+    from synthetic import equivalence_rows
+
+    grid = make_grid(SMOKE)
+    path = tmp_path / "equivalence.parquet"
+    write_rows(path, EQUIVALENCE, equivalence_rows(grid))
+    done = rnn_parity("gate", "--equivalence", path)
+    assert (done.returncode, done.stdout) == (0, "gate: 5 of 5 cases hold\n")
+    write_rows(path, EQUIVALENCE, equivalence_rows(grid, wrong="stacking_gru"))
+    done = rnn_parity("gate", "--equivalence", path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("**gate: 5 of 5 cases do not hold.** The worst: `stacking_gru` in `")
+    assert "| article | `stacking_gru` | `eval` | **different** | 3 of 3 |" in done.stderr
+
+
+def test_the_gate_stays_shut_where_nothing_could_be_judged(tmp_path):
+    from synthetic import equivalence_rows
+
+    rows, path = equivalence_rows(make_grid(SMOKE)), tmp_path / "equivalence.parquet"
+    unknown = {"verdict": "unsupported", "reason": "too coarse: at this precision its limit is 80% of its size"}
+    write_rows(path, EQUIVALENCE, [row | unknown if row["hidden_size"] == 16 else row for row in rows])
+    done = rnn_parity("gate", "--equivalence", path)
+    in_part = "gate: 4 of 5 cases hold; in the other 1 nothing is at fault, but not all could be judged\n"
+    assert (done.returncode, done.stdout) == (0, in_part)
+    write_rows(path, EQUIVALENCE, [row | unknown for row in rows])
+    done = rnn_parity("gate", "--equivalence", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "gate: nothing could be judged of stacking_gru; the report has the reasons\n"
+
+
+def test_config_writes_what_is_run(tmp_path):
+    done = rnn_parity("config", "--json", json.dumps(SMOKE), "--output", tmp_path / "config.json")
+    assert done.returncode == 0
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["device"] == ["cpu"]
+    assert written["timing"]["precision"] == 0.02
+    assert make_grid(written).cases == make_grid(SMOKE).cases
+
+
+def test_the_measuring_commands_import_neither_mlflow_nor_plotting_nor_the_compiler(tmp_path):
+    job = make_grid(SMOKE).jobs[1]
+    grid = make_grid({**SMOKE, "timing": {"phases": ["step"], "min_rounds": 6, "max_seconds": 0.01}})
+    code = """
+import sys
+from rnn_parity.commands.cli import app
+arguments = sys.argv[1:]
+app(arguments, standalone_mode=False)
+print({"mlflow", "matplotlib", "seaborn", "snakemake", "torch._dynamo"} & set(sys.modules))
+"""
+    equivalence = ["equivalence", "--job", grid.equivalence_request(job), "--output", tmp_path / "e.parquet"]
+    timing = ["timing", "--job", grid.timing_request(job), "--output", tmp_path / "t.parquet"]
+    for command in (equivalence, [*timing, "--samples", tmp_path / "s.parquet"]):
+        run = [sys.executable, "-c", code, *map(str, command)]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "set()"

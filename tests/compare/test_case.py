@@ -1,0 +1,292 @@
+"""The check says `identical`, `equivalent` or `different` where it must, forward and backward."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rnn_parity.compare.case import compare_case, compare_stimulus, max_ulp_difference
+from rnn_parity.compare.criterion import Verdict
+from rnn_parity.compare.reference import relative_errors, run_oracle
+from rnn_parity.compare.run import quantities, run_implementation
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.parameters import WeightError, canonical_parameters
+from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
+from rnn_parity.tables import EQUIVALENCE
+
+REGIMES = ["eval", "train_matched_masks", "train_same_seed"]
+CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.3, 1)
+ARTICLE = Case("article", "cpu", "float32", False, 5, 10, 3, 1, 7, 0.1, 1)
+
+
+def compare(case=CASE, candidate="stacking_gru", baseline="stacking_gru_cell", seeds=(0,), regimes=REGIMES):
+    return list(compare_case(case, baseline, [candidate], seeds, regimes))
+
+
+def verdicts(rows, regime):
+    return {row["quantity"]: row["verdict"] for row in rows if row["regime"] == regime}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("candidate", ["stacking_gru", "torch.nn:GRU"])
+def test_the_fused_layer_is_equivalent_in_every_dtype(dtype, candidate):
+    case = dataclasses.replace(CASE, dtype=dtype)
+    rows = compare(case, candidate, seeds=[0, 1], regimes=REGIMES[:2])
+    assert {row["verdict"] for row in rows} <= {"identical", "equivalent"}
+    assert len(rows) == 2 * 2 * len(quantities(3))
+    assert len(quantities(3)) == 4 + 4 * 3
+
+
+def test_every_row_fits_the_table():
+    for row in compare():
+        assert set(row) <= set(EQUIVALENCE.names)
+        assert {"case_id", "ratio", "limit_2", "error_inf", "baseline_error_2", "sensitivity_inf"} <= set(row)
+
+
+def test_the_baseline_is_identical_to_itself():
+    rows = compare(candidate="rnn_parity.layers.stepwise:StackingGRUCellLoop")
+    assert {row["verdict"] for row in rows} == {"identical"}
+    assert {row["max_abs_diff"] for row in rows} == {0.0}
+
+
+def test_the_articles_protocol_holds_at_one_step_and_fails_from_the_second_on():
+    rows = compare(ARTICLE, seeds=[1215])
+    assert set(verdicts(rows, "train_same_seed").values()) == {"identical"}
+    assert {row["mask_agreement"] for row in rows if row["regime"] == "train_same_seed"} == {1.0}
+    for steps in (2, 10):
+        rows = compare(dataclasses.replace(ARTICLE, sequence_length=steps), seeds=[1215])
+        assert "different" in verdicts(rows, "train_same_seed").values()
+        same_seed = [row for row in rows if row["regime"] == "train_same_seed"]
+        reasons = {row["reason"] for row in same_seed if row["verdict"] == "different"}
+        drew = f"the baseline drew {2 * steps} masks of (7, 10), the candidate 2 masks of ({steps}, 7, 10)"
+        assert len(reasons) == 1
+        assert "of the dropout masks' entries differ: " + drew in reasons.pop()
+        assert 0 < same_seed[0]["mask_agreement"] < 1
+        assert set(verdicts(rows, "train_matched_masks").values()) <= {"identical", "equivalent"}
+
+
+def test_where_everything_is_dropped_nothing_is_drawn_and_all_regimes_hold():
+    rows = compare(dataclasses.replace(CASE, dropout=1.0))
+    assert {row["verdict"] for row in rows} <= {"identical", "equivalent"}
+    rows = compare(
+        dataclasses.replace(CASE, dropout=1.0), "rnn_parity.trust.faults:NoDropout", regimes=["train_same_seed"]
+    )
+    assert "different" in {row["verdict"] for row in rows}
+
+
+def test_with_one_gap_the_same_seed_gives_the_same_masks():
+    rows = compare(dataclasses.replace(CASE, num_layers=2), regimes=["train_same_seed"])
+    assert {row["mask_agreement"] for row in rows} == {1.0}
+    assert set(verdicts(rows, "train_same_seed").values()) <= {"identical", "equivalent"}
+
+
+def test_a_result_that_is_no_number_is_different():
+    rows = compare(candidate="faults:NotANumber", regimes=["eval"])
+    output = next(row for row in rows if row["quantity"] == "output")
+    assert output["verdict"] == "different"
+    assert output["ratio"] == float("inf")
+
+
+def test_a_wrong_baseline_is_noticed_and_makes_nothing_equivalent():
+    rows = compare(baseline="rnn_parity.trust.faults:StatesReversed", regimes=["eval"])
+    output = next(row for row in rows if row["quantity"] == "output")
+    assert output["verdict"] == "different"
+    assert "the baseline itself is" in output["reason"]
+    assert output["ratio"] < 1  # its own error would have let the right candidate pass
+
+
+def test_masks_drawn_out_of_sight_are_recovered_and_given_to_the_other():
+    for baseline, candidate in (("stacking_gru", "faults:HiddenDropout"), ("faults:HiddenDropout", "stacking_gru")):
+        rows = compare(baseline=baseline, candidate=candidate)
+        matched = [row for row in rows if row["regime"] == "train_matched_masks"]
+        assert {row["verdict"] for row in matched} <= {"identical", "equivalent"}
+        assert {row["mask_agreement"] for row in matched} == {1.0}
+        assert "different" in verdicts(rows, "train_same_seed").values()
+        reason = next(row["reason"] for row in rows if row["verdict"] == "different")
+        assert "out of sight" in reason
+
+
+def test_two_that_draw_out_of_sight_are_each_held_to_the_oracle_with_their_own_masks():
+    matched = ["train_matched_masks"]
+    rows = compare(baseline="faults:HiddenDropout", candidate="faults:OtherHiddenDropout", regimes=matched)
+    assert {row["verdict"] for row in rows} == {"equivalent"}
+    rows = [row for row in rows if row["regime"] in matched]
+    assert all(0.3 < row["mask_agreement"] < 1 for row in rows)
+    assert not any("max_abs_diff" in row for row in rows)
+    wrong = compare(baseline="faults:HiddenDropout", candidate="faults:HiddenButWrong", regimes=matched)
+    assert verdicts(wrong, *matched)["grad_h0"] == "different"
+
+
+def test_where_the_masks_cannot_be_had_many_draws_step_in():
+    rows = list(compare_case(CASE, "stacking_gru_cell", ["faults:Unrepeatable"], [0], REGIMES, draws=1000))
+    assert set(verdicts(rows, "train_matched_masks").values()) == {"unsupported"}
+    assert "other dropout masks in another run under the same seed" in next(
+        row["reason"] for row in rows if row["regime"] == "train_matched_masks"
+    )
+    assert set(verdicts(rows, "train_distribution").values()) == {"equivalent"}
+    assert set(verdicts(rows, "eval").values()) <= {"identical", "equivalent"}
+
+
+def test_masks_that_were_recovered_have_their_law_tried_too():
+    """In `train_matched_masks` whatever masks a layer draws by itself are right."""
+    given = CASE, "stacking_gru_cell", ["faults:HiddenDropout", "faults:HiddenOneMask", "stacking_gru"], [0]
+    rows = list(compare_case(*given, ["train_matched_masks"], draws=1000))
+    found = {name: [row for row in rows if row["candidate"] == name] for name in given[2]}
+    assert {row["verdict"] for row in found["faults:HiddenDropout"]} <= {"identical", "equivalent"}
+    assert {row["regime"] for row in found["faults:HiddenDropout"]} == {"train_matched_masks", "train_distribution"}
+    assert set(verdicts(found["faults:HiddenOneMask"], "train_matched_masks").values()) == {"equivalent"}
+    assert "different" in verdicts(found["faults:HiddenOneMask"], "train_distribution").values()
+    assert {row["regime"] for row in found["stacking_gru"]} == {"train_matched_masks"}
+
+
+def test_a_pass_that_a_layer_refuses_is_unsupported_and_the_rest_is_judged():
+    found = verdicts(compare(candidate="faults:Unsupported"), "eval")
+    assert found["output"] in ("identical", "equivalent")
+    assert found["grad_input"] == found["grad_bias_hh_l2"] == "unsupported"
+    assert "unsupported" not in verdicts(compare(candidate="faults:Unsupported"), "train_matched_masks").values()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("OutOfMemory", "out of memory: CUDA out"), ("Crash", "ValueError: it went wrong")]
+)
+def test_what_a_layer_raises_is_data(fault, reason):
+    rows = compare(candidate=f"faults:{fault}")
+    assert {row["verdict"] for row in rows} == {"failed"}
+    assert all(row["reason"].startswith(reason) for row in rows)
+    rows = compare(candidate="stacking_gru", baseline=f"faults:{fault}")
+    assert all(row["reason"].startswith(f"baseline: {reason}") for row in rows)
+
+
+def test_a_fault_that_shows_only_when_a_result_is_read_is_data_too(monkeypatch):
+    """As a GPU's faults do, which runs behind."""
+    read, message = torch.Tensor.cpu, "CUDA error: an illegal memory access was encountered"
+
+    def cpu(tensor):
+        if tensor.shape == (12, 4, 5):  # the gradient of the input
+            raise RuntimeError(message)
+        return read(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    rows = compare(regimes=["eval"])
+    found = verdicts(rows, "eval")
+    assert {found["output"], found["hn"]} <= {"identical", "equivalent"}
+    assert {verdict for quantity, verdict in found.items() if quantity.startswith("grad_")} == {"failed"}
+    assert all(message in row["reason"] for row in rows if row["verdict"] == "failed")
+
+
+def test_of_a_device_that_is_lost_every_later_fault_says_so(monkeypatch):
+    """On a GPU that need not be there: the layer fails on any."""
+    case = dataclasses.replace(CASE, device="cuda")
+
+    def reasons():
+        outcome = run_implementation(case, "faults:Crash", draw_stimulus(case, 0), 0, "eval", None)
+        assert list(outcome.faults) == quantities(3)
+        return {reason for _, reason in outcome.faults.values()}
+
+    def lost():
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    (alive,) = reasons()
+    monkeypatch.setattr(torch.cuda, "synchronize", lost)
+    assert reasons() == {f"{alive}; the device is lost, by this or by what ran before it"}
+
+
+def test_a_right_layer_with_few_mask_entries_is_not_called_different():
+    """Two entries, seldom dropped: most seeds draw them alike."""
+    case = dataclasses.replace(CASE, num_layers=2, sequence_length=1, batch_size=1, hidden_size=2, dropout=0.05)
+    for seed in range(3):
+        rows = compare(case, "faults:HiddenDropout", seeds=[seed], regimes=["train_matched_masks"])
+        assert "different" not in {row["verdict"] for row in rows}
+
+
+def test_a_result_of_the_wrong_shape_is_different():
+    rows = compare(candidate="faults:WrongShape", regimes=["eval"])
+    hn = next(row for row in rows if row["quantity"] == "hn")
+    assert hn["verdict"] == "different"
+    assert hn["reason"] == "gives (1, 4, 8) torch.float32, expected (3, 4, 8) torch.float32"
+
+
+@pytest.mark.parametrize(("dtype", "reason"), [("float32", "ill-conditioned"), ("bfloat16", "too coarse")])
+def test_a_chaotic_case_is_not_judged(dtype, reason):
+    case = dataclasses.replace(CASE, dtype=dtype, sequence_length=100)
+    wild, mutant = draw_stimulus(case, 0, weight_scale=20.0), "rnn_parity.trust.faults:StatesReversed"
+    rows = compare_stimulus(case, wild, "stacking_gru_cell", [mutant], 0, ["eval"])
+    output = next(row for row in rows if row["quantity"] == "output")
+    assert output["verdict"] == "unsupported"
+    assert output["reason"].startswith(reason)
+
+
+def test_the_stimulus_comes_from_the_seed_and_leaves_nothing_at_zero():
+    one, same, other = (draw_stimulus(CASE, seed) for seed in (0, 0, 1))
+    assert torch.equal(one.input, same.input)
+    assert not torch.equal(one.input, other.input)
+    tensors = [one.h0, *one.cotangents, *one.weights.values()]
+    assert all((tensor != 0).all() for tensor in tensors)
+    assert all(tensor.dtype == torch.float32 for tensor in tensors)
+    assert max(w.abs().max() for w in one.weights.values()) > 1.5 / CASE.hidden_size**0.5  # wider than nn.GRU's own
+
+
+def test_both_are_given_the_same_rounded_weights():
+    case = dataclasses.replace(CASE, dtype="bfloat16")
+    given = draw_stimulus(case, 0)
+    for name in ("stacking_gru_cell", "stacking_gru"):
+        parameters = canonical_parameters(build_loaded(case, name, given))
+        assert all(torch.equal(parameters[key], value) for key, value in given.weights.items())
+
+
+def test_weights_that_do_not_fit_are_no_silent_copy():
+    with pytest.raises(WeightError, match="weight_ih_l0"):
+        build_loaded(CASE, "torch.nn:LSTM", draw_stimulus(CASE, 0))
+    rows = compare(candidate="torch.nn:LSTM", regimes=["eval"])
+    assert {row["verdict"] for row in rows} == {"failed"}
+    assert "WeightError" in rows[0]["reason"]
+
+
+def test_relative_errors_in_both_norms():
+    truth = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert relative_errors(torch.tensor([3.0, 4.5]), truth) == pytest.approx((0.1, 0.125))
+    zero = torch.zeros(2, dtype=torch.float64)
+    assert relative_errors(torch.zeros(2), zero) == (0.0, 0.0)
+    assert relative_errors(torch.ones(2), zero) == (float("inf"), float("inf"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_ulp_differences_count_representable_values(dtype):
+    one = torch.ones(1, dtype=dtype)
+    after = torch.nextafter(one, 2 * one)
+    assert max_ulp_difference(one, one) == 0
+    assert max_ulp_difference(one, after) == max_ulp_difference(-one, -after) == 1
+    tiny = torch.nextafter(torch.zeros(1, dtype=dtype), one)
+    assert max_ulp_difference(tiny, -tiny) == 2  # across zero, which has one value
+    assert max_ulp_difference(torch.zeros(1, dtype=dtype), -torch.zeros(1, dtype=dtype)) == 0
+    assert np.isnan(max_ulp_difference(one, one * float("nan")))
+    huge = torch.full((1,), torch.finfo(dtype).max, dtype=dtype)
+    assert max_ulp_difference(huge, -huge) > max_ulp_difference(huge, one) > 0
+
+
+def test_the_sensitivity_grows_with_the_roundoff():
+    narrow = dataclasses.replace(CASE, dtype="bfloat16")
+    given = draw_stimulus(narrow, 0)
+    wide = run_oracle(CASE, given.map(lambda t: t.float()), None, 0).sensitivities["output"][0]
+    assert run_oracle(narrow, given, None, 0).sensitivities["output"][0] == pytest.approx(wide * 2**16, rel=0.2)
+
+
+def test_the_verdict_enum_is_what_the_table_holds():
+    assert {row["verdict"] for row in compare()} <= set(Verdict)
+
+
+def test_many_draws_are_compared_where_dropout_is_drawn():
+    def many(case, candidate):
+        given = case, "stacking_gru_cell", [candidate], [0], ["train_distribution"]
+        return list(compare_case(*given, draws=1000))
+
+    rows = many(CASE, "stacking_gru")
+    assert {row["verdict"] for row in rows} == {"equivalent"}
+    assert {row["regime"] for row in rows} == {"train_distribution"}
+    assert set(rows[0]) <= set(EQUIVALENCE.names)
+    wrong = many(CASE, "rnn_parity.trust.faults:DropoutAfterLast")
+    assert "different" in {row["verdict"] for row in wrong}
+    assert many(dataclasses.replace(CASE, dropout=0.0), "stacking_gru") == []
+    assert many(dataclasses.replace(CASE, num_layers=1), "stacking_gru") == []

@@ -1,0 +1,302 @@
+"""Layers of the same law are not told apart, layers of another law are, and rounding is no law."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+import torch
+from scipy.stats import ttest_ind
+from torch.nn import functional as F
+
+from rnn_parity.dropout import distribution
+from rnn_parity.dropout.distribution import (
+    STATISTICS,
+    Moments,
+    compare,
+    detection_power,
+    distribution_rows,
+    draw_centre,
+    draw_moments,
+    project,
+    statistics_of,
+    summarise,
+)
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import numerics
+from rnn_parity.layers.stepwise import StackingGRUCellLoop
+from rnn_parity.layers.stimulus import draw_stimulus
+from rnn_parity.tables import EQUIVALENCE
+from rnn_parity.trust.right import WrittenOut
+
+CASE = Case("test", "cpu", "float32", False, 7, 16, 3, 12, 2, 0.1, 1)
+SMALL = dataclasses.replace(CASE, hidden_size=4, sequence_length=5)
+MUTANTS = "rnn_parity.trust.faults"
+RIGHT = ["stacking_gru", "rnn_parity.trust.right:StateTransposed", "faults:HiddenDropout"]
+
+
+class MoreDropout(WrittenOut):
+    """0.12 in place of 0.1."""
+
+    def between(self, layer, sequence):
+        return F.dropout(sequence, 1.2 * self.dropout, self.training)
+
+
+class OneMaskForAllRows(WrittenOut):
+    def between(self, layer, sequence):
+        return sequence * F.dropout(torch.ones_like(sequence[:, :1]), self.dropout, self.training)
+
+
+class Recording(StackingGRUCellLoop):
+    """Right; keeps what it is given."""
+
+    given: list = []  # noqa: RUF012 - of the class: the code under test builds instances that the test never sees
+
+    def forward(self, input, h0):
+        self.given.append((input, h0, self.training, torch.is_grad_enabled()))
+        return super().forward(input, h0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with numerics(1, False):
+        yield
+
+
+def sampled(values):
+    return Moments(len(values), values.mean(0), torch.cov(values.T).reshape(values.shape[1], -1), values.mean().item())
+
+
+def rows_of(case=CASE, candidate="stacking_gru", baseline="stacking_gru_cell", draws=1000, seed=0, **scales):
+    stimulus = draw_stimulus(case, seed, **scales)
+    return list(distribution_rows(case, baseline, [candidate], stimulus, draws, seed))
+
+
+def by_quantity(rows, column="verdict"):
+    return {row["quantity"]: row[column] for row in rows}
+
+
+def shares(case, names, draws, trials, seed=0):
+    rows = detection_power(case, "stacking_gru_cell", names, draws, trials, seed)
+    return {row["candidate"]: row["share"] for row in rows}
+
+
+# The comparison, on samples of known law.
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_equal_laws_are_called_different_about_as_often_as_the_level_says(skewed):
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+
+    def draw():
+        values = torch.randn(300, 4, generator=generator, dtype=torch.float64)
+        return sampled((values**4 if skewed else values) @ mixing)
+
+    found = [compare("output_mean", draw(), draw(), slack=0.0, level=0.05) for _ in range(500)]
+    alarms = sum(comparison.verdict == "different" for comparison in found) / 500
+    assert 0.02 < alarms < 0.07
+    assert sum(comparison.p_value < 0.05 for comparison in found) / 500 == alarms
+
+
+def test_one_feature_is_students_t():
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(2, 50, 1, generator=generator, dtype=torch.float64)
+    found = compare("output_mean", sampled(a), sampled(b), slack=0.0, level=0.01)
+    expected = ttest_ind(a[:, 0].numpy(), b[:, 0].numpy())
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.distance == pytest.approx(abs(expected.statistic))
+    assert found.ratio == pytest.approx(found.distance / found.limit)
+
+
+def test_a_shift_that_no_single_feature_shows_is_found():
+    generator = torch.Generator().manual_seed(2)
+    common = torch.randn(2, 500, 1, generator=generator, dtype=torch.float64)
+    a, b = (c + 0.01 * torch.randn(500, 2, generator=generator, dtype=torch.float64) for c in common)
+    b = b + torch.tensor([0.003, -0.003], dtype=torch.float64)  # a 300th of each feature's own deviation
+    found = compare("output_variance", sampled(a), sampled(b), slack=0.0, level=1e-4)
+    assert found.verdict == "different"
+    assert found.reason.startswith("output variance is ")
+    assert "standard errors apart over 500 draws, limit" in found.reason
+
+
+def test_a_difference_of_rounding_is_no_difference_of_law_however_many_the_draws():
+    still = Moments(10**9, torch.zeros(3).double(), torch.zeros(3, 3).double(), 0.0)
+    near, far = (dataclasses.replace(still, mean=still.mean + shift) for shift in (1e-3, 1e-1))
+    assert compare("hn_mean", still, still, slack=1e-3, level=1e-4).ratio == 0
+    assert compare("hn_mean", still, near, slack=1e-3, level=1e-4).verdict == "equivalent"
+    assert compare("hn_mean", still, far, slack=1e-3, level=1e-4).verdict == "different"
+
+
+def test_the_statistics_are_moments_of_deviations_over_steps_and_layers():
+    d = torch.tensor([1.0, 2.0, -3.0]).double().reshape(3, 1, 1).expand(3, 2, 1)
+    found = summarise(d, d[:2])
+    assert set(found) == set(STATISTICS)
+    assert [found[name][0, 0].item() for name in STATISTICS] == pytest.approx([0, 14 / 3, -2, 1.5, 2.5, 2])
+
+
+def test_wide_layers_are_projected_to_what_the_draws_can_carry():
+    values = torch.randn(100, 64, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert project(values, 640) is values
+    narrow = project(values, 100)
+    assert narrow.shape == (100, 10)
+    assert narrow.square().mean().item() == pytest.approx(1, abs=0.2)
+    assert torch.equal(project(values[:50], 100), narrow[:50])
+    wide = dataclasses.replace(SMALL, hidden_size=64)
+    assert shares(wide, ["stacking_gru", f"{MUTANTS}:OneMaskForAllSteps"], 300, 2) == {
+        "stacking_gru": 0,
+        f"{MUTANTS}:OneMaskForAllSteps": 1,
+    }
+
+
+# Layers.
+
+
+def test_every_planted_fault_of_dropout_is_caught_and_no_right_layer():
+    faults = ["NoDropout", "DropoutAfterLast", "DropoutNotRescaled", "OneMaskForAllSteps", "OneMaskForAllLayers"]
+    faults = [f"{MUTANTS}:{name}" for name in [*faults, "RecurrentDropout", "FinalStateAfterDropout"]]
+    faults += [f"{__name__}:{layer.__name__}" for layer in (MoreDropout, OneMaskForAllRows)]
+    found = shares(CASE, [*RIGHT, *faults], draws=1000, trials=6)
+    assert found == dict.fromkeys(RIGHT, 0) | dict.fromkeys(faults, 1)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_in_every_dtype_rounding_is_forgiven_and_faults_are_not(dtype):
+    case = dataclasses.replace(CASE, dtype=dtype, sequence_length=6)
+    faults = [f"{MUTANTS}:{name}" for name in ("NoDropout", "OneMaskForAllSteps")]
+    assert shares(case, [*RIGHT, *faults], draws=1000, trials=2) == dict.fromkeys(RIGHT, 0) | dict.fromkeys(faults, 1)
+    rows = rows_of(case, draws=8000, state_scale=10.0)
+    assert set(by_quantity(rows).values()) == {"equivalent"}
+
+
+def test_a_row_is_a_statistic_and_fits_the_table():
+    rows = rows_of(candidate=f"{MUTANTS}:NoDropout")
+    assert [row["quantity"] for row in rows] == list(STATISTICS)
+    for row in rows:
+        assert set(row) <= set(EQUIVALENCE.names)
+        assert (row["candidate"], row["bit_identical"]) == (f"{MUTANTS}:NoDropout", False)
+        assert row["verdict"] == "different"
+        assert 1 < row["ratio"] < math.inf
+    assert re.fullmatch(
+        r"output mean is -?[\d.]+ and the baseline's -?[\d.]+ \(average over units\); with all units together "
+        r"[\d.]+ standard errors apart over 1,000 draws, limit [\d.]+",
+        by_quantity(rows, "reason")["output_mean"],
+    )
+
+
+def test_a_fault_of_hn_alone_shows_in_hn_alone():
+    found = by_quantity(rows_of(candidate=f"{MUTANTS}:FinalStateAfterDropout"))
+    assert {found[name] for name in STATISTICS[:3]} == {"equivalent"}
+    assert found["hn_variance"] == "different"
+
+
+@pytest.mark.parametrize(
+    "change", [{"dropout": 0.0}, {"dropout": 1.0}, {"num_layers": 1}, {"dropout": 1.0, "dtype": "bfloat16"}]
+)
+def test_where_nothing_is_random_rounding_alone_is_compared(change):
+    case = dataclasses.replace(CASE, **change)
+    rows = [row for name in RIGHT for row in rows_of(case, name, draws=200) if case.dropout < 1 or "Hidden" not in name]
+    assert {row["verdict"] for row in rows} == {"equivalent"}
+    assert "different" in by_quantity(rows_of(case, f"{MUTANTS}:StateIgnored", draws=200)).values()
+
+
+def test_everything_dropped_is_told_from_nothing_dropped():
+    rows = rows_of(dataclasses.replace(CASE, dropout=1.0), f"{MUTANTS}:NoDropout", draws=200)
+    assert by_quantity(rows)["output_mean"] == "different"
+
+
+@pytest.mark.parametrize(("change", "absent"), [({"sequence_length": 1}, "output"), ({"num_layers": 1}, "hn")])
+def test_one_step_or_one_layer_has_no_covariance(change, absent):
+    case = dataclasses.replace(CASE, **change)
+    expected = [name for name in STATISTICS if name != f"{absent}_covariance"]
+    rows = rows_of(case)
+    assert [row["quantity"] for row in rows] == expected == statistics_of(case)
+    assert [row["quantity"] for row in rows_of(case, "faults:Crash")] == expected
+    assert {row["verdict"] for row in rows} == {"equivalent"}
+
+
+def test_one_unit_and_rare_drops_raise_no_alarm():
+    case = dataclasses.replace(CASE, input_size=2, hidden_size=1, num_layers=2, sequence_length=1, dropout=0.02)
+    assert shares(case, RIGHT[:2], draws=1000, trials=50, seed=100) == {RIGHT[0]: 0, RIGHT[1]: 0}
+
+
+# What goes wrong is data.
+
+
+def test_a_result_that_is_no_number_is_different():
+    rows = rows_of(SMALL, "faults:NotANumber", draws=100)
+    assert by_quantity(rows) == {name: "different" if "output" in name else "equivalent" for name in STATISTICS}
+    assert by_quantity(rows, "ratio")["output_mean"] == math.inf
+    assert by_quantity(rows, "reason")["output_mean"] == "output mean is not finite: there is NaN or infinity"
+    rows = rows_of(SMALL, baseline="faults:NotANumber", draws=100)
+    assert by_quantity(rows, "reason")["output_mean"].startswith("the baseline's output mean is not finite")
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "reason"),
+    [
+        ("WrongShape", "different", "hn is (1, 256, 4) torch.float32, expected (3, 256, 4) torch.float32"),
+        ("Crash", "failed", "ValueError: it went wrong"),
+        ("OutOfMemory", "failed", "out of memory: CUDA out of memory. Tried to allocate 20.00 GiB."),
+    ],
+)
+def test_what_a_layer_raises_is_data(fault, verdict, reason):
+    for candidate, baseline, prefix in (
+        (f"faults:{fault}", "stacking_gru_cell", ""),
+        ("stacking_gru", f"faults:{fault}", "baseline: "),
+    ):
+        rows = rows_of(SMALL, candidate, baseline, draws=256)
+        assert set(by_quantity(rows).values()) == {verdict}
+        assert set(by_quantity(rows, "reason").values()) == {prefix + reason}
+
+
+def test_a_name_that_cannot_be_built_is_the_users_error():
+    with pytest.raises(InputError, match="nowhere"):
+        rows_of(SMALL, "nowhere:Layer", draws=20)
+
+
+# How it is drawn.
+
+
+@pytest.mark.parametrize("rows_at_once", [64, 1])
+def test_chunks_change_no_law_and_no_number_of_draws(rows_at_once, monkeypatch):
+    monkeypatch.setattr(Recording, "given", given := [])
+    monkeypatch.setattr(distribution, "CHUNK_BYTES", rows_at_once * 8 * 7 * 5)  # the input is wider than H
+    stimulus = draw_stimulus(SMALL, 0)
+    centre = draw_centre(SMALL, "stacking_gru_cell", stimulus, 1)
+    found = draw_moments(SMALL, f"{__name__}:Recording", stimulus, 1000, 2, centre)
+    assert [input.shape[1] for input, *_ in given] == ([64] * 15 + [40] if rows_at_once == 64 else [1] * 1000)
+    monkeypatch.undo()
+    whole = draw_moments(SMALL, "stacking_gru_cell", stimulus, 1000, 3, centre)
+    assert {c.verdict for c in distribution.compare_distributions(whole, found, 2**-24).values()} == {"equivalent"}
+    assert found["output_mean"].draws == 1000
+    assert found["output_mean"].covariance.diagonal() == pytest.approx(whole["output_mean"].covariance.diagonal(), 0.3)
+
+
+def test_every_row_is_the_stimulus_first_row_in_training_without_gradients(monkeypatch):
+    monkeypatch.setattr(Recording, "given", given := [])
+    rows_of(SMALL, f"{__name__}:Recording", draws=30)
+    stimulus = draw_stimulus(SMALL, 0)
+    ((input, h0, training, grad_enabled),) = given
+    assert torch.equal(input, stimulus.input[:, :1].expand(-1, 30, -1))
+    assert torch.equal(h0, stimulus.h0[:, :1].expand(-1, 30, -1))
+    assert (training, grad_enabled) == (True, False)
+
+
+def test_draws_come_from_the_seed_and_are_independent_of_the_baselines():
+    same = "rnn_parity.layers.stepwise:StackingGRUCellLoop"
+    first, again, other = (rows_of(SMALL, same, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert all(0.01 < row["ratio"] < 1 for row in first)
+
+
+def test_power_is_a_share_with_its_interval():
+    names = [f"{MUTANTS}:NoDropout", "stacking_gru", "faults:Crash"]
+    caught, right, crashed = detection_power(SMALL, "stacking_gru_cell", names, 100, 4, seed=5)
+    assert caught == {"candidate": names[0], "draws": 100, "trials": 4, "detections": 4, "share": 1.0} | {
+        "share_ci_low": pytest.approx(0.510, abs=1e-3),
+        "share_ci_high": 1.0,
+    }
+    assert right["detections"] == crashed["detections"] == 0
+    assert right["share_ci_high"] == pytest.approx(0.490, abs=1e-3)

@@ -1,0 +1,151 @@
+"""Masks are seen and imposed on unmodified modules, and each draw is put where it belongs."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rnn_parity.dropout.masks import Draws, MaskLayout, UnknownDraw, draw_masks, draws_out_of_sight
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights
+from rnn_parity.layers.registry import REGISTRY, build
+
+T, B, INPUT, H, L = 4, 3, 5, 6, 3
+LAYOUT = MaskLayout(L - 1, T, B, H)
+
+
+def both(dropout=0.5, dtype=torch.float32):
+    """The loop and the fused layer with the same weights, an input and a state."""
+    torch.manual_seed(0)
+    modules = [build(name, input_size=INPUT, hidden_size=H, num_layers=L, dropout=dropout) for name in REGISTRY]
+    modules = [module.to(dtype) for module in modules]
+    copy_weights({k: v.detach() for k, v in canonical_parameters(modules[0]).items()}, modules[1])
+    return modules, torch.randn(T, B, INPUT, dtype=dtype), torch.randn(L, B, H, dtype=dtype)
+
+
+def drawn_by(module, input, h0, seed=1):
+    torch.manual_seed(seed)
+    with Draws(LAYOUT) as draws:
+        output, _ = module(input, h0)
+    return draws, output
+
+
+def test_looking_changes_nothing():
+    (loop, fused), input, h0 = both()
+    for module in (loop, fused):
+        torch.manual_seed(1)
+        expected, _ = module(input, h0)
+        assert torch.equal(drawn_by(module, input, h0)[1], expected)
+
+
+def test_the_loop_draws_per_step_and_the_fused_layer_per_gap():
+    (loop, fused), input, h0 = both()
+    assert drawn_by(loop, input, h0)[0].describe() == "8 masks of (3, 6)"
+    assert drawn_by(fused, input, h0)[0].describe() == "2 masks of (4, 3, 6)"
+    assert drawn_by(loop.eval(), input, h0)[0].describe() == "no mask"
+
+
+def test_the_same_seed_deals_the_same_stream_out_in_another_order():
+    (loop, fused), input, h0 = both()
+    ours, theirs = (drawn_by(module, input, h0)[0] for module in (loop, fused))
+    stream = [torch.cat([mask.flatten() for mask in draws.drawn]) for draws in (ours, theirs)]
+    assert torch.equal(*stream)
+    assert not torch.equal(ours.assembled(), theirs.assembled())
+    for draws in (ours, theirs):
+        places = draws.stream_places().long()
+        assert torch.equal(places.flatten().sort().values, torch.arange(places.numel()))
+        assert torch.equal(stream[0][places].double(), draws.assembled())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_matched_masks_make_the_two_agree(dtype):
+    modules, input, h0 = both(dtype=dtype)
+    masks = draw_masks(LAYOUT, 0.5, seed=3)
+    outputs = []
+    for module in modules:
+        with Draws(LAYOUT, masks) as draws:
+            outputs.append(module(input, h0)[0])
+        assert torch.equal(draws.assembled(), masks)
+    torch.testing.assert_close(*outputs)
+    with Draws(LAYOUT, 1 - masks):
+        assert not torch.allclose(modules[0](input, h0)[0], outputs[0])
+
+
+def test_the_backward_pass_uses_the_imposed_masks_too():
+    """With everything dropped, no gradient reaches the input."""
+    modules, input, h0 = both()
+    input.requires_grad_()
+    for module in modules:
+        with Draws(LAYOUT, torch.zeros(LAYOUT.shape, dtype=torch.float64)):
+            output, _ = module(input, h0)
+        (gradient,) = torch.autograd.grad(output.sum(), input)
+        assert torch.equal(gradient, torch.zeros_like(input))
+
+
+def test_the_fused_operator_of_cuda_is_seen_and_replaced_as_well():
+    """`native_dropout` is what CUDA calls; it runs on the CPU too when it is called by name."""
+    layout = MaskLayout(1, 1, 3, 4)
+    masks = draw_masks(layout, 0.5, seed=0)
+    input = torch.randn(3, 4, requires_grad=True)
+    with Draws(layout, masks) as draws:
+        output, kept = torch.native_dropout(input, 0.5, True)
+    assert torch.equal(output, input.detach() * masks[0, 0].float() * 2)
+    assert torch.equal(kept, masks[0, 0].bool())
+    assert torch.equal(draws.assembled(), masks)
+    (gradient,) = torch.autograd.grad(output.sum(), input)
+    assert torch.equal(gradient, masks[0, 0].float() * 2)
+
+
+@pytest.mark.parametrize("shape", [(T, B, H), (B, T, H), (T * B, H)])
+def test_a_draw_over_the_sequence_fills_a_gap(shape):
+    masks = draw_masks(LAYOUT, 0.5, seed=0)
+    part = LAYOUT.view(masks, 1, shape)
+    expected = masks[1].transpose(0, 1) if shape[0] == B else masks[1].reshape(shape)
+    assert torch.equal(part, expected)
+    assert LAYOUT.view(masks, 2, shape) is None
+
+
+def test_a_draw_of_another_shape_is_refused_by_name():
+    expected = r"shape \(6,\), expected \(4, 3, 6\) or \(3, 6\)"
+    with pytest.raises(UnknownDraw, match=expected), Draws(LAYOUT, torch.ones(LAYOUT.shape)):
+        F.dropout(torch.ones(H), 0.5)
+    with Draws(LAYOUT) as draws:
+        F.dropout(torch.ones(H), 0.5)
+    assert draws.assembled() is None
+
+
+def test_masks_left_out_are_noticed():
+    with Draws(LAYOUT) as draws:
+        F.dropout(torch.ones(B, H), 0.5)
+    assert draws.assembled() is None
+
+
+def test_our_own_masks_have_the_asked_rate_and_come_from_the_seed():
+    layout = MaskLayout(2, 50, 20, 10)
+    masks = draw_masks(layout, 0.2, seed=1)
+    assert set(masks.unique().tolist()) == {0.0, 1.0}
+    assert masks.mean().item() == pytest.approx(0.8, abs=0.01)
+    assert torch.equal(masks, draw_masks(layout, 0.2, seed=1))
+    assert not torch.equal(masks, draw_masks(layout, 0.2, seed=2))
+
+
+def test_randomness_inside_a_kernel_is_noticed():
+    input = torch.ones(5, 5)
+    assert draws_out_of_sight(lambda: input * torch.rand(5, 5))
+    assert not draws_out_of_sight(lambda: nn.Identity()(input))
+
+
+def test_few_entries_that_come_out_alike_do_not_hide_that_they_are_random():
+    seeds = []
+
+    def run(different, entries=2):
+        seeds.append(torch.initial_seed())
+        return torch.full((9, 1, entries), float(len(seeds) == different))
+
+    assert draws_out_of_sight(lambda: run(40))
+    assert len(set(seeds)) == len(seeds) == 40  # it stops at the first difference
+    seeds.clear()
+    assert not draws_out_of_sight(lambda: run(65))
+    assert len(seeds) == 64
+    seeds.clear()
+    assert not draws_out_of_sight(lambda: run(99, entries=10_000))  # so many are never alike by chance
+    assert len(seeds) == 2

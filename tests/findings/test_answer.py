@@ -1,0 +1,93 @@
+"""The answer follows the equivalence table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import PROJECT
+from rnn_parity.experiment.grid import make_grid
+from rnn_parity.findings import answer as answers
+from rnn_parity.findings import verdicts as summary
+from synthetic import equivalence_rows
+
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return make_grid(SMOKE)
+
+
+def equivalence(grid, **changes):
+    return pd.DataFrame(equivalence_rows(grid, **changes))
+
+
+def test_a_correct_candidate_that_draws_other_masks_is_a_yes_with_a_condition(grid):
+    answer = answers.answer(equivalence(grid), "stacking_gru")
+    assert answer.word == "yes, when"
+    assert (answer.cases, answer.judged, answer.broken) == (5, 5, 0)
+    assert (answer.same_seed.drawing, answer.same_seed.differing) == (5, 4)
+    assert (answer.same_seed.first_length, answer.same_seed.first_layers) == (2, 3)
+    assert answer.same_seed.always
+    assert answer.same_seed.masks_differ == pytest.approx(0.18)
+
+
+def test_it_says_in_how_many_cases_each_regime_was_compared(grid):
+    table = equivalence(grid)
+    table.loc[table["hidden_size"] == 8, "dropout"] = 0.0
+    compared = answers.answer(table, "stacking_gru").compared
+    assert compared == {"eval": 5, "train_matched_masks": 4}
+    dry = table[table["hidden_size"] == 8]
+    assert answers.answer(dry, "stacking_gru").compared == {"eval": 1}
+
+
+def test_without_the_seed_regime_the_yes_has_no_condition(grid):
+    table = equivalence(grid)
+    answer = answers.answer(table[table["regime"] != "train_same_seed"], "stacking_gru")
+    assert answer.word == "yes"
+    assert answer.same_seed is None
+
+
+def test_the_seed_regime_alone_answers_nothing(grid):
+    table = equivalence(grid)
+    assert answers.answer(table[table["regime"] == "train_same_seed"], "stacking_gru").word == "open"
+
+
+def test_not_every_deep_and_long_case_differs(grid):
+    table = equivalence(grid)
+    lucky = (table["sweep"] == "width") & (table["hidden_size"] == 8) & (table["regime"] == "train_same_seed")
+    table.loc[lucky, ["verdict", "mask_agreement"]] = ["identical", 1.0]
+    assert not answers.answer(table, "stacking_gru").same_seed.always
+
+
+def test_a_wrong_candidate_is_a_no_and_its_worst_row_is_named(grid):
+    table = equivalence(grid, wrong="stacking_gru")
+    answer = answers.answer(table, "stacking_gru")
+    assert answer.word == "no"
+    assert answer.regimes == ("eval", "train_matched_masks")
+    held = table[table["regime"] == "eval"]
+    assert answer.fault["ratio"] == held["ratio"].max()
+
+
+def test_one_failed_gradient_in_one_case_is_a_no_that_says_what_sets_the_case_apart(grid):
+    table = equivalence(grid)
+    at = table.index[(table["hidden_size"] == 16) & (table["regime"] == "eval") & (table["quantity"] == "grad_h0")]
+    table.loc[at, "verdict"], table.loc[at, "reason"], table.loc[at, "ratio"] = "failed", "RuntimeError: x", np.nan
+    answer = answers.answer(table, "stacking_gru")
+    assert (answer.word, answer.broken, answer.judged) == ("no", 1, 4)
+    assert answer.fault["quantity"] == "grad_h0"
+    assert answer.apart == "hidden_size ≥ 16"
+    assert len(summary.unmet(table)) == 1
+
+
+def test_unsupported_is_neither_yes_nor_no(grid):
+    table = equivalence(grid)
+    rows = table["quantity"].isin(["grad_h0", "grad_input"]) & (table["regime"] == "eval") & (table["sweep"] == "width")
+    table.loc[rows, "verdict"], table.loc[rows, "reason"] = "unsupported", "ill-conditioned: by 1.0e-01"
+    answer = answers.answer(table, "stacking_gru")
+    assert (answer.word, answer.cases, answer.judged, answer.broken) == ("yes, when", 5, 3, 0)
+    [row] = summary.not_judged(table).to_dict("records")
+    assert (row["quantities"], row["cases"]) == (["grad_h0", "grad_input"], 2)
+    table["verdict"], table["reason"] = "unsupported", "its masks cannot be set"
+    assert answers.answer(table, "stacking_gru").word == "open"

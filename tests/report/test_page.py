@@ -1,0 +1,144 @@
+"""The page in a real browser: usable by keyboard and screen reader, on a phone and on paper, without any network."""
+
+import pandas as pd
+import pytest
+import yaml
+from test_report import PIXEL, results_of
+
+from conftest import PROJECT
+from rnn_parity.experiment.grid import make_grid
+from rnn_parity.report.figures import FIGURES
+from rnn_parity.report.write import write_report
+from synthetic import capability_rows, equivalence_rows, finding_rows, timing_rows
+
+pytestmark = pytest.mark.browser
+
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A page with every section."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "figures").mkdir()
+    for name in FIGURES:
+        (folder / f"figures/{name}.svg").write_text(PIXEL)
+    grid = make_grid(SMOKE | {"candidates": ["stacking_gru", "torch.nn:GRU"]})
+    equivalence = pd.DataFrame(equivalence_rows(grid, wrong="torch.nn:GRU"))
+    for case, ratio in zip(grid.cases, (0.12, 0.9, 9.5, 12.0, 100.0), strict=True):
+        own = (equivalence["case_id"] == case.case_id) & (equivalence["candidate"] == "stacking_gru")
+        equivalence.loc[own, "ratio"] = ratio
+    names = [grid.config["baseline"], *grid.config["candidates"]]
+    trust = {"self_test": finding_rows(grid.cases), "coverage": finding_rows(grid.cases)}
+    results = results_of(equivalence, pd.DataFrame(timing_rows(grid)), capabilities=capability_rows(names), **trust)
+    write_report(grid.config, {}, results, folder / "figures", folder / "report.md", folder / "report.html")
+    return folder / "report.html"
+
+
+@pytest.fixture
+def page(browser, path):
+    """The page, wide and light; it fails at the end if the page asked for anything or its script complained."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda request: heard.append(request.url) if not request.url.startswith("data:") else None)
+    page.goto(path.as_uri())
+    yield page
+    assert heard == [path.as_uri()]
+    page.close()
+
+
+def first_cells(page, column):
+    return page.eval_on_selector_all(
+        "#cases tbody tr:not([hidden])", f"rows => rows.map(row => row.cells[{column}].textContent.trim())"
+    )
+
+
+def column_of(page, heading):
+    return [text.strip() for text in page.locator("#cases thead th").all_text_contents()].index(heading)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_nothing_stands_in_the_way_of_a_screen_reader(page, width, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_page_is_no_wider_than_a_phone(page):
+    page.set_viewport_size({"width": 400, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_cases_are_sorted_by_number_not_by_letter_and_from_the_keyboard(page):
+    column = column_of(page, "H")
+    page.locator("#cases thead th").nth(column).locator("button").focus()
+    page.keyboard.press("Enter")
+    up = [int(text) for text in first_cells(page, column)]
+    assert up == [8, 8, *[10] * 6, 16, 16]
+    page.keyboard.press("Enter")
+    assert [int(text) for text in first_cells(page, column)] == up[::-1]
+    assert page.locator("#cases thead th").nth(column).get_attribute("aria-sort") == "descending"
+    page.locator("#cases thead th button", has_text="error / limit").click()
+    column = column_of(page, "error / limit")
+    keys = page.eval_on_selector_all("#cases tbody tr", f"rows => rows.map(row => row.cells[{column}].dataset.key)")
+    assert keys == sorted(keys, key=float) != sorted(keys)  # 9.5 before 12, as letters do not have it
+
+
+def test_cases_are_filtered_by_words_and_by_choice(page):
+    from playwright.sync_api import expect
+
+    status = page.locator("form.filters [role=status]")
+    assert status.text_content() == "10 of 10 rows"
+    page.locator("[data-filter=verdict]").select_option("different")
+    assert status.text_content() == "5 of 10 rows"
+    assert set(first_cells(page, column_of(page, "candidate"))) == {"torch.nn:GRU"}
+    page.locator("[data-filter=text]").fill("width h16")
+    assert status.text_content() == "1 of 10 rows"
+    page.get_by_role("button", name="Show all").click()
+    expect(status).to_have_text("10 of 10 rows")  # a script that waited in the page, its policy would refuse
+
+
+def test_a_figure_is_enlarged_and_closed_from_the_keyboard(page):
+    first = page.locator("button.zoom").first
+    first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#enlarged").is_visible()
+    assert page.locator("#enlarged img").get_attribute("alt") == FIGURES["overview"].title
+    page.get_by_role("button", name="Twice the size").click()
+    assert page.locator("#enlarged img.large").count() == 1
+    page.keyboard.press("Escape")
+    assert not page.locator("#enlarged").is_visible()
+    assert page.evaluate("document.activeElement.className") == "zoom"
+
+
+def test_the_numbers_of_a_figure_are_in_the_page(page):
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Data: speedup.csv").first.click()
+    assert download.value.suggested_filename == "speedup.csv"
+    rows = download.value.path().read_text().splitlines()
+    assert rows[0].startswith("case_id,sweep,")
+    assert len(rows) == 1 + 5 * 2 * 4
+
+
+def test_it_prints_without_what_only_a_screen_needs(page, tmp_path):
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert not page.locator("form.filters").is_visible()
+    page.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    page.set_viewport_size({"width": 750, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 750
+
+
+def test_without_script_the_page_is_whole(browser, path):
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(path.as_uri())
+    assert page.locator("#cases tbody tr").count() == 10
+    assert not page.locator("form.filters").is_visible()
+    page.close()

@@ -1,0 +1,311 @@
+"""The report says what the tables say, and is one safe file."""
+
+import copy
+import re
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+
+from conftest import PROJECT
+from rnn_parity.experiment.grid import make_grid
+from rnn_parity.report.figures import FIGURES
+from rnn_parity.report.page import MOST_CASES
+from rnn_parity.report.wording import escape
+from rnn_parity.report.write import write_report, write_tables
+from rnn_parity.tables import COLLECTED
+from synthetic import capability_rows, equivalence_rows, finding_rows, timing_rows
+
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+SHOWN = set(FIGURES) - {"crossover"}  # no sweep of it varies two sizes, and a figure with nothing in it is left out
+PIXEL = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+
+
+@pytest.fixture
+def tables():
+    grid = make_grid(SMOKE)
+    return pd.DataFrame(equivalence_rows(grid)), pd.DataFrame(timing_rows(grid))
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Write a report of some tables; give its Markdown and its HTML."""
+    (tmp_path / "figures").mkdir()
+    for name in FIGURES:
+        (tmp_path / f"figures/{name}.svg").write_text(PIXEL)
+
+    def write(equivalence, timing, config=SMOKE, environment=None, **trust):
+        paths = tmp_path / "report.md", tmp_path / "report.html"
+        completed = make_grid(config).config
+        results = results_of(equivalence, timing, **trust)
+        write_report(completed, environment or {}, results, tmp_path / "figures", *paths)
+        return tuple(path.read_text() for path in paths)
+
+    return write
+
+
+def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabilities=()):
+    """Every table of an experiment; those that are not given are empty, as where the config leaves them out."""
+    given = {"self_test": self_test, "coverage": coverage, "power": power, "capabilities": capabilities}
+    trust = {name: pa.Table.from_pylist(list(rows), schema=COLLECTED[name]).to_pandas() for name, rows in given.items()}
+    return {"equivalence": equivalence, "timing": timing, **trust}
+
+
+def first_paragraph(markdown):
+    return markdown.split("\n\n")[2]
+
+
+def test_the_first_paragraph_answers(report, tables):
+    markdown, html = report(*tables)
+    assert first_paragraph(markdown).startswith("**Yes, when the same seed need not give the same dropout masks.**")
+    assert "in all 5 cases" in first_paragraph(markdown)
+    assert "from T = 2 and L = 3 on" in markdown
+    assert "Yes, when the same seed" in html
+
+
+def test_a_wrong_candidate_turns_it_into_a_no(report, tables):
+    wrong = pd.DataFrame(equivalence_rows(make_grid(SMOKE), wrong="stacking_gru"))
+    answer = first_paragraph(report(wrong, tables[1])[0])
+    assert answer.startswith("**No.** `stacking_gru` must not replace `stacking_gru_cell`")
+    assert "× its limit" in answer
+    assert "5 of 5 cases" in answer
+
+
+def test_each_of_several_candidates_gets_its_own_answer(report):
+    config = SMOKE | {"candidates": ["stacking_gru", "torch.nn:GRU"]}
+    grid = make_grid(config)
+    rows = equivalence_rows(grid, wrong="torch.nn:GRU")
+    markdown, _ = report(pd.DataFrame(rows), pd.DataFrame(timing_rows(grid)), config)
+    assert "`stacking_gru` for `stacking_gru_cell`: **yes, with a condition**" in first_paragraph(markdown)
+    assert "`torch.nn:GRU` for `stacking_gru_cell`: **no**" in first_paragraph(markdown)
+    assert "\n\n**No.** `torch.nn:GRU` must not replace" in markdown
+
+
+def test_speedups_are_read_from_the_table(report, tables):
+    equivalence, timing = tables
+    assert "is **faster**: 1.50× the speed of the baseline (95 % interval 1.46–1.54)" in report(equivalence, timing)[0]
+    ours = timing["implementation"] == "stacking_gru"
+    timing.loc[ours, ["speedup", "speedup_ci_low", "speedup_ci_high"]] = [0.7, 0.65, 0.75]
+    timing.loc[ours, "conclusion"] = "slower"
+    markdown, _ = report(equivalence, timing)
+    assert "is **slower**: 0.70× the speed of the baseline (95 % interval 0.65–0.75)" in markdown
+    assert "**faster**" not in markdown
+
+
+def test_within_noise_is_said_with_the_noise(report, tables):
+    equivalence, timing = tables
+    timing.loc[timing["conclusion"] == "faster", "conclusion"] = "within noise"
+    markdown, _ = report(equivalence, timing)
+    assert "is **within noise**" in markdown
+    assert "the baseline against itself gives 0.99–1.01" in markdown
+    assert "faster in 0 of 5 cases, within noise in 5" in markdown
+
+
+def test_what_was_timed_beside_other_jobs_says_so_beside_every_speedup(report, tables):
+    equivalence, timing = tables
+    alone, _ = report(equivalence, timing)
+    assert "†" not in alone
+    assert "beside" not in first_paragraph(alone)
+    shared, _ = report(equivalence, timing.assign(exclusive=False))
+    assert "timed beside other jobs" in first_paragraph(shared)
+    sections = shared.split("## Sweep by sweep")[1].split("## Every case")[0]
+    assert sections.count("faster 1.50× (1.46–1.54) †") == sections.count("faster 1.50×") == len(timing) // 2
+    assert shared.count("Timed while other jobs of the workflow ran.") >= 3  # below the figures
+    assert "**Other jobs of the workflow ran beside them**" in shared
+
+
+def test_disturbed_is_neither_faster_nor_slower_and_has_its_reason(report, tables):
+    equivalence, timing = copy.deepcopy(tables)
+    ours = timing["implementation"] == "stacking_gru"
+    timing.loc[ours, ["conclusion", "reason"]] = ["disturbed", "the speedup was another in half of the rounds"]
+    text, _ = report(equivalence, timing)
+    cases = timing["case_id"].nunique()
+    assert "has no speedup (disturbed: the speedup was another in half of the rounds)" in first_paragraph(text)
+    assert f"step: faster in 0 of {cases} cases, within noise in 0, slower in 0, disturbed in {cases}" in text
+
+
+def test_what_could_not_be_timed_or_judged_is_named_with_its_reason(report, tables):
+    equivalence, timing = tables
+    ours = timing["implementation"] == "stacking_gru"
+    numbers = [name for name in timing if timing[name].dtype.kind == "f" and name.endswith(("_s", "up", "low", "high"))]
+    timing.loc[ours, numbers] = np.nan
+    timing.loc[ours, "conclusion"], timing.loc[ours, "reason"] = "failed", "out of memory | asked for 3 GiB"
+    gradients = equivalence["quantity"].isin(["grad_h0", "grad_weight_hh_l1"]) & (equivalence["regime"] == "eval")
+    equivalence.loc[gradients, "verdict"] = "unsupported"
+    equivalence.loc[gradients, "reason"] = "no backward in eval mode"
+    measured = [name for name in equivalence if name.endswith(("_2", "_inf", "diff", "ratio"))]
+    equivalence.loc[gradients, measured] = np.nan
+    markdown, html = report(equivalence, timing)
+    assert "has no speedup (failed: out of memory \\| asked for 3 GiB)" in markdown
+    assert first_paragraph(markdown).startswith("**Yes, as far as it could be judged, and when the same seed")
+    assert "In 5 of them some quantities could not be judged; there the answer is neither yes nor no." in markdown
+    assert "`grad_h0`, `grad_weight_hh_l1`: no backward in eval mode" in markdown
+    assert_has_no_nan(markdown)
+    assert_has_no_nan(html)
+
+
+def assert_has_no_nan(text):
+    visible = re.sub(r'"data:[^"]*"', "", text)
+    assert not re.search(r"\b(nan|NaN|None|inf|NaT)\b", visible)
+
+
+def test_a_whole_report_holds_no_empty_value(report, tables):
+    setting = {"device": "cpu", "dtype": "float32", "tf32": False, "threads": 1}
+    peaks = [setting | {"gemm_flops_per_s": 1.02e11, "copy_bytes_per_s": 3.1e10}]
+    environment = {"cpu": {"model": "A CPU", "cores": 4}, "gpu": None, "commit": None, "peaks": peaks}
+    for text in report(*tables, environment=environment):
+        assert_has_no_nan(text)
+        assert "102 GFLOP/s" in text
+        assert "A CPU, 4 cores" in text
+
+
+def test_empty_tables_still_make_a_report(report, tables):
+    markdown, _ = report(*(table.iloc[:0] for table in tables))
+    assert first_paragraph(markdown).startswith("**Not answered:**")
+    assert "was not timed" in markdown
+    assert "Nothing could be timed." in markdown
+    assert "figures/" not in markdown
+
+
+def test_the_html_holds_every_picture_and_asks_for_nothing(report, tables):
+    markdown, html = report(*tables, self_test=finding_rows(make_grid(SMOKE).cases))
+    pictures = re.findall(r"figures/(\w+)\.png", markdown)
+    assert sorted(pictures) == sorted(SHOWN)
+    assert html.count("data:image/svg+xml;base64,") == len(SHOWN)
+    references = re.findall(r'(?:src|href|action|srcset)="([^"]*)"', html) + re.findall(r"url\(([^)]*)\)", html)
+    assert {reference[:5] for reference in references} <= {"data:"} | {r[:5] for r in references if r.startswith("#")}
+    assert "@import" not in html
+    assert all(f'alt="{FIGURES[name].title}"' in html for name in SHOWN)
+
+
+def test_what_comes_from_config_and_tables_is_inert(report, tables):
+    equivalence, timing = tables
+    config = copy.deepcopy(SMOKE)
+    config["report"]["title"] = "<script>alert(1)</script> | [x](javascript:alert(2)) ![y](http://example.org/z)"
+    different = equivalence["verdict"] == "different"
+    equivalence.loc[different, "reason"] = "a | b\n\n# `c` <img src=x onerror=alert(3)>"
+    markdown, html = report(equivalence, timing, config)
+    assert "<script>alert" not in html
+    assert "<img src=x" not in html
+    assert "&lt;script&gt;" in html
+    assert 'href="javascript' not in html
+    assert "http://example.org" not in re.sub(r">[^<]*<", "><", html)
+    assert r"- article, `train_same_seed`: a \| b \# \`c\` \<img src=x onerror=alert(3)\>" in markdown
+    row = next(line for line in markdown.splitlines() if line.startswith("| article | "))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 5
+
+
+def test_escaping_leaves_nothing_for_markdown():
+    assert escape("a|b*c_[d](e)<f>`g`\n\n# h") == r"a\|b\*c\_\[d\](e)\<f\>\`g\` \# h"
+    assert escape(None) == escape(float("nan")) == "–"
+
+
+def test_the_opening_quotes_the_sweep_that_is_asked_for(report, tables):
+    equivalence, timing = tables
+    for sweep in ("article", "width"):
+        config = SMOKE | {"report": {"title": "x", "sweep": sweep}}
+        assert f"in the largest case of `{sweep}` (T " in first_paragraph(report(equivalence, timing, config)[0])
+
+
+def test_the_opening_says_in_how_many_cases_each_regime_was_compared(report, tables):
+    equivalence, timing = tables
+    moot = (equivalence["regime"] == "train_matched_masks") & (equivalence["sweep"] == "article")
+    text = first_paragraph(report(equivalence[~moot], timing)[0])
+    assert "identical or equivalent, with dropout off and with dropout on and the same masks (2 of them)." in text
+    text = first_paragraph(report(equivalence, timing)[0])
+    assert "identical or equivalent, with dropout off and with dropout on and the same masks." in text
+
+
+def test_the_opening_names_what_could_bite_from_the_tables(report, tables):
+    equivalence, timing = tables
+    text = first_paragraph(report(equivalence, timing)[0])
+    assert "**What could bite:** the same seed does not give the same masks, so that 4 of the 5 cases" in text
+    ours = timing["implementation"] == "stacking_gru"
+    slow = ours & (timing["phase"] == "step") & (timing["sweep"] == "width") & (timing["hidden_size"] == 8)
+    timing.loc[slow, "conclusion"] = "slower"
+    timing.loc[ours & (timing["phase"] == "inference"), "peak_memory_bytes"] *= 3
+    text = first_paragraph(report(equivalence, timing)[0])
+    assert "(2) a training step is slower in 1 case (width H 8); (3) in the quoted case inference takes 3.00×" in text
+
+
+def test_a_figure_is_numbered_once_and_where_it_stands(report, tables):
+    markdown, _ = report(*tables, self_test=finding_rows(make_grid(SMOKE).cases))
+    assert re.findall(r"\*\*Figure (\d+)\.", markdown) == [str(at + 1) for at in range(len(SHOWN))]
+    few, _ = report(*tables)
+    assert re.findall(r"\*\*Figure (\d+)\.", few) == [str(at + 1) for at in range(len(SHOWN) - 1)]
+
+
+def test_a_long_table_of_cases_is_cut_with_the_worst_kept(report):
+    sweeps = {"many": {"hidden_size": list(range(4, 4 + MOST_CASES + 30)), "sequence_length": 1}}
+    grid = make_grid(SMOKE | {"sweeps": sweeps})
+    equivalence, timing = equivalence_rows_of_one_quantity(grid), pd.DataFrame(timing_rows(grid))
+    last = equivalence["case_id"] == grid.cases[-1].case_id
+    equivalence.loc[last, ["verdict", "ratio", "reason"]] = ["different", 9.0, "error is 9× its limit"]
+    markdown, html = report(equivalence, timing, SMOKE | {"sweeps": sweeps})
+    assert html.count("<tr data-sweep") == MOST_CASES
+    assert f'title="{grid.cases[-1].case_id}"' in html
+    assert "the other 30 are in <code>tables/cases.csv</code>" in html
+    assert f"{MOST_CASES + 30 - 40:,} more rows: `tables/cases.csv`." in markdown
+    assert len(markdown) < 60_000
+
+
+def equivalence_rows_of_one_quantity(grid):
+    rows = pd.DataFrame(equivalence_rows(grid))
+    return rows[(rows["quantity"] == "output") & (rows["regime"] == "eval")].reset_index(drop=True)
+
+
+def test_every_table_is_written(tmp_path, tables):
+    equivalence, timing = tables
+    write_tables(results_of(equivalence, timing), {}, tmp_path / "tables")
+    files = {path.stem: pd.read_csv(path) for path in (tmp_path / "tables").glob("*.csv")}
+    assert set(files) >= {"equivalence", "timing", "verdicts", "speedup", *(f.table for f in FIGURES.values())} - {
+        "detection"
+    }
+    assert len(files["equivalence"]) == len(equivalence)
+    assert len(files["speedup"]) == 5 * 4
+    assert {"verdict", "cases", "worst_ratio", "worst_case_id", "worst_quantity", "reason"} <= set(files["verdicts"])
+
+
+def test_the_self_test_is_told_with_what_it_missed(report, tables):
+    cases = make_grid(SMOKE).cases
+    held, _ = report(*tables, self_test=finding_rows(cases), coverage=finding_rows(cases))
+    assert "| float32 | 5 | 80 | 0 |" in held
+    assert "| equations | h0 ignored | 5 of 5 |" in held
+    assert "| backward | No gradient to h0 | 5 of 5 |\n| | all together | 15 of 15 |\n" in held
+    assert "No fault above its limit was missed" in held
+    broken, _ = report(*tables, self_test=finding_rows(cases, missed="h0 ignored"))
+    assert "| equations | h0 ignored | **0 of 5** |" in broken
+    assert "Does not hold.** float32 on cpu: missed in 5 of 5 cases: h0 ignored" in broken
+    assert "No fault above" not in broken
+
+
+def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tables):
+    cases = make_grid({**SMOKE, "sweeps": {**SMOKE["sweeps"], "dry": {"dropout": 0.0}}}).cases
+    dry = pd.DataFrame(equivalence_rows(make_grid({**SMOKE, "sweeps": {**SMOKE["sweeps"], "dry": {"dropout": 0.0}}})))
+    text, _ = report(dry, tables[1], coverage=finding_rows(cases))
+    assert "Every fault shows in at least one case." in text
+    assert "| dry | 2 of 3 | every fault of dropout |" in text
+    text, _ = report(dry, tables[1], coverage=finding_rows(cases, missed="No gradient to h0"))
+    assert "No case shows: No gradient to h0." in text
+
+
+def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
+    names = ["stacking_gru_cell", "stacking_gru"]
+    text, html = report(*tables, capabilities=capability_rows(names))
+    assert "(2) you lose `vmap`." in first_paragraph(text)
+    apart = text.split("where they part")[1]
+    assert "| `vmap` | works | **refuses**: TypeError: \\<b\\>\\| |" in apart
+    assert "All of them do, with the same numbers where there are any: Repeatable." in apart
+    assert "<b>" not in html
+    same = [row | {"outcome": "works"} for row in capability_rows(names)]
+    alike, _ = report(*tables, capabilities=same)
+    assert "They part nowhere." in alike
+    assert "you lose" not in alike
+
+
+def test_without_self_test_and_capabilities_nothing_is_said_of_them(report, tables):
+    text, _ = report(*tables)
+    assert "trusted" not in text
+    assert "What each can do" not in text

@@ -1,0 +1,212 @@
+"""The model computes what its paper says, whichever way its decoder is run."""
+
+import itertools
+
+import pytest
+import torch
+
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights
+from rnn_parity_t2vec.batches import drawn_batches
+from rnn_parity_t2vec.city import city
+from rnn_parity_t2vec.decoding import beam_search, greedy
+from rnn_parity_t2vec.model import (
+    BOS,
+    EOS,
+    PAD,
+    Generator,
+    GlobalAttention,
+    Sizes,
+    T2Vec,
+    nll_loss,
+    spatial_loss,
+)
+
+SIZES = Sizes(vocabulary=29, embedding_size=6, hidden_size=8, num_layers=2, dropout=0.3)
+
+
+def model(implementation="stacking_gru_cell", attending="each_step", sizes=SIZES, **options):
+    """In float64; two of the same options have the same weights."""
+    torch.manual_seed(0)
+    built = T2Vec(sizes, "stacking_gru", attending, **options)
+    other = T2Vec(sizes, implementation, attending, **options).double()
+    copy_weights({k: v.detach() for k, v in canonical_parameters(built.decoder.rnn).items()}, other.decoder.rnn)
+    rest = {name: value for name, value in built.state_dict().items() if not name.startswith("decoder.rnn")}
+    other.load_state_dict(rest, strict=False)
+    return other
+
+
+def generator(sizes=SIZES):
+    torch.manual_seed(1)
+    return Generator(sizes).double()
+
+
+def batch(steps=9, size=5):
+    return drawn_batches(city(SIZES.vocabulary - 4), steps, size, 1, seed=0)[0]
+
+
+def run(module, given):
+    return module(given.source, given.lengths, given.target[:-1])
+
+
+def test_the_published_sizes_and_key_names():
+    assert Sizes() == Sizes(18_864, 256, 256, 3, 0.2)
+    names = list(model().state_dict())
+    assert names[:3] == ["embedding.weight", "encoder.embedding.weight", "encoder.rnn.weight_ih_l0"]
+    assert {"decoder.embedding.weight", "decoder.attention.L1.weight", "decoder.attention.L2.weight"} <= set(names)
+    assert list(generator().state_dict()) == ["0.weight", "0.bias"]
+
+
+@pytest.mark.parametrize("implementation", ["stacking_gru_cell", "stacking_gru"])
+@pytest.mark.parametrize("attending", ["each_step", "all_steps"])
+def test_all_ways_of_the_decoder_give_the_same(implementation, attending):
+    given = batch()
+    expected = run(model().eval(), given)
+    found = run(model(implementation, attending).eval(), given)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
+
+
+def test_attention_is_luongs_and_sees_no_padding():
+    torch.manual_seed(2)
+    attention = GlobalAttention(4).double()
+    query, context = torch.randn(3, 2, 4, dtype=torch.float64), torch.randn(5, 2, 4, dtype=torch.float64)
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    found = attention(query, context, padding)
+    for t, b in itertools.product(range(3), range(2)):
+        seen = context[: 5 - 2 * b, b]
+        weights = torch.softmax(seen @ attention.L1.weight @ query[t, b], 0)
+        expected = torch.tanh(attention.L2.weight @ torch.cat([weights @ seen, query[t, b]]))
+        torch.testing.assert_close(found[t, b], expected, rtol=0, atol=1e-14)
+
+
+def test_padding_of_the_source_changes_nothing():
+    given, module = batch(), model().eval()
+    expected = run(module, given)[0]
+    more = torch.cat([given.source, torch.full((3, 5), PAD)])
+    found = module(more, given.lengths, given.target[:-1])[0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+
+
+def test_the_decoder_begins_with_both_directions_last_states():
+    given, module = batch(), model().eval()
+    context, h0 = module.encoder(given.source, given.lengths)
+    rows = torch.arange(5)
+    last, first = context[given.lengths - 1, rows], context[0, rows]
+    assert torch.equal(h0[-1], torch.cat([last[:, :4], first[:, 4:]], dim=1))
+
+
+def test_the_losses_leave_padding_out():
+    cells = city(SIZES.vocabulary - 4)
+    nearest, weights = cells.proximity(nearest=4)
+    torch.manual_seed(0)
+    logp = torch.randn(7, 3, SIZES.vocabulary, dtype=torch.float64).log_softmax(-1)
+    wanted = torch.randint(EOS, SIZES.vocabulary, (7, 3))
+    wanted[4:, 1] = PAD
+    nll = kl = 0.0
+    for t, b in itertools.product(range(7), range(3)):
+        token = wanted[t, b]
+        if token != PAD:
+            nll -= logp[t, b, token] / 3
+            share = weights[token]
+            shown = share[share > 0]
+            kl += (shown * (shown.log() - logp[t, b, nearest[token]][share > 0])).sum() / 3
+    torch.testing.assert_close(nll_loss(logp, wanted), nll)
+    torch.testing.assert_close(spatial_loss(logp, wanted, nearest, weights), kl)
+    alone = spatial_loss(logp, wanted, *cells.proximity(nearest=1))
+    torch.testing.assert_close(alone, nll)
+
+
+def test_the_losses_of_a_published_batch_are_no_overflow_in_float16():
+    """Its terms, over 70 steps and 128 rows, sum up to more than float16 holds; their mean over the rows does not."""
+    logp = torch.full((70, 128, 5), -9.8, dtype=torch.float16)
+    wanted = torch.full((70, 128), 4)
+    nearest, weights = torch.arange(5)[:, None], torch.ones(5, 1, dtype=torch.float16)
+    assert torch.finfo(torch.float16).max < 70 * 128 * 9.8
+    assert nll_loss(logp, wanted).item() == pytest.approx(70 * 9.8, rel=2e-3)
+    assert spatial_loss(logp, wanted, nearest, weights).item() == pytest.approx(70 * 9.8, rel=2e-3)
+
+
+def test_with_input_feeding_the_stack_is_called_step_by_step():
+    given, module = batch(), model("stacking_gru", input_feeding=True).eval()
+    lengths = []
+    module.decoder.rnn.register_forward_hook(lambda _, inputs, __: lengths.append(len(inputs[0])))
+    _, hn = run(module, given)
+    assert lengths == [1] * 9
+    assert module.decoder.rnn.gru.weight_ih_l0.shape == (24, 6 + 8)
+    with torch.no_grad():
+        module.decoder.attention.L2.weight.mul_(0.5)
+    assert not torch.allclose(run(module, given)[1], hn)
+    plain = []
+    other = model("stacking_gru")
+    other.decoder.rnn.register_forward_hook(lambda _, inputs, __: plain.append(len(inputs[0])))
+    run(other, given)
+    assert plain == [9]
+
+
+def after_end(tokens):
+    ends = (tokens == EOS) | (tokens == PAD)
+    return ends.cumsum(0) - ends.long() > 0
+
+
+@pytest.mark.parametrize("implementation", ["stacking_gru_cell", "stacking_gru"])
+def test_greedy_says_what_the_decoder_would_with_its_own_words_before_it(implementation):
+    given, module, words = batch(size=12), model(implementation).eval(), generator()
+    with torch.no_grad():
+        for parameter in module.parameters():  # so that it says more than one word
+            parameter.mul_(4)
+        words[0].bias[EOS] += 0.5
+    tokens = greedy(module, words, given.source, given.lengths, 12)
+    read = torch.cat([torch.full((1, 12), BOS), tokens[:-1]])
+    wanted = words(module(given.source, given.lengths, read)[0]).argmax(-1)
+    assert len(tokens.unique()) > 5
+    assert (tokens[-1] == PAD).any()
+    over = after_end(tokens)
+    assert torch.equal(tokens, wanted.masked_fill(over, PAD))
+    assert torch.equal(tokens, beam_search(module, words, given.source, given.lengths, 12, width=1))
+
+
+def test_a_beam_of_one_is_greedy_in_half_precision_too():
+    """So long that the sum of log-likelihoods, if it had the model's 8 bits, would be rounded to whole nats."""
+    given, module, words, steps = batch(size=12), model("stacking_gru").eval(), generator(), 120
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(3)
+        words[0].weight.mul_(4)  # so that no two words are equally likely
+        words[0].bias[[PAD, EOS]] -= 20
+    module, words = module.bfloat16(), words.bfloat16()
+    tokens = greedy(module, words, given.source, given.lengths, steps)
+    assert not (tokens <= EOS).any()
+    assert len(tokens.unique()) > 5
+    assert torch.equal(tokens, beam_search(module, words, given.source, given.lengths, steps, width=1))
+
+
+def test_a_beam_keeps_the_likeliest_prefixes():
+    """Held against a search without states, which reads every prefix from its beginning."""
+    given, module, words, width = batch(size=12), model("stacking_gru").eval(), generator(), 3
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(3)
+        words[0].weight.mul_(2)
+        words[0].bias[EOS] += 1.0
+
+    def likelihood(tokens, row):
+        """Of some sequences, (T, N), for one source."""
+        every = tokens.shape[1]
+        read = torch.cat([torch.full((1, every), BOS), tokens[:-1]])
+        output, _ = module(given.source[:, [row]].expand(-1, every), given.lengths[[row]].expand(every), read)
+        logp = words(output).gather(-1, tokens[..., None])[..., 0]
+        return logp.masked_fill(after_end(tokens), 0.0).sum(0)
+
+    def search(row):
+        kept = torch.empty((0, 1), dtype=torch.long)
+        for _ in range(6):
+            last = torch.arange(SIZES.vocabulary).repeat(kept.shape[1])
+            longer = torch.cat([kept.repeat_interleave(SIZES.vocabulary, dim=1), last[None]])
+            longer = longer[:, (longer * after_end(longer)).sum(0) == 0]  # nothing but padding after an end
+            kept = longer[:, likelihood(longer, row).topk(width).indices]
+        return kept[:, 0]
+
+    found = beam_search(module, words, given.source, given.lengths, 6, width)
+    assert torch.equal(found, torch.stack([search(row) for row in range(12)], dim=1))
+    assert not torch.equal(found, greedy(module, words, given.source, given.lengths, 6))
+    assert len(found.unique()) > 5

@@ -1,0 +1,286 @@
+"""A layer in t2vec's decoder is held against equations written apart from the model; what is wrong is found there."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import PROJECT
+from faults import refuse_as_cudnn_does
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.tables import EQUIVALENCE
+from rnn_parity_t2vec import model as t2vec
+from rnn_parity_t2vec.batches import make_batch
+from rnn_parity_t2vec.inputs import (
+    DecoderSettings,
+    build_model,
+    draw_batches,
+    draw_parameters,
+    parameter_shapes,
+    with_vocabulary,
+)
+from rnn_parity_t2vec.masks import Masks, imposed
+from rnn_parity_t2vec.model import PAD
+from rnn_parity_t2vec.reference import Equations, training_step
+from rnn_parity_t2vec.workload import REGIMES, Task, compare_case, quantities, run_model
+
+CASE = Case("decoder", "cpu", "float32", False, 6, 8, 3, 7, 4, 0.3, 1)
+SETTINGS = DecoderSettings(vocabulary=23)
+PASSES = {"identical", "equivalent"}
+
+
+def compare(case=CASE, candidate="stacking_gru", baseline="stacking_gru_cell", regimes=REGIMES, seeds=(0,), **settings):
+    return list(compare_case(case, baseline, [candidate], seeds, regimes, **{"vocabulary": 23, **settings}))
+
+
+def verdicts(rows, regime="eval"):
+    return {row["quantity"]: row["verdict"] for row in rows if row["regime"] == regime}
+
+
+def reference(case=CASE, settings=SETTINGS, masks=None, seed=0):
+    (batch,) = draw_batches(case, settings, 1, seed)
+    parameters = {name: value.double() for name, value in draw_parameters(case, settings, seed).items()}
+    near = None
+    return Equations(batch, masks(len(batch.source)) if masks else None, case.dropout, near), parameters
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("loss", ["nll", "spatial"])
+def test_a_training_step_is_equivalent_in_every_dtype(dtype, loss):
+    rows = compare(dataclasses.replace(CASE, dtype=dtype), seeds=[0, 1], loss=loss)
+    found = [row["verdict"] for row in rows]
+    assert set(found) <= PASSES | {"unsupported"}
+    assert found.count("unsupported") <= 0.03 * len(found)  # bfloat16: too coarse to judge
+    names = quantities(CASE, SETTINGS)
+    assert len(rows) == 2 * 2 * len(names)
+    assert {"output", "hn", "grad_context", "grad_encoder.rnn.weight_ih_l0_reverse", "grad_generator.0.bias"} <= set(
+        names
+    )
+    assert "grad_decoder.rnn.weight_hh_l2" in names
+    assert all(set(row) <= set(EQUIVALENCE.names) for row in rows)
+
+
+@pytest.mark.parametrize("cells", ["square", "hexagon"])
+def test_a_saturated_attention_is_no_fault(cells):
+    """Where a weight is nearly 1 the softmax's gradient cancels: what rounding does there is granted."""
+    case = dataclasses.replace(CASE, input_size=3, hidden_size=4, sequence_length=5, batch_size=8, dropout=0.8)
+    rows = compare(case, regimes=["eval"], seeds=[541721], vocabulary=60, loss="spatial", cells=cells)
+    assert set(verdicts(rows).values()) <= PASSES
+
+
+def test_one_saturated_gate_that_rules_a_gradient_is_no_fault():
+    """There the rounding of one number decides, and of six draws of it all may happen to be small."""
+    case = dataclasses.replace(CASE, input_size=33, hidden_size=4, sequence_length=20, dropout=0.2)
+    rows = compare(case, seeds=[798988], vocabulary=200, loss="spatial", cells="hexagon")
+    assert {row["verdict"] for row in rows} <= PASSES
+
+
+def test_the_names_of_the_parameters_are_those_of_the_model():
+    for name in ("stacking_gru_cell", "stacking_gru"):
+        model = build_model(CASE, SETTINGS, name, "all_steps", draw_parameters(CASE, SETTINGS, 0))
+        assert {key: tuple(p.shape) for key, p in model.parameters.items()} == parameter_shapes(SETTINGS.sizes(CASE))
+        assert len({id(p) for p in model.parameters.values()}) == len([*model.m0.parameters(), *model.m1.parameters()])
+
+
+@pytest.mark.parametrize("group", ["embedding", "encoder", "decoder.attention", "decoder.rnn", "generator"])
+def test_the_references_gradients_are_the_slopes_of_its_loss(group):
+    case = dataclasses.replace(CASE, num_layers=2, sequence_length=4)
+    equations, parameters = reference(case, masks=lambda steps: Masks.draw(case, steps, 5))
+    values, generator = training_step(equations, parameters), torch.Generator().manual_seed(1)
+    directions = {
+        name: torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        for name, value in parameters.items()
+        if name.startswith(group)
+    }
+    if group == "embedding":
+        directions["embedding.weight"][PAD] = 0
+    slope = sum((values[f"grad_{name}"] * direction).sum() for name, direction in directions.items())
+    losses = [
+        training_step(equations, parameters | {name: parameters[name] + h * d for name, d in directions.items()})[
+            "loss"
+        ]
+        for h in (1e-6, -1e-6)
+    ]
+    torch.testing.assert_close(slope, (losses[0] - losses[1]) / 2e-6, rtol=1e-6, atol=0)
+
+
+def test_side_by_side_the_reference_gives_what_it_gives_one_by_one():
+    equations, parameters = reference()
+    other = reference(seed=1)[1]
+    both = training_step(equations, {name: torch.stack([value, other[name]]) for name, value in parameters.items()})
+    for index, given in enumerate((parameters, other)):
+        for quantity, value in training_step(equations, given).items():
+            torch.testing.assert_close(both[quantity][index], value, rtol=1e-12, atol=1e-14)
+
+
+def test_padding_reaches_nothing():
+    """The same trajectories, once in a batch with a longer one: what is theirs stays."""
+    random = np.random.default_rng(0)
+    short = make_batch([[5, 6, 7], [8, 9]], 7, random)
+    padded = dataclasses.replace(
+        short,
+        source=torch.cat([short.source, torch.full((4, 2), PAD)]),
+        target=torch.cat([short.target, torch.full((2, 2), PAD)]),
+    )
+    _, parameters = reference()
+    one, other = (training_step(Equations(batch, None, 0.0), parameters) for batch in (short, padded))
+    for quantity in one.keys() - {"output", "grad_context", "hn"}:
+        torch.testing.assert_close(one[quantity], other[quantity], rtol=1e-12, atol=1e-14)
+    assert not one["grad_embedding.weight"][PAD].any()
+
+
+def test_all_masks_of_the_model_are_imposed():
+    """With everything dropped behind the attention, nothing comes out; between the layers, only biases get on."""
+    parameters, (batch,) = draw_parameters(CASE, SETTINGS, 0), draw_batches(CASE, SETTINGS, 1, 0)
+    for name, attending in (("stacking_gru_cell", "each_step"), ("stacking_gru", "all_steps")):
+        model = build_model(CASE, SETTINGS, name, attending, parameters).train(True)
+        given = batch.source, batch.lengths, batch.target[:-1]
+        masks = Masks.draw(CASE, len(batch.source), 0)
+        with imposed(model.m0, batch.lengths, masks):
+            first = model.m0(*given)
+        closed = dataclasses.replace(masks, output=torch.zeros_like(masks.output))
+        with imposed(model.m0, batch.lengths, closed):
+            assert not model.m0(*given)[0].any()
+        for place in ("encoder", "stack"):
+            changed = dataclasses.replace(masks, **{place: 1 - getattr(masks, place)})
+            with imposed(model.m0, batch.lengths, changed):
+                assert not torch.allclose(model.m0(*given)[1], first[1])
+
+
+def test_padding_of_the_source_takes_no_masks_from_the_next_sequence():
+    """The encoder draws over packed rows; each row must get the mask of its own step and sequence."""
+    case = dataclasses.replace(CASE, dtype="float64")
+    rows = compare(case, regimes=["train_matched_masks"])
+    assert {row["verdict"] for row in rows} <= PASSES
+    assert max(row["ratio"] for row in rows) < 1
+
+
+@pytest.mark.parametrize(
+    ("mutant", "quantity", "regime"),
+    [
+        ("UpdateAndNewSwapped", "output", "eval"),
+        ("BiasOutsideReset", "output", "eval"),
+        ("StatesReversed", "hn", "eval"),
+        ("StateDetached", "grad_h0", "eval"),
+        ("GradientTruncated", "grad_decoder.rnn.weight_hh_l0", "eval"),
+        ("OneMaskForAllSteps", "output", "train_matched_masks"),
+        ("NoDropout", "output", "train_matched_masks"),
+    ],
+)
+def test_a_planted_fault_is_found_inside_the_model(mutant, quantity, regime):
+    rows = compare(candidate=f"rnn_parity.trust.faults:{mutant}")
+    assert verdicts(rows, regime)[quantity] == "different"
+
+
+def faulty_attention(self, query, context, padding):
+    return RIGHT(self, query, context, torch.zeros_like(padding))
+
+
+def detached_context(self, query, context, padding):
+    return RIGHT(self, query, context.detach(), padding)
+
+
+def late_query(self, query, context, padding):
+    return RIGHT(self, query.roll(1, 0) if len(query) > 1 else query, context, padding)
+
+
+RIGHT = t2vec.GlobalAttention.forward
+
+
+@pytest.mark.parametrize(
+    ("fault", "quantity"),
+    [(faulty_attention, "output"), (detached_context, "grad_context"), (late_query, "output")],
+)
+def test_a_fault_of_the_rewritten_attention_is_found(monkeypatch, fault, quantity):
+    """Planted on both sides: the reference shares nothing with the model that could hide it."""
+    monkeypatch.setattr(t2vec.GlobalAttention, "forward", fault)
+    rows = compare(candidate="stacking_gru", regimes=["eval"])
+    assert next(row for row in rows if row["quantity"] == quantity)["ratio"] > 1
+
+
+def test_one_mask_for_all_steps_behind_the_attention_is_found(monkeypatch):
+    def once(self, target, h0, context, padding):
+        states, hn = self.rnn(self.embedding(target), h0)
+        attended = self.attention(states, context, padding)
+        if self.attending == "all_steps":
+            return attended * self.dropout(torch.ones_like(attended))[:1], hn
+        return self.dropout(attended), hn
+
+    monkeypatch.setattr(t2vec.Decoder, "forward", once)
+    found = compare(regimes=["train_matched_masks"])
+    assert verdicts(found, "train_matched_masks")["output"] == "different"
+
+
+def test_masks_drawn_out_of_sight_are_recovered_inside_the_model():
+    for pair in (("faults:HiddenDropout", "stacking_gru_cell"), ("stacking_gru", "faults:HiddenDropout")):
+        rows = compare(candidate=pair[0], baseline=pair[1])
+        assert {row["verdict"] for row in rows} <= PASSES
+    wrong = compare(candidate="faults:HiddenButWrong")
+    assert verdicts(wrong, "train_matched_masks")["grad_h0"] == "different"
+    rows = compare(candidate="faults:Unrepeatable")
+    assert set(verdicts(rows, "train_matched_masks").values()) == {"unsupported"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("OutOfMemory", "out of memory"), ("Crash", "ValueError: it went wrong")]
+)
+def test_what_a_layer_raises_is_data(fault, reason):
+    rows = compare(candidate=f"faults:{fault}")
+    assert {row["verdict"] for row in rows} == {"failed"}
+    assert all(row["reason"].startswith(reason) for row in rows)
+
+
+_OF_SHAPES = """
+import json, sys
+from rnn_parity_t2vec.workload import compare_case
+from rnn_parity.experiment.grid import Case
+case = Case("decoder", "cpu", "float32", False, 6, 8, int(sys.argv[2]), 7, 4, 0.3, 1)
+rows = compare_case(case, "stacking_gru_cell", [sys.argv[1]], [0], ["eval"], vocabulary=23)
+print(json.dumps({row["quantity"]: [row["verdict"], row["reason"]] for row in rows}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "layers", "shape"),
+    [("WrongShape", 3, "(1, 4, 8)"), ("BatchFirstStates", 3, "(4, 3, 8)"), ("FlatStates", 1, "(4, 8)")],
+)
+def test_a_wrong_shape_is_not_taken_for_a_result(fault, layers, shape):
+    """In a process of its own, since here every call's shapes are checked, which for its users they are not."""
+    command = [sys.executable, "-c", _OF_SHAPES, f"faults:{fault}", str(layers)]
+    done = subprocess.run(command, cwd=PROJECT / "tests", capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found.pop("hn") == ["different", f"has shape {shape}, expected ({layers}, 4, 8)"]
+    assert {verdict for verdict, _ in found.values()} <= PASSES
+
+
+def test_an_encoder_without_a_backward_pass_in_eval_mode_hides_no_gradient(monkeypatch):
+    """As cuDNN's has none: what is not replaced must not stand in the way of what is."""
+    refuse_as_cudnn_does(monkeypatch)
+    rows = compare(candidate="rnn_parity.trust.right:WrittenOut", regimes=["eval"])
+    assert set(verdicts(rows).values()) <= PASSES
+    ours = verdicts(compare(candidate="stacking_gru", regimes=["eval"]))
+    assert {quantity for quantity, verdict in ours.items() if verdict in PASSES} == {"output", "hn", "loss"}
+    assert set(ours.values()) - PASSES == {"unsupported"}
+
+
+def test_a_file_of_trajectories_is_read_and_must_fit(tmp_path):
+    path = tmp_path / "train.t"
+    path.write_text("".join(f"{4 + k} {5 + k} {6 + k} 7\n" for k in range(9)))
+    rows = compare(file=str(path), regimes=["eval"])
+    assert set(verdicts(rows).values()) <= PASSES
+    with pytest.raises(InputError, match=r"decoder.vocabulary: holds 10, but .*train.t has the token 14"):
+        with_vocabulary(DecoderSettings(vocabulary=10, file=str(path)))
+    with pytest.raises(InputError, match=r"decoder.loss: holds 'spatial', but tokens alone have no places"):
+        compare(file=str(path), loss="spatial", regimes=["eval"])
+
+
+def test_the_baseline_and_the_candidate_are_given_the_same():
+    task = Task.draw(CASE, SETTINGS, 0)
+    one, _ = run_model(task, "stacking_gru", "all_steps", "eval", None)
+    other, _ = run_model(task, "torch.nn:GRU", "all_steps", "eval", None)
+    assert all(torch.equal(one.values[name], other.values[name]) for name in one.values)

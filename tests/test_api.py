@@ -1,0 +1,339 @@
+"""One candidate against one baseline without a config: what holds, what does not, and what is said of it."""
+
+import dataclasses
+import functools
+import io
+import subprocess
+import sys
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+import rnn_parity
+from conftest import PROJECT
+from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
+from rnn_parity.api import DISTRIBUTION, PRESETS, check
+from rnn_parity.capabilities import CAPABILITIES
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.layers.registry import REGISTRY
+from rnn_parity.layers.stepwise import StackingGRUCellLoop
+from rnn_parity.report.terminal import print_report, run_check
+from rnn_parity.trust import faults as mutants
+
+LOOP = "stacking_gru_cell"
+QUICK = {"device": "cpu", "seeds": [0], "capabilities": False, "timing_seconds": 0.0}
+FEW = ("missing_h0", "packed_sequence", "vmap", "non_contiguous", "carried_state")
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_before():
+    before = dict(REGISTRY)
+    yield
+    assert before == REGISTRY
+
+
+@pytest.fixture
+def few_capabilities(monkeypatch):
+    """Without the compiler's, which take seconds."""
+    for name in set(CAPABILITIES) - set(FEW):
+        monkeypatch.delitem(CAPABILITIES, name)
+
+
+def quick(candidate, baseline=LOOP, **options):
+    return check(baseline, candidate, **QUICK | options)
+
+
+def printed(report, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    print_report(report, console)
+    return console.file.getvalue()
+
+
+def sentence(text):
+    return " ".join(text.split())
+
+
+def test_the_package_offers_check_without_importing_torch():
+    assert rnn_parity.check is check
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = rnn_parity.absent
+    code = "import sys, rnn_parity; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_the_fused_layer_holds():
+    report = quick("torch.nn:GRU")
+    assert report.equivalent, report.explain()
+    assert (report.answer, report.verdict) == ("yes", "equivalent")
+    apart = report.must_hold[report.must_hold["verdict"] == "equivalent"]
+    assert report.worst["ratio"] == apart["ratio"].max()
+    assert report.capabilities is None
+    assert report.timing is None
+    assert report.speedups().empty
+    assert report.capability_differences().empty
+    assert report.same_seed.differing == 1
+    assert report.conclusion() == (
+        "torch.nn:GRU may replace stacking_gru_cell: yes, because every quantity, forward and backward, is within its "
+        "limit; mind that the same seed drops other entries"
+    )
+
+
+def test_the_same_layer_is_identical_and_there_is_nothing_to_mind():
+    report = quick(StackingGRUCellLoop)
+    assert report.verdict == "identical"
+    assert report.conclusion().endswith("yes, because every quantity, forward and backward, is bit for bit the same")
+
+
+def test_one_quantity_that_is_not_identical_decides_however_near_the_others_are_to_their_limits():
+    report = quick(StackingGRUCellLoop)
+    rows = report.equivalence.assign(ratio=0.5)
+    rows.loc[3, ["verdict", "ratio"]] = "equivalent", 0.1
+    report = dataclasses.replace(report, equivalence=rows)
+    assert (report.verdict, report.worst["quantity"]) == ("equivalent", rows["quantity"][3])
+    assert "is within its limit" in report.conclusion()
+    assert f"  eval: equivalent\n    {rows['quantity'][3]}: " in report.explain()
+
+
+def test_a_fault_of_the_forward_pass_is_named_by_what_it_does_to_it():
+    report = quick(mutants.FinalStatesReversed)
+    assert (report.equivalent, report.verdict) == (False, "different")
+    assert "FinalStatesReversed may replace stacking_gru_cell: no, because hn in eval is different: error is" in (
+        report.explain()
+    )
+    assert "at fault: all but output" in report.explain()
+
+
+def test_a_fault_of_the_backward_pass_is_named_by_its_gradients():
+    report = quick(mutants.BiasGradientCopied)
+    assert not report.equivalent
+    assert report.worst["quantity"].startswith("grad_bias_hh_l")
+    assert "at fault: grad_bias_hh_l0, grad_bias_hh_l1, grad_bias_hh_l2\n" in report.explain()
+
+
+def test_a_fault_of_dropout_is_not_blamed_on_eval():
+    report = quick(mutants.DropoutNotRescaled)
+    assert "no, because output in train_matched_masks is different" in report.conclusion()
+    assert "eval: different" not in report.explain()
+
+
+def test_classes_and_callables_need_no_import_path():
+    class Layer(nn.GRU):
+        pass
+
+    for candidate, name in [
+        (nn.GRU, "GRU"),
+        (Layer, "Layer"),
+        (functools.partial(Layer, batch_first=False), "Layer"),
+        (lambda **sizes: Layer(**sizes), "<lambda>"),
+    ]:
+        report = quick(candidate, regimes=["eval"])
+        assert report.equivalent, report.explain()
+        assert report.candidate == name
+    assert set(report.equivalence["candidate"]) == {"<lambda>"}
+
+
+def test_the_baseline_may_be_an_object_too_even_of_the_same_name():
+    mine = type("GRU", (nn.GRU,), {})
+    report = quick(mine, baseline=nn.GRU)
+    assert report.equivalent
+    assert (report.baseline, report.candidate) == ("GRU", "GRU-2")
+    assert report.verdict == "identical"
+
+
+def test_a_name_is_given_back_after_an_error():
+    given = []
+
+    def fail(step):
+        given.append(REGISTRY["GRU"])
+        raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        quick(nn.GRU, progress=fail)
+    assert given == [nn.GRU]
+    assert "GRU" not in REGISTRY
+
+
+@pytest.mark.parametrize("hidden", [HiddenDropout, Unrepeatable])
+def test_a_layer_as_cudnns_is_judged_by_its_own_masks_or_without_dropout_and_by_the_law_of_its_outputs(hidden):
+    class Fused(hidden):
+        def forward(self, input, h0):
+            output, hn = super().forward(input, h0)
+            if not self.training and output.requires_grad:
+                output.register_hook(Unsupported._refuse)
+            return output, hn
+
+    report = quick(Fused)
+    assert report.equivalent, report.explain()
+    assert report.explain().startswith(
+        "Fused may replace stacking_gru_cell: yes, because every quantity, forward and backward, is within its limit, "
+        "dropout by the law of many draws"
+    )
+    assert "  eval: unsupported\n    grad_input: cudnn RNN backward can only" in report.explain()
+    if hidden is Unrepeatable:
+        assert "  train_matched_masks: unsupported\n" in report.explain()
+        assert "  train_matched_masks (p=0): identical\n" in report.explain()
+    else:
+        assert "  train_matched_masks: equivalent\n" in report.explain()
+    assert "  train_distribution: equivalent\n" in report.explain()
+
+    class TooMuch(hidden):
+        def __init__(self, *, dropout, **sizes):
+            super().__init__(dropout=1.5 * dropout, **sizes)
+
+    report = quick(TooMuch)
+    assert report.answer == "no"
+    assert "different" in set(report.equivalence.query(f"regime == '{DISTRIBUTION}'")["verdict"])
+
+
+def test_what_one_regime_cannot_judge_another_may():
+    assert quick(Unsupported).equivalent
+    report = quick(Unsupported, regimes=["eval"])
+    assert (report.answer, report.equivalent, report.verdict) == ("open", False, "unsupported")
+    assert "not shown, because grad_input could not be judged: cudnn RNN" in report.conclusion()
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (Crash, "output in eval failed: ValueError: it went wrong"),
+        (OutOfMemory, "output in eval failed: out of memory: CUDA out of memory."),
+        (WrongShape, "hn in eval is different: gives (1, 4, 16) torch.float32, expected (3, 4, 16) torch.float32"),
+    ],
+)
+def test_a_layer_that_fails_is_a_result(candidate, reason):
+    report = quick(candidate, timing_seconds=0.01)
+    assert not report.equivalent
+    assert reason in report.conclusion()
+    assert reason in sentence(printed(report))
+    assert "Traceback" not in report.explain()
+
+
+def test_a_layer_that_fails_when_it_is_built_is_a_result():
+    def broken(**sizes):
+        raise RuntimeError("no such kernel")
+
+    assert "failed: RuntimeError: no such kernel" in quick(broken).conclusion()
+
+
+@pytest.mark.usefixtures("few_capabilities")
+def test_what_the_layers_can_do_besides():
+    report = quick("torch.nn:GRU", capabilities=True, regimes=["eval"])
+    differences = report.capability_differences().set_index("capability")
+    assert list(differences.index) == ["vmap", "missing_h0", "packed_sequence"]  # what would be lost comes first
+    assert list(differences["lost"]) == [True, False, False]
+    gained = differences.loc["missing_h0"]
+    assert (gained["baseline"], gained["candidate"]) == ("refuses", "works")
+    assert "argument: 'h0'" in gained["detail"]
+    assert "mind what would be lost: torch.func.vmap" in report.conclusion()
+    assert "Input without h0: the baseline refuses, the candidate works (TypeError" in report.explain()
+    assert "Alike in 2 of 5 capabilities." in printed(report)
+
+
+@pytest.mark.usefixtures("few_capabilities")
+def test_other_numbers_are_a_difference_though_both_work():
+    report = quick(mutants.StateIgnored, capabilities=True, regimes=["eval"])
+    carried = report.capability_differences().set_index("capability").loc["non_contiguous"]
+    assert (carried["baseline"], carried["candidate"], carried["lost"]) == ("works", "works", True)
+    assert "differs from that of the baseline" in carried["detail"]
+
+
+def test_what_is_gained():
+    report = quick("torch.nn:GRU", timing_seconds=0.01, regimes=["eval"])
+    assert list(report.speedups()["phase"]) == ["inference", "step"]
+    low, high = report.speedups().iloc[0][["speedup_ci_low", "speedup_ci_high"]]
+    assert f"× [{low:.2f}, {high:.2f}], " in report.explain()
+    assert f"× [{low:.2f}, {high:.2f}], " in printed(report)
+
+
+def test_the_printed_report_fits_and_needs_no_colour():
+    text = printed(quick(HiddenDropout))
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "faults" not in text.lower()
+    assert sentence(text).endswith(sentence(quick(HiddenDropout).conclusion()))
+
+
+def test_sizes_come_from_a_preset_and_what_is_given_goes_before():
+    report = quick(nn.GRU, like="article", seeds=None, hidden_size=6, regimes=["eval"])
+    sizes, seeds = PRESETS["article"]
+    assert seeds == (1215,)
+    assert set(report.equivalence["seed"]) == {1215}
+    expected = {**sizes, "hidden_size": 6, "device": "cpu", "dtype": "float32"}
+    assert {key: getattr(report.case, key) for key in expected} == expected
+    assert dataclasses.replace(report.case, **PRESETS["t2vec"][0]).batch_size == 128
+
+
+def test_other_dtypes():
+    assert quick(nn.GRU, dtype="bfloat16", regimes=["eval"]).equivalent
+    assert set(quick(nn.GRU, dtype="float64", regimes=["eval"]).equivalence["dtype"]) == {"float64"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"like": "tvec"}, "like: holds 'tvec', expected one of small, article, t2vec"),
+        ({"hidden_size": 0}, "hidden_size: holds 0, expected at least 1"),
+        ({"batch_size": -3}, "batch_size: holds -3, expected at least 1"),
+        ({"dropout": 1.5}, "dropout: holds 1.5, expected at most 1"),
+        ({"dropout": -0.1}, "dropout: holds -0.1, expected at least 0"),
+        ({"dtype": "int8"}, 'dtype: holds "int8", expected one of float64, float32, bfloat16, float16'),
+        ({"device": "tpu"}, 'device: holds "tpu", expected one of auto, cpu, cuda'),
+        ({"threads": 0}, "threads: holds 0, expected at least 1"),
+        ({"seeds": []}, "seeds: holds [], expected at least 1 value"),
+        ({"seeds": [-1]}, "seeds[0]: holds -1, expected at least 0"),
+        ({"regimes": ["train_same_seed"]}, "regimes: holds train_same_seed, expected at least one of eval"),
+        ({"regimes": ["eval", "evil"]}, 'regimes[1]: holds "evil", expected one of'),
+        ({"timing_seconds": -1.0}, "timing_seconds: holds -1.0, expected at least 0"),
+        ({"baseline": "stacking_grucell"}, "baseline: holds 'stacking_grucell', expected one of stacking_gru_cell"),
+        ({"candidate": "no_such:Layer"}, "candidate: no_such:Layer: cannot be imported (ModuleNotFoundError"),
+        ({"candidate": LOOP}, "candidate: holds 'stacking_gru_cell', the baseline itself, expected another"),
+        ({"candidate": nn.Linear}, "candidate: Linear: cannot be called with input_size, hidden_size"),
+        ({"candidate": nn.GRU(1, 1)}, "candidate: holds a GRU already built, expected what builds one"),
+        ({"candidate": "torch.nn:LSTM"}, "candidate: torch.nn:LSTM: LSTM: weight_ih_l0 is (24, 5), not (18, 5)"),
+    ],
+)
+def test_what_cannot_be_checked_gets_one_line(arguments, message):
+    with pytest.raises(InputError) as caught:
+        quick(**{"candidate": "torch.nn:GRU"} | arguments)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_without_counterpart_are_named():
+    class Mine(nn.Module):
+        def __init__(self, **sizes):
+            super().__init__()
+            self.kernel = nn.Parameter(torch.zeros(3))
+
+    with pytest.raises(
+        InputError, match="candidate: Mine: no counterpart in nn.GRU for kernel; expected nn.GRU's names"
+    ):
+        quick(Mine)
+
+
+@pytest.mark.parametrize(("base", "code"), [("torch.nn.GRU", 0), ("faults.Crash", 1)])
+def test_the_command_takes_a_layer_from_the_current_folder(tmp_path, monkeypatch, capsys, base, code):
+    name = f"my_layer_{code}"
+    module = base.rpartition(".")[0]
+    (tmp_path / f"{name}.py").write_text(f"import {module}\n\n\nclass Mine({base}):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert run_check(f"{name}:Mine", LOOP, **QUICK) == code
+    shown = capsys.readouterr()
+    assert f"{name}:Mine may replace stacking_gru_cell: {'no' if code else 'yes'}, because" in sentence(shown.out)
+    assert shown.err == ""  # how far it is, is for terminals
+
+
+def test_the_command_leaves_bad_input_to_its_caller():
+    with pytest.raises(InputError, match="hidden_size: holds 0"):
+        run_check("torch.nn:GRU", LOOP, hidden_size=0)
+
+
+def test_the_measuring_side_knows_nothing_of_the_terminal():
+    code = "import sys, rnn_parity.api; print({'rich', 'typer', 'mlflow', 'matplotlib'} & set(sys.modules))"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,158 @@
+"""Memory is what was really held, operators those that really ran."""
+
+import contextlib
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stimulus import draw_stimulus
+from rnn_parity.timing.costs import OperatorMeter, kernel_launches, measure_costs
+from rnn_parity.timing.rounds import make_contender
+
+CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.3, 1)
+
+
+def costs_of(call):
+    return measure_costs(lambda: None, lambda _: call(), "cpu")
+
+
+def test_memory_is_counted_at_its_peak_and_not_in_sum():
+    def call():
+        for _ in range(5):
+            kept = torch.empty(250_000)  # one million bytes, freed before the next
+        return kept
+
+    assert costs_of(call).peak_memory_bytes == 2_000_000  # the next is there before the old goes
+
+
+def test_what_a_layer_costs_is_the_same_every_time_and_in_every_phase():
+    stimulus = draw_stimulus(CASE, 0)
+    for phase in ("inference", "forward", "backward", "step"):
+        found = set()
+        for _ in range(3):
+            contender = make_contender(CASE, "stacking_gru_cell", phase, stimulus)
+            found.add(measure_costs(contender.prepare, contender.call, "cpu"))
+        assert len(found) == 1
+        assert found.pop().peak_memory_bytes > 12 * 4 * 8 * 4  # at least its output, or the gradient of its input
+
+
+def test_operator_calls_grow_with_the_steps_of_a_loop_and_are_few_in_a_matrix_product():
+    def calls(steps):
+        case = dataclasses.replace(CASE, sequence_length=steps, dropout=0.0)
+        contender = make_contender(case, "stacking_gru_cell", "inference", draw_stimulus(case, 0))
+        return measure_costs(contender.prepare, contender.call, "cpu").operator_calls
+
+    assert calls(12) - calls(11) == calls(11) - calls(10) > 3  # so many a step, three layers
+    weight = torch.ones(4, 4)
+    assert costs_of(lambda: weight @ weight).operator_calls == 1
+
+
+def test_what_is_saved_for_the_backward_pass_is_counted_once_and_not_what_was_there():
+    weight = torch.ones(100, 100, requires_grad=True)
+    assert costs_of(lambda: weight * weight).saved_bytes == 0  # the weight itself
+    assert costs_of(lambda: weight.exp()).saved_bytes == 40_000  # its result
+    assert costs_of(lambda: weight.exp().exp().sum()).saved_bytes == 80_000
+    assert costs_of(lambda: (kept := weight.exp()) * kept).saved_bytes == 40_000
+    assert costs_of(lambda: weight.exp().sum().backward()).saved_bytes == 40_000
+    with torch.no_grad():
+        assert costs_of(lambda: weight.exp()).saved_bytes == 0
+
+
+def test_views_and_changes_in_place_take_no_memory_and_freed_memory_is_given_back():
+    existing = torch.ones(1000)
+
+    def call():
+        existing.add_(1).view(10, 100).t()
+        return torch.ones(10) + 1
+
+    with OperatorMeter() as meter:
+        result = call()
+        assert meter.held_bytes == 40
+        del result
+        assert (meter.held_bytes, meter.peak_bytes) == (0, 80)
+
+
+def test_what_the_backward_pass_needs_is_held_until_it_is_done():
+    weight = torch.ones(100, 100, requires_grad=True)
+    with OperatorMeter() as meter:
+        product = (weight * 2).exp()  # exp keeps its result
+        assert meter.held_bytes == 40_000
+        total = product.sum()
+        del product
+        assert meter.held_bytes == 40_004
+        total.backward()
+        del total
+        assert meter.held_bytes == 40_000  # the gradient
+
+
+class Held:
+    """Memory of a GPU that is not there: what is held now, and the most of it since the peak was reset."""
+
+    now = peak = 0
+
+    def __init__(self, size):
+        self.size = size
+        Held.now += size
+        Held.peak = max(Held.peak, Held.now)
+
+    def __del__(self):
+        Held.now -= self.size
+
+
+@pytest.fixture
+def gpu_memory(monkeypatch):
+    Held.now = Held.peak = 0
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: setattr(Held, "peak", Held.now))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: Held.now)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: Held.peak)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_what_is_held_above_the_inputs_on_either_device(gpu_memory, device):
+    """What `prepare` makes counts, what it makes and frees does not, nor do the gradients of the call before."""
+
+    def make(size):
+        return torch.empty(size, dtype=torch.uint8), Held(size)
+
+    inputs, gradients = make(1000), [make(50)]
+
+    def prepare():
+        gradients.clear()
+        make(5000)  # the forward pass peaks here, and then holds what the backward pass needs
+        return make(200)
+
+    def call(graph):
+        gradients.append(make(40))
+        return make(30)
+
+    costs = measure_costs(prepare, call, device)
+    assert (costs.peak_memory_bytes, costs.operator_calls) == (270, 2)
+    del inputs
+
+
+def test_a_backward_pass_holds_what_its_forward_pass_saved():
+    stimulus = draw_stimulus(CASE, 0)
+    for name in ("stacking_gru_cell", "stacking_gru"):
+        made = {phase: make_contender(CASE, name, phase, stimulus) for phase in ("forward", "backward")}
+        forward, backward = (measure_costs(one.prepare, one.call, "cpu") for one in made.values())
+        assert backward.peak_memory_bytes > forward.saved_bytes > 0
+
+
+CUDA, CPU = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
+CALLS_ONLY = [(CUDA, "Memcpy HtoD"), (CUDA, "Memset"), (CPU, "cudaLaunchKernel")]
+
+
+@pytest.mark.parametrize(
+    ("seen", "launches"), [([(CUDA, "gemm"), (CUDA, "sigmoid"), *CALLS_ONLY], 2), (CALLS_ONLY, None), ([], None)]
+)
+def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypatch, seen, launches):
+    """On a GPU that is not there. A profiler that sees none is one that cannot see."""
+    events = [SimpleNamespace(device_type=device, name=name) for device, name in seen]
+    profile = SimpleNamespace(events=lambda: events)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: contextlib.nullcontext(profile))
+    assert kernel_launches(lambda: None, lambda _: torch.ones(3)) == launches

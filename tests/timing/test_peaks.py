@@ -1,0 +1,50 @@
+"""A rate is operations over seconds, in the settings that were asked for."""
+
+import pytest
+import torch
+
+from rnn_parity.timing import peaks
+
+
+def test_a_rate_is_that_of_the_fastest_call(monkeypatch):
+    monkeypatch.setattr(peaks, "_GEMM_SIZES", {"cpu": (10, 100)})
+    monkeypatch.setattr(peaks, "_COPY_BYTES", {"cpu": 4000})
+    ran = []
+    seconds = iter([0.5, 0.002, 0.004])
+
+    def best_s(run, device, enough_s):
+        ran.append((run().shape, torch.get_num_threads(), torch.get_float32_matmul_precision()))
+        return next(seconds)
+
+    monkeypatch.setattr(peaks, "_best_s", best_s)
+    found = peaks.measure_peaks("cpu", "float32", True, 2)
+    assert found["copy_bytes_per_s"] == 2 * 4000 / 0.5
+    assert found["gemm_flops_per_s"] == 2 * 100**3 / 0.004  # not 2 * 10**3 / 0.002
+    assert ran == [((1000,), 2, "high"), ((10, 10), 2, "high"), ((100, 100), 2, "high")]
+    assert {name: found[name] for name in ("device", "dtype", "tf32", "threads")} == {
+        "device": "cpu", "dtype": "float32", "tf32": True, "threads": 2,
+    }  # fmt: skip
+
+
+def test_the_product_of_one_step_has_its_own_rate(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(peaks, "_best_s", lambda run, *_: shapes.append((run().shape, run().dtype)) or 2.0)
+    assert peaks.measure_gemm(7, 10, 30, "cpu", "bfloat16") == 7 * 10 * 30
+    assert shapes == [((7, 30), torch.bfloat16)]
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(1e-6, 200), (1e-2, 1)])
+def test_short_calls_are_timed_many_together(monkeypatch, call_s, calls):
+    now, done, samples = [0.0], [0], []
+
+    def run():
+        now[0] += call_s
+        done[0] += 1
+
+    def clock():
+        samples.append(done[0])
+        return now[0]
+
+    monkeypatch.setattr(peaks.time, "perf_counter", clock)
+    assert peaks._best_s(run, "cpu", enough_s=1.0) == pytest.approx(call_s)
+    assert samples[5] - samples[4] == pytest.approx(calls, abs=1)

@@ -1,0 +1,337 @@
+"""Rounds, order, control and phases are what the design says; no clock is trusted in these tests."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+import torch
+
+from rnn_parity.commands import cli
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
+from rnn_parity.tables import SAMPLES, TIMING, read_table
+from rnn_parity.timing import rounds as timing
+from rnn_parity.timing.clocks import WallClock
+from rnn_parity.timing.costs import measure_costs
+from rnn_parity.timing.rounds import Contender, count_kernels, make_contender, run_rounds, summarize, time_case
+
+CASE = Case("test", "cpu", "float32", False, 3, 4, 2, 3, 2, 0.3, 1)
+SETTINGS = {"precision": 0.5, "min_rounds": 4, "max_seconds": 0.05, "confidence": 0.95, "exclusive": True}
+ON_A_GPU = {"device_median_s", "kernel_launches", "sm_clock_mhz", "temperature_c", "clock_limits"}
+PHASES = ["inference", "forward", "backward", "step"]
+
+
+class FakeClock(timing.WallClock):
+    """Every call takes what its contender says; time passes only by being measured."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def resolution_s(self):
+        return 1e-8
+
+    def time(self, run):
+        self.now += (seconds := sum(run()))
+        return seconds, None
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    fake = FakeClock()
+    monkeypatch.setattr(timing, "WallClock", lambda: fake)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: fake.now)
+    monkeypatch.setattr(timing, "count_costs", lambda contender, device: None)
+    return fake
+
+
+def contender(name, seconds, calls=None):
+    """A contender whose n-th call takes the n-th of `seconds`, the last one for ever."""
+    count = iter(range(10**9))
+
+    def call(_):
+        if calls is not None:
+            calls.append(name)
+        return seconds[min(next(count), len(seconds) - 1)]
+
+    return Contender(name, lambda: None, call)
+
+
+def test_in_every_round_each_is_timed_once_and_the_baseline_twice_in_shuffled_order(clock):
+    calls = []
+    contenders = [contender(name, [1e-3], calls) for name in ("baseline", "a", "b", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=1e-9, min_rounds=5, max_seconds=0.1, confidence=0.95)
+    rounds = [calls[i : i + 4] for i in range(4 * 2, len(calls), 4)]  # after two calls each
+    assert len(rounds) >= 5
+    assert all(sorted(one) == ["a", "b", "baseline", "control"] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+    assert all(len(c.seconds) == len(rounds) for c in contenders)
+
+
+def test_it_warms_up_until_calls_get_no_faster(clock):
+    slow_start = [contender(name, [9.0, 5.0, 3.0, 1.0]) for name in ("baseline", "control")]
+    run_rounds(slow_start, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1.0, confidence=0.95)
+    assert set(slow_start[0].seconds) == {1.0}
+    falling = contender("baseline", [0.5**k for k in range(99)])
+    run_rounds(
+        [falling, contender("control", [1.0])], "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1.0,
+        confidence=0.95,
+    )  # fmt: skip
+    assert falling.seconds[0] == 0.5**timing.MOST_WARM_UPS
+
+
+def test_what_only_the_first_call_takes_is_in_no_sample_and_recorded_apart(clock):
+    compiled = contender("candidate", [40.0, 1.0])
+    others = [contender(name, [1.0]) for name in ("baseline", "control")]
+    everyone = [others[0], compiled, others[1]]
+    rounds_s = run_rounds(
+        everyone, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=9.0, confidence=0.95
+    )
+    assert compiled.first_call_s == 40.0
+    assert set(compiled.seconds) == {1.0}
+    assert rounds_s == pytest.approx(6 * 3)
+    assert summarize(everyone[:-1], everyone[-1], 0.95)[1]["first_call_s"] == 40.0
+
+
+def test_a_compiled_layer_is_compiled_anew_for_every_phase_and_before_its_samples(monkeypatch):
+    compiled, before_a_sample = [], []
+
+    class Layer(torch.nn.Linear):
+        def forward(self, input, h0):
+            return super().forward(input), h0
+
+    def build(case, name, _):
+        layer = Layer(3, 4)
+        if name == "compiled":
+            layer.compile(backend=lambda graph, _: compiled.append(1) or graph.forward)
+        return layer
+
+    sample = timing._sample
+    monkeypatch.setattr(timing, "build_loaded", build)
+    monkeypatch.setattr(timing, "_sample", lambda *given: before_a_sample.append(len(compiled)) or sample(*given))
+    rows, _ = time_case(CASE, "plain", ["compiled"], phases=["inference", "forward"], **SETTINGS)
+    assert [row["reason"] for row in rows] == [""] * 4
+    assert sorted(set(before_a_sample)) == [1, 2]
+
+
+def test_a_ratio_that_changes_midway_is_disturbed_and_a_load_on_both_is_not(clock):
+    """Another process comes after half of the rounds: it slows one down, or all alike."""
+
+    def conclusion(*factors):
+        quiet = [3.0, 2.0, 3.0]
+        lists = [[t] * 52 + [t * f] * 999 for t, f in zip(quiet, factors, strict=True)]  # two calls to warm up
+        everyone = [contender(name, seconds) for name, seconds in zip(("baseline", "a", "control"), lists, strict=True)]
+        run_rounds(everyone, "cpu", random.Random(0), precision=1e-9, min_rounds=100, max_seconds=0.0, confidence=0.95)
+        return summarize(everyone[:-1], everyone[-1], 0.95)[1]
+
+    alike = conclusion(2.0, 2.0, 2.0)
+    assert alike["conclusion"] == "faster"
+    assert alike["speedup"] == pytest.approx(1.5, rel=0.05)
+    apart = conclusion(1.3, 1.0, 1.3)
+    assert apart["conclusion"] == "disturbed"
+    assert apart["reason"] == "the speedup was another in half of the rounds"
+
+
+def test_a_layer_whose_costs_cannot_be_counted_keeps_its_times_and_the_log_says_why(monkeypatch, capsys):
+    monkeypatch.setattr(timing, "measure_costs", lambda *_: 1 / 0)
+    rows, _ = time_case(CASE, "stacking_gru_cell", ["stacking_gru"], phases=["inference"], **SETTINGS)
+    assert all(row["median_s"] > 0 and "operator_calls" not in row for row in rows)
+    why = "its costs could not be counted: ZeroDivisionError: division by zero"
+    assert capsys.readouterr().err == f"stacking_gru_cell: {why}\nstacking_gru: {why}\n"
+
+
+class Here(Stimulus):
+    """Stays on the CPU."""
+
+    def map(self, change):
+        return self
+
+
+ON_CUDA = dataclasses.replace(CASE, device="cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU that is not there: its cases are computed on the CPU. The list tells samples, calls and profiles apart."""
+    events, sample = [], timing._sample
+
+    def build(case, name, stimulus):
+        module = build_loaded(dataclasses.replace(case, device="cpu"), name, stimulus)
+        module.register_forward_hook(lambda *_: events.append("call"))
+        return module
+
+    def spy_on_sample(*given):
+        events.append("sample")
+        sample(*given)
+
+    def profiled(prepare, call):
+        events.append("profile")
+        return 7
+
+    monkeypatch.setattr(timing, "build_loaded", build)
+    monkeypatch.setattr(timing, "draw_stimulus", lambda case, seed: Here(**vars(draw_stimulus(case, seed))))
+    monkeypatch.setattr(timing, "measure_gemm", lambda *_: 1.0)
+    monkeypatch.setattr(timing, "Watch", lambda _, watch=timing.Watch: watch("cpu"))
+    monkeypatch.setattr(timing, "CudaClock", WallClock)
+    monkeypatch.setattr(timing, "measure_costs", lambda prepare, call, _: measure_costs(prepare, call, "cpu"))
+    monkeypatch.setattr(timing, "_sample", spy_on_sample)
+    monkeypatch.setattr(timing, "kernel_launches", profiled)
+    return events
+
+
+def test_nothing_is_profiled_before_the_last_sample_of_a_job(gpu, tmp_path):
+    names = ["stacking_gru", "faults:Crash"]
+    job = {**dataclasses.asdict(ON_CUDA), "sequence_length": [2, 3], "phases": ["inference", "step"], **SETTINGS}
+    job |= {"baseline": "stacking_gru_cell", "candidates": names}
+    cli.timing(json.dumps(job), tmp_path / "rows.parquet", tmp_path / "samples.parquet")
+    rows = read_table(tmp_path / "rows.parquet", TIMING).to_pylist()
+    assert len(rows) == 2 * 2 * 3  # lengths, phases, layers
+    for row in rows:
+        assert row["kernel_launches"] == (None if row["implementation"] == "faults:Crash" else 7)
+        assert (row["peak_memory_bytes"] is None) == (row["implementation"] == "faults:Crash")
+    last_sample = len(gpu) - gpu[::-1].index("sample")
+    assert "profile" not in gpu[:last_sample]
+    afterwards = "".join(event[0] for event in gpu[last_sample:]).lstrip("c").split("p")
+    assert len(afterwards) - 1 == 8
+    assert all(len(warm) >= 2 for warm in afterwards[1:-1])  # each is called at least twice before it is profiled
+
+
+def test_a_profiler_that_fails_takes_nothing_else_with_it(gpu, monkeypatch, capsys):
+    rows, _ = time_case(ON_CUDA, "stacking_gru_cell", ["stacking_gru"], phases=["inference"], **SETTINGS)
+    monkeypatch.setattr(timing, "kernel_launches", lambda *_: 1 / 0)
+    count_kernels([ON_CUDA], rows)
+    assert all(row["kernel_launches"] is None and row["peak_memory_bytes"] > 0 for row in rows)
+    assert "stacking_gru: its kernels could not be counted: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_kernels_are_counted_of_what_the_bench_makes_and_of_the_rows_of_its_case(gpu):
+    other = dataclasses.replace(ON_CUDA, batch_size=5)
+    rows = [
+        {"case_id": case.case_id, "implementation": name, "phase": "step", "median_s": 1.0}
+        for case, name in ((ON_CUDA, "a"), (other, "b"), (CASE, "c"))
+    ]
+    made = []
+
+    def bench(case):
+        return lambda row: made.append((case, row["implementation"])) or contender(row["implementation"], [1.0])
+
+    count_kernels([ON_CUDA, other, CASE], rows, bench)
+    assert made == [(ON_CUDA, "a"), (other, "b")]
+    assert [row.get("kernel_launches") for row in rows] == [7, 7, None]
+
+
+def test_it_stops_when_the_ratio_is_known_well_enough(clock):
+    exact = [contender(name, [1e-3]) for name in ("baseline", "a", "control")]
+    run_rounds(exact, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1e9, confidence=0.95)
+    assert len(exact[0].seconds) == 6
+
+
+def test_it_goes_on_until_the_time_is_spent_while_the_ratio_is_unsure(clock):
+    noisy = random.Random(0)
+    contenders = [contender(n, [noisy.uniform(1, 3) for _ in range(999)]) for n in ("baseline", "a", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=1e-6, min_rounds=4, max_seconds=300.0, confidence=0.95)
+    assert len(contenders[0].seconds) == pytest.approx(300 / 6, rel=0.2)  # three samples of two seconds a round
+
+
+def test_the_least_number_of_rounds_is_made_whatever_it_costs(clock):
+    contenders = [contender(name, [100.0]) for name in ("baseline", "a", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=1e-9, min_rounds=7, max_seconds=1.0, confidence=0.95)
+    assert len(contenders[0].seconds) == 7
+
+
+def test_a_call_too_short_for_the_clock_is_repeated_within_a_sample(clock):
+    contenders = [contender(name, [1e-7]) for name in ("baseline", "a", "control")]
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=1.0, confidence=0.95)
+    assert contenders[0].calls_per_sample == 11  # 100 times the resolution of 10 ns, and one more
+    assert contenders[0].seconds[0] == pytest.approx(1e-7)
+
+
+def test_one_that_fails_leaves_the_others_their_measurement(clock):
+    contenders = [contender(name, [1e-3]) for name in ("baseline", "broken", "a", "control")]
+    contenders[1].call = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=1.0, confidence=0.95)
+    rows = summarize(contenders[:-1], contenders[-1], 0.95)
+    assert [row["conclusion"] for row in rows] == ["baseline", "failed", "within noise"]
+    assert rows[1]["reason"] == "out of memory: CUDA out of memory"
+    assert "median_s" not in rows[1]
+
+
+def test_without_a_baseline_there_is_a_time_and_no_speedup(clock):
+    contenders = [contender(name, [1e-3]) for name in ("baseline", "a", "control")]
+    for broken in (contenders[0], contenders[2]):
+        broken.call = lambda _: (_ for _ in ()).throw(NotImplementedError("no kernel"))
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=0.1, confidence=0.95)
+    rows = summarize(contenders[:-1], contenders[-1], 0.95)
+    assert [row["conclusion"] for row in rows] == ["unsupported", "no baseline"]
+    assert rows[1]["median_s"] == pytest.approx(1e-3)
+    assert "speedup" not in rows[1]
+
+
+def test_a_speedup_is_the_baselines_median_over_this_one(clock):
+    contenders = [contender("baseline", [3e-3]), contender("a", [2e-3]), contender("control", [3e-3])]
+    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=5, max_seconds=1.0, confidence=0.95)
+    baseline, candidate = summarize(contenders[:-1], contenders[-1], 0.95)
+    assert candidate["speedup"] == pytest.approx(1.5)
+    assert candidate["conclusion"] == "faster"
+    assert candidate["control_ratio"] == pytest.approx(1.0)
+    assert (baseline["speedup"], baseline["conclusion"]) == (1.0, "baseline")
+
+
+def test_every_row_of_a_real_case_fits_its_table_and_nothing_is_missing():
+    rows, samples = time_case(CASE, "stacking_gru_cell", ["stacking_gru"], phases=PHASES, **SETTINGS)
+    assert [(row["phase"], row["implementation"]) for row in rows] == [
+        (phase, name) for phase in PHASES for name in ("stacking_gru_cell", "stacking_gru")
+    ]
+    for row in rows:
+        assert set(row) == set(TIMING.names) - ON_A_GPU
+        assert row["speedup_ci_low"] <= row["speedup"] <= row["speedup_ci_high"]
+        assert row["q25_s"] <= row["median_s"] <= row["q75_s"] <= row["p95_s"]
+        assert row["peak_memory_bytes"] > 0
+        assert row["exclusive"] is True
+        assert row["step_gemm_flops_per_s"] > 0
+        assert 0 < row["rounds_s"] < row["ended_at"] - row["started_at"]
+        assert row["started_at"] < row["ended_at"]
+    assert all(set(sample) == set(SAMPLES.names) for sample in samples)
+    counted = {(row["phase"], row["implementation"]): row["samples"] for row in rows}
+    for key, count in counted.items():
+        own = [s for s in samples if (s["phase"], s["implementation"]) == key and not s["control"]]
+        assert len(own) == count >= SETTINGS["min_rounds"]
+    assert sum(s["control"] for s in samples) == sum(n for (_, name), n in counted.items() if name != "stacking_gru")
+
+
+def test_a_layer_that_cannot_be_timed_is_a_row_with_its_reason():
+    rows, _ = time_case(CASE, "stacking_gru_cell", ["faults:Crash"], phases=["step"], **SETTINGS)
+    assert [row["conclusion"] for row in rows] == ["baseline", "failed"]
+    assert rows[1]["reason"] == "ValueError: it went wrong"
+
+
+def test_inference_records_no_graph_and_drops_nothing():
+    stimulus = draw_stimulus(dataclasses.replace(CASE, dropout=1.0), 0)
+    inference = make_contender(dataclasses.replace(CASE, dropout=1.0), "stacking_gru_cell", "inference", stimulus)
+    forward = make_contender(dataclasses.replace(CASE, dropout=1.0), "stacking_gru_cell", "forward", stimulus)
+    output, _ = inference.call(inference.prepare())
+    assert not output.requires_grad
+    trained, _ = forward.call(forward.prepare())
+    assert trained.requires_grad
+    assert not torch.equal(output, trained)  # everything between the layers was dropped
+
+
+def test_backward_excludes_the_forward_pass_and_starts_without_gradients(monkeypatch):
+    calls = []
+
+    class Spy(torch.nn.GRU):
+        def forward(self, input, h0):
+            calls.append([p.grad for p in self.parameters()] + [input.grad, h0.grad])
+            return super().forward(input, h0)
+
+    monkeypatch.setattr(timing, "build_loaded", lambda *_: Spy(3, 4, 2))
+    backward = make_contender(CASE, "spy", "backward", draw_stimulus(CASE, 0))
+    prepared = backward.prepare()
+    assert len(calls) == 1
+    backward.call(prepared)
+    assert len(calls) == 1
+    step = make_contender(CASE, "spy", "step", draw_stimulus(CASE, 0))
+    for _ in range(2):
+        step.call(step.prepare())
+    assert len(calls) == 3
+    assert all(gradient is None for gradients in calls for gradient in gradients)

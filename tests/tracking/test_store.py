@@ -1,0 +1,299 @@
+"""The embedded store is there whole or not at all, whoever makes it at the same moment and whoever is killed at it."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.tables import write_table
+from rnn_parity.tracking import ensure_store, redact, resolve_uri
+from rnn_parity.tracking.store import artifact_location, is_on_network, local_artifacts
+from tracked import ENVIRONMENT, equivalence_table, query, small_grid, timing_table
+
+SECRET = "pa55word"
+
+MAKE = """
+import sys
+from pathlib import Path
+from rnn_parity.tracking import ensure_store
+ensure_store("sqlite:///" + sys.argv[1])
+"""
+
+EIGHT = """
+import json, multiprocessing, sys
+from pathlib import Path
+from rnn_parity import tables
+from rnn_parity.tracking import ensure_store, publish_job
+import mlflow.store.tracking.sqlalchemy_store  # once, before the fork
+
+folder, request, environment = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
+results = [tables.read_table(folder / f"{name}.parquet", schema)
+           for name, schema in (("equivalence", tables.EQUIVALENCE), ("timing", tables.TIMING))]
+
+def make_and_publish(case_ids, together):
+    own = [table.filter([value in case_ids for value in table["case_id"].to_pylist()]) for table in results]
+    together.wait()
+    ensure_store(f"sqlite:///{folder}/mlflow.db")
+    publish_job(f"sqlite:///{folder}/mlflow.db", request, *own, environment)
+
+case_ids = sorted(set(results[0]["case_id"].to_pylist()))
+context = multiprocessing.get_context("fork")
+together = context.Barrier(8)
+shares = [case_ids[writer::8] for writer in range(8)]
+publishers = [context.Process(target=make_and_publish, args=(share, together)) for share in shares]
+for publisher in publishers:
+    publisher.start()
+for publisher in publishers:
+    publisher.join()
+sys.exit([publisher.exitcode for publisher in publishers] != [0] * 8)
+"""
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def is_whole(database: Path) -> bool:
+    (revision,) = query(database, "select version_num from alembic_version")
+    return query(database, "pragma integrity_check") == [("ok",)] and len(revision) == 1
+
+
+def test_the_configured_store_comes_before_the_environment_and_that_before_the_projects_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert resolve_uri(None, tmp_path) == "http://127.0.0.1:5000"
+    assert resolve_uri("sqlite:////data/a.db", tmp_path) == "sqlite:////data/a.db"
+
+
+def test_a_relative_database_is_one_of_the_project_wherever_the_command_is_started(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert resolve_uri("sqlite:///runs/a.db", tmp_path / "project") == f"sqlite:///{tmp_path}/project/runs/a.db"
+    assert resolve_uri("sqlite:///a.db?timeout=9", tmp_path) == f"sqlite:///{tmp_path}/a.db?timeout=9"
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///data/mlruns", "sqlite://", "sqlite:///:memory:"])
+def test_what_keeps_no_runs_is_refused_by_its_key(tmp_path, monkeypatch, uri):
+    with pytest.raises(InputError, match=r"^tracking\.uri: holds .*expected sqlite:///PATH"):
+        resolve_uri(uri, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: holds .*expected sqlite:///PATH"):
+        resolve_uri(None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        (f"http://user:{SECRET}@host:5000/path", "http://***@host:5000/path"),
+        (f"https://user:a@{SECRET}/b@host", "https://***@host"),
+        (f"postgresql+psycopg://user:{SECRET}#?@db/mlflow", "postgresql+psycopg://***@db/mlflow"),
+        (f"postgresql://db/mlflow?password={SECRET}", "postgresql://db/mlflow?***"),
+        (f"https://{SECRET}@host", "https://***@host"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_credentials_are_not_shown(uri, shown):
+    assert redact(uri) == shown
+
+
+def test_artifacts_stay_inside_their_folder(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    studies = ["smoke", "../smoke", "a/b", "a b", "a'b", "%2e%2e", "😀", "x" * 200, "x" * 199]
+    locations = [artifact_location(uri, study) for study in studies]
+    assert locations[0] == "mlflow-artifacts:/smoke"
+    assert len({location.lower() for location in locations}) == len(studies)
+    for location in locations:
+        assert local_artifacts(uri, f"{location}/run/artifacts").parents[2] == tmp_path / "mlartifacts"
+    with pytest.raises(InputError, match="leads out of"):
+        local_artifacts(uri, "mlflow-artifacts:/../../etc")
+    assert artifact_location("http://127.0.0.1:5000", "smoke") is None
+
+
+def test_eight_at_once_make_one_store_and_lose_nothing(tmp_path):
+    candidates = ["stacking_gru", *(f"package.module:Class{number}" for number in range(4))]
+    lengths = list(range(1, 26))
+    sizes = [4, 5, 6, 7, 8, 9, 10, 11]
+    grid = small_grid(candidates=candidates, sweeps={"eight": {"hidden_size": sizes, "sequence_length": lengths}})
+    write_table(tmp_path / "equivalence.parquet", equivalence_table(grid))
+    write_table(tmp_path / "timing.parquet", timing_table(grid))
+    texts = [grid.publish_request("eight"), json.dumps(ENVIRONMENT)]
+    command = [sys.executable, "-c", EIGHT, str(tmp_path), *texts]
+    eight = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert eight.returncode == 0, eight.stderr
+    database = tmp_path / "mlflow.db"
+    assert is_whole(database)
+    assert query(database, "pragma journal_mode") == [("wal",)]
+    shown = query(database, "select name, status from runs where lifecycle_stage = 'active'")
+    names = [f"eight H={case.hidden_size} T={case.sequence_length}" for case in grid.cases]
+    assert sorted(shown) == sorted((name, "FINISHED") for name in names)
+    assert len(shown) == 200
+    (metrics_per_run,) = set(query(database, "select count(*) from latest_metrics group by run_uuid"))
+    assert metrics_per_run >= (100,)
+    assert query(database, "select count(*) from metrics") == [(200 * metrics_per_run[0],)]
+    assert query(database, "select count(*) from experiments where name = 'smoke'") == [(1,)]
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith((".creating", ".lock"))]
+
+
+def test_a_store_whose_maker_is_killed_at_any_moment_is_made_by_the_next(tmp_path):
+    database, building = tmp_path / "mlflow.db", tmp_path / "mlflow.db.creating"
+    whole_bytes = 900_000
+    for at_bytes in [1, *random.Random(5).sample(range(whole_bytes), 9)]:
+        maker = subprocess.Popen([sys.executable, "-c", MAKE, str(database)])
+        while size_of(building) < at_bytes and maker.poll() is None:
+            os.sched_yield()
+        maker.kill()
+        maker.wait()
+        if database.exists():
+            assert is_whole(database)
+            database.unlink()
+        else:
+            assert building.exists()
+    ensure_store(f"sqlite:///{database}")
+    assert is_whole(database)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    before = database.read_bytes()
+    os.link(database, building)  # as if it had been killed between linking and tidying up
+    ensure_store(f"sqlite:///{database}")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert database.read_bytes() == before
+
+
+def test_another_schema_is_refused_with_a_copy_and_the_way_out(new_store, tmp_path):
+    database = Path(shutil.copy(new_store, tmp_path))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update alembic_version set version_num = '0a1b2c'")
+    for _ in range(2):
+        with pytest.raises(InputError) as refused:
+            ensure_store(f"sqlite:///{database}")
+    assert str(refused.value) == (
+        f"{database}: holds the schema 0a1b2c of another MLflow; a copy is in mlflow.db.0a1b2c.backup; if it is of an "
+        f"older one, `mlflow db upgrade sqlite:///{database}` brings it up to date"
+    )
+    assert query(tmp_path / "mlflow.db.0a1b2c.backup", "select count(*) from experiments") == [(1,)]
+    database.write_text("no database")
+    with pytest.raises(InputError, match=r"mlflow\.db: is no MLflow database .*; move it away"):
+        ensure_store(f"sqlite:///{database}")
+    assert database.read_text() == "no database"
+
+
+def test_a_database_on_a_network_has_no_wal(tmp_path, monkeypatch):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/a / ext4 rw 0 0\nfs:/x /home/a\\040b nfs4 rw 0 0\ns /mnt fuse.sshfs rw 0 0\nt /mnt/own tmpfs rw 0 0\n"
+    )
+    assert is_on_network(Path("/home/a b/project"), mounts)
+    assert is_on_network(Path("/mnt/project"), mounts)
+    assert not is_on_network(Path("/mnt/own/project"), mounts)
+    assert not is_on_network(Path("/home/ab"), mounts)
+    monkeypatch.setattr("rnn_parity.tracking.store.is_on_network", lambda folder: True)
+    ensure_store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert query(tmp_path / "mlflow.db", "pragma journal_mode") == [("delete",)]
+
+
+FULL = """
+set -e
+mount -t tmpfs -o size=400k tmpfs "$1"
+printf kept > "$1/first.json"
+"$2" -c "$3" "$1" && exit 1
+cat "$1/first.json"
+mount -o remount,size=9m "$1"
+"$2" -c "$3" "$1"
+ls -m "$1"
+"""
+WRITE = """
+import sys
+from pathlib import Path
+from rnn_parity import tables, tracking
+from rnn_parity.experiment import errors
+try:
+    {act}
+except errors.InputError as error:
+    sys.exit(str(error))
+"""
+WAYS = {
+    "second.json": 'tables.write_text(Path(sys.argv[1], "second.json"), "x" * 900_000)',
+    "mlflow.db": 'tracking.ensure_store(f"sqlite:///{sys.argv[1]}/mlflow.db")',
+}
+
+
+FILLED = """
+set -e
+mount -t tmpfs -o size=9m tmpfs "$1"
+PYTHONPATH="$4" "$2" -c "$3" "$1" create
+free=$(df --output=avail -B1 "$1" | tail -n 1)
+head -c $((free - $5)) /dev/zero > "$1/ballast"
+PYTHONPATH="$4" "$2" -c "$3" "$1" && exit 1
+rm "$1/ballast"
+PYTHONPATH="$4" "$2" -c "$3" "$1"
+PYTHONPATH="$4" "$2" -c "$3" "$1"
+cp "$1/mlflow.db" "$6"
+"""
+PUBLISH = """
+import sys
+from rnn_parity import tracking
+from rnn_parity.experiment import errors
+from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table
+uri, grid = f"sqlite:///{sys.argv[1]}/mlflow.db", small_grid()
+try:
+    tracking.ensure_store(uri)
+    if not sys.argv[2:]:
+        rows = equivalence_table(grid), timing_table(grid)
+        tracking.publish_job(uri, request_of(grid, "article"), *rows, ENVIRONMENT)
+except errors.InputError as error:
+    sys.exit(str(error))
+"""
+
+
+def on_own_disk(script, *arguments):
+    """Run a script that may mount what it likes."""
+    namespace = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")  # as in a container that may make no user namespaces
+    return subprocess.run([*namespace, "bash", "-c", script, "", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_full_disk_is_one_line_and_after_some_space_is_freed_it_goes_on(tmp_path, name):
+    full = on_own_disk(FULL, str(tmp_path), sys.executable, WRITE.format(act=WAYS[name]))
+    assert full.returncode == 0, full.stdout + full.stderr
+    assert full.stderr.count("\n") == 1
+    assert full.stderr.startswith(f"{tmp_path}/{name}: ")
+    assert "the disk is full" in full.stderr
+    assert "run the same command again" in full.stderr
+    assert full.stdout == f"keptfirst.json, {name}\n"
+
+
+@pytest.mark.parametrize("free_bytes", [0, 80_000], ids=["at its opening", "while it is written"])
+def test_a_database_whose_disk_fills_is_not_blamed_and_what_was_to_be_published_can_be(tmp_path, free_bytes):
+    disk, kept = tmp_path / "disk", tmp_path / "kept.db"
+    disk.mkdir()
+    tests = str(Path(__file__).parents[1])
+    full = on_own_disk(FILLED, str(disk), sys.executable, PUBLISH, tests, str(free_bytes), str(kept))
+    assert full.returncode == 0, full.stdout + full.stderr
+    assert full.stderr.startswith(f"{disk}/mlflow.db: ")
+    assert full.stderr.count("\n") == 1  # no traceback of MLflow's beside it
+    assert "the disk is full" in full.stderr
+    assert "move it away" not in full.stderr
+    runs = query(kept, "select status, count(*) from runs where lifecycle_stage = 'active' group by status")
+    assert runs == [("FINISHED", 3)]
+    assert query(kept, "pragma integrity_check") == [("ok",)]
+
+
+def test_a_server_has_nothing_to_create(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ensure_store("http://127.0.0.1:1")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,210 @@
+"""The self-test tells caught from missed from not shown, and its rates are those of what it found."""
+
+import dataclasses
+import io
+import math
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from rnn_parity.compare import criterion
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stimulus import draw_stimulus
+from rnn_parity.report.self_test import show
+from rnn_parity.tables import SELF_TEST, read_table, write_rows
+from rnn_parity.trust import examine as examining
+from rnn_parity.trust.examine import FAULTS, examine
+from rnn_parity.trust.findings import Finding
+from rnn_parity.trust.rates import (
+    blind_spots,
+    broken_promises,
+    detection,
+    false_alarms,
+    largest_hidden,
+    shown_by_none,
+)
+from rnn_parity.trust.right import CORRECT
+from rnn_parity.trust.run import CASES_PER_MUTANT, examine_cases, examine_samples, mutants_for
+from rnn_parity.trust.sample import draw_sample
+from synthetic import finding_rows
+
+CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.5, 1)
+BY_NAME = {name.split(":")[1]: name for name in FAULTS}
+
+
+def finding(mutant, case=CASE, **scales):
+    (row,) = examine(case, draw_stimulus(case, 0, **scales), 0, "stacking_gru_cell", [BY_NAME.get(mutant, mutant)])
+    return row
+
+
+@pytest.fixture(scope="module")
+def tried():
+    """A small self-test in the three dtypes that are used most."""
+    rows = [row for dtype in ("float32", "bfloat16", "float16") for row in examine_samples("cpu", dtype, range(24))]
+    return pd.DataFrame(rows)
+
+
+def test_it_holds(tried):
+    assert broken_promises(detection(tried), false_alarms(tried)) == []
+    assert (tried["finding"] == "caught").sum() > 300
+    caught = detection(tried)
+    assert (caught["missed"] == 0).all()
+    assert (caught.query("dtype == 'float32'")["caught"] == caught.query("dtype == 'float32'")["exercised"]).all()
+    assert false_alarms(tried)["alarms"].sum() == 0
+
+
+def test_default_tolerances_cry_wolf_on_the_same_layers(tried):
+    alarms = false_alarms(tried).set_index("dtype")
+    assert alarms.loc["float32", "allclose"] > 100
+    assert alarms.loc["bfloat16", "assert_close"] > 100
+
+
+def test_every_mutant_and_every_right_layer_is_tried_in_turn(tried):
+    in_float32 = tried[tried["dtype"] == "float32"]
+    assert set(in_float32["layer"]) == {*FAULTS, *CORRECT}
+    cases = in_float32[in_float32["kind"] != "correct"].groupby("layer")["case_id"].nunique()
+    assert set(cases) == {24 // CASES_PER_MUTANT}
+    assert (in_float32["layer"] != in_float32["baseline"]).all()
+
+
+@pytest.mark.parametrize(
+    ("mutant", "case"),
+    [
+        ("GradientTruncated", {"sequence_length": 1, "num_layers": 1}),
+        ("StatesReversed", {"num_layers": 1}),
+        ("RowMixedUp", {"batch_size": 1}),
+        ("NoDropout", {"dropout": 0.0}),
+        ("OneMaskForAllLayers", {"num_layers": 2}),
+        ("BatchAndTimeTransposed", {"sequence_length": 1}),
+    ],
+)
+def test_what_a_case_cannot_show_is_not_exercised(mutant, case):
+    row = finding(mutant, dataclasses.replace(CASE, **case))
+    if mutant == "GradientTruncated":  # at the only step it cuts h0 off, which shows
+        assert row["finding"] == Finding.CAUGHT
+    else:
+        assert row["finding"] == Finding.NOT_EXERCISED
+        assert row["different"] == 0
+    assert finding(mutant)["finding"] == Finding.CAUGHT
+
+
+def test_a_fault_below_the_limit_is_hidden_by_rounding_with_its_size():
+    """bfloat16 weights are 8 of float16's roundoffs off, which is within the limit of 12 and more."""
+    row = finding("WeightsInBfloat16", dataclasses.replace(CASE, dtype="float16"))
+    assert row["finding"] == Finding.HIDDEN
+    assert 8 < row["fault_size_u"] < 80
+    assert finding("TanhOff1e4", dataclasses.replace(CASE, dtype="float16"))["finding"] == Finding.NOT_EXERCISED
+
+
+def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
+    """The limits are as they are, but what is over them is called equivalent."""
+    honest = examining.compare_quantity
+
+    def lenient(*arguments):
+        row = honest(*arguments)
+        return row | ({"verdict": "equivalent"} if row["verdict"] == "different" else {})
+
+    monkeypatch.setattr(examining, "compare_quantity", lenient)
+    row = finding("UpdateInverted")
+    assert row["finding"] == Finding.MISSED
+    findings = pd.DataFrame([row])
+    assert broken_promises(detection(findings), false_alarms(findings)) == [
+        "float32 on cpu: missed in 1 of 1 cases: Update gate inverted",
+        "float32 on cpu: only 0 of 1 faults caught, at least 98 % expected",
+    ]
+
+
+def test_a_checker_that_accuses_right_layers_is_found_out(monkeypatch):
+    honest = examining.compare_quantity
+    monkeypatch.setattr(examining, "compare_quantity", lambda *a: honest(*a) | {"verdict": "different"})
+    row = finding("torch.nn:GRU")
+    assert row["finding"] == Finding.FALSE_ALARM
+    findings = pd.DataFrame([row])
+    assert broken_promises(detection(findings), false_alarms(findings)) == [
+        "float32 on cpu: 16 false alarms in 16 comparisons"
+    ]
+
+
+def test_a_criterion_that_is_too_wide_is_found_out(monkeypatch):
+    """With it a fault counts as hidden, not as missed: only the share that is caught tells."""
+    monkeypatch.setattr(criterion, "FACTOR", 600 * criterion.FACTOR)
+    monkeypatch.setattr(criterion, "LARGEST_LIMIT", math.inf)
+    small = dataclasses.replace(CASE, dtype="bfloat16", sequence_length=3)
+    findings = pd.DataFrame([finding(name, small) for name in ("BiasOutsideReset", "UpdateInverted", "StateIgnored")])
+    assert set(findings["finding"]) == {Finding.HIDDEN}
+    (broken,) = broken_promises(detection(findings), false_alarms(findings))
+    assert broken == "bfloat16 on cpu: only 0 of 3 faults caught, at least 98 % expected"
+
+
+def test_the_largest_fault_that_hides_is_named():
+    assert largest_hidden(detection(pd.DataFrame([finding("UpdateInverted")]))) is None
+    coarse = dataclasses.replace(CASE, dtype="float16")
+    rows = [finding(name, coarse) for name in ("WeightsInBfloat16", "UpdateInverted")]
+    found = largest_hidden(detection(pd.DataFrame(rows)))
+    assert found == {"dtype": "float16", "fault": rows[0]["fault"], "share": rows[0]["fault_size_u"] * 2**-11}
+
+
+def test_an_alarm_that_the_baseline_raised_is_in_the_largest_error(monkeypatch):
+    honest = examining.compare_quantity
+    wrong = {"baseline_error_inf": 1.0, "verdict": "different"}
+    monkeypatch.setattr(examining, "compare_quantity", lambda *a: honest(*a) | wrong)
+    (alarms,) = false_alarms(pd.DataFrame([finding("torch.nn:GRU")])).to_dict("records")
+    assert alarms["largest_ratio"] > 1000
+    assert (alarms["cases"], alarms["cases_alarmed"], alarms["alarms"]) == (1, 1, 16)
+
+
+def test_samples_are_wide_and_the_same_for_the_same_seed():
+    samples = [draw_sample("cpu", "float32", seed) for seed in range(300)]
+    assert samples[7] == draw_sample("cpu", "float32", 7)
+    cases = pd.DataFrame([dataclasses.asdict(sample.case) for sample in samples])
+    for axis, smallest, largest in (
+        ("sequence_length", 1, 64), ("batch_size", 1, 16), ("input_size", 1, 64), ("hidden_size", 1, 96),
+        ("num_layers", 1, 4),
+    ):  # fmt: skip
+        assert cases[axis].min() == smallest
+        assert largest * 0.85 <= cases[axis].max() <= largest
+    assert set(cases["dropout"]) == {0.0, 0.1, 0.2, 0.5}
+    assert {sample.baseline for sample in samples} == set(CORRECT)
+    assert 0.05 < sum(sample.state_scale == 0 for sample in samples) / 300 < 0.25
+    sample = next(sample for sample in samples if sample.state_scale == 0)
+    assert (sample.stimulus().h0 == 0).all()
+
+
+def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
+    rows = list(examine_cases([dataclasses.replace(CASE, sequence_length=1)], "stacking_gru_cell", seed=1215))
+    assert [row["layer"] for row in rows] == mutants_for("float32")
+    write_rows(tmp_path / "table.parquet", SELF_TEST, rows)
+    table = read_table(tmp_path / "table.parquet", SELF_TEST).to_pandas()
+    (row,) = blind_spots(table)
+    assert row["tried"] - row["caught"] == len(row["not_caught"]["equations"]) + len(row["not_caught"]["dropout"])
+    assert "The last step reads the input before it" in shown_by_none(table)
+
+
+def test_cases_in_which_other_faults_were_tried_stand_apart():
+    case_ids = [CASE.case_id, dataclasses.replace(CASE, dtype="bfloat16").case_id]
+    findings = pd.DataFrame(finding_rows([CASE, dataclasses.replace(CASE, dtype="bfloat16")]))
+    together = blind_spots(findings)
+    assert [row["case_ids"] for row in together] == [case_ids]
+    findings = findings[(findings["case_id"] == CASE.case_id) | (findings["kind"] != "backward")]
+    assert [(row["case_ids"], row["tried"]) for row in blind_spots(findings)] == [(case_ids[:1], 3), (case_ids[1:], 2)]
+
+
+def test_rates_of_known_findings():
+    cases = [dataclasses.replace(CASE, sequence_length=length) for length in range(1, 11)]
+    findings = pd.DataFrame(finding_rows(cases, missed="h0 ignored"))
+    table = detection(findings).set_index("fault")
+    assert table.loc["h0 ignored", ["exercised", "caught", "missed", "share"]].tolist() == [10, 0, 10, 0.0]
+    assert table.loc["No gradient to h0", "share"] == 1
+    assert table.loc["No gradient to h0", "share_ci_low"] == pytest.approx(0.7225, abs=1e-4)
+    (alarms,) = false_alarms(findings).to_dict("records")
+    assert (alarms["comparisons"], alarms["alarms"], alarms["allclose"]) == (160, 0, 70)
+
+
+@pytest.mark.parametrize("missed", [None, "h0 ignored"])
+def test_it_is_shown_at_eighty_columns(missed):
+    screen = io.StringIO()
+    held = show(pd.DataFrame(finding_rows([CASE], missed=missed)), Console(file=screen, width=80))
+    assert held is (missed is None)
+    assert ("missed in 1 of 1 cases: h0 ignored" in screen.getvalue()) is (missed is not None)
+    assert "…" not in screen.getvalue()
