@@ -16,7 +16,7 @@ from rnn_parity_t2vec.entries import FIGURES as DECODER_FIGURES
 from rnn_parity_t2vec.entries import TABLES as DECODER_TABLES
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.commands.processes import RUN_VARIABLE, hold_folder
+from rnn_parity.commands.processes import RUN_VARIABLE, lock_working_folder
 
 min_version("9.0")
 

@@ -154,7 +154,7 @@ class Report:
         for name, row, faults in self.regimes():
             freed = "" if row["regime"] in EXPECTED_TO_HOLD else ", which need not hold"
             lines.append(f"  {name}{freed}: {row['verdict']}")
-            error = f"error / limit {describe_error(row)}" if describe_error(row) else ""
+            error = f"error / limit {format_error_over_limit(row)}" if format_error_over_limit(row) else ""
             lines.append(f"    {': '.join(filter(None, (row['quantity'], error, row['reason'])))}")
             lines += [f"    at fault: {faults}"] * bool(faults)
         for row in self.capability_differences().itertuples():
@@ -252,7 +252,7 @@ def describe_case(case: Case) -> str:
     return f"{case.device}, {case.dtype}, {sizes}, L {case.num_layers}, dropout {case.dropout:g}"
 
 
-def describe_error(row: pd.Series) -> str:
+def format_error_over_limit(row: pd.Series) -> str:
     """Error / limit of a row of the equivalence table, in the norm in which it is larger; empty where there is none."""
     if pd.isna(row["ratio"]):
         return ""

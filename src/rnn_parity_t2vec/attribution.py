@@ -19,7 +19,7 @@ from torch import nn
 from rnn_parity.compare.criterion import Verdict
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import describe_error, numerics
+from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity.statistics import Interval, conclude, median_ratio
 from rnn_parity.timing import rounds as timing
 from rnn_parity.timing.conditions import Watch
@@ -202,7 +202,7 @@ class _Bench:
         except InputError:
             raise
         except Exception as error:  # an implementation that cannot be had here is a result
-            return Contender(name, lambda: None, lambda _: None, fault=describe_error(error))
+            return Contender(name, lambda: None, lambda _: None, fault=classify_exception(error))
 
 
 def _calls(phase: str, model: Model, batch: Batch) -> tuple[Callable[[], Any], Callable[[Any], Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import describe_error
+from rnn_parity.layers.running import classify_exception
 from rnn_parity_t2vec.decoding import beam_search, greedy
 from rnn_parity_t2vec.inputs import DecoderSettings, build_model, draw_batches, draw_parameters
 from rnn_parity_t2vec.model import EOS, PAD
@@ -34,7 +34,7 @@ def generation_rows(
             given = model.m0, model.m1, batch.source, batch.lengths, case.sequence_length
             said[name] = {"greedy": greedy(*given), "beam of 1": beam_search(*given, width=1)}
         except Exception as error:  # whatever an implementation raises is a result
-            said[name] = describe_error(error)[1]
+            said[name] = classify_exception(error)[1]
     for name in candidates:
         for method in METHODS:
             row = {**case.columns, "baseline": baseline, "implementation": name, "method": method}

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from rnn_parity.dropout.masks import Draws, MaskLayout, UnknownDraw, draw_masks
+from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draw_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity_t2vec.model import T2Vec
 
@@ -79,14 +79,14 @@ def encoder_seen(m0: T2Vec) -> Any:
 
 
 @contextmanager
-def imposed(m0: T2Vec, lengths: Tensor, masks: Masks, in_stack: Any = None) -> Iterator[Draws]:
-    """Inside, every dropout of the model applies these masks; what the stack drew is in the `Draws` that is yielded.
+def imposed(m0: T2Vec, lengths: Tensor, masks: Masks, in_stack: Any = None) -> Iterator[DropoutRecorder]:
+    """Inside, every dropout of the model applies these masks; yields the recorder of what the stack drew.
 
     `in_stack` is entered around the stack instead, where that draws out of sight.
     """
-    of_stack = Draws(MaskLayout(*masks.stack.shape), masks.stack)
-    of_encoder = Draws(PackedLayout(*masks.encoder.shape, lengths), masks.encoder)
-    of_output = Draws(MaskLayout(*masks.output.shape), masks.output)
+    of_stack = DropoutRecorder(MaskLayout(*masks.stack.shape), masks.stack)
+    of_encoder = DropoutRecorder(PackedLayout(*masks.encoder.shape, lengths), masks.encoder)
+    of_output = DropoutRecorder(MaskLayout(*masks.output.shape), masks.output)
     with ExitStack() as hooks:
         hooks.enter_context(_around(m0.encoder.rnn, without_cudnn, lambda: of_encoder))
         hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))

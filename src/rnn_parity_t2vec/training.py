@@ -21,7 +21,7 @@ from rnn_parity.compare.criterion import Verdict
 from rnn_parity.dropout.masks import UnknownDraw
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import describe_error, numerics
+from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity_t2vec.attribution import CLIP, LEARNING_RATE, WITHOUT_ADAM
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.generation import generation_rows
@@ -124,7 +124,7 @@ def _train(
     except InputError:
         raise
     except Exception as error:  # whatever an implementation raises is a result
-        return losses, describe_error(error)
+        return losses, classify_exception(error)
     return losses, None
 
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from rnn_parity.compare import criterion
 from rnn_parity.compare.case import compare_quantity
 from rnn_parity.compare.criterion import Verdict
-from rnn_parity.compare.reference import Truth, draw_rounding, sensitivity
-from rnn_parity.compare.run import Outcome
-from rnn_parity.dropout.masks import Draws, UnknownDraw, draws_out_of_sight
+from rnn_parity.compare.reference import Reference, draw_rounding, sensitivity
+from rnn_parity.compare.run import RunResult
+from rnn_parity.dropout.masks import DropoutRecorder, UnknownDraw, draws_out_of_sight
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import describe_error, numerics
+from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.inputs import (
     DecoderSettings,
@@ -73,14 +73,14 @@ def compare_case(
 
 @dataclass(frozen=True)
 class Task:
-    """What one seed gives to all, and the truths of it that are known."""
+    """What one seed gives to all, and the references of it that are known."""
 
     case: Case
     settings: DecoderSettings
     seed: int
     parameters: Mapping[str, Tensor]
     batch: Batch
-    known: list[tuple[Masks | None, Truth]] = field(default_factory=list)
+    known: list[tuple[Masks | None, Reference]] = field(default_factory=list)
 
     @classmethod
     def draw(cls, case: Case, settings: DecoderSettings, seed: int) -> Task:
@@ -88,7 +88,7 @@ class Task:
         (batch,) = draw_batches(case, settings, 1, seed)
         return cls(case, settings, seed, draw_parameters(case, settings, seed), batch)
 
-    def truth(self, masks: Masks | None) -> Truth:
+    def truth(self, masks: Masks | None) -> Reference:
         """The reference's quantities under some masks, and how far rounding may move them; computed once."""
         for known, truth in self.known:
             if known == masks or (known is None and masks is None):
@@ -118,7 +118,7 @@ class Task:
         return criterion.floor_of_sums(terms, case)
 
 
-def run_reference(task: Task, masks: Masks | None) -> Truth:
+def run_reference(task: Task, masks: Masks | None) -> Reference:
     """The float64 training step, and how far one rounding of all that a model is given and keeps moves it."""
     case = task.case
     near = proximity(task.settings) if task.settings.loss == "spatial" else None
@@ -138,16 +138,16 @@ def run_reference(task: Task, masks: Masks | None) -> Truth:
             for k in range(_SENSITIVITY_DRAWS[small])
         ]
         moved = {quantity: list(map(itemgetter(quantity), parts)) for quantity in values}
-    return Truth(values, {quantity: sensitivity(moved[quantity], truth) for quantity, truth in values.items()})
+    return Reference(values, {quantity: sensitivity(moved[quantity], truth) for quantity, truth in values.items()})
 
 
-def run_model(task: Task, name: str, attending: Attending, regime: str, masks: Masks | None) -> tuple[Outcome, Any]:
+def run_model(task: Task, name: str, attending: Attending, regime: str, masks: Masks | None) -> tuple[RunResult, Any]:
     """The model with one implementation, forward and backward; and the masks that it applied.
 
     What draws out of sight applies stack masks of its own; they are recovered, and stand in place of those given.
     Raises `InputError` only for an implementation that cannot be built at all.
     """
-    outcome, case = Outcome(), task.case
+    outcome, case = RunResult(), task.case
     every = quantities(case, task.settings)
     try:
         model = build_model(case, task.settings, name, attending, task.parameters).train(regime != "eval")
@@ -158,11 +158,11 @@ def run_model(task: Task, name: str, attending: Attending, regime: str, masks: M
         outcome.values.clear()
         outcome.faults |= {quantity: (Verdict.UNSUPPORTED, str(error)) for quantity in every}
     except Exception as error:  # whatever an implementation under test raises is a result
-        outcome.faults |= {quantity: describe_error(error) for quantity in every if quantity not in outcome.values}
+        outcome.faults |= {quantity: classify_exception(error) for quantity in every if quantity not in outcome.values}
     return outcome, masks
 
 
-def _run_step(task: Task, name: str, model: Model, masks: Masks | None, outcome: Outcome) -> Masks | None:
+def _run_step(task: Task, name: str, model: Model, masks: Masks | None, outcome: RunResult) -> Masks | None:
     """Forward, loss, backward; the masks that were applied."""
     batch = task.batch.to(task.case.device)
     done, masks = _forward(task, name, model, batch, masks, outcome)
@@ -181,14 +181,14 @@ def _run_step(task: Task, name: str, model: Model, masks: Masks | None, outcome:
 
 
 def _forward(
-    task: Task, name: str, model: Model, batch: Batch, masks: Masks | None, outcome: Outcome
+    task: Task, name: str, model: Model, batch: Batch, masks: Masks | None, outcome: RunResult
 ) -> tuple[dict[str, Tensor], Masks | None]:
     """`output`, `hn`, and `context` and `h0` between encoder and decoder, under the masks that come with them.
 
     Where the stack draws out of sight these are its own.
     """
 
-    def run(in_stack: Any = None) -> tuple[dict[str, Tensor], Draws | None]:
+    def run(in_stack: Any = None) -> tuple[dict[str, Tensor], DropoutRecorder | None]:
         around = encoder_seen(model.m0) if masks is None else imposed(model.m0, batch.lengths, masks, in_stack)
         torch.manual_seed(task.seed)
         with around as drawn:
@@ -226,17 +226,19 @@ def _compare_regime(task: Task, baseline: str, candidates: Sequence[str], regime
             ours, our_masks = run_model(task, baseline, WAYS["baseline"], regime, masks)
         context = {**case.columns, "baseline": baseline, "candidate": name, "regime": regime, "seed": task.seed}
         for quantity in quantities(case, task.settings):
-            truths = [Truth({}, {})] * 2
+            references = [Reference({}, {})] * 2
             if quantity not in ours.faults and quantity not in of_candidate.faults:
-                truths = [task.truth(our_masks), task.truth(masks)]
+                references = [task.truth(our_masks), task.truth(masks)]
             yield {
                 **context,
-                **compare_quantity(case, quantity, ours, truths[0], of_candidate, truths[1], task.floor(quantity)),
+                **compare_quantity(
+                    case, quantity, ours, references[0], of_candidate, references[1], task.floor(quantity)
+                ),
             }
 
 
 def _record(
-    outcome: Outcome, values: Mapping[str, Tensor], task: Task, shapes: Mapping[str, tuple[int, ...]] | None = None
+    outcome: RunResult, values: Mapping[str, Tensor], task: Task, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> None:
     dtype = getattr(torch, task.case.dtype)
     for quantity, value in values.items():

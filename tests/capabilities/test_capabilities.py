@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from conftest import PROJECT
 from rnn_parity import api as checking
 from rnn_parity import capabilities
-from rnn_parity.capabilities import CAPABILITIES, Finding, Outcome, graphs, probe, probe_capabilities, tiny_subject
+from rnn_parity.capabilities import CAPABILITIES, ProbeResult, Support, graphs, probe, probe_capabilities, tiny_subject
 from rnn_parity.capabilities.isolation import one_line
 from rnn_parity.capabilities.subject import NotProbed, Subject, disagreement
 from rnn_parity.experiment.errors import InputError
@@ -61,7 +61,7 @@ def test_every_implementation_has_a_row_for_every_capability_the_baselines_first
     names = ["stacking_gru_cell", "stacking_gru", "torch.nn:GRU"]
     assert [(r["implementation"], r["capability"]) for r in probed] == [(n, c) for n in names for c in CAPABILITIES]
     assert {row["baseline"] for row in probed} == {"stacking_gru_cell"}
-    assert {row["outcome"] for row in probed} <= set(Outcome)
+    assert {row["outcome"] for row in probed} <= set(Support)
     assert all(row["agrees"] is None for row in probed[: len(CAPABILITIES)])
 
 
@@ -526,7 +526,7 @@ def test_a_graph_is_captured_after_all_else_and_shown_in_its_place(monkeypatch):
 
     def spy(capability, subject):
         tried.append((subject.name, capability))
-        return Finding()
+        return ProbeResult()
 
     monkeypatch.setattr(capabilities, "probe", spy)
     rows = list(probe_capabilities(names[0], names[1:], "cpu"))

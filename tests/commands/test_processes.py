@@ -5,22 +5,22 @@ import sys
 
 import pytest
 
-from rnn_parity.commands.processes import hold_folder, read_failure
+from rnn_parity.commands.processes import lock_working_folder, read_failure
 from rnn_parity.experiment.errors import InputError
 
 HOLD = """
 import sys
 from pathlib import Path
-from rnn_parity.commands.processes import hold_folder
-held = hold_folder(Path(sys.argv[1]))
+from rnn_parity.commands.processes import lock_working_folder
+held = lock_working_folder(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
 
 OUTLIVE = """
 import os, sys
-from rnn_parity.commands.processes import end_with_run
-end_with_run()
+from rnn_parity.commands.processes import exit_with_workflow
+exit_with_workflow()
 print(os.getpid(), flush=True)
 sys.stdin.read()
 """
@@ -63,11 +63,11 @@ def test_a_folder_has_one_run_and_a_dead_one_leaves_it_unlocked(tmp_path):
     assert first.stdout.readline() == "held\n"
     stale.touch()
     with pytest.raises(InputError, match=rf"another run is at work in this folder \(process {first.pid} on "):
-        hold_folder(tmp_path)
+        lock_working_folder(tmp_path)
     assert stale.exists()
     first.kill()
     first.communicate()
-    held = hold_folder(tmp_path)
+    held = lock_working_folder(tmp_path)
     assert not stale.exists()
     held.close()
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rnn_parity.dropout.masks import Draws, MaskLayout, UnknownDraw, draw_masks, draws_out_of_sight
+from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draw_masks, draws_out_of_sight
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import REGISTRY, build
 
@@ -24,7 +24,7 @@ def both(dropout=0.5, dtype=torch.float32):
 
 def drawn_by(module, input, h0, seed=1):
     torch.manual_seed(seed)
-    with Draws(LAYOUT) as draws:
+    with DropoutRecorder(LAYOUT) as draws:
         output, _ = module(input, h0)
     return draws, output
 
@@ -51,7 +51,7 @@ def test_the_same_seed_deals_the_same_stream_out_in_another_order():
     assert torch.equal(*stream)
     assert not torch.equal(ours.assembled(), theirs.assembled())
     for draws in (ours, theirs):
-        places = draws.stream_places().long()
+        places = draws.stream_positions().long()
         assert torch.equal(places.flatten().sort().values, torch.arange(places.numel()))
         assert torch.equal(stream[0][places].double(), draws.assembled())
 
@@ -62,11 +62,11 @@ def test_matched_masks_make_the_two_agree(dtype):
     masks = draw_masks(LAYOUT, 0.5, seed=3)
     outputs = []
     for module in modules:
-        with Draws(LAYOUT, masks) as draws:
+        with DropoutRecorder(LAYOUT, masks) as draws:
             outputs.append(module(input, h0)[0])
         assert torch.equal(draws.assembled(), masks)
     torch.testing.assert_close(*outputs)
-    with Draws(LAYOUT, 1 - masks):
+    with DropoutRecorder(LAYOUT, 1 - masks):
         assert not torch.allclose(modules[0](input, h0)[0], outputs[0])
 
 
@@ -75,7 +75,7 @@ def test_the_backward_pass_uses_the_imposed_masks_too():
     modules, input, h0 = both()
     input.requires_grad_()
     for module in modules:
-        with Draws(LAYOUT, torch.zeros(LAYOUT.shape, dtype=torch.float64)):
+        with DropoutRecorder(LAYOUT, torch.zeros(LAYOUT.shape, dtype=torch.float64)):
             output, _ = module(input, h0)
         (gradient,) = torch.autograd.grad(output.sum(), input)
         assert torch.equal(gradient, torch.zeros_like(input))
@@ -86,7 +86,7 @@ def test_the_fused_operator_of_cuda_is_seen_and_replaced_as_well():
     layout = MaskLayout(1, 1, 3, 4)
     masks = draw_masks(layout, 0.5, seed=0)
     input = torch.randn(3, 4, requires_grad=True)
-    with Draws(layout, masks) as draws:
+    with DropoutRecorder(layout, masks) as draws:
         output, kept = torch.native_dropout(input, 0.5, True)
     assert torch.equal(output, input.detach() * masks[0, 0].float() * 2)
     assert torch.equal(kept, masks[0, 0].bool())
@@ -106,15 +106,15 @@ def test_a_draw_over_the_sequence_fills_a_gap(shape):
 
 def test_a_draw_of_another_shape_is_refused_by_name():
     expected = r"shape \(6,\), expected \(4, 3, 6\) or \(3, 6\)"
-    with pytest.raises(UnknownDraw, match=expected), Draws(LAYOUT, torch.ones(LAYOUT.shape)):
+    with pytest.raises(UnknownDraw, match=expected), DropoutRecorder(LAYOUT, torch.ones(LAYOUT.shape)):
         F.dropout(torch.ones(H), 0.5)
-    with Draws(LAYOUT) as draws:
+    with DropoutRecorder(LAYOUT) as draws:
         F.dropout(torch.ones(H), 0.5)
     assert draws.assembled() is None
 
 
 def test_masks_left_out_are_noticed():
-    with Draws(LAYOUT) as draws:
+    with DropoutRecorder(LAYOUT) as draws:
         F.dropout(torch.ones(B, H), 0.5)
     assert draws.assembled() is None
 

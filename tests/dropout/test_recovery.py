@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rnn_parity.cells import stack as oracle
-from rnn_parity.dropout.masks import Draws, MaskLayout
+from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import LightDispatchMode, numerics
@@ -34,7 +34,7 @@ def one_thread():
 
 
 class GapByGap(WrittenOut):
-    """Draws (T, B, H) for a gap, out of sight; keeps what it drew."""
+    """DropoutRecorder (T, B, H) for a gap, out of sight; keeps what it drew."""
 
     drawn = ()
 
@@ -102,7 +102,7 @@ class TooShort(nn.GRU):
 
 
 class WithStateTensor(GapByGap):
-    """Draws from a state that a call of `_cudnn_rnn` is given and advances, and that no seed sets."""
+    """DropoutRecorder from a state that a call of `_cudnn_rnn` is given and advances, and that no seed sets."""
 
     state = None
 
@@ -138,7 +138,7 @@ def run(case, name, seed=SEED, replay=None):
     """The output under ordinary weights and a seed, the dropout that was seen, and what the oracle was given."""
     stimulus = draw_stimulus(case, 1)
     module = build_loaded(case, name, stimulus).train()
-    with Draws(MaskLayout.of(case)) as draws, replay or Replay(seed):
+    with DropoutRecorder(MaskLayout.of(case)) as draws, replay or Replay(seed):
         output, _ = module(stimulus.input, stimulus.h0)
     return output.detach(), draws, stimulus
 

@@ -221,7 +221,7 @@ def test_the_opening_says_in_how_many_cases_each_regime_was_compared(report, tab
 def test_the_opening_names_what_could_bite_from_the_tables(report, tables):
     equivalence, timing = tables
     text = first_paragraph(report(equivalence, timing)[0])
-    assert "**What could bite:** the same seed does not give the same masks, so that 4 of the 5 cases" in text
+    assert "**Caveats:** the same seed does not give the same masks, so that 4 of the 5 cases" in text
     ours = timing["implementation"] == "stacking_gru"
     slow = ours & (timing["phase"] == "step") & (timing["sweep"] == "width") & (timing["hidden_size"] == 8)
     timing.loc[slow, "conclusion"] = "slower"

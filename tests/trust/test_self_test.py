@@ -15,7 +15,7 @@ from rnn_parity.report.self_test import show
 from rnn_parity.tables import SELF_TEST, read_table, write_rows
 from rnn_parity.trust import examine as examining
 from rnn_parity.trust.examine import FAULTS, examine
-from rnn_parity.trust.findings import Finding
+from rnn_parity.trust.findings import Detection
 from rnn_parity.trust.rates import (
     blind_spots,
     broken_promises,
@@ -82,19 +82,19 @@ def test_every_mutant_and_every_right_layer_is_tried_in_turn(tried):
 def test_what_a_case_cannot_show_is_not_exercised(mutant, case):
     row = finding(mutant, dataclasses.replace(CASE, **case))
     if mutant == "GradientTruncated":  # at the only step it cuts h0 off, which shows
-        assert row["finding"] == Finding.CAUGHT
+        assert row["finding"] == Detection.CAUGHT
     else:
-        assert row["finding"] == Finding.NOT_EXERCISED
+        assert row["finding"] == Detection.NOT_EXERCISED
         assert row["different"] == 0
-    assert finding(mutant)["finding"] == Finding.CAUGHT
+    assert finding(mutant)["finding"] == Detection.CAUGHT
 
 
 def test_a_fault_below_the_limit_is_hidden_by_rounding_with_its_size():
     """bfloat16 weights are 8 of float16's roundoffs off, which is within the limit of 12 and more."""
     row = finding("WeightsInBfloat16", dataclasses.replace(CASE, dtype="float16"))
-    assert row["finding"] == Finding.HIDDEN
+    assert row["finding"] == Detection.HIDDEN
     assert 8 < row["fault_size_u"] < 80
-    assert finding("TanhOff1e4", dataclasses.replace(CASE, dtype="float16"))["finding"] == Finding.NOT_EXERCISED
+    assert finding("TanhOff1e4", dataclasses.replace(CASE, dtype="float16"))["finding"] == Detection.NOT_EXERCISED
 
 
 def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
@@ -107,7 +107,7 @@ def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
 
     monkeypatch.setattr(examining, "compare_quantity", lenient)
     row = finding("UpdateInverted")
-    assert row["finding"] == Finding.MISSED
+    assert row["finding"] == Detection.MISSED
     findings = pd.DataFrame([row])
     assert broken_promises(detection(findings), false_alarms(findings)) == [
         "float32 on cpu: missed in 1 of 1 cases: Update gate inverted",
@@ -119,7 +119,7 @@ def test_a_checker_that_accuses_right_layers_is_found_out(monkeypatch):
     honest = examining.compare_quantity
     monkeypatch.setattr(examining, "compare_quantity", lambda *a: honest(*a) | {"verdict": "different"})
     row = finding("torch.nn:GRU")
-    assert row["finding"] == Finding.FALSE_ALARM
+    assert row["finding"] == Detection.FALSE_ALARM
     findings = pd.DataFrame([row])
     assert broken_promises(detection(findings), false_alarms(findings)) == [
         "float32 on cpu: 16 false alarms in 16 comparisons"
@@ -132,7 +132,7 @@ def test_a_criterion_that_is_too_wide_is_found_out(monkeypatch):
     monkeypatch.setattr(criterion, "LARGEST_LIMIT", math.inf)
     small = dataclasses.replace(CASE, dtype="bfloat16", sequence_length=3)
     findings = pd.DataFrame([finding(name, small) for name in ("BiasOutsideReset", "UpdateInverted", "StateIgnored")])
-    assert set(findings["finding"]) == {Finding.HIDDEN}
+    assert set(findings["finding"]) == {Detection.HIDDEN}
     (broken,) = broken_promises(detection(findings), false_alarms(findings))
     assert broken == "bfloat16 on cpu: only 0 of 3 faults caught, at least 98 % expected"
 

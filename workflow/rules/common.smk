@@ -53,7 +53,7 @@ if OWN_IMPLEMENTATIONS and workflow.is_main_process:
 # One run at a time: a live one is refused, what a dead one left locked is unlocked. A dry run is free.
 if workflow.is_main_process and not workflow.output_settings.dryrun:
     try:
-        RUN_LOCK = hold_folder(Path(".snakemake"))
+        RUN_LOCK = lock_working_folder(Path(".snakemake"))
     except InputError as error:
         refuse(error)
 

@@ -22,7 +22,7 @@ from rnn_parity.capabilities import (
     transforms,
 )
 from rnn_parity.capabilities.isolation import isolated, one_line, shortened
-from rnn_parity.capabilities.subject import Capability, Finding, NotProbed, Outcome, Subject, Wrong, disagreement
+from rnn_parity.capabilities.subject import Capability, NotProbed, ProbeResult, Subject, Support, Wrong, disagreement
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import load_factory
@@ -51,7 +51,7 @@ def probe_capabilities(
     for name in names:
         load_factory(name)
     every = list(itertools.product(names, CAPABILITIES))
-    found: dict[tuple[str, str], Finding] = {}
+    found: dict[tuple[str, str], ProbeResult] = {}
     for name, capability in sorted(every, key=lambda pair: pair[1] == LAST):
         found[name, capability] = probe(capability, tiny_subject(name, device, threads))
     for name, capability in every:
@@ -77,7 +77,7 @@ def tiny_subject(name: str, device: str, threads: int = 1) -> Subject:
     return Subject(name, Case("capabilities", device, "float64", False, 5, 6, 2, 4, 3, 0.0, threads))
 
 
-def probe(capability: str, subject: Subject) -> Finding:
+def probe(capability: str, subject: Subject) -> ProbeResult:
     """Try one capability on one implementation. Whatever the layer raises is in the finding."""
     try:
         with isolated(subject.case):
@@ -85,8 +85,8 @@ def probe(capability: str, subject: Subject) -> Finding:
     except InputError:
         raise
     except NotProbed as reason:
-        return Finding(Outcome.NOT_PROBED, shortened(str(reason)))
+        return ProbeResult(Support.NOT_PROBED, shortened(str(reason)))
     except Wrong as fault:
-        return Finding(Outcome.WRONG, shortened(str(fault)))
+        return ProbeResult(Support.WRONG, shortened(str(fault)))
     except Exception as error:  # whatever an implementation under test raises is a result
-        return Finding(Outcome.REFUSES, one_line(error))
+        return ProbeResult(Support.REFUSES, one_line(error))

@@ -7,28 +7,28 @@ import io
 
 import torch
 
-from rnn_parity.capabilities.subject import Finding, Subject, Wrong, capability, expect_same, forward
+from rnn_parity.capabilities.subject import ProbeResult, Subject, Wrong, capability, expect_same, forward
 
 
 @capability("`state_dict` saved and loaded")
-def state_dict(subject: Subject) -> Finding:
+def state_dict(subject: Subject) -> ProbeResult:
     """Loaded strictly from a file into a new layer, it makes that layer give the same numbers."""
     module, other = subject.load(), subject.construct()
     other.load_state_dict(_through_file(module.state_dict(), weights_only=True), strict=True)
     expect_same(subject.run(other), subject.run(module), "the layer saved")
-    return Finding()
+    return ProbeResult()
 
 
 @capability("Module saved and loaded")
-def pickled(subject: Subject) -> Finding:
+def pickled(subject: Subject) -> ProbeResult:
     """`torch.save` and `torch.load` of the whole module give one that gives the same numbers."""
     module = subject.load()
     expect_same(subject.run(_through_file(module, weights_only=False)), subject.run(module), "the layer saved")
-    return Finding()
+    return ProbeResult()
 
 
 @capability("`copy.deepcopy`")
-def deepcopy(subject: Subject) -> Finding:
+def deepcopy(subject: Subject) -> ProbeResult:
     """A copy gives the same numbers, and changing its parameters leaves the original as it was."""
     module = subject.load()
     twin, before = copy.deepcopy(module), subject.run(module)
@@ -37,16 +37,16 @@ def deepcopy(subject: Subject) -> Finding:
         for parameter in twin.parameters():
             parameter.zero_()
     expect_same(subject.run(module), before, "the original before its copy was changed")
-    return Finding()
+    return ProbeResult()
 
 
 @capability("Shapes on the meta device")
-def meta_device(subject: Subject) -> Finding:
+def meta_device(subject: Subject) -> ProbeResult:
     """Moved to the device `meta`, it gives the shapes of output and hn without computing them."""
     module = subject.construct().to("meta")
     if not all(value.is_meta for value in forward(module, *(t.to("meta") for t in subject.arguments()))):
         raise Wrong("gives a tensor on another device")
-    return Finding()
+    return ProbeResult()
 
 
 def _through_file(thing, weights_only: bool):

@@ -5,42 +5,42 @@ from __future__ import annotations
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from rnn_parity.capabilities.subject import Finding, Subject, capability, expect_same, forward, gradients_of
+from rnn_parity.capabilities.subject import ProbeResult, Subject, capability, expect_same, forward, gradients_of
 from rnn_parity.layers.parameters import canonical_parameters
 
 
 @capability("Backward in eval mode")
-def eval_backward(subject: Subject) -> Finding:
+def eval_backward(subject: Subject) -> ProbeResult:
     """In eval mode, built with dropout 0.5, it gives what it gives in training without dropout, backward too."""
     found = subject.run(subject.vary(dropout=0.5).load().eval())
     expect_same(found, subject.run(subject.load()), "training without dropout")
-    return Finding(numbers=found)
+    return ProbeResult(numbers=found)
 
 
 @capability("Double backward (gradient of a gradient)")
-def double_backward(subject: Subject) -> Finding:
+def double_backward(subject: Subject) -> ProbeResult:
     """The gradients, of input, h0 and every parameter, of the squared norm of all first gradients."""
     module, (input, h0) = subject.load(), subject.arguments()
     sources = {"input": input, "h0": h0, **canonical_parameters(module)}
     first = gradients_of(forward(module, input, h0), sources, subject.cotangents(), create_graph=True)
     # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
     sum(gradient.square().sum() for gradient in first.values()).backward()
-    return Finding(numbers={f"grad_{name}": tensor.grad for name, tensor in sources.items()})
+    return ProbeResult(numbers={f"grad_{name}": tensor.grad for name, tensor in sources.items()})
 
 
 @capability("Backward twice through one graph")
-def backward_twice(subject: Subject) -> Finding:
+def backward_twice(subject: Subject) -> ProbeResult:
     """With `retain_graph=True`, a second backward pass gives what the first gave."""
     module, (input, h0) = subject.load(), subject.arguments()
     sources = {"input": input, "h0": h0, **canonical_parameters(module)}
     outputs = forward(module, input, h0)
     first, second = (gradients_of(outputs, sources, subject.cotangents(), retain_graph=True) for _ in range(2))
     expect_same(second, first, "the first backward pass")
-    return Finding(numbers=second)
+    return ProbeResult(numbers=second)
 
 
 @capability("Gradients of some tensors only")
-def some_gradients(subject: Subject) -> Finding:
+def some_gradients(subject: Subject) -> ProbeResult:
     """Where only one of input, h0 and the parameters asks for a gradient, it is what it is where all do."""
     module, expected, found = subject.load(), subject.run(subject.load()), {}
     for name in ("input", "h0", *subject.stimulus.weights):
@@ -50,11 +50,11 @@ def some_gradients(subject: Subject) -> Finding:
             tensor.requires_grad_(tensor is tensors[name])
         found |= subject.run(module, arguments=tuple(arguments.values()))
     expect_same(found, expected, "a pass where all ask for one")
-    return Finding(numbers=found)
+    return ProbeResult(numbers=found)
 
 
 @capability("Gradient checkpointing")
-def gradient_checkpointing(subject: Subject) -> Finding:
+def gradient_checkpointing(subject: Subject) -> ProbeResult:
     """Recomputed in the backward pass, with dropout 0.3, it gives the gradients of the plain pass under this seed."""
     subject = subject.vary(dropout=0.3)
     module, found = subject.load(), []
@@ -63,11 +63,11 @@ def gradient_checkpointing(subject: Subject) -> Finding:
         found.append(subject.run(module, call))
     plain, recomputed = found
     expect_same(recomputed, plain, "the plain pass")
-    return Finding()  # masks, and so numbers, differ between implementations under one seed
+    return ProbeResult()  # masks, and so numbers, differ between implementations under one seed
 
 
 @capability("Forward-mode differentiation")
-def forward_ad(subject: Subject) -> Finding:
+def forward_ad(subject: Subject) -> ProbeResult:
     """`torch.func.jvp` along ones in input and h0 gives tangents that fit the backward pass: ⟨C, J·1⟩ = ⟨Jᵀ·C, 1⟩."""
     module, arguments = subject.load(), subject.arguments()
     ones = tuple(map(torch.ones_like, arguments))
@@ -76,4 +76,4 @@ def forward_ad(subject: Subject) -> Finding:
     forwards = sum((c * tangent).sum() for c, tangent in zip(subject.cotangents(), tangents, strict=True))
     backwards = backward["grad_input"].sum() + backward["grad_h0"].sum()
     expect_same({"derivative": forwards}, {"derivative": backwards}, "the backward pass")
-    return Finding(numbers={"tangent_output": tangents[0].detach(), "tangent_hn": tangents[1].detach()})
+    return ProbeResult(numbers={"tangent_output": tangents[0].detach(), "tangent_hn": tangents[1].detach()})

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rnn_parity.capabilities.subject import Finding, NotProbed, Subject, capability, expect_same, forward
+from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, forward
 
 
 @capability("`torch.export`")
-def torch_export(subject: Subject) -> Finding:
+def torch_export(subject: Subject) -> ProbeResult:
     """Exported from one input, it gives for another what the layer gives."""
     module, arguments = subject.load().eval(), _detached(subject)
     exported = torch.export.export(module, arguments).module()
@@ -21,7 +21,7 @@ def torch_export(subject: Subject) -> Finding:
 
 
 @capability("ONNX export")
-def onnx_export(subject: Subject) -> Finding:
+def onnx_export(subject: Subject) -> ProbeResult:
     """Exported by `torch.onnx.export(dynamo=True)` and run by ONNX's reference evaluator, it gives what the layer
     gives.
     """
@@ -46,11 +46,11 @@ def _detached(subject: Subject) -> tuple[Tensor, Tensor]:
     return tuple(tensor.detach() for tensor in subject.arguments())
 
 
-def _same_for_other_input(subject: Subject, exported, arguments: tuple[Tensor, Tensor]) -> Finding:
+def _same_for_other_input(subject: Subject, exported, arguments: tuple[Tensor, Tensor]) -> ProbeResult:
     input, h0 = arguments
     with torch.no_grad():
         output, hn = forward(exported, -input, h0 / 2)
         found = {"output": output, "hn": hn}
         expected = forward(subject.load().eval(), -input, h0 / 2)
     expect_same(found, dict(zip(found, expected, strict=True)), "the layer")
-    return Finding(numbers=found)
+    return ProbeResult(numbers=found)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from rnn_parity.capabilities.isolation import one_line
-from rnn_parity.capabilities.subject import Finding, NotProbed, Subject, capability, expect_same, forward
+from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, forward
 
 
 @capability("`torch.compile`")
-def torch_compile(subject: Subject) -> Finding:
+def torch_compile(subject: Subject) -> ProbeResult:
     """Compiled by the default backend, T = 2, it gives what it gives uncompiled, forward and backward; the detail says
     in how many graphs.
     """
@@ -22,17 +22,17 @@ def torch_compile(subject: Subject) -> Finding:
         raise NotProbed(f"torch.compile fails here for any function: {fault}")
     found, graphs = _compiled(subject, "inductor", fullgraph=False)
     detail = {0: "nothing of it is compiled: it runs as before", 1: "one graph"}.get(graphs, f"{graphs} graphs")
-    return Finding(detail=detail, numbers=found)
+    return ProbeResult(detail=detail, numbers=found)
 
 
 @capability("`torch.compile(fullgraph=True)`")
-def torch_compile_fullgraph(subject: Subject) -> Finding:
+def torch_compile_fullgraph(subject: Subject) -> ProbeResult:
     """The whole layer is captured as one graph, T = 2, and run as captured (backend `aot_eager`)."""
-    return Finding(numbers=_compiled(subject, "aot_eager", fullgraph=True)[0])
+    return ProbeResult(numbers=_compiled(subject, "aot_eager", fullgraph=True)[0])
 
 
 @capability("CUDA graph capture")
-def cuda_graph(subject: Subject) -> Finding:
+def cuda_graph(subject: Subject) -> ProbeResult:
     """Captured once, in eval mode without gradients, and replayed with another input, it gives what a call gives."""
     if subject.case.device != "cuda":
         raise NotProbed("needs a CUDA device")
@@ -50,7 +50,7 @@ def cuda_graph(subject: Subject) -> Finding:
         graph.replay()
         found = {"output": output.clone(), "hn": hn.clone()}
         expect_same(found, dict(zip(found, forward(module, input, h0), strict=True)), "a call without a graph")
-    return Finding(numbers=found)
+    return ProbeResult(numbers=found)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from rnn_parity.capabilities.subject import COARSE, Finding, Subject, Wrong, capability, expect_same
+from rnn_parity.capabilities.subject import COARSE, ProbeResult, Subject, Wrong, capability, expect_same
 
 
 @capability("Parameters of 16 bits")
-def half_precision(subject: Subject) -> Finding:
+def half_precision(subject: Subject) -> ProbeResult:
     """Converted to bfloat16, and to float16, it gives results in that dtype close to float64, forward and backward."""
     expected, numbers = subject.run(subject.load()), {}
     for dtype in (torch.bfloat16, torch.float16):
@@ -19,11 +19,11 @@ def half_precision(subject: Subject) -> Finding:
             raise Wrong(f"gives {others[0]} in {found[others[0]].dtype} where all is in {dtype}")
         expect_same(found, expected, f"float64 when in {word}", COARSE)
         numbers |= {f"{name} in {word}": value for name, value in found.items()}
-    return Finding(numbers=numbers, tolerance=COARSE)
+    return ProbeResult(numbers=numbers, tolerance=COARSE)
 
 
 @capability("Autocast to bfloat16")
-def autocast(subject: Subject) -> Finding:
+def autocast(subject: Subject) -> ProbeResult:
     """With float32 parameters under `torch.autocast`, it is close to float64, backward too; the detail says in which
     dtype output and hn come.
     """
@@ -32,4 +32,4 @@ def autocast(subject: Subject) -> Finding:
     found = narrow.run(module, call=torch.autocast(subject.case.device, torch.bfloat16)(module.__call__))
     expect_same(found, subject.run(subject.load()), "float64", COARSE)
     dtypes = " and ".join(str(found[name].dtype).removeprefix("torch.") for name in ("output", "hn"))
-    return Finding(detail=f"gives {dtypes}", numbers=found, tolerance=COARSE)
+    return ProbeResult(detail=f"gives {dtypes}", numbers=found, tolerance=COARSE)

@@ -6,45 +6,45 @@ import torch
 from torch import Tensor
 
 from rnn_parity.capabilities.isolation import one_line
-from rnn_parity.capabilities.subject import Finding, Subject, Wrong, capability, forward
+from rnn_parity.capabilities.subject import ProbeResult, Subject, Wrong, capability, forward
 
 
 @capability("Rejects a wrong input size")
-def rejects_wrong_input_size(subject: Subject) -> Finding:
+def rejects_wrong_input_size(subject: Subject) -> ProbeResult:
     """Input (T, B, I + 1) raises an error."""
     input, h0 = subject.arguments()
     return _rejects(subject, (_longer(input, -1), h0))
 
 
 @capability("Rejects a wrong hidden size")
-def rejects_wrong_hidden_size(subject: Subject) -> Finding:
+def rejects_wrong_hidden_size(subject: Subject) -> ProbeResult:
     """An h0 of (L, B, H + 1), and one of (L, B, 1) that could be broadcast, raise an error."""
     input, h0 = subject.arguments()
     return _rejects(subject, (input, _longer(h0, -1)), (input, h0[..., :1]))
 
 
 @capability("Rejects a wrong number of layers in h0")
-def rejects_wrong_layer_count(subject: Subject) -> Finding:
+def rejects_wrong_layer_count(subject: Subject) -> ProbeResult:
     """An h0 of (L + 1, B, H), and one of (L − 1, B, H), raise an error."""
     input, h0 = subject.arguments()
     return _rejects(subject, (input, _longer(h0, 0)), (input, h0[:-1]))
 
 
 @capability("Rejects a wrong batch size in h0")
-def rejects_wrong_batch_size(subject: Subject) -> Finding:
+def rejects_wrong_batch_size(subject: Subject) -> ProbeResult:
     """An h0 of (L, B + 1, H), and one of (L, 1, H) that could be broadcast, raise an error."""
     input, h0 = subject.arguments()
     return _rejects(subject, (input, _longer(h0, 1)), (input, h0[:, :1]))
 
 
 @capability("Rejects a wrong dtype")
-def rejects_wrong_dtype(subject: Subject) -> Finding:
+def rejects_wrong_dtype(subject: Subject) -> ProbeResult:
     """A float32 input, and a float32 h0, raise an error in a layer of float64."""
     input, h0 = subject.arguments()
     return _rejects(subject, (input.float(), h0), (input, h0.float()))
 
 
-def _rejects(subject: Subject, *calls: tuple[Tensor, Tensor]) -> Finding:
+def _rejects(subject: Subject, *calls: tuple[Tensor, Tensor]) -> ProbeResult:
     """Works if every call raises; the detail is what the first one raised."""
     module = subject.load()
     forward(module, *subject.arguments())  # a layer that refuses everything rejects nothing
@@ -57,7 +57,7 @@ def _rejects(subject: Subject, *calls: tuple[Tensor, Tensor]) -> Finding:
         else:
             dtypes = "" if input.dtype == h0.dtype else f", of {input.dtype} and {h0.dtype}"
             raise Wrong(f"accepts input {tuple(input.shape)} with h0 {tuple(h0.shape)}{dtypes}")
-    return Finding(detail=details[0])
+    return ProbeResult(detail=details[0])
 
 
 def _longer(tensor: Tensor, dim: int) -> Tensor:

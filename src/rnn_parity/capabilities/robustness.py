@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from rnn_parity.capabilities.isolation import one_line
-from rnn_parity.capabilities.subject import Finding, NotProbed, Subject, Wrong, capability, expect_same, forward
+from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, Wrong, capability, expect_same, forward
 
 THREADS = 8
 CALLS_PER_THREAD = 8
 
 
 @capability("NaN stays in its row")
-def nan_propagation(subject: Subject) -> Finding:
+def nan_propagation(subject: Subject) -> ProbeResult:
     """A NaN in the input of one sequence at one step makes its later outputs NaN, and no other."""
     module, (input, h0) = subject.load(), subject.arguments()
     expected = dict(zip(("output", "hn"), (t.detach().clone() for t in forward(module, input, h0)), strict=True))
@@ -24,21 +24,21 @@ def nan_propagation(subject: Subject) -> Finding:
         input[1, 0, 0] = torch.nan
         output, hn = forward(module, input, h0)
     expect_same({"output": output, "hn": hn}, expected, "a NaN kept in its row")
-    return Finding(numbers={"output": output, "hn": hn})
+    return ProbeResult(numbers={"output": output, "hn": hn})
 
 
 @capability("Very large input")
-def large_input(subject: Subject) -> Finding:
+def large_input(subject: Subject) -> ProbeResult:
     """Input of the order of 10³⁰ saturates every gate: output, hn and all gradients stay finite."""
     module, (input, h0) = subject.load(), subject.arguments()
     found = subject.run(module, arguments=((1e30 * input).detach().requires_grad_(), h0))
     if lost := [name for name, value in found.items() if not value.isfinite().all()]:
         raise Wrong(f"{lost[0]} is not finite")
-    return Finding(numbers={name: found[name] for name in ("output", "hn")})  # its gradients are zero, or nearly
+    return ProbeResult(numbers={name: found[name] for name in ("output", "hn")})  # its gradients are zero, or nearly
 
 
 @capability("Same seed, same bits")
-def repeatable(subject: Subject) -> Finding:
+def repeatable(subject: Subject) -> ProbeResult:
     """Two calls of one module under one seed, with dropout 0.3, are equal bit for bit, forward and backward."""
     subject, found = subject.vary(dropout=0.3), []
     module = subject.load()
@@ -46,11 +46,11 @@ def repeatable(subject: Subject) -> Finding:
         torch.manual_seed(0)
         found.append(subject.run(module))
     expect_same(found[1], found[0], "the call before", tolerance=0.0)
-    return Finding()
+    return ProbeResult()
 
 
 @capability("Deterministic algorithms")
-def deterministic(subject: Subject) -> Finding:
+def deterministic(subject: Subject) -> ProbeResult:
     """Under `torch.use_deterministic_algorithms(True)` it runs, forward and backward."""
     if subject.case.device == "cuda" and os.environ.get("CUBLAS_WORKSPACE_CONFIG") not in (":4096:8", ":16:8"):
         raise NotProbed("cuBLAS asks for CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment")
@@ -61,11 +61,11 @@ def deterministic(subject: Subject) -> Finding:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
     expect_same(found, subject.run(subject.load()), "the algorithms by default")
-    return Finding(numbers=found)
+    return ProbeResult(numbers=found)
 
 
 @capability("Calls from several threads at once")
-def multi_threading(subject: Subject) -> Finding:
+def multi_threading(subject: Subject) -> ProbeResult:
     """Eight threads that share one module, each with its own input, get what each gets alone, forward and backward."""
     module = subject.load()
     scales = [1 + thread / THREADS for thread in range(THREADS)] * CALLS_PER_THREAD
@@ -80,4 +80,4 @@ def multi_threading(subject: Subject) -> Finding:
         if error := call.exception():  # alone it did not raise: which of both a race brings is chance
             raise Wrong(f"raises beside other threads: {one_line(error)}")
         expect_same(call.result(), alone[scale], "one thread alone")
-    return Finding()
+    return ProbeResult()

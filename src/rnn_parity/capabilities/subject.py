@@ -25,7 +25,7 @@ COARSE = 2.0**-4
 """The same for float16 and bfloat16, sixteen roundoffs of bfloat16: results of different order, not of other gates."""
 
 
-class Outcome(StrEnum):
+class Support(StrEnum):
     """What came of trying a capability."""
 
     WORKS = "works"
@@ -47,15 +47,15 @@ class NotProbed(Exception):
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeResult:
     """What a probe found; a probe that returns says that it works.
 
     Attributes:
-        outcome: see `Outcome`. detail: one line, empty where there is nothing to add.
+        outcome: see `Support`. detail: one line, empty where there is nothing to add.
         numbers: named results to hold against the baseline's. tolerance: how far apart they may be.
     """
 
-    outcome: Outcome = Outcome.WORKS
+    outcome: Support = Support.WORKS
     detail: str = ""
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
     tolerance: float = EXACT
@@ -125,10 +125,10 @@ class Capability:
 
     title: str
     description: str
-    probe: Callable[[Subject], Finding]
+    probe: Callable[[Subject], ProbeResult]
 
 
-def capability(title: str) -> Callable[[Callable[[Subject], Finding]], Capability]:
+def capability(title: str) -> Callable[[Callable[[Subject], ProbeResult]], Capability]:
     """Make a `Capability` of a probe: the function's name is the capability's, its docstring the description."""
     return lambda probe: Capability(title, " ".join((probe.__doc__ or "").split()), probe)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from rnn_parity.capabilities.subject import Finding, Subject, capability, expect_same, forward
+from rnn_parity.capabilities.subject import ProbeResult, Subject, capability, expect_same, forward
 from rnn_parity.layers.parameters import canonical_parameters
 
 
 @capability("`torch.func.vmap`")
-def vmap(subject: Subject) -> Finding:
+def vmap(subject: Subject) -> ProbeResult:
     """Mapped over a new first dimension, in eval mode, it gives what one call after the other gives."""
     module, (input, h0) = subject.load().eval(), subject.arguments()
     inputs, states = torch.stack([input, -input]), torch.stack([h0, h0 / 2])
@@ -17,11 +17,11 @@ def vmap(subject: Subject) -> Finding:
     found = {"output": output.detach(), "hn": hn.detach()}
     each = [forward(module, *arguments) for arguments in zip(inputs, states, strict=True)]
     expect_same(found, dict(zip(found, map(torch.stack, zip(*each, strict=True)), strict=True)), "calls one by one")
-    return Finding(numbers=found)
+    return ProbeResult(numbers=found)
 
 
 @capability("Per-sample gradients (`vmap` of `grad`)")
-def per_sample_gradients(subject: Subject) -> Finding:
+def per_sample_gradients(subject: Subject) -> ProbeResult:
     """Gradients of every parameter for each sequence of the batch, in eval mode; their sum is the batch's gradient."""
     module = subject.load().eval()
     parameters, names = dict(module.named_parameters()), canonical_parameters(module)
@@ -36,4 +36,4 @@ def per_sample_gradients(subject: Subject) -> Finding:
     by_tensor = {id(parameter): gradients[name].detach() for name, parameter in parameters.items()}
     found = {f"grad_{name}": by_tensor[id(parameter)] for name, parameter in names.items()}
     expect_same({name: g.sum(0) for name, g in found.items()}, subject.run(subject.load()), "the batch")
-    return Finding(numbers=found)
+    return ProbeResult(numbers=found)

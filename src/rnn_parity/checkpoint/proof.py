@@ -11,7 +11,7 @@ from torch import Tensor
 from rnn_parity.checkpoint.files import same_bits
 from rnn_parity.checkpoint.stacks import Stack
 from rnn_parity.compare.case import compare_quantity
-from rnn_parity.compare.reference import Truths
+from rnn_parity.compare.reference import References
 from rnn_parity.compare.run import quantities, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
@@ -72,14 +72,14 @@ def prove_equivalent(before: Stack, after: Stack, layouts: tuple[str, str]) -> I
 
 def _check(case: Case, given: list[Stimulus], layouts: tuple[str, str]) -> Iterator[dict[str, Any]]:
     """Each layer runs with the weights that it was loaded with; the truth is of those that were read."""
-    truths = Truths(case, given[0], _SEED)
+    references = References(case, given[0], _SEED)
     for regime in ("eval", "train_matched_masks") if case.draws_dropout else ("eval",):
         masks = None if regime == "eval" else draw_masks(MaskLayout.of(case), case.dropout, _SEED)
         ours, theirs = (
             run_implementation(case, layout, stimulus, _SEED, regime, masks)
             for layout, stimulus in zip(layouts, given, strict=True)
         )
-        truth = truths.under(masks)
+        truth = references.with_masks(masks)
         for quantity in quantities(case.num_layers):
             yield {"regime": regime, **compare_quantity(case, quantity, ours, truth, theirs, truth)}
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from rnn_parity.commands.jobs import JobLine, Output, check_job, log
-from rnn_parity.commands.processes import end_with_run
+from rnn_parity.commands.processes import exit_with_workflow
 from rnn_parity.experiment.dtypes import DTYPES
 from rnn_parity.experiment.errors import InputError
 from rnn_parity_t2vec.commands import app as decoder_app
@@ -42,7 +42,7 @@ EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file o
 
 def main() -> None:
     """Run a command. Exit code 0: done, 1: a verdict against, 2: bad input, in one line without a traceback."""
-    end_with_run()
+    exit_with_workflow()
     try:
         app()
     except InputError as error:

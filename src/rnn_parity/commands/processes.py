@@ -21,7 +21,7 @@ RUN_VARIABLE = "RNN_PARITY_RUN"
 _TAIL_LINES, _TAIL_LETTERS = 40, 4000
 
 
-def hold_folder(snakemake_folder: Path) -> IO[str]:
+def lock_working_folder(snakemake_folder: Path) -> IO[str]:
     """Make this process the one run of its folder for as long as the returned file is open.
 
     The system lets go of the lock when the process ends, however it ends; so whoever gets it knows that locks which
@@ -44,7 +44,7 @@ def hold_folder(snakemake_folder: Path) -> IO[str]:
     return held
 
 
-def end_with(pid: int, group: bool = False) -> None:
+def exit_when(pid: int, group: bool = False) -> None:
     """End this process (`group`: its whole process group) by SIGTERM as soon as process `pid` is gone."""
     try:
         watched = os.pidfd_open(pid)
@@ -60,11 +60,11 @@ def end_with(pid: int, group: bool = False) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def end_with_run() -> None:
+def exit_with_workflow() -> None:
     """End with the run of the workflow that started this process, if one did: nothing must run beside the next one."""
     pid = os.environ.get(RUN_VARIABLE, "")
     if pid.isdigit():
-        end_with(int(pid))
+        exit_when(int(pid))
 
 
 @dataclass(frozen=True)

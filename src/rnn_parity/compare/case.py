@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rnn_parity.compare import criterion
 from rnn_parity.compare.criterion import Verdict
-from rnn_parity.compare.reference import Truth, Truths, relative_errors
-from rnn_parity.compare.run import Outcome, quantities, run_implementation
+from rnn_parity.compare.reference import Reference, References, relative_errors
+from rnn_parity.compare.run import RunResult, quantities, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import numerics
@@ -54,10 +54,10 @@ def compare_stimulus(
     draws: int = DRAWS,
 ) -> Iterator[dict[str, Any]]:
     """The rows of `compare_case` for one stimulus."""
-    truths, many = Truths(case, stimulus, seed), set(candidates) if "train_distribution" in regimes else set()
+    references, many = References(case, stimulus, seed), set(candidates) if "train_distribution" in regimes else set()
     for regime in regimes:
         if regime != "train_distribution":
-            many |= yield from _compare_regime(truths, baseline, candidates, regime)
+            many |= yield from _compare_regime(references, baseline, candidates, regime)
     if many and case.draws_dropout:
         from rnn_parity.dropout.distribution import distribution_rows  # scipy: half a second that no other regime needs
 
@@ -81,13 +81,13 @@ def max_ulp_difference(a: Tensor, b: Tensor) -> float:
 
 
 def _compare_regime(
-    truths: Truths, baseline: str, candidates: Sequence[str], regime: str
+    references: References, baseline: str, candidates: Sequence[str], regime: str
 ) -> Generator[dict[str, Any], None, set[str]]:
     """Yield the rows of one regime; return the candidates of which `train_matched_masks` does not say it all.
 
     Masks that were recovered, not imposed, say nothing of their law: one for all steps would pass.
     """
-    case, stimulus, seed = truths.case, truths.stimulus, truths.seed
+    case, stimulus, seed = references.case, references.stimulus, references.seed
     matched = regime == "train_matched_masks"
     masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if matched and case.draws_dropout else None
     of_baseline, unseen = run_implementation(case, baseline, stimulus, seed, regime, masks), set()
@@ -99,7 +99,10 @@ def _compare_regime(
             if not _same_masks(ours, of_candidate):
                 of_candidate = run_implementation(case, name, stimulus, seed, regime, ours.masks)
         # With the same seed the question is whether the candidate does what the baseline does, masks included.
-        truth, of_ours = truths.under(of_candidate.masks if matched else ours.masks), truths.under(ours.masks)
+        truth, of_ours = (
+            references.with_masks(of_candidate.masks if matched else ours.masks),
+            references.with_masks(ours.masks),
+        )
         agreement, why = _mask_agreement(ours, of_candidate)
         context = {**case.columns, "baseline": baseline, "candidate": name, "regime": regime, "seed": seed}
         for quantity in quantities(case.num_layers):
@@ -112,13 +115,13 @@ def _compare_regime(
     return unseen
 
 
-def _same_masks(one: Outcome, other: Outcome) -> bool:
+def _same_masks(one: RunResult, other: RunResult) -> bool:
     if one.masks is None or other.masks is None:
         return True  # an outcome without masks has faults, or drops nothing
     return torch.equal(one.masks, other.masks)
 
 
-def _mask_agreement(baseline: Outcome, candidate: Outcome) -> tuple[float, str]:
+def _mask_agreement(baseline: RunResult, candidate: RunResult) -> tuple[float, str]:
     """The share of mask entries both applied alike, and what they drew where that was not the same; NaN if unknown."""
     seen = ["out of sight" if o.draws is None else o.draws.describe() for o in (baseline, candidate)]
     drew = f"the baseline drew {seen[0]}, the candidate {seen[1]}"
@@ -131,15 +134,15 @@ def _mask_agreement(baseline: Outcome, candidate: Outcome) -> tuple[float, str]:
 def compare_quantity(
     case: Case,
     quantity: str,
-    of_baseline: Outcome,
-    baseline_truth: Truth,
-    of_candidate: Outcome,
-    truth: Truth,
+    of_baseline: RunResult,
+    baseline_truth: Reference,
+    of_candidate: RunResult,
+    truth: Reference,
     floor: float | None = None,
 ) -> dict[str, Any]:
     """Judge one quantity of a candidate: the columns of a row that are its own.
 
-    Where the truths are two, since each layer has masks of its own, nothing is said of their difference. `floor` is
+    Where the references are two, since each layer has masks of its own, nothing is said of their difference. `floor` is
     the least error that is granted; that of a layer's quantity where it is None.
     """
     row: dict[str, Any] = {"quantity": quantity}

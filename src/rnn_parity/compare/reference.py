@@ -22,7 +22,7 @@ _SMALL = 100_000  # numbers in the states of all steps of all layers
 
 
 @dataclass(frozen=True)
-class Truth:
+class Reference:
     """The oracle's quantities and, per quantity, its own sensitivity in the 2-norm and the maximum norm."""
 
     values: Mapping[str, Tensor]
@@ -30,15 +30,15 @@ class Truth:
 
 
 @dataclass
-class Truths:
-    """The truths of one stimulus, one for each set of masks, each computed once."""
+class References:
+    """The references of one stimulus, one for each set of masks, each computed once."""
 
     case: Case
     stimulus: Stimulus
     seed: int
-    known: dict[bytes, Truth] = field(default_factory=dict)
+    known: dict[bytes, Reference] = field(default_factory=dict)
 
-    def under(self, masks: Tensor | None) -> Truth:
+    def with_masks(self, masks: Tensor | None) -> Reference:
         """The truth under some masks (G, T, B, H); None for no dropout."""
         key = b"" if masks is None else masks.to(torch.bool).numpy().tobytes()
         if key not in self.known:
@@ -46,7 +46,7 @@ class Truths:
         return self.known[key]
 
 
-def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) -> Truth:
+def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) -> Reference:
     """The oracle's quantities, and how far one rounding of all it is given and all it keeps moves them.
 
     A quantity of few numbers takes more draws, lest luck make it look better conditioned than it is.
@@ -69,7 +69,7 @@ def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) 
     else:
         parts = [run(draws.map(itemgetter(k)), rounded) for k in range(len(draws.input))]
         moved = {quantity: torch.stack([part[quantity] for part in parts]) for quantity in values}
-    return Truth(values, {quantity: sensitivity(moved[quantity], truth) for quantity, truth in values.items()})
+    return Reference(values, {quantity: sensitivity(moved[quantity], truth) for quantity, truth in values.items()})
 
 
 def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.compare.criterion import Verdict
-from rnn_parity.dropout.masks import Draws, MaskLayout, UnknownDraw, draws_out_of_sight
+from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draws_out_of_sight
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_parameters, canonical_shapes
-from rnn_parity.layers.running import describe_error
+from rnn_parity.layers.running import classify_exception
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 
 FORWARD_QUANTITIES = ("output", "hn")
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """What one implementation made of a stimulus: its quantities, or why there are none.
 
     Attributes:
@@ -31,7 +31,7 @@ class Outcome:
 
     values: dict[str, Tensor] = field(default_factory=dict)
     faults: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
-    draws: Draws | None = None
+    draws: DropoutRecorder | None = None
     masks: Tensor | None = None
     out_of_sight: bool = False
 
@@ -44,14 +44,14 @@ def quantities(num_layers: int) -> list[str]:
 
 def run_implementation(
     case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, masks: Tensor | None
-) -> Outcome:
+) -> RunResult:
     """Run one implementation forward and backward under a regime. Everything it raises becomes a fault in the outcome.
 
     In training `torch.manual_seed(seed)` comes right before the forward; `masks` (G, T, B, H), where given, replace
     every dropout draw. What draws out of sight applies its own masks of this seed, and they are recovered. Raises
     `InputError` only for an implementation that cannot be built at all.
     """
-    outcome = Outcome()
+    outcome = RunResult()
     every = quantities(case.num_layers)
     try:
         module = build_loaded(case, name, stimulus).train(regime != "eval")
@@ -78,10 +78,10 @@ def run_implementation(
 
 
 def _forward_with_masks(
-    case: Case, name: str, module: nn.Module, inputs, seed: int, masks: Tensor | None, outcome: Outcome
+    case: Case, name: str, module: nn.Module, inputs, seed: int, masks: Tensor | None, outcome: RunResult
 ) -> tuple[Tensor, Tensor]:
     """Output and hn; the masks that were applied go into the outcome. Raises `Unrecoverable` where they are unknown."""
-    draws = outcome.draws = Draws(MaskLayout.of(case), masks)
+    draws = outcome.draws = DropoutRecorder(MaskLayout.of(case), masks)
     torch.manual_seed(seed)
     try:
         with draws:
@@ -100,7 +100,7 @@ def _forward_with_masks(
     return result
 
 
-def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, outcome: Outcome) -> None:
+def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, outcome: RunResult) -> None:
     """Gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ with respect to the inputs and every parameter."""
     parameters = canonical_parameters(module)
     given = {"input": inputs[0], "h0": inputs[1]}
@@ -124,8 +124,8 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
 
 
 def _describe(error: Exception, device: str) -> tuple[Verdict, str]:
-    """As `describe_error`; where the GPU answers no more, that is said, since every layer fails from then on."""
-    verdict, reason = describe_error(error)
+    """As `classify_exception`; where the GPU answers no more, that is said, since every layer fails from then on."""
+    verdict, reason = classify_exception(error)
     if device == "cuda":
         try:
             torch.cuda.synchronize()
@@ -134,7 +134,7 @@ def _describe(error: Exception, device: str) -> tuple[Verdict, str]:
     return verdict, reason
 
 
-def _record(outcome: Outcome, quantity: str, value: Tensor, like: Tensor) -> None:
+def _record(outcome: RunResult, quantity: str, value: Tensor, like: Tensor) -> None:
     if value.shape == like.shape and value.dtype == like.dtype:
         outcome.values[quantity] = value.detach().cpu()
     else:

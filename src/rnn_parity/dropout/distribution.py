@@ -21,7 +21,7 @@ from torch import Tensor
 from rnn_parity.compare.criterion import Verdict, unit_roundoff
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import describe_error, numerics
+from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import wilson
 
@@ -39,7 +39,7 @@ ROUNDING_CORRELATION = 0.25
 """How far rounding errors may follow the deviation they are made in; 0.1 was measured."""
 
 PILOT_DRAWS = 256
-"""Draws of the baseline that give the centre from which all deviations are taken."""
+"""DropoutRecorder of the baseline that give the centre from which all deviations are taken."""
 
 DRAWS_PER_FEATURE = 10
 """A covariance matrix needs more draws than features: wider layers are projected down to draws / 10 features."""
@@ -71,7 +71,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TwoSampleTest:
     """Two samples of one statistic held against each other.
 
     Attributes:
@@ -201,7 +201,7 @@ def project(values: Float[Tensor, "n H"], draws: int) -> Float[Tensor, "n K"]:
 
 def compare_distributions(
     baseline: Mapping[str, Moments], candidate: Mapping[str, Moments], roundoff: float
-) -> dict[str, Comparison]:
+) -> dict[str, TwoSampleTest]:
     """Compare every statistic, at a level that keeps the false alarms of all together below `FALSE_ALARMS`.
 
     Args:
@@ -217,7 +217,7 @@ def compare_distributions(
     return compared
 
 
-def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level: float) -> Comparison:
+def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level: float) -> TwoSampleTest:
     """Hotelling's two-sample T² = δᵀ(Σ/n + Σ'/n' + τ²)⁻¹δ of the difference δ of two means, against the F law.
 
     The slack τ is what rounding may do to a mean. It enters as a variance, so that no direction is so quiet, nor any
@@ -229,7 +229,7 @@ def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level:
     name = statistic.replace("_", " ")
     for who, moments in (("the baseline's ", ours), ("", theirs)):
         if not (moments.mean.isfinite().all() and moments.covariance.isfinite().all()):
-            return Comparison(math.inf, limit, 0.0, f"{who}{name} is not finite: there is NaN or infinity")
+            return TwoSampleTest(math.inf, limit, 0.0, f"{who}{name} is not finite: there is NaN or infinity")
     difference = theirs.mean - ours.mean
     covariance = ours.covariance / ours.draws + theirs.covariance / theirs.draws
     # Where there are fewer masks than units the matrix is singular; the second term is far above its own roundoff.
@@ -241,7 +241,7 @@ def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level:
         f"together {distance:.1f} standard errors apart over {theirs.draws:,} draws, limit {limit:.1f}"
     )
     p_value = float(f_distribution.sf(distance**2 / scale, features, freedom - features + 1))
-    return Comparison(distance, limit, p_value, reason if distance > limit else "")
+    return TwoSampleTest(distance, limit, p_value, reason if distance > limit else "")
 
 
 def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -272,4 +272,4 @@ def _attempt(run: Callable[..., Any], *arguments: Any) -> Any:
     except UnusableOutput as error:
         return Fault(Verdict.DIFFERENT, str(error))
     except Exception as error:  # whatever an implementation under test raises is a result
-        return Fault(*describe_error(error))
+        return Fault(*classify_exception(error))

@@ -70,7 +70,7 @@ class MaskLayout:
 
 
 @dataclass
-class Draws(LightDispatchMode):
+class DropoutRecorder(LightDispatchMode):
     """Sees every Bernoulli draw made inside the `with`; where `masks` is given, makes each draw return its part.
 
     Attributes:
@@ -112,7 +112,7 @@ class Draws(LightDispatchMode):
         """
         return self._in_place([mask.cpu().double() for mask in self.drawn])
 
-    def stream_places(self) -> Float[Tensor, "G T B H"] | None:
+    def stream_positions(self) -> Float[Tensor, "G T B H"] | None:
         """For each entry the place, from 0, of its number in the stream of numbers drawn; None as above."""
         numbered, start = [], 0
         for mask in self.drawn:

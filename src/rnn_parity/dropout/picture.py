@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rnn_parity.dropout.masks import Draws, MaskLayout
+from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import numerics
@@ -20,7 +20,7 @@ def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator
     stimulus = draw_stimulus(case, seed)
     layout = MaskLayout.of(case)
     for name in implementations:
-        draws = Draws(layout)
+        draws = DropoutRecorder(layout)
         try:
             module = build_loaded(case, name, stimulus).train()
             torch.manual_seed(seed)
@@ -31,7 +31,7 @@ def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator
         except Exception as error:  # a layer that cannot run has no masks; the equivalence table says why
             print(f"{name}: {error}", file=sys.stderr)
             continue
-        kept, places = draws.assembled(), draws.stream_places()
+        kept, places = draws.assembled(), draws.stream_positions()
         if kept is None:
             continue
         for gap, step, row, unit in torch.cartesian_prod(*(torch.arange(size) for size in layout.shape)).tolist():

@@ -30,7 +30,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """What is not the same in two runs, `a` and `b`.
 
     Attributes:
@@ -79,7 +79,7 @@ class Comparison:
         return rows.loc[ratio.where(ratio > 1, 1 / ratio).sort_values(ascending=False, kind="stable").index]
 
 
-def compare_runs(a: Run, b: Run) -> Comparison:
+def compare_runs(a: Run, b: Run) -> RunComparison:
     """Hold two runs against each other; `InputError` where they share no case."""
     cases = {run.name: _cases(run) for run in (a, b)}
     apart = _apart(cases[a.name], cases[b.name])
@@ -96,7 +96,9 @@ def compare_runs(a: Run, b: Run) -> Comparison:
     high = speedups[["speedup_ci_high_a", "speedup_ci_high_b"]].min(axis=1)
     speedups["parted"] = low > high
     speedups["times_faster"] = speedups["baseline_median_s_a"] / speedups["baseline_median_s_b"]
-    return Comparison(a.name, b.name, apart, _machines(a, b), len(both), only[a.name], only[b.name], verdicts, speedups)
+    return RunComparison(
+        a.name, b.name, apart, _machines(a, b), len(both), only[a.name], only[b.name], verdicts, speedups
+    )
 
 
 def _cases(run: Run) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def numerics(threads: int, tf32: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def describe_error(error: Exception) -> tuple[Verdict, str]:
+def classify_exception(error: Exception) -> tuple[Verdict, str]:
     """What an error of an implementation says of it: `unsupported` where it says so itself, else `failed`."""
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:

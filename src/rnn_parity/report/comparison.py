@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.findings.compare import Comparison, Run
+from rnn_parity.findings.compare import Run, RunComparison
 from rnn_parity.report.markdown import render_markdown
 from rnn_parity.tables import COLLECTED, atomic_path, read_table, write_text
 
@@ -29,7 +29,7 @@ def read_run(folder: Path, name: str) -> Run:
     return Run(name, **tables, **facts)
 
 
-def comparison_markdown(comparison: Comparison) -> str:
+def comparison_markdown(comparison: RunComparison) -> str:
     """The comparison, short enough for a pull request."""
     facts = {name: getattr(comparison, name) for name in ("a", "b", "apart", "machines", "cases", "only_a", "only_b")}
     phases = comparison.speedups.groupby("phase", sort=False)
@@ -48,7 +48,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     )
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> None:
+def write_comparison(comparison: RunComparison, folder: Path) -> None:
     """Write `compare.md`, the two tables as CSV and the two figures."""
     from rnn_parity.report.figures.comparison import draw_comparison
 

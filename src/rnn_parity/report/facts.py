@@ -94,15 +94,15 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     slower = {phase: _slower(cases, name, phase) for phase in PHASES}
     lost = losses.lost_capabilities(abilities, config["baseline"], name)
     same_case = {row["phase"]: row for row in records(baseline)}
-    bites = opening.caveats(answer.same_seed, lost, slower, quoted, same_case)
+    caveats = opening.find_caveats(answer.same_seed, lost, slower, quoted, same_case)
     machine = _machine(environment, quoted)
     confidence = config["timing"]["confidence"]
     told = None if set(config["sweeps"]) == set(in_decoder) else quoted
     return {
         "candidate": name,
         "answer": answer,
-        "paragraph": opening.opening(answer, config["baseline"], told, machine, confidence, bites),
-        "other_bites": bites[opening.MOST_CAVEATS :],
+        "paragraph": opening.opening(answer, config["baseline"], told, machine, confidence, caveats),
+        "other_caveats": caveats[opening.MOST_CAVEATS :],
         "lost": lost,
         "shares": gains.shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
         "conclusions": records(gains.conclusions(timing, name)),

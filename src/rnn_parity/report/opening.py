@@ -1,4 +1,4 @@
-"""The first paragraph: the answer, what is gained at the user's own size, what could bite. Facts in, Markdown out."""
+"""The first paragraph: the answer, what is gained at the user's own size, caveats. Facts in, Markdown out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def opening(
     quoted: Sequence[Mapping[str, Any]] | None,
     machine: str,
     confidence: float,
-    bites: Sequence[str],
+    caveats: Sequence[str],
 ) -> Text:
     """One paragraph for one candidate.
 
@@ -41,15 +41,15 @@ def opening(
         quoted: the rows `inference` and `step` of the case that is quoted, from `gains.quoted_speedups`;
             None where another paragraph says what is gained.
         machine: the device of that case, in words. confidence: of the intervals.
-        bites: what could bite, from `caveats`.
+        caveats: from `find_caveats`.
     """
     sentences = [verdict(answer, baseline)]
     if quoted is not None:
         sentences.append(gain(quoted, answer, machine, confidence))
-    if bites:
-        shown = bites[:MOST_CAVEATS]
-        numbered = [f"({at}) {bite}" for at, bite in enumerate(shown, 1)] if len(shown) > 1 else shown
-        sentences.append(f"**What could bite:** {'; '.join(numbered)}.")
+    if caveats:
+        first = caveats[:MOST_CAVEATS]
+        numbered = [f"({at}) {caveat}" for at, caveat in enumerate(first, 1)] if len(first) > 1 else first
+        sentences.append(f"**Caveats:** {'; '.join(numbered)}.")
     return Text(" ".join(sentences))
 
 
@@ -124,38 +124,38 @@ def _gain_of(row: Mapping[str, Any], confidence: float | None) -> str:
     return text + (noise if row["conclusion"] == "within noise" else "") + shared
 
 
-def caveats(
+def find_caveats(
     seed: SameSeed | None,
     lost: Sequence[str],
     slower: Mapping[str, Sequence[str]],
     quoted: Sequence[Mapping[str, Any]],
     quoted_baseline: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
-    """What could bite who replaces the baseline, the gravest first: masks, capabilities, slower cases, memory.
+    """Caveats for whoever replaces the baseline, the gravest first: masks, capabilities, slower cases, memory.
 
     Args:
         seed: what the same seed gave. lost: titles of capabilities that only the baseline has.
         slower: phase to the cases, in words, in which the candidate is slower.
         quoted: the rows that the gain is quoted from; `quoted_baseline` those of the baseline, by phase.
     """
-    bites = []
+    found = []
     if seed and seed.differing:
-        bites.append(
+        found.append(
             f"the same seed does not give the same masks, so that {seed.differing} of the "
             f"{count(seed.drawing, 'case')} that draw dropout between layers differ, from T = {seed.first_length} and "
             f"L = {seed.first_layers} on"
         )
     if lost:
         more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
-        bites.append(f"you lose {listed(lost[:_MOST_NAMES]) if not more else ', '.join(lost[:_MOST_NAMES]) + more}")
+        found.append(f"you lose {listed(lost[:_MOST_NAMES]) if not more else ', '.join(lost[:_MOST_NAMES]) + more}")
     for phase in ("step", "inference"):
         cases = slower.get(phase, ())
         if cases:
             some = "; ".join([*map(escape, cases[:_MOST_NAMES]), *(["…"] if len(cases) > _MOST_NAMES else [])])
-            bites.append(f"{PHASE_WORDS[phase]} is slower in {count(len(cases), 'case')} ({some})")
+            found.append(f"{PHASE_WORDS[phase]} is slower in {count(len(cases), 'case')} ({some})")
             break
-    bites += _memory(quoted, quoted_baseline)
-    return bites
+    found += _memory(quoted, quoted_baseline)
+    return found
 
 
 def _memory(quoted: Sequence[Mapping[str, Any]], quoted_baseline: Mapping[str, Mapping[str, Any]]) -> list[str]:

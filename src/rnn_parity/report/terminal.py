@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rnn_parity.api import Report, check, describe_case, describe_error, describe_speedup
+from rnn_parity.api import Report, check, describe_case, describe_speedup, format_error_over_limit
 from rnn_parity.compare.criterion import EXPECTED_TO_HOLD
 
 _COLOURS = {
@@ -56,7 +56,7 @@ def print_report(report: Report, console: Console) -> None:
 def _print_regimes(report: Report, console: Console) -> None:
     table, notes = _table("regime", "verdict", "decided by", "error / limit"), []
     for name, row, faults in report.regimes():
-        table.add_row(Text(name), _coloured(row["verdict"]), row["quantity"], describe_error(row))
+        table.add_row(Text(name), _coloured(row["verdict"]), row["quantity"], format_error_over_limit(row))
         freed = "" if row["regime"] in EXPECTED_TO_HOLD else " need not hold"
         ending = f"; at fault: {faults}" if faults else ""
         notes += [f"{name}{freed}: {row['reason']}{ending}"] * bool(row["reason"])

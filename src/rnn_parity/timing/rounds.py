@@ -19,7 +19,7 @@ from torch import nn
 from rnn_parity.compare.criterion import Verdict
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import describe_error, numerics
+from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, ratio_changes
 from rnn_parity.timing.clocks import CudaClock, WallClock
@@ -152,7 +152,7 @@ def make_contender(case: Case, name: str, phase: str, stimulus: Stimulus) -> Con
     except InputError:
         raise
     except Exception as error:  # an implementation that cannot be had here is a result
-        return Contender(name, lambda: None, lambda _: None, fault=describe_error(error))
+        return Contender(name, lambda: None, lambda _: None, fault=classify_exception(error))
     return contender
 
 
@@ -284,7 +284,7 @@ def _guard(contender: Contender, action: Callable[[], None]) -> None:
     try:
         action()
     except Exception as error:  # an implementation that cannot do this phase is a result
-        contender.fault = describe_error(error)
+        contender.fault = classify_exception(error)
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
 
@@ -310,7 +310,7 @@ def count_costs(contender: Contender, device: str) -> None:
 def _log_uncounted(what: str, contender: Contender, error: Exception) -> None:
     from rnn_parity.commands.jobs import log  # with it comes what makes commands, for which a check has no use
 
-    log(f"{contender.name}: its {what} could not be counted: {describe_error(error)[1]}")
+    log(f"{contender.name}: its {what} could not be counted: {classify_exception(error)[1]}")
 
 
 def _sample(contender: Contender, clock: WallClock) -> None:

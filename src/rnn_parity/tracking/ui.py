@@ -21,8 +21,8 @@ _START_S = 120
 _STOP_S = 10
 _SERVER = """
 import sys
-from rnn_parity.commands.processes import end_with
-end_with(int(sys.argv.pop(1)), group=True)
+from rnn_parity.commands.processes import exit_when
+exit_when(int(sys.argv.pop(1)), group=True)
 from mlflow.cli import cli
 cli()
 """

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from rnn_parity.compare.case import compare_quantity
 from rnn_parity.compare.criterion import Verdict, error_ratio, unit_roundoff
-from rnn_parity.compare.reference import Truths, relative_errors
-from rnn_parity.compare.run import Outcome, quantities, run_implementation
+from rnn_parity.compare.reference import References, relative_errors
+from rnn_parity.compare.run import RunResult, quantities, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.trust.faults import MUTANTS
-from rnn_parity.trust.findings import Finding
+from rnn_parity.trust.findings import Detection
 from rnn_parity.trust.right import WrittenOut
 
 _PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
@@ -39,24 +39,24 @@ def examine(
     """Yield one row per layer. With dropout the regime is `train_matched_masks`, without it `eval`."""
     with numerics(case.threads, case.tf32):
         masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
-        truths = Truths(case, stimulus, seed)
+        references = References(case, stimulus, seed)
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
         of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
         # What draws out of sight has masks of its own, and so a truth of its own.
-        ours = of_baseline, truths.under(masks if of_baseline.masks is None else of_baseline.masks)
+        ours = of_baseline, references.with_masks(masks if of_baseline.masks is None else of_baseline.masks)
         for name in layers:
             kind, fault = FAULTS.get(name, ("correct", ""))
             outcome = run_implementation(case, name, *given)
-            pair = *ours, outcome, truths.under(masks if outcome.masks is None else outcome.masks)
+            pair = *ours, outcome, references.with_masks(masks if outcome.masks is None else outcome.masks)
             rows = [compare_quantity(case, quantity, *pair) for quantity in quantities(case.num_layers)]
             against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
             fault_size_u = None
             if kind == "correct":
-                finding = Finding.FALSE_ALARM if against else Finding.HELD
+                finding = Detection.FALSE_ALARM if against else Detection.HELD
             elif all(_same(quantity, outcome, of_parent) for quantity in of_parent.values):
-                finding = Finding.NOT_EXERCISED
+                finding = Detection.NOT_EXERCISED
             elif against:
-                finding = Finding.CAUGHT
+                finding = Detection.CAUGHT
             else:
                 finding, fault_size_u = _why_not_caught(case, rows, _exact_faults(case, name, *given))
             yield {
@@ -83,7 +83,7 @@ def _ratio(row: dict[str, Any]) -> float:
     return max(row["ratio"], *(error_ratio(error, bar) for error, bar in pairs))
 
 
-def _same(quantity: str, outcome: Outcome, parent: Outcome) -> bool:
+def _same(quantity: str, outcome: RunResult, parent: RunResult) -> bool:
     return quantity in outcome.values and torch.equal(outcome.values[quantity], parent.values[quantity])
 
 
@@ -98,7 +98,7 @@ def _exact_faults(
 
 def _why_not_caught(
     case: Case, rows: Sequence[dict[str, Any]], faults: dict[str, tuple[float, float]]
-) -> tuple[Finding, float]:
+) -> tuple[Detection, float]:
     """The finding, and the largest fault of a judged quantity in units of u."""
     u = unit_roundoff(case.dtype, case.tf32)
     least = max(u, ROUNDING_OF_FLOAT64)
@@ -106,8 +106,8 @@ def _why_not_caught(
     size = max((max(faults[row["quantity"]]) for row in judged), default=0.0)
     limits = {row["quantity"]: (row["limit_2"], row["limit_inf"]) for row in judged}
     if any(size > bar for q, bars in limits.items() for size, bar in zip(faults[q], bars, strict=True)):
-        return Finding.MISSED, size / u
+        return Detection.MISSED, size / u
     if size > least:
-        return Finding.HIDDEN, size / u
+        return Detection.HIDDEN, size / u
     everywhere = max(max(fault) for fault in faults.values())
-    return (Finding.NOT_JUDGED if everywhere > least else Finding.NOT_EXERCISED), size / u
+    return (Detection.NOT_JUDGED if everywhere > least else Detection.NOT_EXERCISED), size / u

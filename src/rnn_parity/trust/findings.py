@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Finding(StrEnum):
+class Detection(StrEnum):
     """What the checker made of a layer in one case."""
 
     HELD = "held"  # a right layer, and nothing was said against it

@@ -6,7 +6,7 @@ import pandas as pd
 
 from rnn_parity.compare.criterion import unit_roundoff
 from rnn_parity.statistics import wilson
-from rnn_parity.trust.findings import Finding
+from rnn_parity.trust.findings import Detection
 
 LARGEST_FALSE_ALARM_RATE = 1e-3
 """The most comparisons with a right layer that may be called different, per dtype."""
@@ -15,7 +15,7 @@ SMALLEST_SHARE_CAUGHT = 0.98
 """The least share of planted faults that must be caught, per dtype: a limit that is too wide calls them hidden."""
 
 _KINDS = ["equations", "dropout", "backward", "precision"]
-EXERCISED = (Finding.CAUGHT, Finding.MISSED, Finding.HIDDEN, Finding.NOT_JUDGED)
+EXERCISED = (Detection.CAUGHT, Detection.MISSED, Detection.HIDDEN, Detection.NOT_JUDGED)
 
 
 def detection(findings: pd.DataFrame) -> pd.DataFrame:
@@ -30,10 +30,10 @@ def detection(findings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     mutants = findings[findings["kind"] != "correct"]
     for (device, dtype, layer), group in mutants.groupby(["device", "dtype", "layer"], sort=False):
-        count = {finding: int((group["finding"] == finding).sum()) for finding in Finding}
+        count = {finding: int((group["finding"] == finding).sum()) for finding in Detection}
         exercised = group[group["finding"].isin(EXERCISED)]
-        judged = len(exercised) - count[Finding.NOT_JUDGED]
-        low, high = wilson(count[Finding.CAUGHT], judged)
+        judged = len(exercised) - count[Detection.NOT_JUDGED]
+        low, high = wilson(count[Detection.CAUGHT], judged)
         rows.append(
             {
                 "device": device,
@@ -44,7 +44,7 @@ def detection(findings: pd.DataFrame) -> pd.DataFrame:
                 "cases": len(group),
                 "exercised": len(exercised),
                 **{name.replace(" ", "_"): count[name] for name in EXERCISED},
-                "share": count[Finding.CAUGHT] / judged if judged else float("nan"),
+                "share": count[Detection.CAUGHT] / judged if judged else float("nan"),
                 "share_ci_low": low,
                 "share_ci_high": high,
                 "allclose": int((exercised["allclose_unequal"] > 0).sum()),
@@ -154,7 +154,7 @@ def blind_spots(findings: pd.DataFrame) -> list[dict]:
     a kind is whole, to None.
     """
     findings = findings[findings["kind"] != "correct"]
-    unseen = findings["finding"] != Finding.CAUGHT
+    unseen = findings["finding"] != Detection.CAUGHT
     by_case = findings.groupby("case_id", sort=False).size().rename("tried").to_frame()
     layers = findings[unseen].groupby("case_id", sort=False)["layer"].agg(tuple)
     by_case["layers"] = [layers.get(case_id, ()) for case_id in by_case.index]
@@ -174,5 +174,5 @@ def blind_spots(findings: pd.DataFrame) -> list[dict]:
 def shown_by_none(findings: pd.DataFrame) -> list[str]:
     """The faults that no case of an experiment could have shown."""
     findings = findings[findings["kind"] != "correct"]
-    caught = (findings["finding"] == Finding.CAUGHT).groupby(findings["fault"], sort=False).any()
+    caught = (findings["finding"] == Detection.CAUGHT).groupby(findings["fault"], sort=False).any()
     return list(caught.index[~caught.to_numpy(bool)])

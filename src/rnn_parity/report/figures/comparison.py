@@ -12,14 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, Verdict
-from rnn_parity.findings.compare import Comparison
+from rnn_parity.findings.compare import RunComparison
 from rnn_parity.report.figures import FORMATS, style
 from rnn_parity.report.figures.speedup import ratio_axis
 
 _MOST_PANELS = 4
 
 
-def draw_comparison(comparison: Comparison, folder: Path) -> list[str]:
+def draw_comparison(comparison: RunComparison, folder: Path) -> list[str]:
     """Write `folder/compare_speedups.*` and `folder/compare_verdicts.*`; their names, without ending."""
     drawn = {"compare_speedups": speedups, "compare_verdicts": verdicts}
     with style.applied():
@@ -28,7 +28,7 @@ def draw_comparison(comparison: Comparison, folder: Path) -> list[str]:
     return list(drawn)
 
 
-def speedups(comparison: Comparison) -> Figure:
+def speedups(comparison: RunComparison) -> Figure:
     """A panel per candidate: speedup in `a` against speedup in `b`, filled where the intervals part."""
     table = comparison.speedups
     names = list(table["candidate"].unique())[:_MOST_PANELS]
@@ -76,7 +76,7 @@ def _against(axes: Axes, rows: pd.DataFrame, low: float, high: float) -> None:
     axes.set_aspect("equal")
 
 
-def verdicts(comparison: Comparison) -> Figure:
+def verdicts(comparison: RunComparison) -> Figure:
     """How many cases went from which verdict to which: in the regimes that must hold, and with the same seed."""
     held = comparison.verdicts["regime"].isin(EXPECTED_TO_HOLD)
     parts = {"regimes that must hold": comparison.verdicts[held], "same seed": comparison.verdicts[~held]}
