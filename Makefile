@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test lint format bench ui wheelhouse clean
+.PHONY: run test test-rest test-all lint format bench ui wheelhouse clean
 
 run: .venv/installed
 	$(BIN)/snakemake --cores $(CORES)
@@ -11,12 +11,23 @@ run: .venv/installed
 	@echo "The report:     $(CURDIR)/reports/report.html  (and report.md)"
 	@echo "The MLflow UI:  make ui"
 
+# Two processes of tests; a file alone needs none of it: .venv/bin/pytest tests/compare
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+REST := browser or server or slow
+
 test: .venv/installed
-	$(BIN)/pytest
+	$(PYTEST) -m "not ($(REST))"
+
+# What `make test` leaves out: a real browser, a server on Postgres, faults planted in the sources
+test-rest: .venv/installed
+	$(PYTEST) -m "$(REST)"
+
+test-all: test test-rest
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
@@ -38,7 +49,7 @@ ui: .venv/installed
 
 # What a run made and what Python left; neither the environment nor reports/reference and reports/benchmarks.
 clean:
-	rm -rf results logs mlflow.db* mlartifacts .snakemake .pytest_cache .ruff_cache build
+	rm -rf results logs mlflow.db* mlartifacts .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis build
 	find reports -mindepth 1 -maxdepth 1 ! -name reference ! -name benchmarks ! -name README.md -exec rm -rf {} +
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 

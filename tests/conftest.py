@@ -1,15 +1,27 @@
-"""Shapes in the signatures are checked at run time in every test."""
+"""Fixtures of every room. The shapes in the signatures of the rooms that judge are checked as the tests run."""
 
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
-PROJECT = Path(__file__).parents[1]
+from project import PROJECT as PROJECT  # for tests that say `from conftest import PROJECT`
 
-install_import_hook(["rnn_parity", "rnn_parity_t2vec"], "beartype.beartype")
+install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.compare"], "beartype.beartype")
+torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items):
+    """Keep tests that run the pipeline in one process: they share a finished run, and each run takes both cores."""
+    for item in items:
+        if item.get_closest_marker("workflow") or item.get_closest_marker("server"):
+            item.add_marker(pytest.mark.xdist_group("pipeline"))
 
 
 def missing(what):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 
 from rnn_parity.compare.criterion import limit, roundoff_floor, unit_roundoff
 from rnn_parity.experiment.grid import Grid
 from rnn_parity.layers.parameters import canonical_shapes
+from rnn_parity.tables import COLLECTED
 from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
 
+PIXEL = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 REGIMES = ("eval", "train_matched_masks", "train_same_seed")
 
 
@@ -164,3 +167,10 @@ def capability_rows(names, device="cpu") -> list[dict]:
         able = {"outcome": "works", "detail": ""} if index == 0 else {"outcome": "refuses", "detail": "TypeError: <b>|"}
         rows.append(common | {"capability": "vmap", "title": "`vmap`"} | able)
     return rows
+
+
+def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabilities=()):
+    """Every table of an experiment; those that are not given are empty, as where the config leaves them out."""
+    given = {"self_test": self_test, "coverage": coverage, "power": power, "capabilities": capabilities}
+    trust = {name: pa.Table.from_pylist(list(rows), schema=COLLECTED[name]).to_pandas() for name, rows in given.items()}
+    return {"equivalence": equivalence, "timing": timing, **trust}

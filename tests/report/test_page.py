@@ -3,13 +3,12 @@
 import pandas as pd
 import pytest
 import yaml
-from test_report import PIXEL, results_of
 
 from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.write import write_report
-from synthetic import capability_rows, equivalence_rows, finding_rows, timing_rows
+from synthetic import PIXEL, capability_rows, equivalence_rows, finding_rows, results_of, timing_rows
 
 pytestmark = pytest.mark.browser
 

@@ -6,12 +6,11 @@ import subprocess
 import pandas as pd
 import pytest
 import yaml
-from test_report import results_of
 
 from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.report.tables import MOST_PRINTED_ROWS, latex, markdown, write_tables
-from synthetic import equivalence_rows, timing_rows
+from synthetic import equivalence_rows, results_of, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 DOCUMENT = r"""\documentclass{article}

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import yaml
 
@@ -15,12 +14,10 @@ from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.page import MOST_CASES
 from rnn_parity.report.wording import escape
 from rnn_parity.report.write import write_report, write_tables
-from rnn_parity.tables import COLLECTED
-from synthetic import capability_rows, equivalence_rows, finding_rows, timing_rows
+from synthetic import PIXEL, capability_rows, equivalence_rows, finding_rows, results_of, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 SHOWN = set(FIGURES) - {"crossover"}  # no sweep of it varies two sizes, and a figure with nothing in it is left out
-PIXEL = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 
 
 @pytest.fixture
@@ -44,13 +41,6 @@ def report(tmp_path):
         return tuple(path.read_text() for path in paths)
 
     return write
-
-
-def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabilities=()):
-    """Every table of an experiment; those that are not given are empty, as where the config leaves them out."""
-    given = {"self_test": self_test, "coverage": coverage, "power": power, "capabilities": capabilities}
-    trust = {name: pa.Table.from_pylist(list(rows), schema=COLLECTED[name]).to_pandas() for name, rows in given.items()}
-    return {"equivalence": equivalence, "timing": timing, **trust}
 
 
 def first_paragraph(markdown):

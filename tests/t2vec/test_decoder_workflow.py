@@ -4,8 +4,8 @@ import sqlite3
 
 import pandas as pd
 import pytest
-from test_workflow import SMOKE, TINY, jobs_run, snakemake, write_config
 
+from pipeline import SMOKE, TINY, jobs_run, snakemake, write_config
 from project import copy_project
 from rnn_parity_t2vec.entries import FIGURES
 

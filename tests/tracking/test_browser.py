@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_report import PIXEL, results_of
 
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.write import write_report
 from rnn_parity.tracking import ensure_store, publish_job, publish_report
+from synthetic import PIXEL, results_of
 from tracked import ENVIRONMENT, SERVE, equivalence_table, request_of, small_grid, timing_table
 
 pytestmark = pytest.mark.browser

@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 import yaml
-from test_workflow import snakemake
 
 from conftest import PROJECT, missing
+from pipeline import snakemake
 from project import copy_project
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report

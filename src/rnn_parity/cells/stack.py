@@ -64,7 +64,8 @@ def run_forward(
     for layer, h in enumerate(h0.unbind(-3)):
         if layer > 0 and masks is not None:
             sequence = sequence * (masks[layer - 1] * scale)
-        layers.append(_forward(sequence, h, *(weights[f"{kind}_l{layer}"] for kind in _KINDS), rounding))
+        w_ih, w_hh, b_ih, b_hh = (weights[f"{kind}_l{layer}"] for kind in _KINDS)
+        layers.append(_forward(sequence, h, w_ih, w_hh, b_ih, b_hh, rounding))
         sequence = layers[-1].states
     return Forward(layers, masks, scale)
 
@@ -89,14 +90,15 @@ class Forward:
 
     def backward(self, of_output: Float[Tensor, "*K T B H"], of_hn: Float[Tensor, "*K L B H"]) -> dict[str, Tensor]:
         """What `stacked_gru` returns, for these cotangents."""
-        values, grad_h0, gradient = {}, [], of_output
+        values: dict[str, Tensor] = {}
+        of_states, gradient = [], of_output
         for layer in reversed(range(len(self.layers))):
             if layer < len(self.layers) - 1 and self.masks is not None:
                 gradient = gradient * (self.masks[layer] * self.scale)
             gradient, of_state, *of_weights = _backward(self.layers[layer], gradient, of_hn.select(-3, layer))
-            grad_h0.append(of_state)
+            of_states.append(of_state)
             values |= {f"grad_{kind}_l{layer}": value for kind, value in zip(_KINDS, of_weights, strict=True)}
-        grad_h0 = torch.stack(grad_h0[::-1], dim=-3)
+        grad_h0 = torch.stack(of_states[::-1], dim=-3)
         return {"output": self.output, "hn": self.hn, "grad_input": gradient, "grad_h0": grad_h0, **values}
 
 
@@ -114,7 +116,8 @@ class _Layer:
 
 def _forward(given: Tensor, h: Tensor, w_ih, w_hh, b_ih, b_hh, rounding: Rounding | None) -> _Layer:
     from_input = given @ w_ih.mT.unsqueeze(-3) + b_ih[..., None, None, :]
-    states, steps = [h], []
+    states = [h]
+    steps: list[tuple[Tensor, ...]] = []
     for x in from_input.unbind(-3):
         x_r, x_z, x_n = x.chunk(3, dim=-1)
         h_r, h_z, h_n = (h @ w_hh.mT + b_hh[..., None, :]).chunk(3, dim=-1)
@@ -151,7 +154,8 @@ def _backward(layer: _Layer, of_states: Tensor, of_last: Tensor) -> tuple[Tensor
         return torch.cat([rows.sum((-3, -2)) for rows in of_sums], dim=-1)
 
     from_input, from_state = (of_r, of_z, of_n), (of_r, of_z, of_h_n)
-    of_given = sum(rows @ w.unsqueeze(-3) for rows, w in zip(from_input, layer.w_ih.chunk(3, dim=-2), strict=True))
+    w_ir, w_iz, w_in = layer.w_ih.unsqueeze(-3).chunk(3, dim=-2)
+    of_given = of_r @ w_ir + of_z @ w_iz + of_n @ w_in
     of_weights = of_weight(from_input, layer.given), of_weight(from_state, layer.before)
     return of_given, gradient, *of_weights, of_bias(from_input), of_bias(from_state)
 

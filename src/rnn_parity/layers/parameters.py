@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class WeightError(ValueError):
 
 def canonical_shapes(input_size: int, hidden_size: int, num_layers: int) -> dict[str, tuple[int, ...]]:
     """Every parameter of a stacked GRU with its shape, gates in the order reset, update, new."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(num_layers):
         shapes[f"weight_ih_l{layer}"] = (3 * hidden_size, input_size if layer == 0 else hidden_size)
         shapes[f"weight_hh_l{layer}"] = (3 * hidden_size, hidden_size)
@@ -56,7 +57,8 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
     """
     if hasattr(module, "canonical_parameters"):
         return _checked_own_mapping(module)
-    canonical, unmatched, prefixes = {}, [], set()
+    canonical: dict[str, Tensor] = {}
+    unmatched, prefixes = [], set()
     for name, parameter in module.named_parameters():
         parsed = parse_name(name)
         if parsed is None or parsed.canonical in canonical:
@@ -79,9 +81,8 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     name = type(module).__name__
     missing, extra = weights.keys() - parameters.keys(), parameters.keys() - weights.keys()
     if missing or extra:
-        faults = [f"it lacks {', '.join(sorted(missing))}"] * bool(missing)
-        faults += [f"nothing is given for {', '.join(sorted(extra))}"] * bool(extra)
-        raise WeightError(f"{name}: {'; '.join(faults)}")
+        problems = {"it lacks": missing, "nothing is given for": extra}
+        raise WeightError(f"{name}: {_list(problems)}")
     wrong = [key for key in weights if weights[key].shape != parameters[key].shape]
     if wrong:
         shapes = ", ".join(f"{key} is {tuple(parameters[key].shape)}, not {tuple(weights[key].shape)}" for key in wrong)
@@ -91,16 +92,20 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
             parameters[key].copy_(value)
 
 
-def _checked_own_mapping(module: nn.Module) -> dict[str, Tensor]:
+def _checked_own_mapping(module: Any) -> dict[str, Tensor]:
     canonical = dict(module.canonical_parameters())
     named = {id(parameter): name for name, parameter in module.named_parameters()}
     strangers = [key for key, value in canonical.items() if id(value) not in named]
     left_over = sorted(named[i] for i in named.keys() - {id(value) for value in canonical.values()})
     if strangers or left_over or len({id(value) for value in canonical.values()}) < len(canonical):
-        faults = [f"not parameters of the module: {', '.join(strangers)}"] * bool(strangers)
-        faults += [f"left out: {', '.join(left_over)}"] * bool(left_over)
+        problems = {"not parameters of the module:": strangers, "left out:": left_over}
         raise WeightError(
             f"{type(module).__name__}.canonical_parameters() must name every parameter once: "
-            + ("; ".join(faults) or "one parameter has two names")
+            + (_list(problems) or "one parameter has two names")
         )
     return canonical
+
+
+def _list(problems: Mapping[str, Collection[str]]) -> str:
+    """The problems that have names, each followed by its names."""
+    return "; ".join(f"{problem} {', '.join(sorted(names))}" for problem, names in problems.items() if names)

@@ -33,7 +33,8 @@ class Stimulus:
     def map(self, change: Callable[[Tensor], Tensor]) -> Stimulus:
         """The stimulus with `change` applied to every tensor."""
         weights = {name: change(weight) for name, weight in self.weights.items()}
-        return Stimulus(change(self.input), change(self.h0), weights, tuple(map(change, self.cotangents)))
+        of_output, of_hn = self.cotangents
+        return Stimulus(change(self.input), change(self.h0), weights, (change(of_output), change(of_hn)))
 
 
 def draw_stimulus(
