@@ -418,11 +418,11 @@ def figures(
     output: Output,
 ) -> None:
     """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
-    from rnn_parity.report.figures import draw_all
+    from rnn_parity.report.figures import plot_all
     from rnn_parity.tables import MASKS, read_table
 
     drawn = read_table(masks, MASKS).to_pandas()
-    draw_all(_read_json(config), _collected(results), drawn, _read_json(environment), output)
+    plot_all(_read_json(config), _collected(results), drawn, _read_json(environment), output)
 
 
 @app.command()

@@ -151,7 +151,7 @@ def phases(timing: pd.DataFrame) -> pd.DataFrame:
 
 def resources(timing: pd.DataFrame) -> pd.DataFrame:
     """Per case, implementation and phase: peak memory, bytes kept for the backward, and calls of operators."""
-    names = ["peak_memory_bytes", "saved_bytes", "operator_calls"]
+    names = ["peak_memory_bytes", "operator_calls", "kernel_launches", "first_call_s"]
     return timing[[*CASE_COLUMNS, "implementation", "phase", *names]].reset_index(drop=True)
 
 

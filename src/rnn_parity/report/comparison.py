@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.findings.compare import Run, RunComparison
+from rnn_parity.report.figures import FORMATS, style
 from rnn_parity.report.markdown import render_markdown
 from rnn_parity.tables import COLLECTED, atomic_path, read_table, write_text
 
+_MOST_PANELS = 4
 MOST_ROWS = 12
 """Rows of each list in the Markdown: it is pasted into a pull request."""
 
@@ -49,11 +57,54 @@ def comparison_markdown(comparison: RunComparison) -> str:
 
 
 def write_comparison(comparison: RunComparison, folder: Path) -> None:
-    """Write `compare.md`, the two tables as CSV and the two figures."""
-    from rnn_parity.report.figures.comparison import draw_comparison
-
+    """Write `compare.md`, both tables as CSV, and the figure of the speedups."""
     for name, table in {"verdicts": comparison.verdicts, "speedups": comparison.speedups}.items():
         with atomic_path(folder / f"compare_{name}.csv") as path:
             table.to_csv(path, index=False)
-    draw_comparison(comparison, folder)
+    with style.applied():
+        style.save(plot_speedups(comparison), folder, "compare_speedups", FORMATS)
     write_text(folder / "compare.md", comparison_markdown(comparison))
+
+
+def plot_speedups(comparison: RunComparison) -> Figure:
+    """Plot a panel per candidate: speedup in `a` against speedup in `b`, filled where the intervals part."""
+    table = comparison.speedups
+    names = list(table["candidate"].unique())[:_MOST_PANELS]
+    if not names:
+        return style.say_no_data("No case was timed in both runs.")
+    across = style.fitting(style.PAGE_MM, 60, min(2, len(names)))
+    down = -(-len(names) // across)
+    width_mm = style.COLUMN_MM if across == 1 else style.PAGE_MM
+    figure, grid = style.grid_of_axes(down, across, 76 * down + 10, width_mm)
+    bounds = [f"speedup_ci_{end}_{side}" for end in ("low", "high") for side in "ab"]
+    low, high = table[bounds].min().min() / 1.08, table[bounds].max().max() * 1.08
+    for axes, name in zip(grid.flat, names, strict=False):
+        _against(axes, table[table["candidate"] == name], min(low, 0.95), max(high, 1.05))
+        axes.set_title(style.wrapped(name, 40))
+        axes.set_xlabel(f"speedup in {style.wrapped(comparison.a, 34)}")
+        axes.set_ylabel(f"speedup in {style.wrapped(comparison.b, 34)}")
+    style.hidden(grid.flat[len(names) :])
+    phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
+    handles = [Line2D([], [], color=style.DARK, marker=style.PHASE_MARKERS[p], ls="none", label=p) for p in phases]
+    handles.append(Line2D([], [], color=style.GREY, marker="o", mfc="white", ls="none", label="intervals meet"))
+    handles.append(Line2D([], [], color="#0072b2", marker="o", ls="none", label="intervals part"))
+    style.legend_above(figure, handles)
+    return figure
+
+
+def _against(axes: Axes, rows: pd.DataFrame, low: float, high: float) -> None:
+    axes.plot([low, high], [low, high], color=style.DARK, lw=0.6, zorder=1)
+    axes.axhline(1, color=style.LIGHT, lw=0.6, zorder=0)
+    axes.axvline(1, color=style.LIGHT, lw=0.6, zorder=0)
+    for phase, marker in style.PHASE_MARKERS.items():
+        for parted, colour in ((False, style.GREY), (True, "#0072b2")):
+            some = rows[(rows["phase"] == phase) & (rows["parted"] == parted)]
+            x, y = some["speedup_a"].to_numpy(float), some["speedup_b"].to_numpy(float)
+            wide = np.array([x - some["speedup_ci_low_a"], some["speedup_ci_high_a"] - x]).clip(0)
+            tall = np.array([y - some["speedup_ci_low_b"], some["speedup_ci_high_b"] - y]).clip(0)
+            look = {"color": colour, "ecolor": colour, "elinewidth": 0.5, "ls": "none", "ms": 3, "mew": 0.6}
+            fill = colour if parted else "white"
+            axes.errorbar(x, y, yerr=tall, xerr=wide, marker=marker, mfc=fill, zorder=2 + parted, **look)
+    for which in "xy":
+        style.ratio_axis(axes, which, low, high)
+    axes.set_aspect("equal")

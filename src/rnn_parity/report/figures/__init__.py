@@ -1,6 +1,6 @@
-"""The figures of the report: their names, titles and captions, and `draw_all`.
+"""The figures of the report: their names, titles and captions, and `plot_all`.
 
-Importing this package is cheap, since the Snakefile does it for the names: what draws is imported when it draws.
+Importing this package is cheap, since the Snakefile does it for the names: what plots is imported when it plots.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ FIGURES = {
         "trust",
     ),
 }
-"""Figure name to entry. `{name}.py` in this folder has its `draw`."""
+"""Figure name to entry. `{name}.py` in this folder has its `plot`."""
 
 
-def draw_all(config: Mapping, results: Mapping[str, Any], masks: Any, environment: Mapping, folder: Path) -> None:
+def plot_all(config: Mapping, results: Mapping[str, Any], masks: Any, environment: Mapping, folder: Path) -> None:
     """Write every figure as `folder/{name}.pdf`, `.png` and `.svg`, byte for byte the same for the same tables.
 
     Args:
@@ -133,5 +133,5 @@ def draw_all(config: Mapping, results: Mapping[str, Any], masks: Any, environmen
     study = Study(config, results["equivalence"], results["timing"], masks, environment, results["self_test"])
     with style.applied():
         for name in FIGURES:
-            draw = importlib.import_module(f"{__name__}.{name}").draw
-            style.save(draw(study), folder, name, FORMATS)
+            plot = importlib.import_module(f"{__name__}.{name}").plot
+            style.save(plot(study), folder, name, FORMATS)

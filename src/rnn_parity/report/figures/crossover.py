@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import matplotlib.cm
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,14 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.findings.speedups import UNSURE
 from rnn_parity.report.figures import style
+from rnn_parity.report.figures.layout import panel_grid
 from rnn_parity.report.figures.study import AXIS_LABELS, Study, axis_word, swept_axes, tick_label
 
-_ROW_MM, _MOST_ROWS, _MOST_PANELS = 5.5, 40, 12
+_ROW_MM, _MOST_ROWS = 5.5, 40
+_BAR_MM = 14  # of the width, for the bar of colours
 
 
 @dataclass(frozen=True)
@@ -32,35 +32,30 @@ class Map:
     rows: pd.DataFrame
 
 
-def draw(study: Study) -> Figure:
-    """Draw a map per sweep, candidate, phase and value of its other axes."""
+def plot(study: Study) -> Figure:
+    """Plot a map per sweep, candidate, phase and value of its other axes."""
     table = numbers.crossover(study.timing)
     every = list(maps(table, study))
     if not every:
         return style.say_no_data("A map of who wins needs a sweep that varies two sizes.", study.width_mm)
-    shown = every[:_MOST_PANELS]
-    most = max(panel.rows[panel.x].nunique() for panel in shown)
-    across = style.fitting(study.width_mm - 14, max(38, 9 * most + 14), min(4, len(shown)))
-    down = -(-len(shown) // across)
-    tallest = min(_MOST_ROWS, max(panel.rows[panel.y].nunique() for panel in shown))
-    height_mm = down * (max(16, _ROW_MM * tallest) + 22) + 10
-    figure, grid = style.grid_of_axes(down, across, height_mm, study.width_mm)
+    columns, lines = (max(panel.rows[getattr(panel, axis)].nunique() for panel in every) for axis in "xy")
+    least_mm = max(41, 9 * columns + 17)
+    panel_mm = (study.width_mm - _BAR_MM) / style.fitting(study.width_mm, least_mm, min(4, len(every))) - 12
     span = _span(table["speedup"])
     norm, colours = LogNorm(1 / span, span), sns.color_palette("vlag_r", as_cmap=True)
-    panel_mm = (study.width_mm - 14) / across - 12
-    cell_mm = panel_mm / most
-    for axes, panel in zip(grid.flat, shown, strict=False):
-        _map(axes, panel, norm, colours, cell_mm, panel_mm)
-    style.hidden(grid.flat[len(shown) :])
-    bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm=norm, cmap=colours), ax=grid, fraction=0.03, pad=0.015)
-    bar.ax.yaxis.set_major_locator(FixedLocator(style.ratio_ticks(1 / span, span)))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
-    bar.outline.set_visible(False)
-    bar.set_label("speedup over the baseline")
+    figure, grid = panel_grid(
+        study,
+        every,
+        lambda axes, panel: _map(axes, panel, norm, colours, panel_mm / columns, panel_mm),
+        least_mm=least_mm,
+        row_mm=max(16, _ROW_MM * min(_MOST_ROWS, lines)) + 22,
+        most_rows=3,
+        what="map",
+    )
+    ticks = style.ratio_ticks(1 / span, span)
+    style.ratio_bar(figure, grid, norm, colours, ticks, "speedup over the baseline")
     handle = Patch(facecolor="white", edgecolor=style.GREY, hatch="////", lw=0.4, label=" or ".join(UNSURE))
     style.legend_above(figure, [handle])
-    style.left_out(figure, len(every) - len(shown), "map")
     return figure
 
 

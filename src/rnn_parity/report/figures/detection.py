@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.study import Study, tick_label
@@ -25,8 +24,8 @@ _RIGHT_MM = 40
 _SHARES = LinearSegmentedColormap.from_list("caught", ["#b5361c", "#f0c987", "#dcefe9", "#9bd0bd"])
 
 
-def draw(study: Study) -> Figure:
-    """Draw the faults by dtype as a heat map, grouped by kind, and below it the false alarms by dtype."""
+def plot(study: Study) -> Figure:
+    """Plot the faults by dtype as a heat map, grouped by kind, and below it the false alarms by dtype."""
     caught = rates.detection(study.self_test) if len(study.self_test) else pd.DataFrame()
     alarms = rates.false_alarms(study.self_test) if len(study.self_test) else pd.DataFrame()
     if caught.empty or alarms.empty:
@@ -94,21 +93,12 @@ def _alarms(axes: Axes, alarms: pd.DataFrame, columns: list[str]) -> None:
             share = row[column] / row["comparisons"]
             low, high = wilson(int(row[column]), int(row["comparisons"]))
             axes.plot([x, x], np.clip([low, high], floor, 1), color=colour, lw=0.9)
-            axes.plot(
-                x,
-                max(share, floor),
-                marker=marker,
-                color=colour,
-                mfc=colour if share else "white",
-                ms=3.4,
-                clip_on=False,
-            )
+            fill = colour if share else "white"
+            axes.plot(x, max(share, floor), marker=marker, color=colour, mfc=fill, ms=3.4, clip_on=False)
     axes.set_yscale("log")
     axes.set_ylim(floor, 1)
     ticks = [10.0**power for power in range(int(np.ceil(np.log10(2 * floor))), 1)]
-    axes.yaxis.set_major_locator(FixedLocator([floor, *ticks]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: "0" if v < floor * 1.01 else f"{100 * v:g} %"))
+    style.fixed_ticks(axes.yaxis, [floor, *ticks], lambda v: "0" if v < floor * 1.01 else f"{100 * v:g} %")
     axes.set_xticks([x + 0.5 for x in range(len(columns))], columns)
     axes.set_xlim(0, len(columns))
     axes.set_ylabel("false alarms")
@@ -119,12 +109,5 @@ def _alarms(axes: Axes, alarms: pd.DataFrame, columns: list[str]) -> None:
     handles = [Line2D([], [], color=colour, marker=marker, ls="none", ms=3.4, label=label)
                for label, (_, marker, colour) in _CHECKS.items()]  # fmt: skip
     handles.append(Line2D([], [], color=style.DARK, lw=0.6, ls=":", label="allowed"))
-    look = {
-        "ncols": 4,
-        "borderaxespad": 0,
-        "columnspacing": 0.7,
-        "handlelength": 1,
-        "handletextpad": 0.3,
-        "fontsize": 6,
-    }
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), **look)
+    tight = {"borderaxespad": 0, "columnspacing": 0.7, "handlelength": 1, "handletextpad": 0.3, "fontsize": 6}
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, **tight)

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.report.figures import style
@@ -21,8 +20,8 @@ _MOST_CASES = 500  # more are points without lines
 _REGIMES = {"train_same_seed": ("same seed", "-", True), "train_matched_masks": ("same masks", "--", False)}
 
 
-def draw(study: Study) -> Figure:
-    """Draw the masks on the left, what they do to the output on the right."""
+def plot(study: Study) -> Figure:
+    """Plot the masks on the left, what they do to the output on the right."""
     differences = numbers.dropout(study.equivalence)
     usual = differences["dtype"] == study.config["defaults"]["dtype"]
     differences = differences[usual] if usual.any() else differences
@@ -133,9 +132,7 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
     axes.set_ylim(bottom, top * 2)
     ticks = [bottom, *(10.0**power for power in range(int(np.log10(bottom)) + 1, int(np.ceil(np.log10(top))) + 1))]
     ticks = ticks[:: max(1, len(ticks) // 6)]
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: "0" if v < 1.01 * bottom else style.plain(v)))
+    style.fixed_ticks(axes.yaxis, ticks, lambda value: "0" if value < 1.01 * bottom else style.plain(value))
     axes.set_ylabel("largest difference to the baseline")
     style.length_axis(axes, table["sequence_length"])
     handles = _handles(study, palette, marks, table)

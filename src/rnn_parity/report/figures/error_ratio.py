@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.compare.criterion import Verdict
 from rnn_parity.findings import figure_tables as numbers
@@ -21,8 +20,8 @@ _SPAN = 30.0
 _COLUMN_MM, _NARROWEST_MM, _ROW_MM, _BAR_MM = 13.0, 4.2, 5.5, 18.0
 
 
-def draw(study: Study) -> Figure:
-    """Draw a heat map per candidate, side by side while they fit, coloured around 1."""
+def plot(study: Study) -> Figure:
+    """Plot a heat map per candidate, side by side while they fit, coloured around 1."""
     table = numbers.error_ratio(study.equivalence)
     candidates = [name for name in study.candidates if name in set(table["candidate"])]
     if not candidates:
@@ -42,7 +41,9 @@ def draw(study: Study) -> Figure:
         _heat_map(axes, table[table["candidate"] == name], sweeps, quantities, norm, colours, column_mm)
         axes.set_title(style.wrapped(name, int(column_mm * len(sweeps) / 1.45) + 6))
     style.hidden(grid.flat[len(candidates) :])
-    _colour_bar(figure, grid, norm, colours)
+    label = "worst error / limit (passes below 1)"
+    bar = style.ratio_bar(figure, grid, norm, colours, [0.03, 0.1, 0.3, 1, 3, 10, 30], label, aspect=25, extend="both")
+    bar.ax.axhline(1, color=style.DARK, lw=1.2)
     style.left_out(figure, len(every) - len(sweeps), "sweep")
     return figure
 
@@ -94,16 +95,3 @@ def _text(ratio: float) -> str:
 
 def _short(ratio: float) -> str:
     return f"{ratio:.1f}".lstrip("0") if np.isfinite(ratio) and ratio < 10 else _text(ratio)
-
-
-def _colour_bar(figure: Figure, grid: np.ndarray, norm, colours) -> None:
-    import matplotlib.cm
-
-    mappable = matplotlib.cm.ScalarMappable(norm=norm, cmap=colours)
-    bar = figure.colorbar(mappable, ax=grid, fraction=0.03, pad=0.015, aspect=25, extend="both")
-    bar.ax.yaxis.set_major_locator(FixedLocator([0.03, 0.1, 0.3, 1, 3, 10, 30]))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
-    bar.ax.axhline(1, color=style.DARK, lw=1.2)
-    bar.outline.set_visible(False)
-    bar.set_label("worst error / limit (passes below 1)")

@@ -11,14 +11,15 @@ from matplotlib.lines import Line2D
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.findings.figure_tables import FAMILIES
 from rnn_parity.report.figures import style
+from rnn_parity.report.figures.layout import implementation_looks
 from rnn_parity.report.figures.study import Study, panels
 
 _SMALLEST = 0.1
 _ROW_MM, _MOST_LINES, _MOST_SWEEPS, _MOST_VECTORS = 37, 40, 24, 500
 
 
-def draw(study: Study) -> Figure:
-    """Draw a row per family of quantities: left against T, in the sweeps that vary it; right the other sweeps."""
+def plot(study: Study) -> Figure:
+    """Plot a row per family of quantities: left against T, in the sweeps that vary it; right the other sweeps."""
     table = numbers.error_vs_length(study.equivalence)
     if table.empty:
         return style.say_no_data("Errors need a case that gave numbers in eval or train_matched_masks.", study.width_mm)
@@ -101,34 +102,17 @@ def _by_sweep(axes: Axes, rows: pd.DataFrame, study: Study, part: pd.DataFrame) 
 
 def _limits(axes: Axes, x, y, shown: bool, lw: float) -> None:
     if shown:
-        axes.plot(
-            x,
-            y,
-            marker="_",
-            color=style.GREY,
-            lw=lw,
-            ls="-" if lw else "none",
-            ms=4,
-            zorder=1.5,
-            rasterized=len(x) > _MOST_VECTORS,
-        )
+        line = {"lw": lw, "ls": "-" if lw else "none", "zorder": 1.5, "rasterized": len(x) > _MOST_VECTORS}
+        axes.plot(x, y, marker="_", color=style.GREY, ms=4, **line)
 
 
 def _looks(study: Study) -> tuple[list[str], dict[str, dict]]:
     """Implementations from the back to the front, and how each is drawn: the baseline small, on hollow candidates."""
-    palette, marks = style.colours(study.implementations), style.markers(study.implementations)
     looks = {}
-    for name in study.implementations:
+    for name, look in implementation_looks(study).items():
         own = name == study.baseline
-        fill, size = (palette[name], 2) if own else ("none", 3.6)
-        looks[name] = {
-            "color": palette[name],
-            "marker": marks[name],
-            "mfc": fill,
-            "ms": size,
-            "mew": 0.7,
-            "zorder": 2 + own,
-        }
+        size = {"ms": 2} if own else {"ms": 3.6, "mfc": "none"}
+        looks[name] = look | size | {"mew": 0.7, "zorder": 2 + own}
     return [*study.candidates, study.baseline], looks
 
 

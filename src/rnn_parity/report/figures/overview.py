@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.findings.verdicts import SEED_REGIME
@@ -26,8 +25,8 @@ _MOST_LINES, _MOST_BLOCKS = 45, 8
 _PHASES = {"inference": ("o", -0.16), "step": ("D", 0.16)}
 
 
-def draw(study: Study) -> Figure:
-    """Draw one block per candidate: a row per sweep, its verdicts and its speedup, side by side where there is room."""
+def plot(study: Study) -> Figure:
+    """Plot one block per candidate: a row per sweep, its verdicts and its speedup, side by side where there is room."""
     table = numbers.overview(study.equivalence, study.timing)
     candidates = [name for name in study.candidates if name in set(table["candidate"])][:_MOST_BLOCKS]
     if not candidates:
@@ -131,12 +130,7 @@ def _speedups(axes: Axes, block: pd.DataFrame, colour: str, low: float, high: fl
             ends = row[f"{phase}_speedup_lowest"], row[f"{phase}_speedup_highest"]
             axes.plot(ends, [y + shift] * 2, color=colour, lw=1.2, solid_capstyle="butt")
             axes.plot(mean, y + shift, marker=marker, color=colour, mec="white", mew=0.4, ms=4)
-    axes.set_xscale("log")
-    axes.set_xlim(low / 1.06, high * 1.06)
-    ticks = style.ratio_ticks(low / 1.06, high * 1.06, wanted=6)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
+    style.ratio_axis(axes, "x", low / 1.06, high * 1.06, wanted=6)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)) if narrow else [], rows["sweep"] if narrow else [])
     axes.tick_params(axis="y", length=0)

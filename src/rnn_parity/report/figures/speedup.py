@@ -10,19 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_parity.findings.speedups import NOT_TIMED, UNSURE, speedup_table
 from rnn_parity.report.figures import style
-from rnn_parity.report.figures.study import AXIS_LABELS, Panel, Study, panels, tick_label
+from rnn_parity.report.figures.layout import panel_grid, value_axis
+from rnn_parity.report.figures.study import Panel, Study, panels
 
-_MOST_ROWS = 6
 _MOST_POINTS = 100  # side by side in one panel; more are drawn as a line with a band
 _POINT_MM = 1.6
 
 
-def draw(study: Study) -> Figure:
-    """Draw a panel per sweep (and per value of its other axes): candidates and phases side by side at each value."""
+def plot(study: Study) -> Figure:
+    """Plot a panel per sweep (and per value of its other axes): candidates and phases side by side at each value."""
     table = speedup_table(study.timing)
     table = table[table["phase"].isin(list(style.PHASE_MARKERS))]
     timed = table.dropna(subset=["speedup"])
@@ -31,51 +30,24 @@ def draw(study: Study) -> Figure:
             "Speedups need a case in which baseline and candidate were both timed.", study.width_mm
         )
     every = list(panels(table))
-    slots = list(itertools.product(study.candidates, phases_of(table)))
+    phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
+    slots = list(itertools.product(study.candidates, phases))
     busiest = max(len(panel.values) for panel in every) * len(slots)
-    dense = busiest > _MOST_POINTS
-    across = style.fitting(study.width_mm, max(40, min(busiest, _MOST_POINTS) * _POINT_MM), min(4, len(every)))
-    shown = every[: across * _MOST_ROWS]
-    down = -(-len(shown) // across)
-    figure, grid = style.grid_of_axes(down, across, 38 * down + 14, study.width_mm, sharey=True)
     low, high = _limits(timed)
-    for axes, panel in zip(grid.flat, shown, strict=False):
-        _panel(axes, panel, slots, study, low)
-    style.hidden(grid.flat[len(shown) :])
-    ratio_axis(grid[0, 0], low, high)
+    figure, grid = panel_grid(
+        study,
+        every,
+        lambda axes, panel: _panel(axes, panel, slots, study, low),
+        least_mm=max(40, min(busiest, _MOST_POINTS) * _POINT_MM),
+        row_mm=38,
+        most_rows=6,
+        sharey=True,
+    )
+    style.ratio_axis(grid[0, 0], "y", low, high)
     for axes in grid[:, 0]:
         axes.set_ylabel("speedup")
-    style.legend_above(figure, _handles(study, table, dense))
-    style.left_out(figure, len(every) - len(shown), "panel")
+    style.legend_above(figure, _handles(study, table, phases, busiest > _MOST_POINTS))
     return figure
-
-
-def phases_of(table: pd.DataFrame) -> list[str]:
-    """The phases of a table in the order in which they are drawn."""
-    return [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
-
-
-def ratio_axis(axes: Axes, low: float, high: float) -> None:
-    """A log axis of ratios, from `low` to `high`."""
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(FixedLocator(style.ratio_ticks(low, high)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
-
-
-def value_axis(axes: Axes, panel: Panel) -> None:
-    """The values of a panel's axis at 0, 1, 2, …, with as many labels as fit."""
-    labels = [tick_label(panel.x, value) for value in panel.values]
-    width_mm = axes.figure.get_figwidth() * 25.4 / axes.get_gridspec().ncols - 12
-    stride = max(1, -(-len(labels) * (max(map(len, labels)) + 1.5) * 1.4 // width_mm))
-    shown = range(0, len(labels), int(stride))
-    axes.set_xticks(shown, [labels[at] for at in shown])
-    axes.set_xlim(-0.5, len(labels) - 0.5)
-    for edge in np.arange(0.5, len(labels) - 1) if len(labels) <= 30 else ():
-        axes.axvline(edge, color="#eeeeee", lw=0.5, zorder=0)
-    axes.set_xlabel(AXIS_LABELS[panel.x])
-    axes.set_title(style.wrapped(panel.title, int(width_mm / 1.5)))
 
 
 def _limits(timed: pd.DataFrame) -> tuple[float, float]:
@@ -85,10 +57,9 @@ def _limits(timed: pd.DataFrame) -> tuple[float, float]:
 
 
 def _panel(axes: Axes, panel: Panel, slots: list[tuple[str, str]], study: Study, bottom: float) -> None:
-    places = {value: at for at, value in enumerate(panel.values)}
-    rows = panel.rows.assign(at=panel.rows[panel.x].map(places))
+    rows = panel.rows.assign(at=panel.rows[panel.x].map(panel.places))
     axes.axhline(1, color=style.DARK, lw=0.6, zorder=1)
-    dense = len(places) * len(slots) > _MOST_POINTS
+    dense = len(panel.places) * len(slots) > _MOST_POINTS
     step = 0.78 / len(slots)
     for index, (name, phase) in enumerate(slots):
         mine = rows[(rows["implementation"] == name) & (rows["phase"] == phase)]
@@ -120,10 +91,10 @@ def _line(axes: Axes, rows: pd.DataFrame, shift: float, step: float, colour: str
     axes.plot(x, rows["speedup"], color=colour, lw=0.8, ls=dash, zorder=3)
 
 
-def _handles(study: Study, table: pd.DataFrame, dense: bool) -> list:
+def _handles(study: Study, table: pd.DataFrame, phases: list[str], dense: bool) -> list:
     palette = style.colours(study.implementations)
     handles: list = [Patch(color=palette[name], label=name) for name in study.candidates]
-    for phase in phases_of(table):
+    for phase in phases:
         look = {"marker": style.PHASE_MARKERS[phase], "ls": style.PHASE_LINES[phase] if dense else "none", "lw": 0.8}
         handles.append(Line2D([], [], color=style.DARK, label=phase, **look))
     unsure = {"marker": "o", "mfc": "white", "ls": "none", "label": " or ".join(UNSURE)}

@@ -75,6 +75,11 @@ class Panel:
         values = self.rows[self.x].unique().tolist()
         return sorted(values, key=_DTYPE_ORDER.index if self.x == "dtype" else None)
 
+    @property
+    def places(self) -> dict[Any, int]:
+        """Value of the axis `x` to its place on an axis with the values side by side."""
+        return {value: at for at, value in enumerate(self.values)}
+
 
 def swept_axes(rows: pd.DataFrame) -> list[str]:
     """The axes that vary within these rows."""

@@ -6,10 +6,11 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -18,6 +19,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
@@ -134,6 +138,17 @@ def wrapped(name: str, width: int) -> str:
     return "\n".join(line.rstrip(" ") for line in lines)
 
 
+def ratio_bar(
+    figure: Figure, grid: Any, norm: LogNorm, colours: Any, ticks: Sequence[Real], label: str, **options
+) -> Any:
+    """A bar that says which colour is which ratio, right of a grid of axes."""
+    bar = figure.colorbar(ScalarMappable(norm=norm, cmap=colours), ax=grid, fraction=0.03, pad=0.015, **options)
+    fixed_ticks(bar.ax.yaxis, ticks)
+    bar.outline.set_visible(False)
+    bar.set_label(label)
+    return bar
+
+
 def plain(value: Real) -> str:
     """A number as one writes it: 0.01, 2, 1,000; a power of ten where that is shorter."""
     if value and (value >= 1e5 or value < 1e-3):
@@ -143,7 +158,14 @@ def plain(value: Real) -> str:
     return f"{value:,.12g}"
 
 
-def log_axis(axis, values: Iterable[Real], *, wanted: int = 5, unit: str = "") -> None:
+def fixed_ticks(axis: Axis, ticks: Sequence[Real], words: Callable[[Any], str] = plain) -> None:
+    """These ticks and no others, each with its label from `words`."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+
+
+def log_axis(axis: Axis, values: Iterable[Real], *, wanted: int = 5, unit: str = "") -> None:
     """Ticks on a log axis that a person would choose: decades, or 1-2-5 where there are few decades."""
     values = [value for value in values if value > 0 and math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0.1, 10)
@@ -152,9 +174,7 @@ def log_axis(axis, values: Iterable[Real], *, wanted: int = 5, unit: str = "") -
         ticks = [head * 10.0**power for power in powers if power % stride == 0 for head in heads]
         if sum(low <= tick <= high for tick in ticks) <= wanted:
             break
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(EngFormatter(unit, sep=" ") if unit else FuncFormatter(lambda value, _: plain(value)))
+    fixed_ticks(axis, ticks, EngFormatter(unit, sep=" ").format_data if unit else plain)
 
 
 def length_axis(axes: Axes, lengths: Iterable[Real], *, label: str = "sequence length T") -> None:
@@ -168,10 +188,14 @@ def length_axis(axes: Axes, lengths: Iterable[Real], *, label: str = "sequence l
         if not shown or math.log(length / shown[-1]) > 0.12 * spread:
             shown.append(length)
     axes.set_xlim(low * math.exp(-0.08 * spread), high * math.exp(0.08 * spread))
-    axes.xaxis.set_major_locator(FixedLocator(shown))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    fixed_ticks(axes.xaxis, shown)
     axes.set_xlabel(label)
+
+
+def ratio_axis(axes: Axes, which: str, low: Real, high: Real, wanted: int = 7) -> None:
+    """A log axis of ratios around 1, `x` or `y`, from `low` to `high`."""
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    fixed_ticks(getattr(axes, f"{which}axis"), ratio_ticks(low, high, wanted))
 
 
 def ratio_ticks(low: Real, high: Real, wanted: int = 7) -> list[float]:
