@@ -22,6 +22,7 @@ _REGIMES = {
 }
 _ROW_MM, _PAGE_MM = 6.2, 220
 _MOST_LINES, _MOST_BLOCKS = 45, 8
+_SIZES_PT = (6.5, 5.2, 4.2)
 _PHASES = {"inference": ("o", -0.16), "step": ("D", 0.16)}
 
 
@@ -69,7 +70,8 @@ def _places(study: Study, heights: list[int]) -> tuple[Figure, list[tuple[Axes, 
 def _verdicts(axes: Axes, block: pd.DataFrame, regimes: list[str]) -> None:
     sweeps = list(block["sweep"].unique())
     cells = {(row.sweep, row.regime): row for row in block.itertuples()}
-    axes_mm = 0.75 * axes.figure.get_figwidth() * 25.4 * (0.6 if axes.figure.get_figwidth() * 25.4 > 100 else 1)
+    whole_mm = axes.figure.get_figwidth() * 25.4
+    axes_mm = (0.58 if whole_mm > 100 else 0.95) * whole_mm - 1.25 * (max(map(len, sweeps)) + 5)
     for y, sweep in enumerate(sweeps):
         for x, regime in enumerate(regimes):
             row = cells.get((sweep, regime))
@@ -79,7 +81,7 @@ def _verdicts(axes: Axes, block: pd.DataFrame, regimes: list[str]) -> None:
             axes.add_patch(box)
             paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.2} if hatch else None
             words = _words(row)
-            size = 6.5 if max(map(len, words.split("\n"))) * len(regimes) * 1.25 < axes_mm else 5.2
+            size = next((pt for pt in _SIZES_PT if 0.19 * pt * len(words) * len(regimes) < axes_mm), _SIZES_PT[-1])
             axes.text(x, y, words, ha="center", va="center", color=ink, fontsize=size, bbox=paper)
     cases = block.groupby("sweep", sort=False)["cases"].max()
     axes.set_xlim(-0.5, len(regimes) - 0.5)
