@@ -17,14 +17,13 @@ FLOORS = (
     ("workloads", "trust"),
     ("findings", "tracking"),
     ("report",),
-    ("api", "convert", "checkpoint"),
+    ("api", "convert"),
     ("commands", "rnn_parity", "rnn_parity_t2vec"),
 )
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MEASURING = HEIGHT["findings"]  # the floors below it are imported by the processes that measure
 SHOWING = {"mlflow", "pandas", "matplotlib", "seaborn", "snakemake"}
 KNOWN = {
-    ("checkpoint", "checkpoint"),
     ("commands", "rnn_parity_t2vec"),
     ("dropout", "compare"),
     ("experiment", "layers"),

@@ -102,8 +102,7 @@ def convert(
 
     Nothing in the file is executed. Exits with 1, and writes nothing, if it cannot be proved.
     """
-    from rnn_parity.checkpoint.convert import convert_checkpoint
-    from rnn_parity.checkpoint.proof import NotProven
+    from rnn_parity.convert import NotProven, convert_checkpoint
 
     try:
         done = convert_checkpoint(source, target, to, prefix, new_prefix, optimizer)
