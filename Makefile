@@ -29,7 +29,6 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

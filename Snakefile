@@ -9,21 +9,12 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # the sources beside this file, whatever is installed
 
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.report.figures import FIGURES
 from rnn_parity_t2vec.entries import FIGURES as DECODER_FIGURES
 from rnn_parity_t2vec.entries import TABLES as DECODER_TABLES
-from rnn_parity.report.figures import FIGURES
-from rnn_parity.experiment.grid import make_grid
-from rnn_parity.commands.processes import RUN_VARIABLE, lock_working_folder
-
-min_version("9.0")
-
-
-# Used only with `--software-deployment-method apptainer`: docker build -t rnn-parity -f workflow/Dockerfile .
-container: "docker-daemon://rnn-parity:latest"
-
 
 # `--configfile other.yaml` replaces this one: merged, a small run would inherit every sweep.
 if not workflow.overwrite_configfiles:
@@ -35,14 +26,23 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/setup.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/trust.smk"
-include: "workflow/rules/publish.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/publish.smk"
 include: "workflow/rules/decoder.smk"
+
+
+# One run at a time in a folder. The system lets go of this lock however a run ends: a killed one needs no `--unlock`.
+onstart:
+    lock_working_folder(Path(".snakemake"))
+
+
+# What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.
+onerror:
+    publish_unfinished()
 
 
 rule all:
     default_target: True
     input:
         rules.report.output,
-        rules.tables.output,
         rules.publish.input if TRACKING_MODE != "off" else [],

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from rnn_parity.commands.jobs import JobLine, Output, check_job, log
+from rnn_parity.experiment.results import Results
 
 app = typer.Typer(help="The layer in t2vec's decoder.", no_args_is_help=True)
 
@@ -84,17 +85,13 @@ def collect(
 
 
 @app.command()
-def figures(
-    results: Annotated[Path, typer.Option(help="The folder of the result tables.")],
-    config: Annotated[Path, typer.Option(help="The experiment as it was run, JSON.")],
-    output: Output,
-) -> None:
+def figures(results: Annotated[Path, typer.Option(help="The folder of the result tables.")], output: Output) -> None:
     """Draw the decoder's figures as PDF, PNG and SVG into the folder OUTPUT."""
     from rnn_parity.tables import EQUIVALENCE, TIMING, read_decoder, read_table
     from rnn_parity_t2vec.figures import draw_all
     from rnn_parity_t2vec.section import decoder_tables
 
-    every = {"timing": TIMING, "equivalence": EQUIVALENCE}
-    collected = {name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in every.items()}
+    files, every = Results(results), {"timing": TIMING, "equivalence": EQUIVALENCE}
+    collected = {name: read_table(files.table(name), schema).to_pandas() for name, schema in every.items()}
     tables = decoder_tables(collected | read_decoder(results))
-    draw_all(json.loads(config.read_text(encoding="utf-8")), tables, output)
+    draw_all(json.loads(files.config.read_text(encoding="utf-8")), tables, output)

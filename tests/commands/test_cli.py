@@ -13,8 +13,8 @@ from rnn_parity.tables import EQUIVALENCE, MASKS, SAMPLES, TIMING, read_table, w
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 COMMANDS = [
-    "check", "self-test", "cases", "validate", "config", "environment", "store", "equivalence", "timing", "masks",
-    "findings", "power", "coverage", "capabilities", "publish", "publish-report", "collect", "tables", "figures",
+    "check", "self-test", "cases", "validate", "environment", "store", "equivalence", "timing", "masks",
+    "findings", "power", "coverage", "capabilities", "publish", "publish-report", "collect", "figures",
     "report", "gate", "ui", "convert", "decoder",
 ]  # fmt: skip
 
@@ -130,15 +130,6 @@ def test_the_gate_stays_shut_where_nothing_could_be_judged(tmp_path):
     done = rnn_parity("gate", "--equivalence", path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "gate: nothing could be judged of stacking_gru; the report has the reasons\n"
-
-
-def test_config_writes_what_is_run(tmp_path):
-    done = rnn_parity("config", "--json", json.dumps(SMOKE), "--output", tmp_path / "config.json")
-    assert done.returncode == 0
-    written = json.loads((tmp_path / "config.json").read_text())
-    assert written["device"] == ["cpu"]
-    assert written["timing"]["precision"] == 0.02
-    assert make_grid(written).cases == make_grid(SMOKE).cases
 
 
 def test_the_measuring_commands_import_neither_mlflow_nor_plotting_nor_the_compiler(tmp_path):

@@ -157,24 +157,6 @@ def test_a_request_says_all_a_process_needs():
         parse_request("{}")
 
 
-def test_what_is_tried_beside_the_cases_follows_the_config():
-    parts = make_grid(SMOKE).trust_parts
-    assert [part.split("/")[0] for part in parts] == [
-        "self_test",
-        "power",
-        "coverage",
-        "coverage",
-        "coverage",
-        "capabilities",
-    ]
-    assert parts[0] == "self_test/cpu-float32.parquet"
-    in_two = make_grid(changed("sweeps.width.dtype", ["float32", "bfloat16"]))
-    assert "self_test/cpu-bfloat16.parquet" in in_two.trust_parts
-    assert "power/cpu.parquet" not in make_grid(changed("sweeps.width.regimes", ["eval"])).trust_parts
-    nothing = {**SMOKE, "self_test": {"cases": 0, "own_cases": False}, "capabilities": False}
-    assert make_grid(nothing).trust_parts == []
-
-
 def test_a_job_is_asked_the_same_whatever_else_the_config_holds():
     before, after = make_grid(SMOKE), make_grid(changed("sweeps.width.hidden_size", [8, 16, 24]))
     asked = {before.equivalence_request(job) for job in before.jobs}

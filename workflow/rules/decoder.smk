@@ -1,14 +1,5 @@
 # Sweeps with `workload: decoder`: the layer in t2vec's decoder. Its equivalence and timing stand beside those of layers
 # alone, in the same tables; its attribution, trainings and generation in tables of their own.
-MODEL_SOURCES = [
-    "../rnn_parity_t2vec/inputs",
-    "../rnn_parity_t2vec/model",
-    "../rnn_parity_t2vec/decoding",
-    "../rnn_parity_t2vec/batches",
-    "../rnn_parity_t2vec/city",
-    "../rnn_parity_t2vec/files",
-    "../rnn_parity_t2vec/walks",
-]
 DECODER_DATA = [GRID.config["decoder"]["file"]] if GRID.decoder_jobs and GRID.config["decoder"]["file"] else []
 
 
@@ -16,105 +7,92 @@ rule decoder_equivalence:
     input:
         DECODER_DATA,
     output:
-        "results/equivalence/{sweep}/{job}.parquet",
+        RESULTS.of_job("equivalence"),
     log:
         "logs/equivalence/{sweep}/{job}.log",
+    benchmark:
+        RESULTS.benchmark("equivalence", "{sweep}", "{job}")
     wildcard_constraints:
         sweep=sweeps_of("decoder"),
-    priority: 1
+    priority: FIRST
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
-        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+        gpu=gpus,
     params:
-        sources=sources(
-            "../rnn_parity_t2vec/workload",
-            "../rnn_parity_t2vec/masks",
-            "../rnn_parity_t2vec/reference",
-            *MODEL_SOURCES,
-            *EQUIVALENCE_SOURCES,
-            *IMPLEMENTATION_SOURCES,
-        ),
+        sources=sources("rnn_parity_t2vec.workload", *LAYER_MODULES),
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
-        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Checking the decoder in {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity decoder equivalence --job {params.job:q} --output {output} 2> {log}"
-        " || {params.note_exit_code} >> {log}"
+        "logged {log} python -m rnn_parity decoder equivalence --job {params.job:q} --output {output}"
 
 
 rule decoder_timing:
     input:
         DECODER_DATA,
     output:
-        rows="results/timing/{sweep}/{job}.parquet",
-        samples="results/timing/{sweep}/{job}.samples.parquet",
-        attribution="results/attribution/{sweep}/{job}.parquet",
+        rows=RESULTS.of_job("timing"),
+        samples=RESULTS.of_job("timing", job="{job}.samples"),
+        attribution=RESULTS.of_job("attribution"),
     log:
         "logs/timing/{sweep}/{job}.log",
+    benchmark:
+        RESULTS.benchmark("timing", "{sweep}", "{job}")
     wildcard_constraints:
         sweep=sweeps_of("decoder"),
     threads: lambda wildcards: workflow.cores if GRID.config["timing"]["exclusive"] else job_of(wildcards).threads
     resources:
-        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+        gpu=gpus,
     params:
-        sources=sources("../rnn_parity_t2vec/attribution", *MODEL_SOURCES, *TIMING_SOURCES, *IMPLEMENTATION_SOURCES),
+        sources=sources("rnn_parity_t2vec.attribution", *LAYER_MODULES),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
-        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Timing the decoder in {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity decoder timing --job {params.job:q} --output {output.rows} --samples {output.samples}"
-        " --attribution {output.attribution} 2> {log} || {params.note_exit_code} >> {log}"
+        "logged {log} python -m rnn_parity decoder timing --job {params.job:q} --output {output.rows} --samples {output.samples}"
+        " --attribution {output.attribution}"
 
 
 rule decoder_training:
     input:
         DECODER_DATA,
     output:
-        training="results/training/{sweep}/{job}.parquet",
-        generation="results/generation/{sweep}/{job}.parquet",
+        training=RESULTS.of_job("training"),
+        generation=RESULTS.of_job("generation"),
     log:
         "logs/training/{sweep}/{job}.log",
-    priority: 1
+    benchmark:
+        RESULTS.benchmark("training", "{sweep}", "{job}")
+    priority: FIRST
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
-        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+        gpu=gpus,
     params:
-        sources=sources(
-            "../rnn_parity_t2vec/training",
-            "../rnn_parity_t2vec/generation",
-            "../rnn_parity_t2vec/masks",
-            "dropout/masks",
-            "layers/parameters",
-            "layers/running",
-            *MODEL_SOURCES,
-            *IMPLEMENTATION_SOURCES,
-        ),
+        sources=sources("rnn_parity_t2vec.training", *LAYER_MODULES),
         job=lambda wildcards: GRID.training_request(job_of(wildcards)),
     message:
         "Training the decoder in {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity decoder training --job {params.job:q} --output {output.training}"
-        " --generation {output.generation} 2> {log}"
+        "logged {log} python -m rnn_parity decoder training --job {params.job:q} --output {output.training}"
+        " --generation {output.generation}"
 
 
 rule decoder_collect:
     input:
-        per_job(rules.decoder_timing.output.attribution, GRID.decoder_jobs),
-        per_job(rules.decoder_training.output.training, GRID.training_jobs),
-        per_job(rules.decoder_training.output.generation, GRID.training_jobs),
+        RESULTS.of_jobs("attribution", GRID.decoder_jobs),
+        RESULTS.of_jobs("training", GRID.training_jobs),
+        RESULTS.of_jobs("generation", GRID.training_jobs),
     output:
         expand("results/decoder/{table}.parquet", table=DECODER_TABLES),
     log:
         "logs/decoder_collect.log",
     localrule: True
     params:
-        sources=sources("tables"),
-        timed=json.dumps(per_job("{sweep}/{job}", GRID.decoder_jobs)),
-        trained=json.dumps(per_job("{sweep}/{job}", GRID.training_jobs)),
+        sources=sources("rnn_parity.tables"),
+        timed=json.dumps([f"{job.sweep}/{job.name}" for job in GRID.decoder_jobs]),
+        trained=json.dumps([f"{job.sweep}/{job.name}" for job in GRID.training_jobs]),
     shell:
-        "python -m rnn_parity decoder collect --timed {params.timed:q} --trained {params.trained:q} --results results 2> {log}"
+        "logged {log} python -m rnn_parity decoder collect --timed {params.timed:q} --trained {params.trained:q} --results results"
 
 
 rule decoder_figures:
@@ -137,12 +115,6 @@ rule decoder_figures:
         "logs/decoder_figures.log",
     localrule: True
     params:
-        sources=sources(
-            "../rnn_parity_t2vec/figures",
-            "../rnn_parity_t2vec/findings",
-            "../rnn_parity_t2vec/entries",
-            "report/figures",
-            "compare/criterion",
-        ),
+        sources=sources("rnn_parity_t2vec.figures", "rnn_parity_t2vec.section"),
     shell:
-        "python -m rnn_parity decoder figures --config {input.config} --results results --output reports/figures 2> {log}"
+        "logged {log} python -m rnn_parity decoder figures --results results --output reports/figures"

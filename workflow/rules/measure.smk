@@ -3,65 +3,59 @@
 
 rule equivalence:
     output:
-        "results/equivalence/{sweep}/{job}.parquet",
+        RESULTS.of_job("equivalence"),
     log:
         "logs/equivalence/{sweep}/{job}.log",
+    benchmark:
+        RESULTS.benchmark("equivalence", "{sweep}", "{job}")
     wildcard_constraints:
         sweep=sweeps_of("layer"),
-    priority: 1
+    priority: FIRST
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
-        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+        gpu=gpus,
     params:
-        sources=sources(*EQUIVALENCE_SOURCES, *IMPLEMENTATION_SOURCES),
+        sources=sources("rnn_parity.compare.case", *LAYER_MODULES),
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
-        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Checking {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity equivalence --job {params.job:q} --output {output} 2> {log} || {params.note_exit_code} >> {log}"
+        "logged {log} python -m rnn_parity equivalence --job {params.job:q} --output {output}"
 
 
-# Asking for every core keeps all other jobs of this workflow away while the clock runs. What need not be alone comes
-# first and fills the machine (priority 1); then these in one block, the longest first.
+# Asking for every core keeps all other jobs of this workflow away while the clock runs: Snakemake has no other way to
+# say "alone on this machine" that also holds on a cluster's node. Then the largest first.
 rule timing:
     output:
-        rows="results/timing/{sweep}/{job}.parquet",
-        samples="results/timing/{sweep}/{job}.samples.parquet",
+        rows=RESULTS.of_job("timing"),
+        samples=RESULTS.of_job("timing", job="{job}.samples"),
     log:
         "logs/timing/{sweep}/{job}.log",
+    benchmark:
+        RESULTS.benchmark("timing", "{sweep}", "{job}")
     wildcard_constraints:
         sweep=sweeps_of("layer"),
-    priority: lambda wildcards: 1 - 1 / (1 + job_of(wildcards).size)
+    priority: lambda wildcards: job_of(wildcards).size
     threads: lambda wildcards: workflow.cores if GRID.config["timing"]["exclusive"] else job_of(wildcards).threads
     resources:
-        gpu=lambda wildcards: int(job_of(wildcards).device == "cuda"),
+        gpu=gpus,
     params:
-        sources=sources(*TIMING_SOURCES, *IMPLEMENTATION_SOURCES),
+        sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
-        note_exit_code=NOTE_EXIT_CODE,
     message:
         "Timing {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity timing --job {params.job:q} --output {output.rows} --samples {output.samples} 2> {log}"
-        " || {params.note_exit_code} >> {log}"
+        "logged {log} python -m rnn_parity timing --job {params.job:q} --output {output.rows} --samples {output.samples}"
 
 
 rule masks:
     output:
-        "results/masks.parquet",
+        RESULTS.table("masks"),
     log:
         "logs/masks.log",
-    priority: 1
+    priority: FIRST
     params:
-        sources=sources(
-            "dropout/picture",
-            "dropout/masks",
-            "layers/stimulus",
-            "layers/parameters",
-            "layers/running",
-            *IMPLEMENTATION_SOURCES,
-        ),
+        sources=sources("rnn_parity.dropout.picture", *LAYER_MODULES),
         job=GRID.masks_request(),
     shell:
-        "python -m rnn_parity masks --job {params.job:q} --output {output} 2> {log}"
+        "logged {log} python -m rnn_parity masks --job {params.job:q} --output {output}"

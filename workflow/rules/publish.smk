@@ -1,66 +1,56 @@
 # What was measured, shown in MLflow. A projection of results/: it can be made again at will.
-import time
-
-STARTED = time.time()
-TRACKING_MODE = GRID.config["tracking"]["mode"] or "off"
-
-
-# What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.
-onerror:
-    if TRACKING_MODE != "off" and Path("results/tracking.json").exists():
-        subprocess.run(
-            [sys.executable, "-m", "rnn_parity", "publish-unfinished", "--json", json.dumps(GRID.config)]
-            + ["--results", "results", "--logs", "logs", "--since", str(STARTED)],
-        )
 
 
 rule publish_job:
     input:
-        tracking=rules.tracking_store.output[0],
+        config=ancient(rules.experiment.output[0]),
+        store=rules.tracking_store.output[0],
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
         timing=rules.timing.output.rows,
         training=training_of,
     output:
-        "results/published/{sweep}/{job}.json",
+        RESULTS.published(),
     log:
         "logs/publish/{sweep}/{job}.log",
-    priority: int(TRACKING_MODE == "each_job")  # before the next measurement, or after the last
+    priority: FIRST if TRACKING_MODE == "each_job" else -1  # before the next measurement, or after the last
     resources:
         tracking=1,
     params:
-        sources=sources("tracking"),
+        sources=sources("rnn_parity.tracking.*"),
         run=lambda wildcards: GRID.publish_request(wildcards.sweep),
         training=lambda wildcards, input: f"--training {input.training}" if input.training else "",
+        attempt=lambda wildcards: attempt(RESULTS.published(**wildcards)),
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
-        "python -m rnn_parity publish --run {params.run:q} --tracking {input.tracking} --equivalence {input.equivalence}"
-        " --timing {input.timing} {params.training} --environment {input.environment} --output {output} 2> {log}"
+        "logged {log} python -m rnn_parity publish --run {params.run:q} --config {input.config}"
+        " --equivalence {input.equivalence} --timing {input.timing} {params.training}"
+        " --environment {input.environment} --attempt {params.attempt} --output {output}"
 
 
 rule publish_report:
     input:
-        "reports/report.html",
-        "reports/tables",
+        rules.report.output,
         config=rules.experiment.output[0],
-        tracking=rules.tracking_store.output[0],
+        store=rules.tracking_store.output[0],
         environment=rules.environment.output[0],
     output:
-        "results/published/report.json",
+        RESULTS.published_report,
     log:
         "logs/publish/report.log",
     resources:
         tracking=1,
     params:
-        sources=sources("tracking"),
+        sources=sources("rnn_parity.tracking.*"),
+        attempt=lambda wildcards: attempt(RESULTS.published_report),
     shell:
-        "python -m rnn_parity publish-report --config {input.config} --tracking {input.tracking}"
-        " --environment {input.environment} --reports reports --output {output} 2> {log}"
+        "logged {log} python -m rnn_parity publish-report --config {input.config} --environment {input.environment}"
+        " --reports reports --attempt {params.attempt} --output {output}"
 
 
 rule publish:
     input:
-        per_job(rules.publish_job.output[0]),
+        [RESULTS.published(job.sweep, job.name) for job in GRID.jobs],
         rules.publish_report.output,
     localrule: True

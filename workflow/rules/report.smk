@@ -1,60 +1,25 @@
 # From the tables of all jobs to the pictures and the prose.
-
-
-FIGURE_SOURCES = [
-    "report/figures", "findings/figure_tables", "findings/verdicts", "findings/speedups", "findings/efficiency", "timing/roofline", "trust/rates", "trust/findings", "statistics",
-]  # fmt: skip
-REPORT_SOURCES = ["report", "findings/cases", "findings/answer", "findings/capabilities", *FIGURE_SOURCES]
+PARTS = RESULTS.parts(GRID)
 
 
 rule collect:
     input:
-        per_job(rules.equivalence.output[0]),
-        per_job(rules.timing.output.rows),
-        [f"results/{part}" for part in GRID.trust_parts],
+        *PARTS.values(),
         config=rules.experiment.output[0],
     output:
-        equivalence="results/equivalence.parquet",
-        timing="results/timing.parquet",
-        self_test="results/self_test.parquet",
-        coverage="results/coverage.parquet",
-        capabilities="results/capabilities.parquet",
+        **{name: RESULTS.table(name) for name in PARTS},
     log:
         "logs/collect.log",
     localrule: True
     params:
-        sources=sources("tables"),
+        sources=sources("rnn_parity.tables"),
     shell:
-        "python -m rnn_parity collect --config {input.config} --results results 2> {log}"
+        "logged {log} python -m rnn_parity collect --results results"
 
 
 # Made by decoder.smk, where there are such sweeps.
 DECODER_RESULTS = expand("results/decoder/{table}.parquet", table=DECODER_TABLES if GRID.decoder_jobs else [])
 DECODER_PICTURES = expand("reports/figures/{name}.svg", name=DECODER_FIGURES if GRID.decoder_jobs else [])
-
-
-rule tables:
-    input:
-        rules.collect.output,
-        DECODER_RESULTS,
-        environment=rules.environment.output[0],
-    output:
-        report(
-            directory("reports/tables"),
-            patterns=["{name}.{format}"],
-            caption="../report/tables.rst",
-            category="Tables",
-            labels={"table": "{name}", "format": "{format}"},
-        ),
-    log:
-        "logs/tables.log",
-    localrule: True
-    params:
-        sources=sources(*REPORT_SOURCES),
-        decoder="--decoder" if GRID.decoder_jobs else "",
-    shell:
-        "python -m rnn_parity tables --results results --environment {input.environment} {params.decoder} --output {output}"
-        " 2> {log}"
 
 
 rule figures:
@@ -78,10 +43,9 @@ rule figures:
         "logs/figures.log",
     localrule: True
     params:
-        sources=sources(*FIGURE_SOURCES),
+        sources=sources("rnn_parity.report.figures.*", files=["report/figures/rnn_parity.mplstyle"]),
     shell:
-        "python -m rnn_parity figures --config {input.config} --results results --masks {input.masks}"
-        " --environment {input.environment} --output reports/figures 2> {log}"
+        "logged {log} python -m rnn_parity figures --results results --output reports/figures"
 
 
 rule report:
@@ -95,21 +59,21 @@ rule report:
     output:
         markdown="reports/report.md",
         html=report("reports/report.html", caption="../report/report.rst", category="Report"),
+        tables=report(
+            directory("reports/tables"),
+            patterns=["{name}.{format}"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{name}", "format": "{format}"},
+        ),
     log:
         "logs/report.log",
     localrule: True
     params:
-        sources=sources(
-            "report/templates",
-            "../rnn_parity_t2vec/section",
-            "../rnn_parity_t2vec/findings",
-            "../rnn_parity_t2vec/entries",
-            *REPORT_SOURCES,
-        ),
+        sources=sources("rnn_parity.report.write", files=["report/templates"]),
         decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
-        "python -m rnn_parity report --config {input.config} --environment {input.environment} --results results"
-        " --figures reports/figures {params.decoder} --markdown {output.markdown} --html {output.html} 2> {log}"
+        "logged {log} python -m rnn_parity report --results results {params.decoder} --output reports"
 
 
 # A target of its own: it fails after the report is written, and the report stays.

@@ -3,41 +3,45 @@
 
 rule experiment:
     output:
-        "results/config.json",
+        RESULTS.config,
     log:
         "logs/experiment.log",
+    priority: FIRST
     localrule: True
     params:
-        config=json.dumps(GRID.config),
+        config=json.dumps(GRID.config, indent=2),
     shell:
-        "python -m rnn_parity config --json {params.config:q} --output {output} 2> {log}"
+        "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 
 
 rule environment:
     output:
-        "results/environment.json",
+        RESULTS.environment,
     log:
         "logs/environment.log",
-    priority: 1  # before the first timing: every run that is published says on what machine
+    benchmark:
+        RESULTS.benchmark("environment")
+    priority: FIRST  # every run that is published says on what machine
     threads: workflow.cores
     resources:
         gpu=int("cuda" in GRID.config["device"]),
     params:
-        sources=sources("timing/environment", "timing/peaks", "layers/running"),
+        sources=sources("rnn_parity.timing.environment"),
         settings=GRID.environment_request(),
     shell:
-        "python -m rnn_parity environment --settings {params.settings:q} --output {output} 2> {log}"
+        "logged {log} python -m rnn_parity environment --settings {params.settings:q} --output {output}"
 
 
 rule tracking_store:
+    input:
+        ancient(rules.experiment.output[0]),
     output:
-        "results/tracking.json",
+        RESULTS.store,
     log:
         "logs/tracking_store.log",
-    priority: 1
+    priority: FIRST
     localrule: True
     params:
-        settings=STORE_SETTINGS,
-        store=STORE,
+        store=TRACKING_STORE,
     shell:
-        "python -m rnn_parity store {params.settings:q} --output {output} > {log} 2>&1"
+        "logged {log} python -m rnn_parity store --config {input} > {output}"

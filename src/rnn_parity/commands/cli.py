@@ -17,6 +17,7 @@ from rnn_parity.commands.jobs import JobLine, Output, check_job, log
 from rnn_parity.commands.processes import exit_with_workflow
 from rnn_parity.experiment.dtypes import DTYPES
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.results import Results
 from rnn_parity_t2vec.commands import app as decoder_app
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ PROJECT = Path(__file__).parents[3]
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
 EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]
 TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
-TrackingFile = Annotated[Path, typer.Option("--tracking", help="The file of `rnn-parity store --output`.")]
+Attempt = Annotated[int, typer.Option("--attempt", help="How many runs of the workflow found no server before.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
 Decoder = Annotated[bool, typer.Option("--decoder", help="There are decoder sweeps, and tables of them.")]
 EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
@@ -151,15 +152,6 @@ def validate(implementations: list[str]) -> None:
         except WeightError as error:
             raise InputError(f"{name}: {error}") from error
         print(f"{name}: ok")
-
-
-@app.command("config")
-def write_config(text: Annotated[str, typer.Option("--json", help="The config, as JSON.")], output: Output) -> None:
-    """Write the experiment as it is run: every default filled in, `auto` resolved."""
-    from rnn_parity.experiment.grid import make_grid
-    from rnn_parity.tables import write_text
-
-    write_text(output, json.dumps(make_grid(json.loads(text)).config, indent=2) + "\n")
 
 
 @app.command()
@@ -306,29 +298,23 @@ def masks(job: JobLine, output: Output) -> None:
 
 
 @app.command()
-def store(
-    uri: Annotated[str, typer.Option(help="An MLflow tracking URI; else MLFLOW_TRACKING_URI, else mlflow.db.")] = "",
-    strict: Annotated[bool, typer.Option("--strict", help="Let publishing fail where no server answers.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Where to write these settings for `publish`.")] = None,
-) -> None:
-    """Create the embedded tracking store in this project, if that is what is used and it is not there yet."""
+def store(config: ConfigFile = Path("config.yaml")) -> None:
+    """Create the embedded tracking store in this folder, if that is what is used; print where the runs are shown."""
     from rnn_parity import tracking
-    from rnn_parity.tables import write_text
 
-    resolved = tracking.resolve_uri(uri or None, PROJECT)
+    resolved = tracking.resolve_uri(_grid(config).config["tracking"]["uri"], PROJECT)
     tracking.ensure_store(resolved)
     print(tracking.redact(resolved))
-    if output:
-        write_text(output, json.dumps({"uri": uri or None, "strict": strict}) + "\n")
 
 
 @app.command()
 def publish(
     run: Annotated[str, typer.Option("--run", help="JSON: study, baseline, candidates, sweep and the axes it varies.")],
-    tracking: TrackingFile,
+    config: ConfigFile,
     equivalence: EquivalenceFile,
     timing: TimingFile,
     environment: EnvironmentFile,
+    attempt: Attempt,
     output: Output,
     training: Annotated[Path | None, typer.Option(help="A table of `rnn-parity decoder training`.")] = None,
 ) -> None:
@@ -338,106 +324,84 @@ def publish(
 
     tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
     facts, trained = _read_json(environment), read_table(training, TRAINING) if training else None
-    _publish(
-        _read_json(tracking),
-        lambda uri: publish_job(uri, json.loads(run), *tables, facts, training=trained),
-        output,
-    )
+
+    def act(uri: str):
+        return publish_job(uri, json.loads(run), *tables, facts, training=trained)
+
+    _publish(_read_json(config)["tracking"], act, attempt, output)
 
 
 @app.command("publish-report")
 def publish_report(
     config: ConfigFile,
-    tracking: TrackingFile,
     environment: EnvironmentFile,
     reports: Annotated[Path, typer.Option(help="The folder of report, figures and tables.")],
+    attempt: Attempt,
     output: Output,
 ) -> None:
     """Put the report, its figures and its tables into MLflow as one more run."""
-    from rnn_parity import tracking as mlflow_side
+    from rnn_parity import tracking
 
     grid, facts = _grid(config), _read_json(environment)
     case_ids = {case.case_id for case in grid.cases}
-    _publish(
-        _read_json(tracking),
-        lambda uri: mlflow_side.publish_report(uri, grid.config, case_ids, reports, facts),
-        output,
-    )
+
+    def act(uri: str):
+        return tracking.publish_report(uri, grid.config, case_ids, reports, facts)
+
+    _publish(grid.config["tracking"], act, attempt, output)
 
 
 @app.command("publish-unfinished")
 def publish_unfinished(
-    text: Annotated[str, typer.Option("--json", help="The config, as JSON.")],
     results: ResultsFolder,
     logs: Annotated[Path, typer.Option(help="The folder of the logs.")],
     since: Annotated[float, typer.Option(help="When the run began, in seconds since 1970.")],
 ) -> None:
     """Show in MLflow what a failed run leaves: the cases of jobs that died, and why."""
     from rnn_parity import tracking
-    from rnn_parity.experiment.grid import make_grid
 
-    settings, environment = _read_json(results / "tracking.json"), results / "environment.json"
-    facts = _read_json(environment) if environment.exists() else {}
+    files = Results(results)
+    grid = _grid(files.config)
+    facts = _read_json(files.environment) if files.environment.exists() else {}
     try:
-        uri = tracking.resolve_uri(settings["uri"], PROJECT)
-        for line in tracking.publish_unfinished(uri, make_grid(json.loads(text)), results, logs, facts, since):
+        uri = tracking.resolve_uri(grid.config["tracking"]["uri"], PROJECT)
+        for line in tracking.publish_unfinished(uri, grid, files, logs, facts, since):
             log(f"no result: {line}")
     except tracking.TrackingUnavailable as error:
         log(f"warning: {error}; the results are kept, and what died is tried again by the next run")
 
 
 @app.command()
-def collect(config: ConfigFile, results: ResultsFolder) -> None:
+def collect(results: ResultsFolder) -> None:
     """Join the tables of all parts of the experiment into RESULTS/equivalence.parquet and so on."""
     from rnn_parity.tables import COLLECTED, read_table, write_table
 
-    grid = _grid(config)
-    parts = {
-        name: [f"{name}/{job.sweep}/{job.name}.parquet" for job in grid.jobs] for name in ("equivalence", "timing")
-    }
-    for name, schema in COLLECTED.items():
-        paths = parts.get(name) or [part for part in grid.trust_parts if part.startswith(f"{name}/")]
-        write_table(results / f"{name}.parquet", read_table([results / path for path in paths], schema))
+    files = Results(results)
+    for name, parts in files.parts(_grid(files.config)).items():
+        write_table(files.table(name), read_table(parts, COLLECTED[name]))
 
 
 @app.command()
-def tables(results: ResultsFolder, environment: EnvironmentFile, output: Output, decoder: Decoder = False) -> None:
-    """Write every table of the report as CSV into the folder OUTPUT."""
-    from rnn_parity.report.write import write_tables
-
-    write_tables(_collected(results, decoder), _read_json(environment), output)
-
-
-@app.command()
-def figures(
-    config: ConfigFile,
-    results: ResultsFolder,
-    masks: Annotated[Path, typer.Option(help="The table of `rnn-parity masks`.")],
-    environment: EnvironmentFile,
-    output: Output,
-) -> None:
+def figures(results: ResultsFolder, output: Output) -> None:
     """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
     from rnn_parity.report.figures import plot_all
     from rnn_parity.tables import MASKS, read_table
 
-    drawn = read_table(masks, MASKS).to_pandas()
-    plot_all(_read_json(config), _collected(results), drawn, _read_json(environment), output)
+    files = Results(results)
+    drawn = read_table(files.table("masks"), MASKS).to_pandas()
+    plot_all(_read_json(files.config), _collected(results), drawn, _read_json(files.environment), output)
 
 
 @app.command()
-def report(
-    config: ConfigFile,
-    environment: EnvironmentFile,
-    results: ResultsFolder,
-    figures: Annotated[Path, typer.Option(help="The folder of the figures.")],
-    markdown: Annotated[Path, typer.Option(help="Where to write the report as Markdown.")],
-    html: Annotated[Path, typer.Option(help="Where to write the report as one self-contained HTML file.")],
-    decoder: Decoder = False,
-) -> None:
-    """Write the report: the answer in plain words, then what it rests on."""
-    from rnn_parity.report.write import write_report
+def report(results: ResultsFolder, output: Output, decoder: Decoder = False) -> None:
+    """Write report.md, report.html and the tables beside the figures in the folder OUTPUT."""
+    from rnn_parity.report.write import write_report, write_tables
 
-    write_report(_read_json(config), _read_json(environment), _collected(results, decoder), figures, markdown, html)
+    files, tables = Results(results), _collected(results, decoder)
+    environment = _read_json(files.environment)
+    write_tables(tables, environment, output / "tables")
+    pages = output / "figures", output / "report.md", output / "report.html"
+    write_report(_read_json(files.config), environment, tables, *pages)
 
 
 @app.command()
@@ -502,7 +466,7 @@ def ui(
     tracking.serve_ui(uri, PROJECT, experiment["study"], port)
 
 
-def _publish(settings: dict[str, Any], act: Callable[[str], Any], output: Path) -> None:
+def _publish(settings: dict[str, Any], act: Callable[[str], Any], attempt: int, output: Path) -> None:
     """Publish; where the server does not answer, warn, and let the marker say so: the next run tries again."""
     from rnn_parity import tracking
     from rnn_parity.tables import write_text
@@ -510,12 +474,13 @@ def _publish(settings: dict[str, Any], act: Callable[[str], Any], output: Path) 
     try:
         uri = tracking.resolve_uri(settings["uri"], PROJECT)
         tracking.ensure_store(uri)
-        published = act(uri)
+        done = {"published": True, "run_ids": act(uri).run_ids}
     except tracking.TrackingUnavailable as error:
         log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
-        write_text(output, json.dumps({"published": False, "reason": str(error)}) + "\n")
-        raise typer.Exit(1 if settings["strict"] else 0) from error
-    write_text(output, json.dumps({"published": True, "run_ids": published.run_ids}, indent=2) + "\n")
+        done = {"published": False, "reason": str(error)}
+    write_text(output, json.dumps({"attempt": attempt, **done}, indent=2) + "\n")
+    if settings["strict"] and not done["published"]:
+        raise typer.Exit(1)
 
 
 def _grid(path: Path):
@@ -535,9 +500,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _collected(results: Path, decoder: bool = False):
     from rnn_parity.tables import COLLECTED, read_decoder, read_table
 
-    of_layers = {
-        name: read_table(results / f"{name}.parquet", schema).to_pandas() for name, schema in COLLECTED.items()
-    }
+    files = Results(results)
+    of_layers = {name: read_table(files.table(name), schema).to_pandas() for name, schema in COLLECTED.items()}
     return of_layers | (read_decoder(results) if decoder else {})
 
 

@@ -178,19 +178,9 @@ class Grid:
         return {key: value for key, value in self.config["decoder"].items() if key != "training"}
 
     @property
-    def trust_parts(self) -> list[str]:
-        """The tables under `results/` that the config asks for beside the measurements of the cases."""
-        wanted, parts = self.config["self_test"], []
-        if wanted["cases"]:
-            tried = {(case.device, case.dtype): None for case in self.cases}
-            parts += [f"self_test/{device}-{dtype}.parquet" for device, dtype in tried]
-            if any("train_distribution" in self._setting(sweep, "regimes") for sweep in self.config["sweeps"]):
-                parts += [f"power/{device}.parquet" for device in self.config["device"]]
-        if wanted["own_cases"]:
-            parts += [f"coverage/{job.sweep}/{job.name}.parquet" for job in self.jobs if job.workload == "layer"]
-        if self.config["capabilities"]:
-            parts += [f"capabilities/{device}.parquet" for device in self.config["device"]]
-        return parts
+    def compares_distributions(self) -> bool:
+        """Whether any sweep asks for the regime `train_distribution`."""
+        return any("train_distribution" in self._setting(sweep, "regimes") for sweep in self.config["sweeps"])
 
     def publish_request(self, sweep: str) -> str:
         """The `--run` of `rnn-parity publish`: what the runs of a sweep's cases say beside its tables."""

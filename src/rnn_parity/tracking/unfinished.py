@@ -9,6 +9,7 @@ from typing import Any
 
 from rnn_parity.commands.processes import Failure, read_failure
 from rnn_parity.experiment.grid import Grid, Job
+from rnn_parity.experiment.results import Results
 from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
 from rnn_parity.tracking.publish import publish_job
 
@@ -16,7 +17,7 @@ _SCHEMAS = {"equivalence": EQUIVALENCE, "timing": TIMING}
 
 
 def publish_unfinished(
-    uri: str, grid: Grid, results: Path, logs: Path, environment: Mapping[str, Any], since: float
+    uri: str, grid: Grid, results: Results, logs: Path, environment: Mapping[str, Any], since: float
 ) -> list[str]:
     """Show every job that died after `since`, in seconds since 1970, and every measured one without a marker.
 
@@ -24,7 +25,7 @@ def publish_unfinished(
     """
     died = []
     for job in grid.jobs:
-        tables = {name: results / name / job.sweep / f"{job.name}.parquet" for name in _SCHEMAS}
+        tables = {name: results.of_job(name, job.sweep, job.name) for name in _SCHEMAS}
         failure = _failure(job, tables, logs, since)
         if failure:
             died.append(f"{job.sweep}/{job.name}: {failure.reason}")
@@ -45,6 +46,6 @@ def _failure(job: Job, tables: Mapping[str, Path], logs: Path, since: float) -> 
     return None
 
 
-def _is_published(results: Path, job: Job) -> bool:
-    marker = results / "published" / job.sweep / f"{job.name}.json"
+def _is_published(results: Results, job: Job) -> bool:
+    marker = results.published(job.sweep, job.name)
     return marker.exists() and json.loads(marker.read_text())["published"]

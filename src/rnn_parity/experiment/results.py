@@ -1,0 +1,80 @@
+"""Every file that a run leaves under `results/`. Rules and commands ask here; no other module joins such paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnn_parity.experiment.grid import Grid, Job
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files of one run. Paths of parts hold the wildcards of the rules where no names are given."""
+
+    folder: Path = Path("results")
+
+    @property
+    def config(self) -> Path:
+        """The experiment as it is run: every default filled in, `auto` resolved."""
+        return self.folder / "config.json"
+
+    @property
+    def environment(self) -> Path:
+        """The machine, its versions, and the peak rates that it reached."""
+        return self.folder / "environment.json"
+
+    @property
+    def store(self) -> Path:
+        """Where the runs are shown: the tracking URI without its password."""
+        return self.folder / "tracking_store.txt"
+
+    def table(self, name: str) -> Path:
+        """A table of the whole experiment, as `equivalence`."""
+        return self.folder / f"{name}.parquet"
+
+    def of_job(self, name: str, sweep: str = "{sweep}", job: str = "{job}") -> Path:
+        """The part of a table that one job of the grid measured."""
+        return self.folder / name / sweep / f"{job}.parquet"
+
+    def of_jobs(self, name: str, jobs: Iterable[Job]) -> list[Path]:
+        """The parts of several jobs of the grid."""
+        return [self.of_job(name, job.sweep, job.name) for job in jobs]
+
+    def of_device(self, name: str, device: str = "{device}") -> Path:
+        """The part of a table that was measured on one kind of device: `power` or `capabilities`."""
+        return self.folder / name / f"{device}.parquet"
+
+    def self_test(self, device: str = "{device}", dtype: str = "{dtype}") -> Path:
+        """What the self-test found in one dtype."""
+        return self.folder / "self_test" / f"{device}-{dtype}.parquet"
+
+    def parts(self, grid: Grid) -> dict[str, list[Path]]:
+        """Every table of the whole experiment, with the parts that the config asks for and that it is joined from."""
+        trust, devices = grid.config["self_test"], grid.config["device"]
+        tried = {(case.device, case.dtype): None for case in grid.cases} if trust["cases"] else {}
+        layers = [job for job in grid.jobs if job.workload == "layer"]
+        return {
+            "equivalence": self.of_jobs("equivalence", grid.jobs),
+            "timing": self.of_jobs("timing", grid.jobs),
+            "self_test": [self.self_test(device, dtype) for device, dtype in tried],
+            "coverage": self.of_jobs("coverage", layers) if trust["own_cases"] else [],
+            "power": [self.of_device("power", device) for device in devices if tried and grid.compares_distributions],
+            "capabilities": [
+                self.of_device("capabilities", device) for device in devices if grid.config["capabilities"]
+            ],
+        }
+
+    def published(self, sweep: str = "{sweep}", job: str = "{job}") -> Path:
+        """The marker of a job that was shown in MLflow, or was not because no server answered."""
+        return self.folder / "published" / sweep / f"{job}.json"
+
+    @property
+    def published_report(self) -> Path:
+        """The marker of the report."""
+        return self.folder / "published" / "report.json"
+
+    def benchmark(self, *parts: str) -> Path:
+        """What a process of the workflow took: wall and CPU seconds, memory."""
+        return self.folder.joinpath("benchmarks", *parts).with_suffix(".tsv")

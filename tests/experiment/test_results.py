@@ -1,0 +1,35 @@
+"""Where the files of a run are, and of which parts the tables of an experiment are joined."""
+
+from pathlib import Path
+
+import yaml
+
+from conftest import PROJECT
+from rnn_parity.experiment.grid import make_grid
+from rnn_parity.experiment.results import Results
+
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+RESULTS = Results()
+
+
+def test_a_part_has_the_rules_wildcards_or_a_jobs_names():
+    assert str(RESULTS.of_job("timing")) == "results/timing/{sweep}/{job}.parquet"
+    assert RESULTS.of_job("timing", "width", "h8") == Path("results/timing/width/h8.parquet")
+    assert str(Results(Path("there")).published()) == "there/published/{sweep}/{job}.json"
+
+
+def test_the_parts_of_every_table_follow_the_config():
+    def parts(**changed):
+        return {name: [str(p) for p in paths] for name, paths in RESULTS.parts(make_grid({**SMOKE, **changed})).items()}
+
+    smoke = parts()
+    assert {name: len(paths) for name, paths in smoke.items() if paths} == {
+        "equivalence": 3, "timing": 3, "self_test": 1, "coverage": 3, "power": 1, "capabilities": 1,
+    }  # fmt: skip
+    assert smoke["self_test"] == ["results/self_test/cpu-float32.parquet"]
+    width = SMOKE["sweeps"]["width"]
+    in_two = parts(sweeps={"width": width | {"dtype": ["float32", "bfloat16"]}})
+    assert "results/self_test/cpu-bfloat16.parquet" in in_two["self_test"]
+    assert parts(sweeps={"width": width | {"regimes": ["eval"]}})["power"] == []
+    nothing = parts(self_test={"cases": 0, "own_cases": False}, capabilities=False)
+    assert {name for name, paths in nothing.items() if paths} == {"equivalence", "timing"}
