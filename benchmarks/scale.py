@@ -90,14 +90,14 @@ def _publish(grid: Grid, folder: Path) -> Iterator[Result]:
         for job in jobs
     ]
     request = json.loads(grid.publish_request("large"))
-    publish_job(uri, request, *parts[0], environment(grid))
+    publish_job(uri, folder, request, *parts[0], environment(grid))
     start = time.perf_counter()
-    published = [publish_job(uri, request, *part, environment(grid)) for part in parts[1:]]
+    published = [publish_job(uri, folder, request, *part, environment(grid)) for part in parts[1:]]
     seconds = time.perf_counter() - start
-    cases = sum(len(one.run_ids) for one in published)
+    cases = sum(len(one) for one in published)
     yield Result("published", cases / seconds, "cases/s", at_least=15, note=f"{cases} cases in {seconds:.1f} s")
     start = time.perf_counter()
     for part in parts[1:]:
-        publish_job(uri, request, *part, environment(grid))
+        publish_job(uri, folder, request, *part, environment(grid))
     seconds = time.perf_counter() - start
     yield Result("found published already", cases / seconds, "cases/s")

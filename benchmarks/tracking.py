@@ -21,9 +21,8 @@ from rnn_parity.tracking import ensure_store, publish_job
 
 CASES = 2000
 _RUNS_PER_CASE = """
-    select count(*), sum(complete.value = 'true' and r.status = 'FINISHED' and m.value = 2000)
+    select count(*), sum(r.status = 'FINISHED' and m.value = 2000)
     from runs r join tags id on id.run_uuid = r.run_uuid and id.key = 'case_id'
-    left join tags complete on complete.run_uuid = r.run_uuid and complete.key = 'complete'
     left join latest_metrics m on m.run_uuid = r.run_uuid and m.key = 'median_ms/step stacking_gru'
     where r.lifecycle_stage = 'active' group by id.value
 """
@@ -60,7 +59,7 @@ def publish_all(uri: str, grid: Grid, median_s: float) -> None:
     ]
     request = json.loads(grid.publish_request("soak"))
     for equivalence, timing in zip(table_of(grid, EQUIVALENCE, compared), table_of(grid, TIMING, timed), strict=True):
-        publish_job(uri, request, equivalence, timing, {})
+        publish_job(uri, Path(), request, equivalence, timing, {})
 
 
 def publish_under_fire(uri: str, grid: Grid, median_s: float, draw: random.Random) -> tuple[int, float]:
@@ -96,6 +95,6 @@ def measure(cases: int = CASES) -> Iterator[Result]:
             whole = connection.execute("pragma integrity_check").fetchone() == ("ok",)
         yield Result("cases with a run", len(runs), "cases", at_most=cases, at_least=cases)
         right = sum(row == (1, 1) for row in runs)
-        yield Result("of these with one run, complete and the last", right, "cases", at_most=cases, at_least=cases)
+        yield Result("of these with one run, finished and the last", right, "cases", at_most=cases, at_least=cases)
         yield Result("the database is whole", whole, "", at_least=1)
         yield Result("its size", database.stat().st_size / 1e6, "MB")

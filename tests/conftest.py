@@ -39,6 +39,17 @@ def new_store(tmp_path_factory) -> Path:
     return database
 
 
+@pytest.fixture
+def store(new_store, tmp_path) -> Path:
+    """The database of an embedded tracking store of the test's own."""
+    return Path(shutil.copy(new_store, tmp_path))
+
+
+@pytest.fixture
+def uri(store):
+    return f"sqlite:///{store}"
+
+
 @pytest.fixture(scope="session")
 def browser():
     """A real Chromium without a window."""

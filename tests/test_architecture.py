@@ -34,7 +34,6 @@ KNOWN = {
     ("rnn_parity_t2vec", "commands"),
     ("timing", "commands"),
     ("timing", "rnn_parity"),
-    ("tracking", "commands"),
 }
 KNOWN_MODULES = {
     "rnn_parity.commands.cli",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -50,3 +52,22 @@ def request_of(grid: Grid, sweep: str) -> dict:
 def query(database: Path, sql: str) -> list[tuple]:
     with closing(sqlite3.connect(database)) as connection:
         return connection.execute(sql).fetchall()
+
+
+def active_runs(uri: str, study: str = "smoke") -> list:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    return client.search_runs([client.get_experiment_by_name(study).experiment_id])
+
+
+def wait_for(server: str, process) -> None:
+    """Wait until an MLflow server answers."""
+    for _ in range(600):
+        assert process.poll() is None, "the server ended by itself"
+        try:
+            urllib.request.urlopen(f"{server}/health").close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{server} does not answer")

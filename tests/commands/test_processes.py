@@ -1,11 +1,11 @@
-"""A dead job says how it died; a folder is held by one process and free as soon as that is gone."""
+"""A folder is held by one process and free as soon as that is gone; no job outlives its run."""
 
 import subprocess
 import sys
 
 import pytest
 
-from rnn_parity.commands.processes import lock_working_folder, read_failure
+from rnn_parity.commands.processes import lock_working_folder
 from rnn_parity.experiment.errors import InputError
 
 HOLD = """
@@ -24,34 +24,6 @@ exit_with_workflow()
 print(os.getpid(), flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.mark.parametrize(
-    ("log", "status", "reason"),
-    [
-        ("a line\nValueError: no\nexit code 1\n", "FAILED", "timing ended with exit code 1: ValueError: no"),
-        ("error: bad\n\nexit code 2\n", "FAILED", "timing ended with exit code 2: error: bad"),
-        ("exit code 137\n", "KILLED", "timing was killed by SIGKILL (by the system where memory runs out, or by hand)"),
-        ("half a li\nexit code 143", "KILLED", "timing was killed by SIGTERM"),
-        ("x\nexit code 168\n", "KILLED", "timing was killed by signal 40"),
-        ("case 1: equivalent\n", "KILLED", "timing ended without a word: killed with all its processes"),
-        ("", "KILLED", "timing ended without a word: killed with all its processes"),
-    ],
-)
-def test_a_log_tells_how_its_job_ended(tmp_path, log, status, reason):
-    path = tmp_path / "job.log"
-    path.write_text(log)
-    failure = read_failure("timing", path)
-    assert (failure.status, failure.reason) == (status, reason)
-
-
-def test_only_the_end_of_a_log_is_kept(tmp_path):
-    path = tmp_path / "job.log"
-    path.write_bytes(b"\xff\n" + b"first\n" * 100 + b"x" * 5000 + b"\nlast\nexit code 1\n")
-    log = read_failure("timing", path).log
-    assert log.endswith("last")
-    assert len(log) == 4000
-    assert "exit code" not in log
 
 
 def test_a_folder_has_one_run_and_a_dead_one_leaves_it_unlocked(tmp_path):

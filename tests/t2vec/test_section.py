@@ -24,6 +24,7 @@ from rnn_parity_t2vec.findings import (
     last_losses,
     training_table,
 )
+from rnn_parity_t2vec.histories import loss_histories
 from rnn_parity_t2vec.section import section
 from synthetic import equivalence_rows, timing_rows
 
@@ -267,7 +268,8 @@ def test_losses_and_distances_are_metric_histories():
     equivalence = [row for row in equivalence_rows(GRID) if row["case_id"] == case.case_id]
     timing = [row for row in timing_rows(GRID) if row["case_id"] == case.case_id]
     request = json.loads(GRID.publish_request("model"))
-    run = case_content(request, case.columns, equivalence, timing, {}, None, training_rows(case))
+    histories = loss_histories(training_rows(case))[case.case_id]
+    run = case_content(request, case.columns, equivalence, timing, {}, None, histories)
     assert len(run.histories["loss_no_dropout/stacking_gru"]) == 8
     assert run.histories["loss_distance_matched_masks/stacking_gru"][5] == pytest.approx(1e-7, rel=1e-6)
     assert len([key for key in run.histories if key.startswith("loss_own_masks/")]) == 6

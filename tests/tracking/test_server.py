@@ -21,7 +21,7 @@ from pipeline import snakemake
 from project import copy_project
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
-from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table
+from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table, wait_for
 
 pytestmark = pytest.mark.server
 
@@ -85,13 +85,7 @@ def mlflow_server(postgres, folder, port):
     with (folder / "server.log").open("a") as log:
         server = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(600):
-            assert server.poll() is None, (folder / "server.log").read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_for(f"http://127.0.0.1:{port}", server)
         yield server
     finally:
         os.killpg(server.pid, signal.SIGKILL)
@@ -99,10 +93,9 @@ def mlflow_server(postgres, folder, port):
 
 
 def active_runs(postgres, study):
-    """Id, name, status and whether it is complete of every run of a study that is not deleted."""
-    query = """select r.run_uuid, r.name, r.status, t.value from runs r
+    """Id, name and status of every run of a study that is not deleted."""
+    query = """select r.run_uuid, r.name, r.status from runs r
                join experiments e on e.experiment_id = r.experiment_id
-               left join tags t on t.run_uuid = r.run_uuid and t.key = 'complete'
                where r.lifecycle_stage = 'active' and e.name = %s"""
     with psycopg.connect(postgres) as connection:
         return connection.execute(query, [study]).fetchall()
@@ -118,7 +111,7 @@ def test_the_smoke_sweep_reaches_a_server_that_only_the_environment_names(postgr
         with urllib.request.urlopen(address) as answer:
             assert answer.read() == (folder / "reports/report.html").read_bytes()
     shown = active_runs(postgres, "smoke")
-    assert {(status, complete) for _, _, status, complete in shown} == {("FINISHED", "true")}
+    assert {status for _, _, status in shown} == {"FINISHED"}
     assert len(shown) == len(make_grid(SMOKE).cases) + 1
     assert not (folder / "mlflow.db").exists()
     assert not list(folder.glob("ml*"))
@@ -133,7 +126,7 @@ def test_a_server_that_dies_in_mid_publish_has_every_case_once_when_it_is_back(p
     tables = equivalence_table(grid), timing_table(grid)
 
     def publish():
-        return publish_job(uri, request_of(grid, "article"), *tables, ENVIRONMENT).run_ids
+        return publish_job(uri, tmp_path, request_of(grid, "article"), *tables, ENVIRONMENT)
 
     import mlflow
 
@@ -158,8 +151,8 @@ def test_a_server_that_dies_in_mid_publish_has_every_case_once_when_it_is_back(p
         reports = tmp_path / "reports"
         reports.mkdir()
         (reports / "report.html").write_text("<p>the report</p>")
-        publish_report(uri, grid.config, set(ids), reports, ENVIRONMENT)
+        publish_report(uri, tmp_path, grid.config, set(ids), reports, ENVIRONMENT)
     shown = active_runs(postgres, "restarted")
-    assert {(status, complete) for _, _, status, complete in shown} == {("FINISHED", "true")}
+    assert {status for _, _, status in shown} == {"FINISHED"}
     assert set(ids.values()) < {run[0] for run in shown}
     assert len(shown) == len(ids) + 1 == 4

@@ -321,12 +321,14 @@ def publish(
     """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
     from rnn_parity.tables import EQUIVALENCE, TIMING, TRAINING, read_table
     from rnn_parity.tracking import publish_job
+    from rnn_parity_t2vec.histories import loss_histories
 
     tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
-    facts, trained = _read_json(environment), read_table(training, TRAINING) if training else None
+    facts, trained = _read_json(environment), read_table([training] if training else [], TRAINING)
+    histories = loss_histories(trained.to_pylist())
 
-    def act(uri: str):
-        return publish_job(uri, json.loads(run), *tables, facts, training=trained)
+    def act(uri: str) -> dict[str, str]:
+        return publish_job(uri, PROJECT, json.loads(run), *tables, facts, histories=histories)
 
     _publish(_read_json(config)["tracking"], act, attempt, output)
 
@@ -345,8 +347,8 @@ def publish_report(
     grid, facts = _grid(config), _read_json(environment)
     case_ids = {case.case_id for case in grid.cases}
 
-    def act(uri: str):
-        return tracking.publish_report(uri, grid.config, case_ids, reports, facts)
+    def act(uri: str) -> dict[str, str]:
+        return {"report": tracking.publish_report(uri, PROJECT, grid.config, case_ids, reports, facts)}
 
     _publish(grid.config["tracking"], act, attempt, output)
 
@@ -365,7 +367,7 @@ def publish_unfinished(
     facts = _read_json(files.environment) if files.environment.exists() else {}
     try:
         uri = tracking.resolve_uri(grid.config["tracking"]["uri"], PROJECT)
-        for line in tracking.publish_unfinished(uri, grid, files, logs, facts, since):
+        for line in tracking.publish_unfinished(uri, PROJECT, grid, files, logs, facts, since):
             log(f"no result: {line}")
     except tracking.TrackingUnavailable as error:
         log(f"warning: {error}; the results are kept, and what died is tried again by the next run")
@@ -466,7 +468,7 @@ def ui(
     tracking.serve_ui(uri, PROJECT, experiment["study"], port)
 
 
-def _publish(settings: dict[str, Any], act: Callable[[str], Any], attempt: int, output: Path) -> None:
+def _publish(settings: dict[str, Any], act: Callable[[str], dict[str, str]], attempt: int, output: Path) -> None:
     """Publish; where the server does not answer, warn, and let the marker say so: the next run tries again."""
     from rnn_parity import tracking
     from rnn_parity.tables import write_text
@@ -474,7 +476,7 @@ def _publish(settings: dict[str, Any], act: Callable[[str], Any], attempt: int, 
     try:
         uri = tracking.resolve_uri(settings["uri"], PROJECT)
         tracking.ensure_store(uri)
-        done = {"published": True, "run_ids": act(uri).run_ids}
+        done = {"published": True, "run_ids": act(uri)}
     except tracking.TrackingUnavailable as error:
         log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
         done = {"published": False, "reason": str(error)}

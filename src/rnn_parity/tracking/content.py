@@ -1,4 +1,4 @@
-"""What the run of a case says: name, params, metrics and tags, from the rows of its tables. Pure: no mlflow."""
+"""The content of a run: name, params, metrics and tags, from the rows of its tables. Imports no mlflow."""
 
 from __future__ import annotations
 
@@ -11,44 +11,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rnn_parity.commands.processes import Failure
 from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, worst
 from rnn_parity.experiment.grid import AXES
+from rnn_parity.tracking.failures import Failure
 
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
-"""What every MLflow 3 server keeps of a param and of a tag."""
+"""Characters of a param and of a tag that every MLflow 3 server keeps."""
 
-_SYMBOLS = {
-    "input_size": "I=",
-    "hidden_size": "H=",
-    "num_layers": "L=",
-    "sequence_length": "T=",
-    "batch_size": "B=",
-    "dropout": "p=",
-    "threads": "threads=",
-    "tf32": "tf32=",
-}
+_SYMBOLS = {"input_size": "I=", "hidden_size": "H=", "num_layers": "L=", "sequence_length": "T=", "batch_size": "B="}
+_SYMBOLS |= {"dropout": "p=", "threads": "threads=", "tf32": "tf32="}
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """One run. `key` is the tag and value by which it is found again; times are milliseconds since 1970."""
+    """One run. `key` has the tags by which it is found again; `histories` a value per step; times are ms since 1970."""
 
-    key: tuple[str, str]
+    key: dict[str, str]
     name: str
     digest: str
-    params: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str]
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    histories: dict[str, list[float]] = field(default_factory=dict)
+    histories: Mapping[str, list[float]] = field(default_factory=dict)
     start_ms: int | None = None
     end_ms: int | None = None
     status: str = "FINISHED"
-
-    @property
-    def complete(self) -> str:
-        """The tag that a run gets when everything is in it: whether the case was measured to its end."""
-        return "true" if self.status == "FINISHED" else "false"
 
 
 def case_content(
@@ -58,17 +45,15 @@ def case_content(
     timing: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
     failure: Failure | None = None,
-    training: Sequence[Mapping[str, Any]] = (),
+    histories: Mapping[str, list[float]] | None = None,
 ) -> RunContent:
-    """The run of one case, from a `Grid.publish_request`, `Case.columns`, its rows of both tables, the machine and,
-    where a job died before it could write its rows, how that ended.
+    """Make the run of one case from a `Grid.publish_request`, `Case.columns` and its rows of both tables.
 
-    `training` has the rows of a decoder case's trainings; each becomes a metric with a value for every step.
+    `environment` describes the machine, `failure` the end of a job that died before it could write its rows.
+    `histories` are metrics with a value per step.
     """
-    name = run_name(request["varied"], case)
     params = {axis: _text(case[axis]) for axis in AXES}
     params |= {"baseline": request["baseline"], "candidates": ", ".join(request["candidates"])}
-    metrics = {key: value for key, value in _metrics(equivalence, timing) if value is not None and math.isfinite(value)}
     tags = dict(_tags(equivalence, timing))
     if failure:
         tags |= {"verdict": "failed", "failure": failure.reason, "mlflow.note.content": _failure_note(failure)}
@@ -82,15 +67,16 @@ def case_content(
     }
     started = [row["started_at"] for row in timing if row["started_at"] is not None]
     ended = [row["ended_at"] for row in timing if row["ended_at"] is not None]
+    name, metrics = run_name(request["varied"], case), dict(_metrics(equivalence, timing))
     return RunContent(
-        key=("case_id", case["case_id"]),
+        key={"kind": "case", "case_id": case["case_id"]},
         name=name,
-        # Of the rows as well as of what is shown of them: a case that is measured again gets a new run.
-        digest=digest([name, params, metrics, tags, equivalence, timing, *([training] if training else [])]),
+        # The rows count, and not only the content made of them: a case that is measured again gets a new run.
+        digest=digest([name, params, metrics, tags, equivalence, timing, histories or {}]),
         params={key: storable(value, _LONGEST_PARAM) for key, value in params.items()},
-        metrics=metrics,
+        metrics={key: value for key, value in metrics.items() if value is not None and math.isfinite(value)},
         tags={key: storable(value, _LONGEST_TAG) for key, value in tags.items()},
-        histories=dict(_histories(training)),
+        histories=histories or {},
         start_ms=round(1e3 * min(started)) if started else None,
         end_ms=round(1e3 * max(ended)) if ended else None,
         status=failure.status if failure else "FINISHED",
@@ -100,11 +86,11 @@ def case_content(
 def report_content(
     config: Mapping[str, Any], contents: Mapping[str, str], environment: Mapping[str, Any]
 ) -> RunContent:
-    """The run of the report; `contents` are the digests of its files."""
+    """Make the run of the report; `contents` are the digests of its files."""
     params = {"baseline": config["baseline"], "candidates": ", ".join(config["candidates"])}
     tags = {"kind": "report", "commit": environment.get("commit") or "unknown", "title": config["report"]["title"]}
     return RunContent(
-        key=("kind", "report"),
+        key={"kind": "report"},
         name="report",
         digest=digest([params, tags, contents]),
         params={key: storable(value, _LONGEST_PARAM) for key, value in params.items()},
@@ -113,24 +99,27 @@ def report_content(
 
 
 def storable(text: str, longest: int) -> str:
-    """A text that every store keeps whole: of a longer one the beginning, and how long it was."""
-    text = text.replace("\0", "\ufffd").encode(errors="replace").decode()  # what no database and no UTF-8 holds
+    """Return a text that every store keeps whole; a longer one is cut, with its length in place of the rest."""
+    text = text.replace("\0", "\ufffd").encode(errors="replace").decode()  # no database holds \0, no UTF-8 surrogates
     mark = f" … ({len(text):,} characters)"
     return text if len(text) <= longest else text[: longest - len(mark)] + mark
 
 
 def run_name(varied: Sequence[str], case: Mapping[str, Any]) -> str:
-    """The sweep and the values of the axes that vary in it: `t2vec T=30`."""
+    """Name a run by its sweep and the values of the axes that vary in it: `t2vec T=30`."""
     return " ".join([case["sweep"], *(f"{_SYMBOLS.get(axis, '')}{_text(case[axis])}" for axis in varied)])
 
 
 def digest(content: Any) -> str:
-    """SHA-256 of anything that JSON can write."""
+    """Return the SHA-256 of anything that JSON can write."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def safe_name(name: str) -> str:
-    """A name as a part of a metric's or a tag's key: what MLflow rejects is replaced, two names never become one."""
+    """Return a name as a part of a metric's or a tag's key, without the letters that MLflow rejects.
+
+    Two names never become one: a changed name ends in its digest.
+    """
     safe = re.sub(r"[^A-Za-z0-9_.: -]", "_", name)[:100]
     if safe == name and name.strip(". ") == name != "":
         return name
@@ -138,11 +127,11 @@ def safe_name(name: str) -> str:
 
 
 def _metrics(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable[tuple[str, float | None]]:
-    """Keys and values. The UI makes a section of charts of what stands before the last slash: few, each full."""
+    """Yield keys and values. The UI makes a section of charts of the part before the last slash: few, each full."""
     for row in timing:
         phase, name = row["phase"], safe_name(row["implementation"])
-        yield f"median_ms/{phase} {name}", _times(row["median_s"], 1e3)
-        yield f"median_device_ms/{phase} {name}", _times(row["device_median_s"], 1e3)
+        yield f"median_ms/{phase} {name}", _milliseconds(row["median_s"])
+        yield f"median_device_ms/{phase} {name}", _milliseconds(row["device_median_s"])
         if row["implementation"] != row["baseline"]:
             yield f"speedup/{phase} {name}", row["speedup"]
             yield f"speedup_interval/{phase} {name} low", row["speedup_ci_low"]
@@ -154,21 +143,6 @@ def _metrics(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Itera
         yield f"log10_error/{regime} {name}", _log10(_largest(rows, "error_2", "error_inf"))
         baseline = safe_name(rows[0]["baseline"])
         yield f"log10_error/{regime} {baseline}", _log10(_largest(rows, "baseline_error_2", "baseline_error_inf"))
-
-
-def _histories(training: Iterable[Mapping]) -> Iterable[tuple[str, list[float]]]:
-    """Per training its losses; and for those with the same masks, or none, their distances from the baseline's."""
-    curves = _by((row for row in training if row["loss"] is not None), "mode", "role", "implementation", "seed")
-    losses = {key: [row["loss"] for row in sorted(rows, key=lambda row: row["step"])] for key, rows in curves.items()}
-    baselines = {mode: values for (mode, role, *_), values in losses.items() if role == "baseline"}
-    for (mode, role, implementation, seed), values in losses.items():
-        name = f"{safe_name(implementation)}" + (
-            f" {role} {seed}" if role == "perturbed" or mode == "own_masks" else ""
-        )
-        yield f"loss_{mode}/{name}", values
-        if role != "baseline" and mode != "own_masks":
-            distances = [abs(loss - other) for loss, other in zip(values, baselines.get(mode, []), strict=False)]
-            yield f"loss_distance_{mode}/{name}", distances
 
 
 def _tags(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable[tuple[str, str]]:
@@ -191,13 +165,13 @@ def _tags(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable
 
 
 def _machine(device: str, environment: Mapping[str, Any]) -> str:
-    """The processor or the GPU that a case ran on, to group by."""
+    """Name the processor or the GPU that a case ran on, to group by."""
     described = environment.get("gpu" if device == "cuda" else "cpu") or {}
     return described.get("name") or described.get("model") or "unknown"
 
 
 def _failure_note(failure: Failure) -> str:
-    """The run's description, Markdown. The log is indented code, which nothing in it can end."""
+    """Return the run's description as Markdown. The log is indented code, which no text in it can end."""
     reason, log = (textwrap.indent(text, "    ", lambda line: True) for text in (failure.reason, failure.log))
     return f"**{failure.status}**, no result; the next run tries again.\n\n{reason}\n\nThe end of the log:\n\n{log}"
 
@@ -210,7 +184,7 @@ def _by(rows: Iterable[Mapping], *columns: str) -> dict[tuple, list[Mapping]]:
 
 
 def _largest(rows: Iterable[Mapping], *columns: str) -> float | None:
-    """The largest value; infinity if one is not a number, so that the finite rest does not pass for the worst."""
+    """Return the largest value; infinity if one is not a number, so that no finite value passes for the worst."""
     values = [row[column] for row in rows for column in columns if row[column] is not None]
     return max((math.inf if math.isnan(value) else value for value in values), default=None)
 
@@ -219,8 +193,8 @@ def _log10(value: float | None) -> float | None:
     return round(math.log10(value), 2) if value and value > 0 else None
 
 
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
 
 
 def _text(value: Any) -> str:

@@ -1,8 +1,7 @@
 """Results into runs, once and only once: publishing again changes nothing, or replaces what has changed.
 
-A run is found by a tag that it has from its first moment, and counts when it is marked complete and has ended. One
-that does not, or has another digest, is never mended: a new one is made, and only then the old one is deleted. So a
-publisher may be killed at any moment, and the next one tidies up.
+Runs are immutable: if the content changed, create a new run, then delete the old one. An unfinished run is deleted by
+the next publisher. A run belongs to the folder whose results it shows; a publisher touches no run of another folder.
 """
 
 from __future__ import annotations
@@ -10,151 +9,116 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from rnn_parity.commands.processes import Failure
-from rnn_parity.experiment.errors import InputError
 from rnn_parity.tracking.content import RunContent, case_content, report_content
 from rnn_parity.tracking.experiment import experiment_tags, make_experiment
-from rnn_parity.tracking.server import connection, refused
-from rnn_parity.tracking.store import local_artifacts, redact
+from rnn_parity.tracking.failures import Failure
+from rnn_parity.tracking.server import connection
+from rnn_parity.tracking.store import folder_tag, local_artifacts
 
-_ATTEMPTS = 5
 _METRICS_PER_BATCH = 800
 _OTHERS_PER_BATCH = 100
 """MLflow takes up to 1,000 entries in one batch, 100 params and 100 tags among them."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """What became of a publication: the id of the run of every case, or of the report."""
-
-    run_ids: dict[str, str] = field(default_factory=dict)
-    published: bool = True
-    reason: str = ""
-
-
 def publish_job(
     uri: str,
+    project: Path,
     request: Mapping[str, Any],
     equivalence: pa.Table,
     timing: pa.Table,
     environment: Mapping[str, Any],
     failure: Failure | None = None,
     cases: Iterable[Mapping[str, Any]] = (),
-    training: pa.Table | None = None,
-) -> Published:
-    """Show every case of a sweep that the two tables hold: one run each in the experiment `request["study"]`.
+    histories: Mapping[str, Mapping[str, list[float]]] | None = None,
+) -> dict[str, str]:
+    """Publish one run per case of a sweep in the experiment `request["study"]`; return the run ids by case id.
 
-    Of a job that died, `failure` says how, and `cases` are the `Case.columns` that may have no rows. Raises
-    `TrackingUnavailable` if the server does not answer; what was published until then stays.
+    `project` is the folder of the results. For a job that died, `failure` says how, and `cases` are the `Case.columns`
+    that may have no rows. `histories` has metrics with a value per step, by case id. Raises `TrackingUnavailable` if
+    the server does not answer; the runs published until then stay.
     """
-    shown = {case["case_id"]: (case, [], [], []) for case in cases}
-    for which, table in enumerate((equivalence, timing, training), 1):
-        for row in table.to_pylist() if table is not None else ():
+    rows = {case["case_id"]: (case, [], []) for case in cases}
+    for which, table in enumerate((equivalence, timing), 1):
+        for row in table.to_pylist():
             if row["sweep"] == request["sweep"]:
-                shown.setdefault(row["case_id"], (row, [], [], []))[which].append(row)
-    contents = {
-        case_id: case_content(request, case, checked, timed, environment, failure, trained)
-        for case_id, (case, checked, timed, trained) in shown.items()
-    }
+                rows.setdefault(row["case_id"], (row, [], []))[which].append(row)
+    run_ids = {}
     with connection(uri) as client:
         experiment_id = make_experiment(client, uri, request["study"])
-        return Published({case_id: _publish(client, uri, experiment_id, run, {}) for case_id, run in contents.items()})
+        for case_id, (case, checked, timed) in rows.items():
+            curves = (histories or {}).get(case_id, {})
+            run = case_content(request, case, checked, timed, environment, failure, curves)
+            run_ids[case_id] = _publish(client, uri, experiment_id, folder_tag(uri, project), run, {})
+    return run_ids
 
 
 def publish_report(
-    uri: str, config: Mapping[str, Any], case_ids: Collection[str], reports: Path, environment: Mapping[str, Any]
-) -> Published:
-    """Show the report as one more run of the study: its page, figures and tables, the files of the folder `reports`.
+    uri: str,
+    project: Path,
+    config: Mapping[str, Any],
+    case_ids: Collection[str],
+    reports: Path,
+    environment: Mapping[str, Any],
+) -> str:
+    """Publish the report as one more run of the study, with its page, figures and tables; return the run id.
 
-    It is of the whole grid, so the runs of cases that are no longer among `case_ids` are deleted, and the note on the
-    experiment is written.
+    `project` is the folder of the results. The report covers the whole grid, so runs of this folder whose cases are not
+    among `case_ids` are deleted, and the note on the experiment is written.
     """
-    files = {path.relative_to(reports).as_posix(): path for path in _report_files(reports)}
-    contents = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-    run = report_content(config, contents, environment)
+    paths = [reports / "report.html", *sorted(reports.glob("figures/*")), *sorted(reports.glob("tables/*"))]
+    files = {path.relative_to(reports).as_posix(): path for path in paths if path.is_file()}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    run, folder = report_content(config, digests, environment), folder_tag(uri, project)
     with connection(uri) as client:
         experiment_id = make_experiment(client, uri, config["study"])
-        run_id = _publish(client, uri, experiment_id, run, files)
-        for found in _find(client, experiment_id, "kind", "case"):
+        run_id = _publish(client, uri, experiment_id, folder, run, files)
+        for found in _find(client, experiment_id, {"kind": "case", "folder": folder}):
             if found.data.tags.get("case_id") not in case_ids:
                 client.delete_run(found.info.run_id)
         for key, value in experiment_tags(config, experiment_id, run_id).items():
             client.set_experiment_tag(experiment_id, key, value)
-        return Published({"report": run_id})
+    return run_id
 
 
-def _report_files(reports: Path) -> list[Path]:
-    found = [reports / "report.html", *sorted((reports / "figures").glob("*")), *sorted((reports / "tables").glob("*"))]
-    return [path for path in found if path.is_file()]
+def _publish(client: Any, uri: str, experiment_id: str, folder: str, run: RunContent, files: Mapping[str, Path]) -> str:
+    """Return the id of the one finished run with this content, kept or made; delete every other run of its key."""
+    key = run.key | {"folder": folder}
+    found = _find(client, experiment_id, key)
+    run_id = min((other.info.run_id for other in found if _is_finished(other, run)), default=None)
+    if run_id is None:
+        start_ms = run.start_ms or time.time_ns() // 1_000_000
+        run_id = client.create_run(experiment_id, start_ms, key, run.name).info.run_id
+        _fill(client, uri, run_id, run, files)
+    for other in found:
+        if other.info.run_id != run_id:
+            client.delete_run(other.info.run_id)
+    return run_id
 
 
-def _publish(client: Any, uri: str, experiment_id: str, run: RunContent, files: Mapping[str, Path]) -> str:
-    """The id of the one complete run with this content, kept or made.
-
-    Two publishers of one case may each make a run, or delete the other's: then both look again, and agree on the
-    run with the smallest id.
-    """
-    for _ in range(_ATTEMPTS):
-        found = _find(client, experiment_id, *run.key)
-        complete = sorted(other.info.run_id for other in found if _is_complete(other, run))
-        if complete:
-            for other in found:
-                if other.info.run_id != complete[0]:
-                    client.delete_run(other.info.run_id)
-            return complete[0]
-        run_id = _create_run(client, experiment_id, run)
-        try:
-            _fill(client, uri, run_id, run, files)
-        except Exception as error:
-            if refused(error) and client.get_run(run_id).info.lifecycle_stage == "deleted":
-                continue
-            with suppress(Exception):  # a server that is gone leaves it running until the next attempt deletes it
-                client.set_terminated(run_id, "FAILED")
-            raise
-    raise InputError(f"{redact(uri)}: another publisher deletes the runs of {run.name!r} again and again")
+def _find(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
+    """Return the active runs with these tags; names of sweeps and folders hold no quotes."""
+    condition, found, token = " and ".join(f"tags.{tag} = '{value}'" for tag, value in tags.items()), [], None
+    while token != "":
+        page = client.search_runs([experiment_id], condition, max_results=1000, page_token=token)
+        found += page
+        token = page.token or ""
+    # A database may compare without case.
+    return [run for run in found if tags.items() <= run.data.tags.items()]
 
 
-def _find(client: Any, experiment_id: str, tag: str, value: str) -> list[Any]:
-    """The active runs with this tag."""
-    quote = '"' if "'" in value else "'"
-    if quote in value:
-        raise ValueError(f"{value!r} holds both kinds of quotes, so that no filter can name it")
-    runs = _search(client, experiment_id, f"tags.{tag} = {quote}{value}{quote}")
-    return [run for run in runs if run.data.tags.get(tag) == value]  # a database may compare without case
-
-
-def _search(client: Any, experiment_id: str, filter_string: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], filter_string, max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _is_complete(found: Any, run: RunContent) -> bool:
-    tags = found.data.tags
-    marks = found.info.status, tags.get("complete"), tags.get("result_digest")
-    return marks == (run.status, run.complete, run.digest)
-
-
-def _create_run(client: Any, experiment_id: str, run: RunContent) -> str:
-    start_ms = run.start_ms or time.time_ns() // 1_000_000
-    tags = {"kind": run.tags["kind"], **dict([run.key])}  # by which it is found, should nothing else follow
-    return client.create_run(experiment_id, start_ms, tags, run.name).info.run_id
+def _is_finished(found: Any, run: RunContent) -> bool:
+    """Tell whether a run holds all of this content: its status is set after everything else."""
+    return (found.info.status, found.data.tags.get("result_digest")) == (run.status, run.digest)
 
 
 def _fill(client: Any, uri: str, run_id: str, run: RunContent, files: Mapping[str, Path]) -> None:
-    """Everything into a new run; it is marked complete and ended after all else is there."""
+    """Write the whole content into a new run, then end it."""
     from mlflow.entities import Metric, Param, RunTag
 
     at_ms = run.end_ms or time.time_ns() // 1_000_000
@@ -168,15 +132,14 @@ def _fill(client: Any, uri: str, run_id: str, run: RunContent, files: Mapping[st
         metrics, params = metrics[_METRICS_PER_BATCH:], params[_OTHERS_PER_BATCH:]
         tags = tags[_OTHERS_PER_BATCH:]
     if files:
-        _log_files(client, uri, client.get_run(run_id), files.items())
-    client.set_tag(run_id, "complete", run.complete)
+        _log_files(client, uri, client.get_run(run_id), files)
     client.set_terminated(run_id, run.status, run.end_ms)
 
 
-def _log_files(client: Any, uri: str, run: Any, files: Iterable[tuple[str, Path]]) -> None:
-    """Files as artifacts; those of the embedded store are copied where the UI's server looks for them."""
+def _log_files(client: Any, uri: str, run: Any, files: Mapping[str, Path]) -> None:
+    """Write files as artifacts; those of the embedded store are copied where the UI's server reads them."""
     folder = local_artifacts(uri, run.info.artifact_uri)
-    for name, path in files:
+    for name, path in files.items():
         if folder is None:
             client.log_artifact(run.info.run_id, str(path), str(Path(name).parent) if "/" in name else None)
         else:
