@@ -17,7 +17,7 @@ from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported,
 from rnn_parity.api import DISTRIBUTION, PRESETS, check
 from rnn_parity.capabilities import CAPABILITIES
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.layers.registry import REGISTRY
+from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
 from rnn_parity.report.terminal import print_report, run_check
 from rnn_parity.trust import faults as mutants

@@ -26,7 +26,6 @@ SHOWING = {"mlflow", "pandas", "matplotlib", "seaborn", "snakemake"}
 KNOWN = {
     ("commands", "rnn_parity_t2vec"),
     ("dropout", "compare"),
-    ("experiment", "layers"),
     ("findings", "report"),
     ("layers", "compare"),
     ("report", "api"),

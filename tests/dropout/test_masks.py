@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draw_masks, draws_out_of_sight
+from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
-from rnn_parity.layers.registry import REGISTRY, build
+from rnn_parity.layers.registry import build
 
 T, B, INPUT, H, L = 4, 3, 5, 6, 3
 LAYOUT = MaskLayout(L - 1, T, B, H)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.parameters import WeightError, canonical_parameters, canonical_shapes, copy_weights
-from rnn_parity.layers.registry import REGISTRY, build
+from rnn_parity.layers.registry import build
 
 SIZES = {"input_size": 5, "hidden_size": 4, "num_layers": 2}
 

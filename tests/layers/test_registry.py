@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.fused import StackingGRU
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
-from rnn_parity.layers.registry import REGISTRY, build
+from rnn_parity.layers.registry import build
 from rnn_parity.layers.stepwise import StackingGRUCell, StackingGRUCellLoop
 
 SIZES = {"input_size": 5, "hidden_size": 10, "num_layers": 3, "dropout": 0.1}

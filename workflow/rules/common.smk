@@ -15,7 +15,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.sources import digest
-from rnn_parity.layers.registry import REGISTRY
+from rnn_parity.experiment.names import REGISTRY
 
 # The rules' python is the one that runs Snakemake, with the sources beside the Snakefile; and no job outlives this run.
 for variable, folder in {"PATH": Path(sys.executable).parent, "PYTHONPATH": Path(workflow.basedir) / "src"}.items():

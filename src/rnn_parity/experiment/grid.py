@@ -16,7 +16,7 @@ from typing import Any
 
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.layers.registry import check_name
+from rnn_parity.experiment.names import check_name
 
 AXES = {
     "device": str,
