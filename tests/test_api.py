@@ -172,7 +172,7 @@ def test_a_layer_as_cudnns_is_judged_by_its_own_masks_or_without_dropout_and_by_
     )
     assert "  eval: unsupported\n    grad_input: cudnn RNN backward can only" in report.explain()
     if hidden is Unrepeatable:
-        assert "  train_matched_masks: unsupported\n" in report.explain()
+        assert "  train_matched_masks: not judged\n" in report.explain()
         assert "  train_matched_masks (p=0): identical\n" in report.explain()
     else:
         assert "  train_matched_masks: equivalent\n" in report.explain()
@@ -198,7 +198,7 @@ def test_what_one_regime_cannot_judge_another_may():
     ("candidate", "reason"),
     [
         (Crash, "output in eval failed: ValueError: it went wrong"),
-        (OutOfMemory, "output in eval failed: out of memory: CUDA out of memory."),
+        (OutOfMemory, "not shown, because output could not be judged: out of memory: CUDA out of memory."),
         (WrongShape, "hn in eval is different: gives (1, 4, 16) torch.float32, expected (3, 4, 16) torch.float32"),
     ],
 )

@@ -19,10 +19,11 @@ from torch import nn
 
 from rnn_parity.capabilities import probe_capabilities, tiny_subject
 from rnn_parity.compare.case import compare_case
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, Verdict, error_ratio, worst
+from rnn_parity.compare.criterion import error_ratio
 from rnn_parity.compare.run import FORWARD_QUANTITIES
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict, worst
 from rnn_parity.findings.answer import SameSeed, same_seed
 from rnn_parity.findings.capabilities import capability_rows, is_lost
 from rnn_parity.findings.verdicts import FAULTS, PASSES, SEED_REGIME, worst_row
@@ -301,7 +302,7 @@ def _compare(
     """
     rows = list(compare_case(case, baseline, [candidate], seeds, regimes, DISTRIBUTION_DRAWS))
     matched = {row["verdict"] for row in rows if row["regime"] == "train_matched_masks"}
-    if case.draws_dropout and matched == {Verdict.UNSUPPORTED}:
+    if case.draws_dropout and matched == {Verdict.NOT_JUDGED}:
         without = dataclasses.replace(case, dropout=0.0)
         rows += compare_case(without, baseline, [candidate], seeds, ["train_matched_masks"])
     return rows

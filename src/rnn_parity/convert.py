@@ -23,9 +23,9 @@ from torch import Tensor
 
 from rnn_parity.compare.case import compare_stimulus
 from rnn_parity.compare.criterion import Verdict, worst
-from rnn_parity.experiment.dtypes import DTYPES
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Dtype
 from rnn_parity.layers.parameters import canonical_parameters, canonical_shapes, parse_name
 from rnn_parity.layers.registry import build
 from rnn_parity.layers.running import numerics
@@ -80,8 +80,8 @@ class Stack:
         own = {str(key).removeprefix(beginning): v for key, v in self.state.items() if str(key).startswith(beginning)}
         try:
             dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in own.values()}
-            if len(dtypes) > 1 or not dtypes <= set(DTYPES):
-                raise TypeError(f"it holds {', '.join(sorted(dtypes))}, expected one of {', '.join(DTYPES)}")
+            if len(dtypes) > 1 or not dtypes <= set(Dtype):
+                raise TypeError(f"it holds {', '.join(sorted(dtypes))}, expected one of {', '.join(Dtype)}")
             module = build(self.layout, **self.sizes, dropout=0.0).to(getattr(torch, dtypes.pop()))
             (inner,) = module.children()  # a model holds the stack of cells, or nn.GRU, without the wrapper
             inner.load_state_dict(own)

@@ -20,6 +20,7 @@ class Conclusion(StrEnum):
     DISTURBED = "disturbed"
     NO_BASELINE = "no baseline"
     UNSUPPORTED = "unsupported"
+    NOT_JUDGED = "not judged"
     FAILED = "failed"
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.grid import AXES
+from rnn_parity.experiment.vocabulary import AXES
 
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
@@ -26,7 +26,7 @@ def _schema(columns: Mapping[str, type]) -> pa.Schema:
     return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
 
 
-CASE_COLUMNS = {"case_id": str, "sweep": str, **AXES}
+CASE_COLUMNS = {"case_id": str, "sweep": str} | {name: axis.type for name, axis in AXES.items()}
 """The first columns of every table: which case, and its axes."""
 
 EQUIVALENCE = _schema(

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from rnn_parity.compare.criterion import Verdict
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity.statistics import Interval, conclude, median_ratio
 from rnn_parity.timing import rounds as timing

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, FACTOR, Verdict
-from rnn_parity.experiment.dtypes import DTYPES
+from rnn_parity.compare.criterion import FACTOR
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Dtype, Verdict
 from rnn_parity.findings.verdicts import FAULTS, PASSES
 
 PHASE_WORDS = {
@@ -169,7 +169,7 @@ def facts(tables: DecoderTables, candidate: str) -> dict[str, Any]:
         "verdicts": quality["verdict"].value_counts().to_dict(),
         "cases": int(quality["case_id"].nunique()),
         "word": _word(quality),
-        "dtypes": sorted(quality["dtype"].unique(), key=DTYPES.index),
+        "dtypes": sorted(quality["dtype"].unique(), key=list(Dtype).index),
         "worst_ratio": quality["ratio"].max(),
         "train_step": _first(timed[timed["phase"] == "train_step"]),
         "decoder_step": _first(timed[timed["phase"] == "step"]),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from rnn_parity.experiment.vocabulary import axis_word
 from rnn_parity.report.figures import study
 from rnn_parity.tables import DECODER
 from rnn_parity_t2vec.entries import FIGURES
@@ -39,5 +40,5 @@ def _case_words(tables: DecoderTables) -> dict[str, str]:
     for sweep, cases in study.case_frame(every).groupby("sweep", sort=False):
         swept = study.swept_axes(cases)
         for case in cases.to_dict("records"):
-            words[case["case_id"]] = " ".join([str(sweep), *(study.axis_word(axis, case[axis]) for axis in swept)])
+            words[case["case_id"]] = " ".join([str(sweep), *(axis_word(axis, case[axis]) for axis in swept)])
     return words

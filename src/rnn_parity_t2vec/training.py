@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from rnn_parity.compare import criterion
-from rnn_parity.compare.criterion import Verdict
 from rnn_parity.dropout.masks import UnknownDraw
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity_t2vec.attribution import CLIP, LEARNING_RATE, WITHOUT_ADAM
 from rnn_parity_t2vec.batches import Batch

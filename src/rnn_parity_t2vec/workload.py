@@ -17,13 +17,13 @@ from torch import Tensor
 
 from rnn_parity.compare import criterion
 from rnn_parity.compare.case import compare_quantity
-from rnn_parity.compare.criterion import Verdict
 from rnn_parity.compare.reference import Reference, draw_rounding, sensitivity
 from rnn_parity.compare.run import RunResult
 from rnn_parity.dropout.masks import DropoutRecorder, UnknownDraw, draws_out_of_sight
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.inputs import (
@@ -156,7 +156,7 @@ def run_model(task: Task, name: str, attending: Attending, regime: str, masks: M
         raise
     except Unrecoverable as error:
         outcome.values.clear()
-        outcome.faults |= {quantity: (Verdict.UNSUPPORTED, str(error)) for quantity in every}
+        outcome.faults |= {quantity: (Verdict.NOT_JUDGED, str(error)) for quantity in every}
     except Exception as error:  # whatever an implementation under test raises is a result
         outcome.faults |= {quantity: classify_exception(error) for quantity in every if quantity not in outcome.values}
     return outcome, masks

@@ -121,7 +121,7 @@ def test_the_gate_stays_shut_where_nothing_could_be_judged(tmp_path):
     from synthetic import equivalence_rows
 
     rows, path = equivalence_rows(make_grid(SMOKE)), tmp_path / "equivalence.parquet"
-    unknown = {"verdict": "unsupported", "reason": "too coarse: at this precision its limit is 80% of its size"}
+    unknown = {"verdict": "not judged", "reason": "too coarse: at this precision its limit is 80% of its size"}
     write_rows(path, EQUIVALENCE, [row | unknown if row["hidden_size"] == 16 else row for row in rows])
     done = rnn_parity("gate", "--equivalence", path)
     in_part = "gate: 4 of 5 cases hold; in the other 1 nothing is at fault, but not all could be judged\n"

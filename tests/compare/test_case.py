@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from rnn_parity.compare.case import compare_case, compare_stimulus, max_ulp_difference
-from rnn_parity.compare.criterion import Verdict
 from rnn_parity.compare.reference import relative_errors, run_oracle
 from rnn_parity.compare.run import quantities, run_implementation
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 from rnn_parity.tables import EQUIVALENCE
@@ -120,7 +120,7 @@ def test_two_that_draw_out_of_sight_are_each_held_to_the_oracle_with_their_own_m
 
 def test_where_the_masks_cannot_be_had_many_draws_step_in():
     rows = list(compare_case(CASE, "stacking_gru_cell", ["faults:Unrepeatable"], [0], REGIMES, draws=1000))
-    assert set(verdicts(rows, "train_matched_masks").values()) == {"unsupported"}
+    assert set(verdicts(rows, "train_matched_masks").values()) == {"not judged"}
     assert "other dropout masks in another run under the same seed" in next(
         row["reason"] for row in rows if row["regime"] == "train_matched_masks"
     )
@@ -148,11 +148,12 @@ def test_a_pass_that_a_layer_refuses_is_unsupported_and_the_rest_is_judged():
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("OutOfMemory", "out of memory: CUDA out"), ("Crash", "ValueError: it went wrong")]
+    ("fault", "verdict", "reason"),
+    [("OutOfMemory", "not judged", "out of memory: CUDA out"), ("Crash", "failed", "ValueError: it went wrong")],
 )
-def test_what_a_layer_raises_is_data(fault, reason):
+def test_what_a_layer_raises_is_data(fault, verdict, reason):
     rows = compare(candidate=f"faults:{fault}")
-    assert {row["verdict"] for row in rows} == {"failed"}
+    assert {row["verdict"] for row in rows} == {verdict}
     assert all(row["reason"].startswith(reason) for row in rows)
     rows = compare(candidate="stacking_gru", baseline=f"faults:{fault}")
     assert all(row["reason"].startswith(f"baseline: {reason}") for row in rows)
@@ -214,7 +215,7 @@ def test_a_chaotic_case_is_not_judged(dtype, reason):
     wild, mutant = draw_stimulus(case, 0, weight_scale=20.0), "rnn_parity.trust.faults:StatesReversed"
     rows = compare_stimulus(case, wild, "stacking_gru_cell", [mutant], 0, ["eval"])
     output = next(row for row in rows if row["quantity"] == "output")
-    assert output["verdict"] == "unsupported"
+    assert output["verdict"] == "not judged"
     assert output["reason"].startswith(reason)
 
 

@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
-from rnn_parity.compare.criterion import FACTOR, Verdict, judge, limit, roundoff_floor, unit_roundoff, worst
+from rnn_parity.compare.criterion import FACTOR, judge, limit, roundoff_floor, unit_roundoff
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict, worst
 
 U = unit_roundoff("float32")
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 4, 4, 0.0, 1)
@@ -85,7 +86,7 @@ def test_bit_equality_with_the_baseline_is_identical():
 def test_an_ill_conditioned_case_is_reported_and_not_judged():
     for error in (1, 1e6):
         found, reason, _ = verdict(error=error, sensitivity=1025)
-        assert found is Verdict.UNSUPPORTED
+        assert found is Verdict.NOT_JUDGED
         assert "ill-conditioned" in reason
     assert verdict(sensitivity=1023)[0] is Verdict.EQUIVALENT
 
@@ -100,7 +101,7 @@ def test_a_limit_that_would_pass_anything_is_no_test():
         return judge(*numbers, u=u, bit_identical=False)[:2]
 
     assert found(steps=100, error=0.06) == (Verdict.EQUIVALENT, "")
-    coarse = Verdict.UNSUPPORTED, "too coarse: at this precision its limit is 35% of its size"
+    coarse = Verdict.NOT_JUDGED, "too coarse: at this precision its limit is 35% of its size"
     assert found(steps=2475, error=0.01) == coarse
     assert found(steps=1, error=0.01, sensitivity=0.35 / FACTOR) == coarse
 
@@ -114,7 +115,8 @@ def test_a_wrong_baseline_makes_no_candidate_equivalent():
 
 def test_the_worst_verdict_speaks_for_a_case():
     assert worst(["identical", "equivalent"]) is Verdict.EQUIVALENT
-    assert worst(["equivalent", "unsupported"]) is Verdict.UNSUPPORTED
+    assert worst(["equivalent", "not judged"]) is Verdict.NOT_JUDGED
+    assert worst(["not judged", "unsupported"]) is Verdict.UNSUPPORTED
     assert worst([Verdict.DIFFERENT, "unsupported", "identical"]) is Verdict.DIFFERENT
     assert worst(["different", "failed"]) is Verdict.FAILED
     with pytest.raises(ValueError, match="empty"):

@@ -13,7 +13,8 @@ from conftest import PROJECT
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.config import complete_config, load_config
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.grid import AXES, Case, make_grid, parse_request
+from rnn_parity.experiment.grid import Case, make_grid, parse_request
+from rnn_parity.experiment.vocabulary import AXES
 from rnn_parity.tables import CASE_COLUMNS
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
@@ -132,7 +133,7 @@ def test_names_are_readable_unique_and_do_not_change_when_the_grid_grows():
 def test_every_axis_is_in_the_name_so_that_no_two_cases_share_one():
     case = Case("s", "cpu", "float32", False, 1, 2, 3, 4, 5, 0.25, 6)
     others = [("device", "cuda"), ("dtype", "float16"), ("tf32", True), ("dropout", 0.5)]
-    others += [(axis, 99) for axis, kind in AXES.items() if kind is int]
+    others += [(name, 99) for name, axis in AXES.items() if axis.type is int]
     assert {axis for axis, _ in others} == set(AXES)
     names = {Case(**{**case.__dict__, axis: value}).case_id for axis, value in others}
     assert len(names | {case.case_id}) == len(AXES) + 1

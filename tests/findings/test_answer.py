@@ -81,13 +81,13 @@ def test_one_failed_gradient_in_one_case_is_a_no_that_says_what_sets_the_case_ap
     assert len(summary.unmet(table)) == 1
 
 
-def test_unsupported_is_neither_yes_nor_no(grid):
+def test_not_judged_is_neither_yes_nor_no(grid):
     table = equivalence(grid)
     rows = table["quantity"].isin(["grad_h0", "grad_input"]) & (table["regime"] == "eval") & (table["sweep"] == "width")
-    table.loc[rows, "verdict"], table.loc[rows, "reason"] = "unsupported", "ill-conditioned: by 1.0e-01"
+    table.loc[rows, "verdict"], table.loc[rows, "reason"] = "not judged", "ill-conditioned: by 1.0e-01"
     answer = answers.answer(table, "stacking_gru")
     assert (answer.word, answer.cases, answer.judged, answer.broken) == ("yes, when", 5, 3, 0)
     [row] = summary.not_judged(table).to_dict("records")
     assert (row["quantities"], row["cases"]) == (["grad_h0", "grad_input"], 2)
-    table["verdict"], table["reason"] = "unsupported", "its masks cannot be set"
+    table["verdict"], table["reason"] = "not judged", "its masks cannot be set"
     assert answers.answer(table, "stacking_gru").word == "open"

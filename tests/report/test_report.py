@@ -123,7 +123,7 @@ def test_what_could_not_be_timed_or_judged_is_named_with_its_reason(report, tabl
     timing.loc[ours, numbers] = np.nan
     timing.loc[ours, "conclusion"], timing.loc[ours, "reason"] = "failed", "out of memory | asked for 3 GiB"
     gradients = equivalence["quantity"].isin(["grad_h0", "grad_weight_hh_l1"]) & (equivalence["regime"] == "eval")
-    equivalence.loc[gradients, "verdict"] = "unsupported"
+    equivalence.loc[gradients, "verdict"] = "not judged"
     equivalence.loc[gradients, "reason"] = "no backward in eval mode"
     measured = [name for name in equivalence if name.endswith(("_2", "_inf", "diff", "ratio"))]
     equivalence.loc[gradients, measured] = np.nan

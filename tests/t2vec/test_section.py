@@ -174,7 +174,7 @@ def test_the_facts_are_of_the_largest_case():
 def test_a_yes_rests_on_something_that_flows_forward_and_something_that_flows_back(judged, word):
     found = results()
     rows = found["equivalence"]
-    rows.loc[~rows["quantity"].isin(judged), "verdict"] = "unsupported"
+    rows.loc[~rows["quantity"].isin(judged), "verdict"] = "not judged"
     assert facts(tables_of(found), "stacking_gru")["word"] == word
 
 

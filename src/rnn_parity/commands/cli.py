@@ -15,9 +15,9 @@ import typer
 
 from rnn_parity.commands.jobs import JobLine, Output, check_job, log
 from rnn_parity.commands.processes import exit_with_workflow
-from rnn_parity.experiment.dtypes import DTYPES
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
+from rnn_parity.experiment.vocabulary import Dtype
 from rnn_parity_t2vec.commands import app as decoder_app
 
 app = typer.Typer(
@@ -199,7 +199,7 @@ def timing(
 
 @app.command("self-test")
 def self_test(
-    dtype: Annotated[list[str], typer.Option(help="A dtype to try; all by default.")] = DTYPES,
+    dtype: Annotated[list[str], typer.Option(help="A dtype to try; all by default.")] = tuple(Dtype),
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     cases: Annotated[int, typer.Option(min=1, help="Random cases per dtype.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
@@ -214,14 +214,14 @@ def self_test(
     from rnn_parity.tables import SELF_TEST, write_rows
     from rnn_parity.trust.run import PART, examine_in_parallel
 
-    if unknown := sorted(set(dtype) - set(DTYPES)):
-        raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(DTYPES)}")
+    if unknown := sorted(set(dtype) - set(Dtype)):
+        raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
     errors = Console(stderr=True)
     parts, of = examine_in_parallel(device, dtype, cases, jobs), len(dtype) * -(-cases // PART)
     rows = [
         row for part in track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal) for row in part
     ]
-    rows.sort(key=lambda row: (DTYPES.index(row["dtype"]), row["seed"]))
+    rows.sort(key=lambda row: (list(Dtype).index(row["dtype"]), row["seed"]))
     if output:
         write_rows(output, SELF_TEST, rows)
     if not show(pd.DataFrame(rows), Console()):

@@ -16,8 +16,8 @@ Output = Annotated[Path, typer.Option("--output", help="Where to write the resul
 
 def check_job(job: str, output: Path, compare_case: Callable[..., Iterable[dict[str, Any]]]) -> None:
     """Compare every case of a job and write the equivalence table; the log says the worst verdict of each."""
-    from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, worst
     from rnn_parity.experiment.grid import parse_request
+    from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, worst
     from rnn_parity.tables import EQUIVALENCE, write_rows
 
     cases, settings = parse_request(job)

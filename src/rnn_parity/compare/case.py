@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from rnn_parity.compare import criterion
-from rnn_parity.compare.criterion import Verdict
 from rnn_parity.compare.reference import Reference, References, relative_errors
 from rnn_parity.compare.run import RunResult, quantities, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 

@@ -13,9 +13,9 @@ baseline that leaves the GRU's equations excuses no candidate.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import TF32_UNIT_ROUNDOFF, Dtype, Verdict
 
 FACTOR = 6.0
 """How many times further than the sensitivity or the roundoff floor an error may be."""
@@ -29,34 +29,12 @@ ILL_CONDITIONED = 2.0**10
 LARGEST_LIMIT = 0.3
 """A limit above this share of a quantity passes what is plainly wrong; bfloat16 and long sums get there."""
 
-EXPECTED_TO_HOLD = ("eval", "train_matched_masks", "train_distribution")
-"""The regimes in which a correct implementation must agree; in `train_same_seed` it need not."""
-
-_UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-
-
 Pair = tuple[float, float]
-
-
-class Verdict(StrEnum):
-    """What is said of one compared quantity, from the best to the worst."""
-
-    IDENTICAL = "identical"
-    EQUIVALENT = "equivalent"
-    UNSUPPORTED = "unsupported"
-    DIFFERENT = "different"
-    FAILED = "failed"
-
-
-def worst(verdicts) -> Verdict:
-    """The worst of some verdicts: what is said of a case, a sweep or a study. Raises `ValueError` for none."""
-    order = list(Verdict)
-    return max((Verdict(verdict) for verdict in verdicts), key=order.index)
 
 
 def unit_roundoff(dtype: str, tf32: bool = False) -> float:
     """Half the distance from 1 to the next number of `dtype`; of TF32's 10-bit products where they are used."""
-    return _UNIT_ROUNDOFF["tf32" if tf32 else dtype]
+    return TF32_UNIT_ROUNDOFF if tf32 else Dtype(dtype).unit_roundoff
 
 
 def roundoff_floor(quantity: str, case: Case) -> float:
@@ -110,9 +88,13 @@ def judge(
         return Verdict.IDENTICAL, "", ratio
     if not max(sensitivities) <= ILL_CONDITIONED * u:
         moved = max(sensitivities)
-        return Verdict.UNSUPPORTED, f"ill-conditioned: one rounding moves it by {moved:.1e} of itself", ratio
+        return (
+            Verdict.NOT_JUDGED,
+            f"ill-conditioned: rounding the inputs once changes it by {moved:.1e} (relative)",
+            ratio,
+        )
     if not max(limits) <= LARGEST_LIMIT:
-        return Verdict.UNSUPPORTED, f"too coarse: at this precision its limit is {max(limits):.0%} of its size", ratio
+        return Verdict.NOT_JUDGED, f"too coarse: at this precision its limit is {max(limits):.0%} of its size", ratio
     if baseline_ratio > 1:
         reason = f"the baseline itself is {baseline_ratio:.3g}× over the limit of the GRU equations"
         return Verdict.DIFFERENT, reason, ratio

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from rnn_parity.compare.criterion import Verdict
 from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draws_out_of_sight
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_parameters, canonical_shapes
 from rnn_parity.layers.running import classify_exception
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
@@ -65,7 +65,7 @@ def run_implementation(
     except InputError:
         raise
     except Unrecoverable as error:
-        outcome.faults |= {quantity: (Verdict.UNSUPPORTED, str(error)) for quantity in every}
+        outcome.faults |= {quantity: (Verdict.NOT_JUDGED, str(error)) for quantity in every}
         return outcome
     except Exception as error:  # whatever an implementation under test raises is a result
         outcome.faults |= dict.fromkeys(every, _describe(error, case.device))

@@ -17,31 +17,7 @@ from typing import Any
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import check_name
-
-AXES = {
-    "device": str,
-    "dtype": str,
-    "tf32": bool,
-    "input_size": int,
-    "hidden_size": int,
-    "num_layers": int,
-    "sequence_length": int,
-    "batch_size": int,
-    "dropout": float,
-    "threads": int,
-}
-"""Every axis of the grid with the type of its values, in the order in which names and tables give them."""
-
-
-_LETTERS = {
-    "input_size": "i",
-    "hidden_size": "h",
-    "num_layers": "l",
-    "sequence_length": "t",
-    "batch_size": "b",
-    "dropout": "p",
-    "threads": "n",
-}
+from rnn_parity.experiment.vocabulary import AXES
 
 
 @dataclass(frozen=True)
@@ -248,7 +224,7 @@ def product(axes: Mapping[str, Iterable]) -> list[dict[str, Any]]:
 
 def slug(axes: Mapping[str, Any]) -> str:
     """A readable file name of axis values: `cpu-float32-i256-h256-l3-t50-b128-p0.2-n1`."""
-    words = {axis: f"{_LETTERS.get(axis, '')}{value}" for axis, value in axes.items()}
+    words = {axis: f"{AXES[axis].letter}{value}" for axis, value in axes.items()}
     words["tf32"] = "tf32" if axes.get("tf32") else ""
     return "-".join(words[axis] for axis in AXES if words.get(axis))
 
@@ -278,7 +254,7 @@ def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
 
 def _values(axis: str, value: Any) -> tuple:
     values = value if isinstance(value, list | tuple) else [value]
-    return tuple(AXES[axis](item) for item in values)
+    return tuple(AXES[axis].type(item) for item in values)
 
 
 def _resolve_devices(device: str | list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, Verdict
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
 from rnn_parity.findings.verdicts import AXES, PASSES, SEED_REGIME, expected, unmet, worst_row
 
 _SEED_AXES = ("sequence_length", "num_layers")

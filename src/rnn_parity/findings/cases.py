@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, Verdict
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict, axis_word
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import AXES, PASSES
 from rnn_parity.report.figures import study
@@ -37,7 +37,7 @@ def case_names(table: pd.DataFrame) -> dict[str, str]:
     names = {}
     for _, cases in study.case_frame(table).groupby("sweep", sort=False):
         swept = study.swept_axes(cases)
-        words = [[study.axis_word(axis, value) for value in cases[axis]] for axis in swept]
+        words = [[axis_word(axis, value) for value in cases[axis]] for axis in swept]
         names |= dict(zip(cases["case_id"], map(", ".join, zip(*words, strict=True)), strict=True)) if words else {}
         names |= {} if words else dict.fromkeys(cases["case_id"], "")
     return names

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, Verdict
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict, axis_word
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import AXES, FAULTS
-from rnn_parity.report.figures.study import axis_word, swept_axes
+from rnn_parity.report.figures.study import swept_axes
 
 _RANK = {str(verdict): rank for rank, verdict in enumerate(Verdict)}
 _MACHINE = ("rnn_parity", "commit", "python", "torch", "platform")

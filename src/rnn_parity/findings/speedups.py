@@ -8,7 +8,7 @@ import pandas as pd
 
 from rnn_parity.tables import CASE_COLUMNS
 
-NOT_TIMED = ("unsupported", "failed", "no baseline")
+NOT_TIMED = ("unsupported", "not judged", "failed", "no baseline")
 UNSURE = ("within noise", "disturbed")
 LOADED_CORES = 0.2
 QUOTED_SWEEP = "t2vec"

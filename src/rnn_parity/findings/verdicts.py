@@ -9,13 +9,9 @@ import math
 
 import pandas as pd
 
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, Verdict, worst
-from rnn_parity.tables import CASE_COLUMNS
+from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING, PASSING, UNDECIDED, Regime, Verdict, worst
 
-AXES = tuple(CASE_COLUMNS)[2:]
-PASSES = (Verdict.IDENTICAL, Verdict.EQUIVALENT)
-FAULTS = (Verdict.DIFFERENT, Verdict.FAILED)
-SEED_REGIME = "train_same_seed"
+PASSES, FAULTS, SEED_REGIME = PASSING, FAILING, Regime.TRAIN_SAME_SEED
 
 _VERDICT_COLUMNS = ("verdict", "cases", "cases_passing", "worst_ratio", "worst_case_id", "worst_quantity", "reason")
 
@@ -59,7 +55,7 @@ def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
 
 def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
     """What is neither yes nor no: one row per candidate × regime × kind of reason; no `quantities` means all."""
-    rows = equivalence[equivalence["verdict"] == Verdict.UNSUPPORTED].copy()
+    rows = equivalence[equivalence["verdict"].isin(UNDECIDED)].copy()
     rows["kind"] = rows["reason"].str.split(":").str[0]  # numbers after the colon differ from case to case
     table = []
     for (candidate, regime, _), group in rows.groupby(["candidate", "regime", "kind"], sort=False):

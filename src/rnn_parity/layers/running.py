@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rnn_parity.compare.criterion import Verdict
+from rnn_parity.experiment.vocabulary import Verdict
 
 _UNSUPPORTED = ("not implemented", "not supported", "unsupported", "can only be called in training mode", "not support")
 
@@ -47,7 +47,7 @@ def classify_exception(error: Exception) -> tuple[Verdict, str]:
     """What an error of an implementation says of it: `unsupported` where it says so itself, else `failed`."""
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        return Verdict.FAILED, f"out of memory: {text}"
+        return Verdict.NOT_JUDGED, f"out of memory: {text}"
     if isinstance(error, NotImplementedError) or any(phrase in text.lower() for phrase in _UNSUPPORTED):
         return Verdict.UNSUPPORTED, text
     return Verdict.FAILED, f"{type(error).__name__}: {text}"

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from rnn_parity.compare import criterion
+from rnn_parity.experiment.vocabulary import AXES, Phase, Regime, axis_word
 from rnn_parity.findings import answer as answers
 from rnn_parity.findings import capabilities as losses
 from rnn_parity.findings import figure_tables as numbers
@@ -19,15 +20,12 @@ from rnn_parity.findings import verdicts as summary
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.report import opening
-from rnn_parity.report.figures import FIGURES, SECTIONS, study
-from rnn_parity.report.wording import REGIME_WORDS
+from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.statistics import LARGEST_CHANGE
 from rnn_parity.trust import rates
 from rnn_parity_t2vec.section import section as decoder_section
 
-PHASES = ("inference", "forward", "backward", "step")
 MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_BLIND_SPOTS = 30, 40, 30
-REGIMES = (*criterion.EXPECTED_TO_HOLD, summary.SEED_REGIME)
 
 
 def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
@@ -44,13 +42,13 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "config": config,
         "environment": environment,
         "baseline": config["baseline"],
-        "regimes": [name for name in REGIMES if name in present],
+        "regimes": [name for name in Regime if name in present],
         "answers": [_answer(name, config, environment, results, cases, abilities, efficiency) for name in candidates],
         "matrix": _matrix(verdicts, names),
         "reasons": _reasons(verdicts),
         "not_judged": _not_judged(equivalence),
         "sweeps": _sweeps(cases),
-        "phases": [phase for phase in PHASES if phase in set(timing["phase"])],
+        "phases": [phase for phase in Phase if phase in set(timing["phase"])],
         "cases": cases,
         "tolerances": summary.tolerance_checks(equivalence),
         "seed_rows": seed_rows[:MOST_CASES_OF_SWEEP],
@@ -91,7 +89,7 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     baseline = timing[
         (timing["implementation"] == config["baseline"]) & timing["case_id"].isin({r["case_id"] for r in quoted})
     ]
-    slower = {phase: _slower(cases, name, phase) for phase in PHASES}
+    slower = {phase: _slower(cases, name, phase) for phase in Phase}
     lost = losses.lost_capabilities(abilities, config["baseline"], name)
     same_case = {row["phase"]: row for row in records(baseline)}
     caveats = opening.find_caveats(answer.same_seed, lost, slower, quoted, same_case)
@@ -145,7 +143,7 @@ def _reasons(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _not_judged(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
     rows = records(summary.not_judged(equivalence))[:MOST_SWEEPS]
-    return [row | {"regime_words": REGIME_WORDS.get(row["regime"], row["regime"])} for row in rows]
+    return [row | {"regime_words": Regime(row["regime"]).words} for row in rows]
 
 
 def _tracking_link(config: Mapping) -> str:
@@ -164,9 +162,9 @@ def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
     for sweep, rows in cases.groupby("sweep", sort=False):
         if len(sections) == MOST_SWEEPS:
             break
-        values = {axis: list(dict.fromkeys(rows[axis])) for axis in summary.AXES}
-        varied = {study.AXIS_LABELS[axis]: found for axis, found in values.items() if len(found) > 1}
-        fixed = [study.axis_word(axis, found[0]) for axis, found in values.items() if len(found) == 1]
+        values = {axis: list(dict.fromkeys(rows[axis])) for axis in AXES}
+        varied = {AXES[axis].label: found for axis, found in values.items() if len(found) > 1}
+        fixed = [axis_word(axis, found[0]) for axis, found in values.items() if len(found) == 1]
         sections.append(
             {
                 "name": sweep,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rnn_parity.experiment.vocabulary import Phase, Regime
 from rnn_parity.findings.answer import Answer, SameSeed
 from rnn_parity.report.wording import (
-    PHASE_WORDS,
-    REGIME_WORDS,
     Text,
     amount_of_bytes,
     case_words,
@@ -80,7 +79,7 @@ def verdict(answer: Answer, baseline: str) -> str:
 def _compared(answer: Answer) -> str:
     """How the cases were compared, and how many of them, where it was not all."""
     words = [
-        f"{'over' if name == 'train_distribution' else 'with'} {REGIME_WORDS[name]}"
+        f"{'over' if name == 'train_distribution' else 'with'} {Regime(name).words}"
         + (f" ({cases} of them)" if cases < answer.cases else "")
         for name, cases in answer.compared.items()
     ]
@@ -89,12 +88,12 @@ def _compared(answer: Answer) -> str:
 
 def _refusal(answer: Answer, new: str, old: str) -> str:
     first, *others = answer.regimes
-    also = f", and also with {REGIME_WORDS[others[0]]}," if others else ""
+    also = f", and also with {Regime(others[0]).words}," if others else ""
     does = "ends in an error" if answer.fault["verdict"] == "failed" else "computes something else"
     apart = f", those with {escape(answer.apart)}" if answer.apart else ""
     holds = f" In {count(answer.judged, 'other case')} it holds." if answer.judged else ""
     return (
-        f"**No.** {new} must not replace {old}: with {REGIME_WORDS[first]}{also} it {does}. "
+        f"**No.** {new} must not replace {old}: with {Regime(first).words}{also} it {does}. "
         f"This is so in {answer.broken} of {count(answer.cases, 'case')}{apart}. The worst is "
         f"{code(answer.fault['quantity'])} in {code(answer.fault['case_id'])}: {escape(answer.fault['reason'])}.{holds}"
     )
@@ -112,7 +111,7 @@ def gain(quoted: Sequence[Mapping[str, Any]], answer: Answer, machine: str, conf
 
 
 def _gain_of(row: Mapping[str, Any], confidence: float | None) -> str:
-    phase = PHASE_WORDS[row["phase"]]
+    phase = Phase(row["phase"]).words
     if row["conclusion"] not in ("faster", "slower", "within noise"):
         return f"{phase} has no speedup ({escape(row['conclusion'])}: {escape(row['reason'])})"
     sure = f"{percent(confidence)} interval " if confidence else ""
@@ -152,7 +151,7 @@ def find_caveats(
         cases = slower.get(phase, ())
         if cases:
             some = "; ".join([*map(escape, cases[:_MOST_NAMES]), *(["…"] if len(cases) > _MOST_NAMES else [])])
-            found.append(f"{PHASE_WORDS[phase]} is slower in {count(len(cases), 'case')} ({some})")
+            found.append(f"{Phase(phase).words} is slower in {count(len(cases), 'case')} ({some})")
             break
     found += _memory(quoted, quoted_baseline)
     return found
@@ -163,7 +162,7 @@ def _memory(quoted: Sequence[Mapping[str, Any]], quoted_baseline: Mapping[str, M
         ours, theirs = row["peak_memory_bytes"], quoted_baseline.get(row["phase"], {}).get("peak_memory_bytes")
         if ours == ours and theirs == theirs and theirs and ours > _MEMORY_FACTOR * theirs:
             return [
-                f"in the quoted case {PHASE_WORDS[row['phase']]} takes {times(ours / theirs)} the memory "
+                f"in the quoted case {Phase(row['phase']).words} takes {times(ours / theirs)} the memory "
                 f"({amount_of_bytes(ours)}, the baseline {amount_of_bytes(theirs)})"
             ]
     return []

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.findings.cases import worst_first
 from rnn_parity.report import wording
@@ -158,7 +159,7 @@ def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
     """What the table of cases shows: the columns that differ, its rows, and what is the same in all of them."""
     shown = cases if len(cases) <= MOST_CASES else worst_first(cases).iloc[:MOST_CASES]
     axes = study.swept_axes(cases) if len(cases) else []
-    same = [study.axis_word(axis, cases[axis].iloc[0]) for axis in study.AXIS_LABELS if len(cases) and axis not in axes]
+    same = [axis_word(axis, cases[axis].iloc[0]) for axis in AXES if len(cases) and axis not in axes]
     rows = []
     for row in shown.to_dict("records"):
         speedups = [(row.get(f"speedup_{phase}"), row.get(f"conclusion_{phase}"), phase) for phase in phases]
@@ -167,7 +168,7 @@ def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
                 "case_id": row["case_id"],
                 "sweep": row["sweep"],
                 "candidate": row["candidate"],
-                "axes": [(row[axis], study.tick_label(axis, row[axis])) for axis in axes],
+                "axes": [(row[axis], tick_label(axis, row[axis])) for axis in axes],
                 "verdict": row["verdict"] if isinstance(row["verdict"], str) else "not run",
                 "ratio": (_sort_key(row["ratio"]), wording.number(row["ratio"])),
                 "where": row["quantity"] if isinstance(row["quantity"], str) else "",
@@ -177,7 +178,7 @@ def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
                 ],
             }
         )
-    heads = [(study.AXIS_LABELS[axis].rsplit(" ", 1)[-1], study.AXIS_LABELS[axis]) for axis in axes]
+    heads = [(AXES[axis].label.rsplit(" ", 1)[-1], AXES[axis].label) for axis in axes]
     left_out = len(cases) - len(shown)
     several = cases["candidate"].nunique() > 1
     return {"rows": rows, "heads": heads, "same": same, "left_out": left_out, "phases": phases, "several": several}

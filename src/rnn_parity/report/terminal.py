@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from rnn_parity.api import Report, check, describe_case, describe_speedup, format_error_over_limit
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD
 
 _COLOURS = {
     "identical": "green", "equivalent": "green", "works": "green", "yes": "green",
     "different": "red", "failed": "red", "wrong": "red", "no": "red",
-    "unsupported": "yellow", "refuses": "yellow", "open": "yellow",
+    "unsupported": "yellow", "not judged": "yellow", "refuses": "yellow", "open": "yellow",
 }  # fmt: skip
 
 

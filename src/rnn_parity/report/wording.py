@@ -8,19 +8,6 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-REGIME_WORDS = {
-    "eval": "dropout off",
-    "train_matched_masks": "dropout on and the same masks",
-    "train_distribution": "many draws of dropout",
-    "train_same_seed": "dropout on and the same seed",
-}
-PHASE_WORDS = {
-    "inference": "inference",
-    "forward": "the forward",
-    "backward": "the backward",
-    "step": "a training step",
-}
-
 
 class Text(str):
     """A string that is Markdown already; every other value that a template prints is escaped."""

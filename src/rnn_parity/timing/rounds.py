@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from rnn_parity.compare.criterion import Verdict
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, ratio_changes

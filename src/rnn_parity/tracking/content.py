@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rnn_parity.compare.criterion import EXPECTED_TO_HOLD, worst
-from rnn_parity.experiment.grid import AXES
+from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, worst
 from rnn_parity.tracking.failures import Failure
 
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from rnn_parity.compare.case import compare_quantity
-from rnn_parity.compare.criterion import Verdict, error_ratio, unit_roundoff
+from rnn_parity.compare.criterion import error_ratio, unit_roundoff
 from rnn_parity.compare.reference import References, relative_errors
 from rnn_parity.compare.run import RunResult, quantities, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import UNDECIDED, Verdict
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.trust.faults import MUTANTS
@@ -69,8 +70,8 @@ def examine(
                 "finding": finding,
                 "comparisons": len(rows),
                 "different": against,
-                "not_judged": sum(row["verdict"] == Verdict.UNSUPPORTED for row in rows),
-                "ratio": max((_ratio(row) for row in rows if row["verdict"] != Verdict.UNSUPPORTED), default=None),
+                "not_judged": sum(row["verdict"] in UNDECIDED for row in rows),
+                "ratio": max((_ratio(row) for row in rows if row["verdict"] not in UNDECIDED), default=None),
                 "allclose_unequal": sum(row.get("allclose_default") is False for row in rows),
                 "assert_close_unequal": sum(row.get("assert_close_default") is False for row in rows),
                 "fault_size_u": fault_size_u,
@@ -102,7 +103,7 @@ def _why_not_caught(
     """The finding, and the largest fault of a judged quantity in units of u."""
     u = unit_roundoff(case.dtype, case.tf32)
     least = max(u, ROUNDING_OF_FLOAT64)
-    judged = [row for row in rows if row["verdict"] != Verdict.UNSUPPORTED]
+    judged = [row for row in rows if row["verdict"] not in UNDECIDED]
     size = max((max(faults[row["quantity"]]) for row in judged), default=0.0)
     limits = {row["quantity"]: (row["limit_2"], row["limit_inf"]) for row in judged}
     if any(size > bar for q, bars in limits.items() for size, bar in zip(faults[q], bars, strict=True)):

@@ -12,11 +12,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.findings.speedups import UNSURE
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import panel_grid
-from rnn_parity.report.figures.study import AXIS_LABELS, Study, axis_word, swept_axes, tick_label
+from rnn_parity.report.figures.study import Study, swept_axes
 
 _ROW_MM, _MOST_ROWS = 5.5, 40
 _BAR_MM = 14  # of the width, for the bar of colours
@@ -98,7 +99,7 @@ def _map(axes: Axes, panel: Map, norm: LogNorm, colours, cell_mm: float, panel_m
         axis.set_ticks(
             [at + 0.5 for at in range(0, len(found), stride)], [tick_label(name, v) for v in found[::stride]]
         )
-        axis.set_label_text(AXIS_LABELS[name])
+        axis.set_label_text(AXES[name].label)
     axes.tick_params(length=0)
     axes.set_title(style.wrapped(panel.title, int(panel_mm / 1.45)))
     for spine in axes.spines.values():

@@ -9,8 +9,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rnn_parity.experiment.vocabulary import tick_label
 from rnn_parity.report.figures import style
-from rnn_parity.report.figures.study import Study, tick_label
+from rnn_parity.report.figures.study import Study
 from rnn_parity.statistics import wilson
 from rnn_parity.trust import rates
 

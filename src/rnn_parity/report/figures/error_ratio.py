@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rnn_parity.compare.criterion import Verdict
+from rnn_parity.experiment.vocabulary import UNDECIDED
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.findings.verdicts import FAULTS
 from rnn_parity.report.figures import style
@@ -52,7 +52,7 @@ def _heat_map(axes: Axes, rows: pd.DataFrame, sweeps: list[str], quantities: lis
     shape = {"index": quantities, "columns": sweeps}
     ratios = rows.pivot(index="quantity", columns="sweep", values="ratio").reindex(**shape).astype(float)
     verdicts = rows.pivot(index="quantity", columns="sweep", values="verdict").reindex(**shape)
-    judged = ratios.notna() & (verdicts != Verdict.UNSUPPORTED)
+    judged = ratios.notna() & (~verdicts.isin(UNDECIDED))
     small = {"size": 6.5 if mm > 8 else 5 if mm > 5.5 else 4}
     sns.heatmap(
         ratios.clip(1 / _SPAN, _SPAN),

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rnn_parity.experiment.vocabulary import AXES, tick_label
 from rnn_parity.report.figures import style
-from rnn_parity.report.figures.study import AXIS_LABELS, Panel, Study, tick_label
+from rnn_parity.report.figures.study import Panel, Study
 
 _MOST_ACROSS = 4
 
@@ -73,7 +74,7 @@ def value_axis(axes: Axes, panel: Panel) -> None:
     axes.set_xlim(-0.5, len(labels) - 0.5)
     for edge in np.arange(0.5, len(labels) - 1) if len(labels) <= 30 else ():
         axes.axvline(edge, color="#eeeeee", lw=0.5, zorder=0)
-    axes.set_xlabel(AXIS_LABELS[panel.x])
+    axes.set_xlabel(AXES[panel.x].label)
     axes.set_title(style.wrapped(panel.title, int(width_mm / 1.5)))
 
 

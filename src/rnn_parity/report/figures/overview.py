@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from rnn_parity.experiment.vocabulary import UNDECIDED
 from rnn_parity.findings import figure_tables as numbers
 from rnn_parity.findings.verdicts import SEED_REGIME
 from rnn_parity.report.figures import style
@@ -76,7 +77,7 @@ def _verdicts(axes: Axes, block: pd.DataFrame, regimes: list[str]) -> None:
         for x, regime in enumerate(regimes):
             row = cells.get((sweep, regime))
             fill, ink = _colours(row)
-            hatch = "////" if row and row.verdict == "unsupported" else None
+            hatch = "////" if row and row.verdict in UNDECIDED else None
             box = Rectangle((x - 0.47, y - 0.42), 0.94, 0.84, facecolor=fill, edgecolor="#c8c8c8", hatch=hatch, lw=0.4)
             axes.add_patch(box)
             paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.2} if hatch else None

@@ -8,25 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_parity.findings.verdicts import AXES
+from rnn_parity.experiment.vocabulary import AXES, Dtype, axis_word
 
 WIDTHS_MM = {"page": 178, "column": 85}
 """By `report.width`: two columns of a journal, or one."""
-
-AXIS_LABELS = {
-    "device": "device",
-    "dtype": "dtype",
-    "tf32": "TF32",
-    "input_size": "input size I",
-    "hidden_size": "hidden size H",
-    "num_layers": "layers L",
-    "sequence_length": "sequence length T",
-    "batch_size": "batch size B",
-    "dropout": "dropout p",
-    "threads": "CPU threads",
-}
-_SHORT_DTYPES = {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-_DTYPE_ORDER = list(_SHORT_DTYPES)
 
 
 @dataclass(frozen=True)
@@ -73,7 +58,7 @@ class Panel:
     def values(self) -> list:
         """The values of the axis `x`, in order."""
         values = self.rows[self.x].unique().tolist()
-        return sorted(values, key=_DTYPE_ORDER.index if self.x == "dtype" else None)
+        return sorted(values, key=list(Dtype).index if self.x == "dtype" else None)
 
     @property
     def places(self) -> dict[Any, int]:
@@ -84,13 +69,6 @@ class Panel:
 def swept_axes(rows: pd.DataFrame) -> list[str]:
     """The axes that vary within these rows."""
     return [axis for axis in AXES if rows[axis].nunique() > 1]
-
-
-def tick_label(axis: str, value: Any) -> str:
-    """A value of an axis as a tick: short."""
-    if axis == "tf32":
-        return "TF32" if value else "no TF32"
-    return _SHORT_DTYPES.get(value, value) if isinstance(value, str) else f"{value:g}"
 
 
 def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
@@ -106,13 +84,6 @@ def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
         for values, group in rows.groupby(others, sort=False) if others else [((), rows)]:
             words = [axis_word(axis, value) for axis, value in zip(others, values, strict=True)]
             yield Panel(", ".join([str(sweep), *words]), along, group)
-
-
-def axis_word(axis: str, value: Any) -> str:
-    """A value with the letter of its axis: `T 30`, `fp32`."""
-    if isinstance(value, str) or axis == "tf32":
-        return tick_label(axis, value)
-    return f"{AXIS_LABELS[axis].rsplit(' ', 1)[-1]} {value:g}"
 
 
 def case_frame(table: pd.DataFrame) -> pd.DataFrame:

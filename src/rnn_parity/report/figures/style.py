@@ -42,7 +42,8 @@ PHASE_LINES = {"inference": "-", "forward": ":", "backward": "-.", "step": "--"}
 VERDICT_COLOURS = {
     "identical": ("#dcefe9", DARK),
     "equivalent": ("#9bd0bd", DARK),
-    "unsupported": ("#ffffff", DARK),
+    "not judged": ("#ffffff", DARK),
+    "unsupported": ("#ececec", DARK),
     "different": ("#b5361c", "#ffffff"),
     "failed": ("#1a1a1a", "#ffffff"),
 }

@@ -1,0 +1,133 @@
+"""The words of an experiment: axes, dtypes, regimes, phases and verdicts, each written down once. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Dtype(StrEnum):
+    """The dtypes in which layers are compared, from the finest to the coarsest."""
+
+    short: str  # for ticks of figures
+    unit_roundoff: float
+
+    def __new__(cls, value: str, short: str, unit_roundoff: float) -> Dtype:
+        """Attach the attributes to the member."""
+        member = str.__new__(cls, value)
+        member._value_, member.short, member.unit_roundoff = value, short, unit_roundoff
+        return member
+
+    FLOAT64 = "float64", "fp64", 2.0**-53
+    FLOAT32 = "float32", "fp32", 2.0**-24
+    BFLOAT16 = "bfloat16", "bf16", 2.0**-8
+    FLOAT16 = "float16", "fp16", 2.0**-11
+
+
+TF32_UNIT_ROUNDOFF = 2.0**-11
+"""TF32 rounds the factors of a float32 product to 10 bits."""
+
+
+class Regime(StrEnum):
+    """How two implementations are made comparable."""
+
+    words: str
+    must_hold: bool  # whether a correct implementation must agree
+
+    def __new__(cls, value: str, words: str, must_hold: bool) -> Regime:
+        """Attach the attributes to the member."""
+        member = str.__new__(cls, value)
+        member._value_, member.words, member.must_hold = value, words, must_hold
+        return member
+
+    EVAL = "eval", "dropout off", True
+    TRAIN_MATCHED_MASKS = "train_matched_masks", "dropout on and the same masks", True
+    TRAIN_DISTRIBUTION = "train_distribution", "many draws of dropout", True
+    TRAIN_SAME_SEED = "train_same_seed", "dropout on and the same seed", False
+
+
+EXPECTED_TO_HOLD = tuple(regime for regime in Regime if regime.must_hold)
+"""The regimes in which a correct implementation must agree; in `train_same_seed` it need not."""
+
+
+class Phase(StrEnum):
+    """A part of the work that is timed."""
+
+    words: str
+
+    def __new__(cls, value: str, words: str) -> Phase:
+        """Attach the words to the member."""
+        member = str.__new__(cls, value)
+        member._value_, member.words = value, words
+        return member
+
+    INFERENCE = "inference", "inference"
+    FORWARD = "forward", "the forward"
+    BACKWARD = "backward", "the backward"
+    STEP = "step", "a training step"
+
+
+class Verdict(StrEnum):
+    """The judgement of one compared quantity, from the best to the worst."""
+
+    IDENTICAL = "identical"
+    EQUIVALENT = "equivalent"
+    NOT_JUDGED = "not judged"  # no verdict is possible here: ill-conditioned, no memory, masks that cannot be had
+    UNSUPPORTED = "unsupported"  # the layer cannot do it, and says so
+    DIFFERENT = "different"
+    FAILED = "failed"  # the layer raised
+
+
+PASSING = (Verdict.IDENTICAL, Verdict.EQUIVALENT)
+FAILING = (Verdict.DIFFERENT, Verdict.FAILED)
+UNDECIDED = (Verdict.NOT_JUDGED, Verdict.UNSUPPORTED)
+"""Neither for a layer nor against it."""
+
+
+def worst(verdicts: Iterable[str]) -> Verdict:
+    """The worst of some verdicts: the verdict of a case, a sweep or a study. Raises `ValueError` for none."""
+    order = list(Verdict)
+    return max((Verdict(verdict) for verdict in verdicts), key=order.index)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of the grid: the type of its values, its default, its letter in names and its label in figures."""
+
+    type: type
+    default: Any
+    letter: str
+    label: str
+
+
+AXES = {
+    "device": Axis(str, "auto", "", "device"),
+    "dtype": Axis(str, "float32", "", "dtype"),
+    "tf32": Axis(bool, False, "", "TF32"),
+    "input_size": Axis(int, 256, "i", "input size I"),
+    "hidden_size": Axis(int, 256, "h", "hidden size H"),
+    "num_layers": Axis(int, 3, "l", "layers L"),
+    "sequence_length": Axis(int, 50, "t", "sequence length T"),
+    "batch_size": Axis(int, 128, "b", "batch size B"),
+    "dropout": Axis(float, 0.2, "p", "dropout p"),
+    "threads": Axis(int, 1, "n", "CPU threads"),
+}
+"""Every axis of the grid, in the order in which names and tables give them."""
+
+
+def tick_label(axis: str, value: Any) -> str:
+    """A value of an axis, short: `fp32`, `TF32`, `30`."""
+    if axis == "tf32":
+        return "TF32" if value else "no TF32"
+    if axis == "dtype":
+        return Dtype(value).short
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def axis_word(axis: str, value: Any) -> str:
+    """A value with the letter of its axis: `T 30`, `fp32`."""
+    if isinstance(value, str) or axis == "tf32":
+        return tick_label(axis, value)
+    return f"{AXES[axis].label.rsplit(' ', 1)[-1]} {value:g}"
