@@ -238,7 +238,7 @@ def test_a_result_that_is_no_number_is_different():
     [
         ("WrongShape", "different", "hn is (1, 256, 4) torch.float32, expected (3, 256, 4) torch.float32"),
         ("Crash", "failed", "ValueError: it went wrong"),
-        ("OutOfMemory", "failed", "out of memory: CUDA out of memory. Tried to allocate 20.00 GiB."),
+        ("OutOfMemory", "not judged", "out of memory: CUDA out of memory. Tried to allocate 20.00 GiB."),
     ],
 )
 def test_what_a_layer_raises_is_data(fault, verdict, reason):

@@ -261,7 +261,7 @@ def test_out_of_memory_is_a_result_and_the_rest_goes_on(tmp_path):
     done = snakemake(folder, config=config)
     assert done.returncode == 0, done.stdout + done.stderr
     timing = pd.read_parquet(folder / "results/timing.parquet").set_index("implementation")
-    assert set(timing.loc["own_layer:OutOfMemory", "conclusion"]) == {"failed"}
+    assert set(timing.loc["own_layer:OutOfMemory", "conclusion"]) == {"not judged"}
     assert timing.loc["own_layer:OutOfMemory", "reason"].str.startswith("out of memory").all()
     assert timing.loc["stacking_gru", "speedup"].notna().all()
     assert not timing["exclusive"].any()
