@@ -22,10 +22,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rnn_parity.compare.case import compare_stimulus
-from rnn_parity.compare.criterion import Verdict, worst
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Dtype
+from rnn_parity.experiment.vocabulary import Dtype, Verdict, worst
 from rnn_parity.layers.parameters import canonical_parameters, canonical_shapes, parse_name
 from rnn_parity.layers.registry import build
 from rnn_parity.layers.running import numerics
