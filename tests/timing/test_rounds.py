@@ -111,7 +111,9 @@ def test_a_compiled_layer_is_compiled_anew_for_every_phase_and_before_its_sample
     monkeypatch.setattr(timing, "_sample", lambda *given: before_a_sample.append(len(compiled)) or sample(*given))
     rows, _ = time_case(CASE, "plain", ["compiled"], phases=["inference", "forward"], **SETTINGS)
     assert [row["reason"] for row in rows] == [""] * 4
-    assert sorted(set(before_a_sample)) == [1, 2]
+    first, second = sorted(set(before_a_sample))  # one number in all samples of a phase: none of them compiles
+    assert first == 1
+    assert second > first  # the meters between the phases may compile too
 
 
 def test_a_ratio_that_changes_midway_is_disturbed_and_a_load_on_both_is_not(clock):
