@@ -25,14 +25,11 @@ MEASURING = HEIGHT["findings"]  # the floors below it are imported by the proces
 SHOWING = {"mlflow", "pandas", "matplotlib", "seaborn", "snakemake"}
 KNOWN = {
     ("commands", "rnn_parity_t2vec"),
-    ("dropout", "compare"),
     ("findings", "report"),
-    ("layers", "compare"),
     ("report", "api"),
     ("report", "rnn_parity_t2vec"),
     ("rnn_parity_t2vec", "commands"),
     ("timing", "commands"),
-    ("timing", "rnn_parity"),
 }
 KNOWN_MODULES = {
     "rnn_parity.commands.cli",

@@ -253,7 +253,7 @@ def test_one_that_fails_leaves_the_others_their_measurement(clock):
     contenders[1].call = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
     run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=1.0, confidence=0.95)
     rows = summarize(contenders[:-1], contenders[-1], 0.95)
-    assert [row["conclusion"] for row in rows] == ["baseline", "failed", "within noise"]
+    assert [row["conclusion"] for row in rows] == ["baseline", "not judged", "within noise"]
     assert rows[1]["reason"] == "out of memory: CUDA out of memory"
     assert "median_s" not in rows[1]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import TF32_UNIT_ROUNDOFF, Dtype, Verdict
+from rnn_parity.experiment.vocabulary import Verdict, unit_roundoff
 
 FACTOR = 6.0
 """How many times further than the sensitivity or the roundoff floor an error may be."""
@@ -30,11 +30,6 @@ LARGEST_LIMIT = 0.3
 """A limit above this share of a quantity passes what is plainly wrong; bfloat16 and long sums get there."""
 
 Pair = tuple[float, float]
-
-
-def unit_roundoff(dtype: str, tf32: bool = False) -> float:
-    """Half the distance from 1 to the next number of `dtype`; of TF32's 10-bit products where they are used."""
-    return TF32_UNIT_ROUNDOFF if tf32 else Dtype(dtype).unit_roundoff
 
 
 def roundoff_floor(quantity: str, case: Case) -> float:

@@ -18,10 +18,9 @@ from jaxtyping import Float
 from scipy.stats import f as f_distribution
 from torch import Tensor
 
-from rnn_parity.compare.criterion import unit_roundoff
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.experiment.vocabulary import Verdict, unit_roundoff
 from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import wilson

@@ -14,7 +14,7 @@ class Dtype(StrEnum):
     short: str  # for ticks of figures
     unit_roundoff: float
 
-    def __new__(cls, value: str, short: str, unit_roundoff: float) -> Dtype:
+    def __new__(cls, value: str, short: str = "", unit_roundoff: float = 0.0) -> Dtype:
         """Attach the attributes to the member."""
         member = str.__new__(cls, value)
         member._value_, member.short, member.unit_roundoff = value, short, unit_roundoff
@@ -30,13 +30,18 @@ TF32_UNIT_ROUNDOFF = 2.0**-11
 """TF32 rounds the factors of a float32 product to 10 bits."""
 
 
+def unit_roundoff(dtype: str, tf32: bool = False) -> float:
+    """Half the distance from 1 to the next number of `dtype`; of TF32's 10-bit products where they are used."""
+    return TF32_UNIT_ROUNDOFF if tf32 else Dtype(dtype).unit_roundoff
+
+
 class Regime(StrEnum):
     """How two implementations are made comparable."""
 
     words: str
     must_hold: bool  # whether a correct implementation must agree
 
-    def __new__(cls, value: str, words: str, must_hold: bool) -> Regime:
+    def __new__(cls, value: str, words: str = "", must_hold: bool = True) -> Regime:
         """Attach the attributes to the member."""
         member = str.__new__(cls, value)
         member._value_, member.words, member.must_hold = value, words, must_hold
@@ -57,7 +62,7 @@ class Phase(StrEnum):
 
     words: str
 
-    def __new__(cls, value: str, words: str) -> Phase:
+    def __new__(cls, value: str, words: str = "") -> Phase:
         """Attach the words to the member."""
         member = str.__new__(cls, value)
         member._value_, member.words = value, words

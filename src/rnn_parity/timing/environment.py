@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from rnn_parity import __version__
 from rnn_parity.timing.peaks import measure_peaks
 
 _PACKAGES = ("torch", "numpy", "snakemake", "mlflow")
@@ -25,7 +24,7 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
         settings: the arguments of `measure_peaks` for every kind of case that is measured.
     """
     return {
-        "rnn_parity": __version__,
+        "rnn_parity": _version("rnn-parity"),
         "commit": _commit(),
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
