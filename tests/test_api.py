@@ -15,7 +15,7 @@ import rnn_parity
 from conftest import PROJECT
 from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
 from rnn_parity.api import DISTRIBUTION, PRESETS, check
-from rnn_parity.capabilities import CAPABILITIES
+from rnn_parity.capabilities.probing import CAPABILITIES
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.stepwise import StackingGRUCellLoop

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from torch import nn
 
-from rnn_parity.capabilities import probe_capabilities, tiny_subject
+from rnn_parity.capabilities.probing import probe_capabilities, tiny_subject
 from rnn_parity.compare.case import compare_case
 from rnn_parity.compare.criterion import error_ratio
 from rnn_parity.compare.run import FORWARD_QUANTITIES

@@ -72,7 +72,7 @@ rule capabilities:
     resources:
         gpu=gpus,
     params:
-        sources=sources("rnn_parity.capabilities", *LAYER_MODULES),
+        sources=sources("rnn_parity.capabilities.probing", *LAYER_MODULES),
         names=[GRID.config["baseline"], *GRID.config["candidates"]],
     message:
         "Probing capabilities on {wildcards.device}"

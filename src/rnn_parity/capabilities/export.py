@@ -1,15 +1,27 @@
-"""A layer exported, to run without its Python code."""
+"""A layer captured and run without its Python code: exported, compiled, or as a CUDA graph."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, forward
+from rnn_parity.capabilities.subject import (
+    NotProbed,
+    ProbeResult,
+    Subject,
+    capability,
+    expect_same,
+    forward,
+    one_line,
+    results,
+)
 
 
 @capability("`torch.export`")
@@ -49,8 +61,93 @@ def _detached(subject: Subject) -> tuple[Tensor, Tensor]:
 def _same_for_other_input(subject: Subject, exported, arguments: tuple[Tensor, Tensor]) -> ProbeResult:
     input, h0 = arguments
     with torch.no_grad():
-        output, hn = forward(exported, -input, h0 / 2)
-        found = {"output": output, "hn": hn}
-        expected = forward(subject.load().eval(), -input, h0 / 2)
-    expect_same(found, dict(zip(found, expected, strict=True)), "the layer")
-    return ProbeResult(numbers=found)
+        found, expected = (results(call, -input, h0 / 2) for call in (exported, subject.load().eval()))
+    return expect_same(found, expected, "the layer")
+
+
+@capability("`torch.compile`")
+def torch_compile(subject: Subject) -> ProbeResult:
+    """Compiled by the default backend, T = 2, it gives what it gives uncompiled, forward and backward; the detail says
+    in how many graphs.
+    """
+    if error := compiler_error(subject.case.device):
+        raise NotProbed(f"torch.compile fails here for any function: {error}")
+    found, graphs = _compiled(subject, "inductor", fullgraph=False)
+    detail = {0: "nothing of it is compiled: it runs as before", 1: "one graph"}.get(graphs, f"{graphs} graphs")
+    return ProbeResult(detail=detail, numbers=found)
+
+
+@capability("`torch.compile(fullgraph=True)`")
+def torch_compile_fullgraph(subject: Subject) -> ProbeResult:
+    """The whole layer is captured as one graph, T = 2, and run as captured (backend `aot_eager`)."""
+    return ProbeResult(numbers=_compiled(subject, "aot_eager", fullgraph=True)[0])
+
+
+@capability("CUDA graph capture")
+def cuda_graph(subject: Subject) -> ProbeResult:
+    """Captured once, in eval mode without gradients, and replayed with another input, it gives what a call gives."""
+    if subject.case.device != "cuda":
+        raise NotProbed("needs a CUDA device")
+    module, (input, h0) = subject.load().eval(), subject.arguments()
+    with torch.no_grad(), _same_stream():
+        stream = torch.cuda.Stream()  # a first call sets things up that a capture may not
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            forward(module, input, h0)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output, hn = forward(module, input, h0)
+        input.neg_()
+        graph.replay()
+        found = {"output": output.clone(), "hn": hn.clone()}
+        return expect_same(found, results(module, input, h0), "a call without a graph")
+
+
+@contextmanager
+def _same_stream() -> Iterator[None]:
+    """Go back to the stream that was current: a capture that fails leaves its own."""
+    stream = torch.cuda.current_stream()
+    try:
+        yield
+    finally:
+        torch.cuda.set_stream(stream)
+
+
+@functools.cache
+def compiler_error(device: str) -> str:
+    """Why `torch.compile` cannot compile even a sine here, as without a C++ compiler; empty if it can."""
+    try:
+        with fresh_compiler():
+            torch.compile(torch.sin)(torch.ones(2, device=device))
+    except Exception as error:  # the toolchain may raise anything
+        return one_line(error)
+    return ""
+
+
+@contextmanager
+def fresh_compiler() -> Iterator[None]:
+    """Compile in this process alone, and forget the compiled code afterwards."""
+    # Imported here: the compiler takes seconds of every process that imports it.
+    import torch._dynamo
+    import torch._inductor.config
+
+    torch._dynamo.reset()
+    try:
+        with torch._inductor.config.patch(compile_threads=1):
+            yield
+    finally:
+        torch._dynamo.reset()
+
+
+def _compiled(subject: Subject, backend: str, fullgraph: bool) -> tuple[dict[str, Tensor], int]:
+    """Results of the compiled layer, and the number of its graphs."""
+    subject = subject.vary(sequence_length=2)  # a loop is unrolled: every step is compiled
+    module = subject.load()
+    with fresh_compiler():
+        from torch._dynamo.testing import CompileCounterWithBackend
+
+        counter = CompileCounterWithBackend(backend)
+        found = subject.run(module, call=torch.compile(module, backend=counter, fullgraph=fullgraph))
+    expect_same(found, subject.run(module), "the layer uncompiled")
+    return found, counter.frame_count

@@ -1,14 +1,26 @@
-"""Results that must not depend on what happens beside them: bad numbers, a call before, other threads."""
+"""Results that stay right beside bad numbers, other threads, in 16 bits, and in a copy."""
 
 from __future__ import annotations
 
+import copy
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from rnn_parity.capabilities.isolation import one_line
-from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, Wrong, capability, expect_same, forward
+from rnn_parity.capabilities.subject import (
+    COARSE,
+    NotProbed,
+    ProbeResult,
+    Subject,
+    Wrong,
+    capability,
+    expect_same,
+    forward,
+    one_line,
+    results,
+)
 
 THREADS = 8
 CALLS_PER_THREAD = 8
@@ -18,13 +30,12 @@ CALLS_PER_THREAD = 8
 def nan_propagation(subject: Subject) -> ProbeResult:
     """A NaN in the input of one sequence at one step makes its later outputs NaN, and no other."""
     module, (input, h0) = subject.load(), subject.arguments()
-    expected = dict(zip(("output", "hn"), (t.detach().clone() for t in forward(module, input, h0)), strict=True))
+    expected = {name: value.clone() for name, value in results(module, input, h0).items()}
     expected["output"][1:, 0] = expected["hn"][:, 0] = torch.nan
     with torch.no_grad():
         input[1, 0, 0] = torch.nan
-        output, hn = forward(module, input, h0)
-    expect_same({"output": output, "hn": hn}, expected, "a NaN kept in its row")
-    return ProbeResult(numbers={"output": output, "hn": hn})
+        found = results(module, input, h0)
+    return expect_same(found, expected, "a NaN kept in its row")
 
 
 @capability("Very large input")
@@ -60,8 +71,7 @@ def deterministic(subject: Subject) -> ProbeResult:
         found = subject.run(subject.load())
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-    expect_same(found, subject.run(subject.load()), "the algorithms by default")
-    return ProbeResult(numbers=found)
+    return expect_same(found, subject.run(subject.load()), "the algorithms by default")
 
 
 @capability("Calls from several threads at once")
@@ -77,7 +87,81 @@ def multi_threading(subject: Subject) -> ProbeResult:
     with ThreadPoolExecutor(THREADS) as pool:
         together = [pool.submit(run, scale) for scale in scales]
     for scale, call in zip(scales, together, strict=True):
-        if error := call.exception():  # alone it did not raise: which of both a race brings is chance
+        if error := call.exception():  # alone it did not raise; a race brings an error or other numbers by chance
             raise Wrong(f"raises beside other threads: {one_line(error)}")
         expect_same(call.result(), alone[scale], "one thread alone")
     return ProbeResult()
+
+
+@capability("Parameters of 16 bits")
+def half_precision(subject: Subject) -> ProbeResult:
+    """Converted to bfloat16, and to float16, it gives results in that dtype close to float64, forward and backward."""
+    expected, numbers = subject.run(subject.load()), {}
+    for dtype in (torch.bfloat16, torch.float16):
+        word = str(dtype).removeprefix("torch.")
+        narrow = subject.vary(dtype=word)
+        found = narrow.run(narrow.load())
+        if others := [name for name, value in found.items() if value.dtype != dtype]:
+            raise Wrong(f"gives {others[0]} in {found[others[0]].dtype} where all is in {dtype}")
+        expect_same(found, expected, f"float64 when in {word}", COARSE)
+        numbers |= {f"{name} in {word}": value for name, value in found.items()}
+    return ProbeResult(numbers=numbers, tolerance=COARSE)
+
+
+@capability("Autocast to bfloat16")
+def autocast(subject: Subject) -> ProbeResult:
+    """With float32 parameters under `torch.autocast`, it is close to float64, backward too; the detail says in which
+    dtype output and hn come.
+    """
+    narrow = subject.vary(dtype="float32")
+    module = narrow.load()
+    found = narrow.run(module, call=torch.autocast(subject.case.device, torch.bfloat16)(module.__call__))
+    expect_same(found, subject.run(subject.load()), "float64", COARSE)
+    dtypes = " and ".join(str(found[name].dtype).removeprefix("torch.") for name in ("output", "hn"))
+    return ProbeResult(detail=f"gives {dtypes}", numbers=found, tolerance=COARSE)
+
+
+@capability("`state_dict` saved and loaded")
+def state_dict(subject: Subject) -> ProbeResult:
+    """Loaded strictly from a file into a new layer, it makes that layer give the same numbers."""
+    module, other = subject.load(), subject.construct()
+    other.load_state_dict(_through_file(module.state_dict(), weights_only=True), strict=True)
+    expect_same(subject.run(other), subject.run(module), "the layer saved")
+    return ProbeResult()
+
+
+@capability("Module saved and loaded")
+def pickled(subject: Subject) -> ProbeResult:
+    """`torch.save` and `torch.load` of the whole module give one that gives the same numbers."""
+    module = subject.load()
+    expect_same(subject.run(_through_file(module, weights_only=False)), subject.run(module), "the layer saved")
+    return ProbeResult()
+
+
+@capability("`copy.deepcopy`")
+def deepcopy(subject: Subject) -> ProbeResult:
+    """A copy gives the same numbers, and changing its parameters leaves the original as it was."""
+    module = subject.load()
+    twin, before = copy.deepcopy(module), subject.run(module)
+    expect_same(subject.run(twin), before, "the original")
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    expect_same(subject.run(module), before, "the original before its copy was changed")
+    return ProbeResult()
+
+
+@capability("Shapes on the meta device")
+def meta_device(subject: Subject) -> ProbeResult:
+    """Moved to the device `meta`, it gives the shapes of output and hn without computing them."""
+    module = subject.construct().to("meta")
+    if not all(value.is_meta for value in forward(module, *(t.to("meta") for t in subject.arguments()))):
+        raise Wrong("gives a tensor on another device")
+    return ProbeResult()
+
+
+def _through_file(thing, weights_only: bool):
+    file = io.BytesIO()
+    torch.save(thing, file)
+    file.seek(0)
+    return torch.load(file, weights_only=weights_only)

@@ -1,14 +1,20 @@
-"""What a probe is given, an implementation at a tiny size, and what it makes of it: numbers, a fault, or a reason."""
+"""What a probe works with: an implementation at a tiny size, a run that leaves nothing behind, and its result."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+import io
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +22,7 @@ from torch import Tensor, nn
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import build, load_factory
+from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 
 EXACT = 1e-10
@@ -24,22 +31,28 @@ EXACT = 1e-10
 COARSE = 2.0**-4
 """The same for float16 and bfloat16, sixteen roundoffs of bfloat16: results of different order, not of other gates."""
 
+LONGEST_LINE = 200
+"""The longest detail that a table shows."""
+
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
+
 
 class Support(StrEnum):
-    """What came of trying a capability."""
+    """The outcome of a probe."""
 
     WORKS = "works"
-    """It does what is wanted; of a `rejects_…` capability, it raises an error."""
+    """The layer does it; for a `rejects_…` capability, it raises an error."""
     REFUSES = "refuses"
-    """It raises."""
+    """The layer raises an error."""
     WRONG = "wrong"
-    """It gives a result, which is not right."""
+    """The layer gives a wrong result."""
     NOT_PROBED = "not probed"
     """This machine lacks what the probe needs."""
 
 
 class Wrong(Exception):
-    """The layer gave a result that is not right. The message says what is wrong with it."""
+    """The layer gave a wrong result. The message says what is wrong with it."""
 
 
 class NotProbed(Exception):
@@ -48,11 +61,11 @@ class NotProbed(Exception):
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found; a probe that returns says that it works.
+    """The result of a probe; a probe that returns says that the capability works.
 
     Attributes:
         outcome: see `Support`. detail: one line, empty where there is nothing to add.
-        numbers: named results to hold against the baseline's. tolerance: how far apart they may be.
+        numbers: named results to compare with the baseline's. tolerance: see `disagreement`.
     """
 
     outcome: Support = Support.WORKS
@@ -92,8 +105,8 @@ class Subject:
 
     def arguments(self) -> tuple[Tensor, Tensor]:
         """Input (T, B, I) and h0 (L, B, H), on the device, asking for gradients."""
-        given = self.stimulus
-        return tuple(tensor.to(self.case.device).requires_grad_() for tensor in (given.input, given.h0))
+        stimulus = self.stimulus
+        return tuple(tensor.to(self.case.device).requires_grad_() for tensor in (stimulus.input, stimulus.h0))
 
     def cotangents(self) -> tuple[Tensor, Tensor]:
         """Of output (T, B, H) and of hn (L, B, H)."""
@@ -156,36 +169,72 @@ def gradients_of(values, sources: Mapping[str, Tensor], cotangents, **options: A
     return {f"grad_{name}": gradient for name, gradient in zip(sources, gradients, strict=True)}
 
 
+def results(call: Callable[[Tensor, Tensor], Any], input: Tensor, h0: Tensor) -> dict[str, Tensor]:
+    """Run forward; return `output` and `hn` by name, detached."""
+    output, hn = forward(call, input, h0)
+    return {"output": output.detach(), "hn": hn.detach()}
+
+
 def expect_same(
     actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], reference: str, tolerance: float = EXACT
-) -> None:
-    """Raise `Wrong` where a result of a probe is not the `reference`'s; only their dtypes may differ."""
+) -> ProbeResult:
+    """Return the numbers as a result; raise `Wrong` where they are not the `reference`'s. Only dtypes may differ."""
     expected = {name: expected[name].to(value.dtype) for name, value in actual.items()}
-    if why := disagreement(actual, expected, reference, tolerance):
-        raise Wrong(why)
+    if difference := disagreement(actual, expected, reference, tolerance):
+        raise Wrong(difference)
+    return ProbeResult(numbers=actual, tolerance=tolerance)
 
 
 def disagreement(
     actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], reference: str, tolerance: float = EXACT
 ) -> str:
-    """What is not as in the `reference`: a dtype, a shape, where NaNs are, a size beyond `tolerance`; empty if nothing.
+    """Say which result is not the `reference`'s; empty if none.
 
-    NaNs in the same places are equal.
+    Dtypes and shapes must be the same, and the relative difference in the 2-norm at most `tolerance`. NaNs in the same
+    places are equal.
     """
     for name, value in actual.items():
         like = expected[name]
         if (value.dtype, value.shape) != (like.dtype, like.shape):
             gives, wanted = (f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (value, like))
             return f"{name} is {gives}, that of {reference} {wanted}"
-        if not torch.equal(value.isnan(), like.isnan()):
-            return f"{name} is NaN in other places than that of {reference}"
-        if not (error := _relative_error(value, like)) <= tolerance:
-            return f"{name} differs from that of {reference} by {error:.1e}"
+        value, like = value.double(), like.double()
+        apart = ~torch.isclose(value, like, rtol=0, atol=0, equal_nan=True)
+        error = (value - like)[apart].norm() / like.nan_to_num(0.0, 0.0, 0.0).norm()
+        if apart.any() and not error <= tolerance:
+            return f"{name} differs from that of {reference} by {error.item():.1e}"
     return ""
 
 
-def _relative_error(value: Tensor, like: Tensor) -> float:
-    same = (value == like) | value.isnan()
-    difference = torch.where(same, 0.0, value.double() - like.double()).norm().item()
-    size = like.double().nan_to_num(nan=0.0).norm().item()
-    return 0.0 if difference == 0 else (difference / size if size else math.inf)
+@contextmanager
+def isolated(case: Case) -> Iterator[None]:
+    """Run under seed 0 with the case's threads, in silence; leave generators and settings as they were."""
+    devices = [torch.cuda.current_device()] if case.device == "cuda" else []
+    silenced = logging.root.manager.disable
+    with (
+        torch.random.fork_rng(devices),
+        numerics(case.threads, case.tf32),
+        warnings.catch_warnings(),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+        mock.patch.dict(os.environ),  # put back as it was: the compiler writes to it
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable()
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            logging.disable(silenced)
+
+
+def one_line(error: BaseException) -> str:
+    """`RuntimeError: the first line of the message`, without what differs from run to run: folders and addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = ": ".join([type(error).__name__, *lines[:1]])
+    return shortened(_ADDRESS.sub("0x…", _FOLDERS.sub("", text)))
+
+
+def shortened(text: str) -> str:
+    """Cut a text to `LONGEST_LINE`."""
+    return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…"

@@ -276,7 +276,7 @@ def capabilities(
     output: Output,
 ) -> None:
     """Probe what each implementation can do beside giving the right numbers."""
-    from rnn_parity.capabilities import probe_capabilities
+    from rnn_parity.capabilities.probing import probe_capabilities
     from rnn_parity.tables import CAPABILITIES, write_rows
 
     baseline, *candidates = implementations

@@ -1,11 +1,19 @@
-"""Derivatives other than one backward pass in training mode."""
+"""Derivatives other than one backward pass in training mode, and the transforms of `torch.func`."""
 
 from __future__ import annotations
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from rnn_parity.capabilities.subject import ProbeResult, Subject, capability, expect_same, forward, gradients_of
+from rnn_parity.capabilities.subject import (
+    ProbeResult,
+    Subject,
+    capability,
+    expect_same,
+    forward,
+    gradients_of,
+    results,
+)
 from rnn_parity.layers.parameters import canonical_parameters
 
 
@@ -13,8 +21,7 @@ from rnn_parity.layers.parameters import canonical_parameters
 def eval_backward(subject: Subject) -> ProbeResult:
     """In eval mode, built with dropout 0.5, it gives what it gives in training without dropout, backward too."""
     found = subject.run(subject.vary(dropout=0.5).load().eval())
-    expect_same(found, subject.run(subject.load()), "training without dropout")
-    return ProbeResult(numbers=found)
+    return expect_same(found, subject.run(subject.load()), "training without dropout")
 
 
 @capability("Double backward (gradient of a gradient)")
@@ -49,8 +56,7 @@ def some_gradients(subject: Subject) -> ProbeResult:
         for tensor in tensors.values():
             tensor.requires_grad_(tensor is tensors[name])
         found |= subject.run(module, arguments=tuple(arguments.values()))
-    expect_same(found, expected, "a pass where all ask for one")
-    return ProbeResult(numbers=found)
+    return expect_same(found, expected, "a pass where all ask for one")
 
 
 @capability("Gradient checkpointing")
@@ -77,3 +83,32 @@ def forward_ad(subject: Subject) -> ProbeResult:
     backwards = backward["grad_input"].sum() + backward["grad_h0"].sum()
     expect_same({"derivative": forwards}, {"derivative": backwards}, "the backward pass")
     return ProbeResult(numbers={"tangent_output": tangents[0].detach(), "tangent_hn": tangents[1].detach()})
+
+
+@capability("`torch.func.vmap`")
+def vmap(subject: Subject) -> ProbeResult:
+    """Mapped over a new first dimension, in eval mode, it gives what one call after the other gives."""
+    module, (input, h0) = subject.load().eval(), subject.arguments()
+    inputs, states = torch.stack([input, -input]), torch.stack([h0, h0 / 2])
+    found = results(torch.func.vmap(module), inputs, states)
+    each = [results(module, *arguments) for arguments in zip(inputs, states, strict=True)]
+    return expect_same(found, {name: torch.stack([one[name] for one in each]) for name in found}, "calls one by one")
+
+
+@capability("Per-sample gradients (`vmap` of `grad`)")
+def per_sample_gradients(subject: Subject) -> ProbeResult:
+    """Gradients of every parameter for each sequence of the batch, in eval mode; their sum is the batch's gradient."""
+    module = subject.load().eval()
+    parameters, names = dict(module.named_parameters()), canonical_parameters(module)
+
+    def loss(parameters, *row):
+        input, h0, *cotangents = (tensor.unsqueeze(1) for tensor in row)
+        outputs = torch.func.functional_call(module, parameters, (input, h0))
+        return sum((c * value).sum() for c, value in zip(cotangents, outputs, strict=True))
+
+    per_row = torch.func.vmap(torch.func.grad(loss), (None, 1, 1, 1, 1))
+    gradients = per_row(parameters, *subject.arguments(), *subject.cotangents())
+    by_tensor = {id(parameter): gradients[name].detach() for name, parameter in parameters.items()}
+    found = {f"grad_{name}": by_tensor[id(parameter)] for name, parameter in names.items()}
+    expect_same({name: g.sum(0) for name, g in found.items()}, subject.run(subject.load()), "the batch")
+    return ProbeResult(numbers=found)

@@ -1,11 +1,22 @@
-"""How a layer may be built and called: constructor arguments, and inputs of other kinds and shapes."""
+"""How a layer is built and called: constructor arguments, and inputs that it must take or reject."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from rnn_parity.capabilities.subject import ProbeResult, Subject, Wrong, capability, expect_same, forward, gradients_of
+from rnn_parity.capabilities.subject import (
+    ProbeResult,
+    Subject,
+    Wrong,
+    capability,
+    expect_same,
+    forward,
+    gradients_of,
+    one_line,
+    results,
+)
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 
 
@@ -15,8 +26,7 @@ def missing_h0(subject: Subject) -> ProbeResult:
     module, (input, h0) = subject.load(), subject.arguments()
     zero = torch.zeros_like(h0)
     found = subject.run(module, call=lambda input, _: module(input), arguments=(input, zero))
-    expect_same(found, subject.run(module, arguments=(input, zero)), "a call with h0 = 0")
-    return ProbeResult(numbers=found)
+    return expect_same(found, subject.run(module, arguments=(input, zero)), "a call with h0 = 0")
 
 
 @capability("Packed sequences")
@@ -27,34 +37,29 @@ def packed_sequence(subject: Subject) -> ProbeResult:
     if not isinstance(packed, PackedSequence):
         raise Wrong(f"gives a {type(packed).__name__}, expected a PackedSequence")
     found = {"output": pad_packed_sequence(packed)[0].detach(), "hn": hn.detach()}
-    alone = [forward(module, input[:n, [row]], h0[:, [row]]) for row, n in enumerate(lengths)]
+    alone = [results(module, input[:n, [row]], h0[:, [row]]) for row, n in enumerate(lengths)]
     expected = {
-        "output": pad_sequence([output[:, 0] for output, _ in alone]),
-        "hn": torch.cat([h for _, h in alone], 1),
+        "output": pad_sequence([one["output"][:, 0] for one in alone]),
+        "hn": torch.cat([one["hn"] for one in alone], 1),
     }
-    expect_same(found, expected, "each sequence alone")
-    return ProbeResult(numbers=found)
+    return expect_same(found, expected, "each sequence alone")
 
 
 @capability("One sequence without a batch dimension")
 def unbatched(subject: Subject) -> ProbeResult:
     """Input (T, I) and h0 (L, H) give output (T, H) and hn (L, H)."""
     module, (input, h0) = subject.load(), subject.arguments()
-    output, hn = forward(module, input[:, 0], h0[:, 0])
-    whole = subject.run(module)
-    found = {"output": output.detach(), "hn": hn.detach()}
-    expect_same(found, {"output": whole["output"][:, 0], "hn": whole["hn"][:, 0]}, "the same row in a batch")
-    return ProbeResult(numbers=found)
+    found, whole = results(module, input[:, 0], h0[:, 0]), results(module, input, h0)
+    return expect_same(found, {"output": whole["output"][:, 0], "hn": whole["hn"][:, 0]}, "the same row in a batch")
 
 
 @capability("`batch_first=True`")
 def batch_first(subject: Subject) -> ProbeResult:
     """Built with `batch_first=True`, it maps (B, T, I) to (B, T, H); the states stay (L, B, H)."""
     module, (input, h0) = subject.load(batch_first=True), subject.arguments()
-    output, hn = forward(module, input.transpose(0, 1), h0)
-    found = {"output": output.transpose(0, 1).detach(), "hn": hn.detach()}
-    expect_same(found, subject.run(subject.load()), "the layer without batch_first")
-    return ProbeResult(numbers=found)
+    found = results(module, input.transpose(0, 1), h0)
+    found["output"] = found["output"].transpose(0, 1)
+    return expect_same(found, subject.run(subject.load()), "the layer without batch_first")
 
 
 @capability("`bidirectional=True`")
@@ -82,10 +87,9 @@ def no_bias(subject: Subject) -> ProbeResult:
         raise Wrong(f"it still has {', '.join(sorted(extra))}")
     copy_weights(matrices, without)
     zero = subject.construct()
-    copy_weights({name: weight * (name in matrices) for name, weight in weights.items()}, zero)
+    copy_weights({name: torch.zeros_like(weight) for name, weight in weights.items()} | matrices, zero)
     found = subject.run(without)
-    expect_same(found, subject.run(zero), "the layer with biases of zero")
-    return ProbeResult(numbers=found)
+    return expect_same(found, subject.run(zero), "the layer with biases of zero")
 
 
 @capability("Non-contiguous input and h0")
@@ -94,8 +98,7 @@ def non_contiguous(subject: Subject) -> ProbeResult:
     module = subject.load()
     strided = [t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_() for t in subject.arguments()]
     found = subject.run(module, arguments=tuple(strided))
-    expect_same(found, subject.run(module), "a contiguous copy")
-    return ProbeResult(numbers=found)
+    return expect_same(found, subject.run(module), "a contiguous copy")
 
 
 @capability("Empty batch (B = 0)")
@@ -133,5 +136,59 @@ def carried_state(subject: Subject) -> ProbeResult:
         return torch.cat(outputs), h
 
     found = subject.run(module, call=in_pieces)
-    expect_same(found, subject.run(module), "the sequence at once")
-    return ProbeResult(numbers=found)
+    return expect_same(found, subject.run(module), "the sequence at once")
+
+
+@capability("Rejects a wrong input size")
+def rejects_wrong_input_size(subject: Subject) -> ProbeResult:
+    """Input (T, B, I + 1) raises an error."""
+    input, h0 = subject.arguments()
+    return _rejects(subject, (_longer(input, -1), h0))
+
+
+@capability("Rejects a wrong hidden size")
+def rejects_wrong_hidden_size(subject: Subject) -> ProbeResult:
+    """An h0 of (L, B, H + 1), and one of (L, B, 1) that could be broadcast, raise an error."""
+    input, h0 = subject.arguments()
+    return _rejects(subject, (input, _longer(h0, -1)), (input, h0[..., :1]))
+
+
+@capability("Rejects a wrong number of layers in h0")
+def rejects_wrong_layer_count(subject: Subject) -> ProbeResult:
+    """An h0 of (L + 1, B, H), and one of (L − 1, B, H), raise an error."""
+    input, h0 = subject.arguments()
+    return _rejects(subject, (input, _longer(h0, 0)), (input, h0[:-1]))
+
+
+@capability("Rejects a wrong batch size in h0")
+def rejects_wrong_batch_size(subject: Subject) -> ProbeResult:
+    """An h0 of (L, B + 1, H), and one of (L, 1, H) that could be broadcast, raise an error."""
+    input, h0 = subject.arguments()
+    return _rejects(subject, (input, _longer(h0, 1)), (input, h0[:, :1]))
+
+
+@capability("Rejects a wrong dtype")
+def rejects_wrong_dtype(subject: Subject) -> ProbeResult:
+    """A float32 input, and a float32 h0, raise an error in a layer of float64."""
+    input, h0 = subject.arguments()
+    return _rejects(subject, (input.float(), h0), (input, h0.float()))
+
+
+def _rejects(subject: Subject, *calls: tuple[Tensor, Tensor]) -> ProbeResult:
+    """Works if every call raises; the detail is what the first one raised."""
+    module = subject.load()
+    forward(module, *subject.arguments())  # a layer that refuses everything rejects nothing
+    details = []
+    for input, h0 in calls:
+        try:
+            module(input, h0)
+        except Exception as error:  # an error of any type is right
+            details.append(one_line(error))
+        else:
+            dtypes = "" if input.dtype == h0.dtype else f", of {input.dtype} and {h0.dtype}"
+            raise Wrong(f"accepts input {tuple(input.shape)} with h0 {tuple(h0.shape)}{dtypes}")
+    return ProbeResult(detail=details[0])
+
+
+def _longer(tensor: Tensor, dim: int) -> Tensor:
+    return torch.cat([tensor, tensor.narrow(dim, 0, 1)], dim)

@@ -1,0 +1,92 @@
+"""From implementations to rows: every capability is tried on each, and compared with the baseline.
+
+A capability is probed by doing it, on a module built anew, in float64 at a tiny size, with the weights that every
+implementation gets. An error of a layer is data; no setting, warning or line of output is left behind.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rnn_parity.capabilities import autograd, calls, export, robustness
+from rnn_parity.capabilities.subject import (
+    Capability,
+    NotProbed,
+    ProbeResult,
+    Subject,
+    Support,
+    Wrong,
+    disagreement,
+    isolated,
+    one_line,
+    shortened,
+)
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.registry import load_factory
+
+CAPABILITIES: dict[str, Capability] = {
+    name: value
+    for module in (calls, autograd, robustness, export)
+    for name, value in vars(module).items()
+    if isinstance(value, Capability)
+}
+"""Name to capability, in the order in which a report shows them."""
+
+LAST = "cuda_graph"
+"""Tried after all others of all layers: a capture that fails may leave the device unfit for them."""
+
+
+def probe_capabilities(
+    baseline: str, candidates: Sequence[str], device: str, threads: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per implementation × capability, the baseline's first.
+
+    `agrees` says whether a candidate's numbers are the baseline's: null where one of them does not work, or where
+    there are no numbers to compare. Raises `InputError` for an implementation that cannot be built at all.
+    """
+    names = [baseline, *candidates]
+    for name in names:
+        load_factory(name)
+    every = list(itertools.product(names, CAPABILITIES))
+    results: dict[tuple[str, str], ProbeResult] = {}
+    for name, capability in sorted(every, key=lambda pair: pair[1] == LAST):
+        results[name, capability] = probe(capability, tiny_subject(name, device, threads))
+    for name, capability in every:
+        result, numbers = results[name, capability], results[baseline, capability].numbers
+        agrees, difference = None, ""
+        if name != baseline and result.numbers and numbers:
+            difference = disagreement(result.numbers, numbers, "the baseline", result.tolerance)
+            agrees = not difference
+        yield {
+            "implementation": name,
+            "baseline": baseline,
+            "device": device,
+            "capability": capability,
+            "title": CAPABILITIES[capability].title,
+            "outcome": result.outcome,
+            "detail": "; ".join(filter(None, (result.detail, difference))),
+            "agrees": agrees,
+        }
+
+
+def tiny_subject(name: str, device: str, threads: int = 1) -> Subject:
+    """An implementation at the probed size: T = 4, B = 3, I = 5, H = 6 are four different lengths; L = 2."""
+    return Subject(name, Case("capabilities", device, "float64", False, 5, 6, 2, 4, 3, 0.0, threads))
+
+
+def probe(capability: str, subject: Subject) -> ProbeResult:
+    """Try one capability on one implementation. Every error of the layer becomes a result."""
+    try:
+        with isolated(subject.case):
+            return CAPABILITIES[capability].probe(subject)
+    except InputError:
+        raise
+    except NotProbed as error:
+        return ProbeResult(Support.NOT_PROBED, shortened(str(error)))
+    except Wrong as error:
+        return ProbeResult(Support.WRONG, shortened(str(error)))
+    except Exception as error:  # an implementation under test may raise anything
+        return ProbeResult(Support.REFUSES, one_line(error))
