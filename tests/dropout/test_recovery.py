@@ -34,7 +34,7 @@ def one_thread():
 
 
 class GapByGap(WrittenOut):
-    """DropoutRecorder (T, B, H) for a gap, out of sight; keeps what it drew."""
+    """Draws (T, B, H) for a gap, out of sight; keeps what it drew."""
 
     drawn = ()
 
@@ -102,7 +102,7 @@ class TooShort(nn.GRU):
 
 
 class WithStateTensor(GapByGap):
-    """DropoutRecorder from a state that a call of `_cudnn_rnn` is given and advances, and that no seed sets."""
+    """Draws from a state that a call of `_cudnn_rnn` is given and advances, and that no seed sets."""
 
     state = None
 
@@ -230,9 +230,9 @@ def test_draws_that_cannot_be_replayed_are_given_up(layer, dropout):
     [
         ("faults:NotANumber", "nan where"),
         (here(TooShort), r"gives \(1, 3, 16\), expected \(4, 3, 16\)"),
-        (here(SumOverTime), "shows no dropout masks between layers: .* where -?1 belongs"),
-        (mutant("DropoutAfterLast"), "where -?1 belongs"),
-        (mutant("UpdateInverted"), "where -?1 belongs"),
+        (here(SumOverTime), "shows no dropout masks between layers: .* where -?1 is expected"),
+        (mutant("DropoutAfterLast"), "where -?1 is expected"),
+        (mutant("UpdateInverted"), "where -?1 is expected"),
         (mutant("LayersTied"), "dropout masks"),
     ],
 )
@@ -243,7 +243,7 @@ def test_what_shows_no_masks_is_given_up_with_the_reason(name, reason):
 
 def test_masks_that_hide_others_are_given_up():
     case = replace(CASE, hidden_size=2, dropout=0.7)
-    with pytest.raises(Unrecoverable, match="drops a whole row"):
+    with pytest.raises(Unrecoverable, match="drops every unit of a row"):
         recover_masks(case, "stacking_gru", Replay(SEED))
 
 

@@ -26,43 +26,37 @@ from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import wilson
 
 STATISTICS = ("output_mean", "output_variance", "output_covariance", "hn_mean", "hn_variance", "hn_covariance")
-"""What is compared of the law; these are the `quantity` of a row. Variances and covariances are about the baseline's
-mean; a covariance is that of a unit with itself, between successive steps of output or successive layers of hn."""
+"""The compared statistics; each is a `quantity` of the table.
+
+Variances and covariances are about the baseline's mean. A
+covariance is that of a unit with itself, between successive steps of output or successive layers of hn."""
 
 FALSE_ALARMS = 1e-3
 """How often two right layers may be called different in a case, over all its statistics (Bonferroni)."""
 
 ROUNDING = 4.0
-"""How far, in unit roundoffs, different rounding may shift the mean of a state of size 1; 1.6 was measured."""
+"""The largest shift, in unit roundoffs, of the mean of a state of size 1 by different rounding; 1.6 was measured."""
 
 ROUNDING_CORRELATION = 0.25
-"""How far rounding errors may follow the deviation they are made in; 0.1 was measured."""
+"""The largest correlation of rounding errors with the deviation of the state; 0.1 was measured."""
 
 PILOT_DRAWS = 256
-"""DropoutRecorder of the baseline that give the centre from which all deviations are taken."""
+"""Draws of the baseline that give the centre of all deviations."""
 
 DRAWS_PER_FEATURE = 10
 """A covariance matrix needs more draws than features: wider layers are projected down to draws / 10 features."""
 
 CHUNK_BYTES = 32 * 2**20
-"""The most that input or output of one forward pass may take in float64."""
+"""The largest input or output of one forward pass, in float64."""
 
 
 class UnusableOutput(RuntimeError):
-    """An output of another shape or dtype than was asked for."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why an implementation has no distribution."""
-
-    verdict: Verdict
-    reason: str
+    """The output has another shape or dtype than expected."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance over draws of a statistic's K features, and its average over units as a person reads it."""
+    """Mean and covariance of a statistic's K features over draws; `average` is its mean over units, for people."""
 
     draws: int
     mean: Float[Tensor, " K"]
@@ -72,16 +66,15 @@ class Moments:
 
 @dataclass(frozen=True)
 class TwoSampleTest:
-    """Two samples of one statistic held against each other.
+    """Two samples of one statistic compared.
 
     Attributes:
         distance: √T², in standard errors, all features together. limit: the largest that passes.
-        p_value: of such a distance where the laws are the same. reason: in plain words; empty when it passes.
+        reason: in plain words; empty when it passes.
     """
 
     distance: float
     limit: float
-    p_value: float
     reason: str
 
     @property
@@ -98,7 +91,7 @@ class TwoSampleTest:
 def distribution_rows(
     case: Case, baseline: str, candidates: Sequence[str], stimulus: Stimulus, draws: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per candidate × statistic; a fault of an implementation is a row, never raised.
+    """Yield one row per candidate × statistic; an error of an implementation is a row, never raised.
 
     Every implementation draws from a seed of its own: a two-sample test needs independent samples. Without successive
     steps (T = 1) or layers (L = 1) there is no row for their covariance. `draws` is at least 2, better 1,000.
@@ -106,19 +99,21 @@ def distribution_rows(
     pilot_seed, *seeds = np.random.SeedSequence(seed).generate_state(2 + len(candidates)).tolist()
     # States lie within ±1, or within ±|h0| where that is more.
     roundoff = unit_roundoff(case.dtype, case.tf32) * max(1.0, stimulus.h0.abs().max().item())
-    centre = ours = _attempt(draw_centre, case, baseline, stimulus, pilot_seed)
-    if not isinstance(centre, Fault):
-        ours = _attempt(draw_moments, case, baseline, stimulus, draws, seeds[0], centre)
+    of_baseline = None
+    centre, failure = _attempt(draw_centre, case, baseline, stimulus, pilot_seed)
+    if failure is None:
+        of_baseline, failure = _attempt(draw_moments, case, baseline, stimulus, draws, seeds[0], centre)
     for name, own_seed in zip(candidates, seeds[1:], strict=True):
-        if isinstance(ours, Fault):
-            theirs = Fault(ours.verdict, f"baseline: {ours.reason}")
+        if of_baseline is None:
+            verdict, reason = failure
+            judged = dict.fromkeys(statistics_of(case), (verdict, f"baseline: {reason}", math.inf))
         else:
-            theirs = _attempt(draw_moments, case, name, stimulus, draws, own_seed, centre)
-        if isinstance(theirs, Fault):
-            judged = dict.fromkeys(statistics_of(case), (theirs.verdict, theirs.reason, math.inf))
-        else:
-            compared = compare_distributions(ours, theirs, roundoff)
-            judged = {quantity: (c.verdict, c.reason, c.ratio) for quantity, c in compared.items()}
+            of_candidate, failure = _attempt(draw_moments, case, name, stimulus, draws, own_seed, centre)
+            if failure is None:
+                tests = compare_distributions(of_baseline, of_candidate, roundoff)
+                judged = {quantity: (test.verdict, test.reason, test.ratio) for quantity, test in tests.items()}
+            else:
+                judged = dict.fromkeys(statistics_of(case), (*failure, math.inf))
         for quantity, (verdict, reason, ratio) in judged.items():
             row = {"candidate": name, "quantity": quantity, "verdict": verdict, "reason": reason}
             yield {**row, "ratio": ratio, "bit_identical": False}
@@ -127,9 +122,9 @@ def distribution_rows(
 def detection_power(
     case: Case, baseline: str, candidates: Sequence[str], draws: int, trials: int, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield for each candidate in how many of `trials` it is called different, each with a stimulus of its own.
+    """Yield for each candidate the number of `trials` in which it is called different, each with its own stimulus.
 
-    `share` has a Wilson 95 % interval. For a candidate that is right it is the share of false alarms.
+    `share` has a Wilson 95 % interval. For a right candidate it is the share of false alarms.
     """
     detections = dict.fromkeys(candidates, 0)
     with numerics(case.threads, case.tf32):
@@ -151,7 +146,7 @@ def statistics_of(case: Case) -> list[str]:
 
 
 def draw_centre(case: Case, name: str, stimulus: Stimulus, seed: int) -> tuple[Tensor, Tensor]:
-    """Means of output (T, 1, H) and hn (L, 1, H) over a pilot, in float64: any fixed point near them would do."""
+    """Means of output (T, 1, H) and hn (L, 1, H) over a pilot, in float64. Any fixed point near them would do."""
     sums = [[v.sum(dim=1, keepdim=True) for v in pair] for pair in _run(case, name, stimulus, PILOT_DRAWS, seed)]
     output, hn = (sum(parts) / PILOT_DRAWS for parts in zip(*sums, strict=True))
     return output, hn
@@ -220,8 +215,8 @@ def compare_distributions(
 def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level: float) -> TwoSampleTest:
     """Hotelling's two-sample T² = δᵀ(Σ/n + Σ'/n' + τ²)⁻¹δ of the difference δ of two means, against the F law.
 
-    The slack τ is what rounding may do to a mean. It enters as a variance, so that no direction is so quiet, nor any
-    number of draws so large, that a difference of rounding is a difference of law.
+    The slack τ is the largest shift of a mean by rounding. It enters as a variance. So rounding alone stays below the
+    limit in a direction without variance, and with any number of draws.
     """
     features, freedom = len(ours.mean), ours.draws + theirs.draws - 2
     scale = freedom * features / (freedom - features + 1)
@@ -229,7 +224,7 @@ def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level:
     name = statistic.replace("_", " ")
     for who, moments in (("the baseline's ", ours), ("", theirs)):
         if not (moments.mean.isfinite().all() and moments.covariance.isfinite().all()):
-            return TwoSampleTest(math.inf, limit, 0.0, f"{who}{name} is not finite: there is NaN or infinity")
+            return TwoSampleTest(math.inf, limit, f"{who}{name} is not finite: there is NaN or infinity")
     difference = theirs.mean - ours.mean
     covariance = ours.covariance / ours.draws + theirs.covariance / theirs.draws
     # Where there are fewer masks than units the matrix is singular; the second term is far above its own roundoff.
@@ -240,8 +235,7 @@ def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level:
         f"{name} is {theirs.average:.4g} and the baseline's {ours.average:.4g} (average over units); with all units "
         f"together {distance:.1f} standard errors apart over {theirs.draws:,} draws, limit {limit:.1f}"
     )
-    p_value = float(f_distribution.sf(distance**2 / scale, features, freedom - features + 1))
-    return TwoSampleTest(distance, limit, p_value, reason if distance > limit else "")
+    return TwoSampleTest(distance, limit, reason if distance > limit else "")
 
 
 def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -263,13 +257,13 @@ def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> It
         yield output.double(), hn.double()
 
 
-def _attempt(run: Callable[..., Any], *arguments: Any) -> Any:
-    """What `run` returns, or the fault that it raised."""
+def _attempt(run: Callable[..., Any], *arguments: Any) -> tuple[Any, tuple[Verdict, str] | None]:
+    """The result of `run` and None; or None, and the verdict and reason of the error that it raised."""
     try:
-        return run(*arguments)
+        return run(*arguments), None
     except InputError:
         raise
     except UnusableOutput as error:
-        return Fault(Verdict.DIFFERENT, str(error))
-    except Exception as error:  # whatever an implementation under test raises is a result
-        return Fault(*classify_exception(error))
+        return None, (Verdict.DIFFERENT, str(error))
+    except Exception as error:  # an implementation under test may raise anything
+        return None, classify_exception(error)

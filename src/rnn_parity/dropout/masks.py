@@ -33,7 +33,7 @@ class UnknownDraw(RuntimeError):
 
 @dataclass(frozen=True)
 class MaskLayout:
-    """Where the n-th draw of a stacked GRU belongs among its masks, (G, T, B, H) with G = L − 1 gaps."""
+    """The place of the n-th draw of a stacked layer in its masks, (G, T, B, H) with G = L − 1 gaps."""
 
     gaps: int
     sequence_length: int
@@ -71,12 +71,12 @@ class MaskLayout:
 
 @dataclass
 class DropoutRecorder(LightDispatchMode):
-    """Sees every Bernoulli draw made inside the `with`; where `masks` is given, makes each draw return its part.
+    """Records every Bernoulli draw made inside the `with`; with `masks`, makes each draw return its part of them.
 
     Attributes:
-        layout: where each draw belongs.
-        masks: (G, T, B, H) to impose, or None to only look.
-        drawn: what was drawn, or imposed, in the order of the draws.
+        layout: the place of each draw.
+        masks: (G, T, B, H) to impose; None records only.
+        drawn: the drawn or imposed masks, in the order of the draws.
     """
 
     layout: MaskLayout
@@ -87,7 +87,7 @@ class DropoutRecorder(LightDispatchMode):
         super().__init__()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Let every operator run; see, and where asked replace, the draws."""
+        """Run every operator; record the draws, and replace them where masks are imposed."""
         result = func(*args, **(kwargs or {}))
         if func in _IN_PLACE or func in _OUT_OF_PLACE:
             self._see(result)
@@ -107,33 +107,34 @@ class DropoutRecorder(LightDispatchMode):
         self.drawn.append(mask.detach().clone())
 
     def assembled(self) -> Float[Tensor, "G T B H"] | None:
-        """The masks that were drawn, each in its place, in float64 on the CPU; None if any place was left empty
-        or a draw has no place.
+        """The drawn masks, each in its place, in float64 on the CPU.
+
+        None where a place stayed empty or a draw has no place.
         """
-        return self._in_place([mask.cpu().double() for mask in self.drawn])
+        return self._assemble([mask.cpu().double() for mask in self.drawn])
 
     def stream_positions(self) -> Float[Tensor, "G T B H"] | None:
-        """For each entry the place, from 0, of its number in the stream of numbers drawn; None as above."""
+        """For each mask entry the position, from 0, of its number in the stream of drawn numbers; None as above."""
         numbered, start = [], 0
         for mask in self.drawn:
             numbered.append(torch.arange(start, start + mask.numel(), dtype=torch.float64).reshape(mask.shape))
             start += mask.numel()
-        return self._in_place(numbered)
+        return self._assemble(numbered)
 
-    def _in_place(self, parts: list[Tensor]) -> Tensor | None:
+    def _assemble(self, parts: list[Tensor]) -> Tensor | None:
         whole = torch.full(self.layout.shape, torch.nan, dtype=torch.float64)
         for index, part in enumerate(parts):
             try:
-                place = self.layout.view(whole, index, tuple(part.shape))
+                target = self.layout.view(whole, index, tuple(part.shape))
             except UnknownDraw:
                 return None
-            if place is None:
+            if target is None:
                 break
-            place.copy_(part)
+            target.copy_(part)
         return None if whole.isnan().any() else whole
 
     def describe(self) -> str:
-        """`20 masks of (7, 10)`."""
+        """The number and shapes of the drawn masks, as `20 masks of (7, 10)`."""
         shapes = [tuple(mask.shape) for mask in self.drawn]
         return ", ".join(f"{shapes.count(shape)} masks of {shape}" for shape in dict.fromkeys(shapes)) or "no mask"
 
@@ -146,9 +147,9 @@ def draw_masks(layout: MaskLayout, dropout: float, seed: int) -> Float[Tensor, "
 
 
 def draws_out_of_sight(run: Callable[[], Tensor]) -> bool:
-    """Whether `run` is random although no draw was seen: under some seed it gives another result.
+    """Whether `run` is random although no draw was recorded: under some seed it gives another result.
 
-    More seeds are tried, the fewer entries a mask can have that is the same for every first index of the result.
+    A mask may be the same for every first index of the result. The fewer entries it then has, the more seeds are tried.
     """
 
     def under(seed: int) -> Tensor:

@@ -6,10 +6,9 @@ all it emits is positive: an entry behind the gap is zero where dropped, and onl
 reads entries as ±1 and every further one passes ±1 on, so that a 0 at the end tells what a later mask hides. No gate
 acts anywhere: with r = z = 0, h' = tanh(W_in x + b_in).
 
-Nothing is taken on trust, and no equation either, for the layer may be wrong. Every entry is shown at least twice,
-under other weights, inputs and states and with the opposite sign, so that neither a constant nor a state that leaks
-through can pass for a mask; and what is hidden must be what the later masks, recovered before, hide. What the masks
-are says nothing of their law: one and the same mask at every step is recovered as such.
+The layer may be wrong, so every entry is read at least twice, with different weights, inputs and states and with the
+opposite sign: neither a constant nor a leaking state can pass for a mask. The hidden entries must be those that the
+later masks, recovered before, hide. Recovery does not test the law of the masks: one mask for all steps is recovered.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 GAIN = 256.0
 """Weight of a reading unit: also a kept entry that is scaled down, not up, saturates tanh. In range of float16."""
 OFFSET = 8.0
-"""What a reading unit shows of a dropped entry is tanh(−8) = −1 + 2e-7."""
+"""A reading unit shows a dropped entry as tanh(−8) = −1 + 2e-7."""
 CLOSED = -1000.0
 """Bias of a gate that shall be 0: σ is exactly 0 in every dtype."""
 TOLERANCE = 1 / 8
-"""How far from −1, 0 or 1 a display may be: how well a layer computes tanh is for the comparison to judge."""
+"""The largest distance of a display from −1, 0 or 1; the accuracy of the layer's tanh is judged elsewhere."""
 COIN_TOSSES = 64
-"""So many entries at least, over all replays, must have come out alike."""
+"""The least number of entries, over all replays, that must come out alike."""
 MAX_PAIRS = 300
 """Pairs of replays per gap."""
 
@@ -44,16 +43,16 @@ _DROPOUT_STATE = [argument.name for argument in _CUDNN._schema.arguments].index(
 
 
 class Unrecoverable(RuntimeError):
-    """The masks cannot be had; the message is the reason."""
+    """The masks cannot be recovered; the message is the reason."""
 
 
 @dataclass
 class Replay(LightDispatchMode):
     """`with replay: module(...)` starts every run from the same randomness: `torch.manual_seed(seed)`, and cuDNN's.
 
-    cuDNN keeps a state of its own in a tensor, an argument that every call advances in place. The first run's is put
-    back in later runs. A torch that draws it anew after a seeding (CUDAGeneratorImpl::reset_rnn_state) needs it not,
-    and is not disturbed by it.
+    cuDNN keeps a state of its own in a tensor, an argument that every call advances in place. Later runs get the state
+    of the first run back. A torch that draws the state anew after a seeding (CUDAGeneratorImpl::reset_rnn_state) is not
+    disturbed by this.
     """
 
     seed: int
@@ -64,13 +63,13 @@ class Replay(LightDispatchMode):
         super().__init__()
 
     def __enter__(self):
-        """Seed torch's generators, which are left as the run leaves them."""
+        """Seed torch's generators. They are not restored afterwards."""
         torch.manual_seed(self.seed)
         self._starts = True
         return super().__enter__()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Let every operator run; give the run's first call of cuDNN the state that the first run met."""
+        """Run every operator; give the run's first call of cuDNN the state of the first run."""
         state = args[_DROPOUT_STATE] if func is _CUDNN else None
         if state is not None and self._starts:
             self._starts = False
@@ -84,8 +83,8 @@ class Replay(LightDispatchMode):
 def recover_masks(case: Case, name: str, replay: Replay) -> Float[Tensor, "G T B H"]:
     """The masks that the implementation `name` applies in training under `replay`, in float64 on the CPU.
 
-    torch's generators are left as they were. Raises `Unrecoverable` where the masks cannot be replayed or read, also
-    where a later mask drops a whole row of units and so hides all that is behind it.
+    torch's generators are left as they were. Raises `Unrecoverable` where the masks cannot be replayed or read, or
+    where a later mask drops every unit of a row, which hides the earlier masks.
     """
     masks = torch.zeros(MaskLayout.of(case).shape, dtype=torch.float64)
     if case.num_layers == 1 or case.dropout == 1:  # nothing is drawn
@@ -103,18 +102,20 @@ def recover_masks(case: Case, name: str, replay: Replay) -> Float[Tensor, "G T B
 def _recover_gap(
     case: Case, module: nn.Module, replay: Replay, later: Float[Tensor, "R T B H"]
 ) -> Float[Tensor, "T B H"]:
-    """The mask of the gap before those `later`."""
+    """The mask of the gap before the `later` ones, which are known."""
     if not later.any(-1).all():
-        raise Unrecoverable("its dropout masks hide one another: one drops a whole row of units, and all behind it")
+        raise Unrecoverable(
+            "cannot recover the dropout masks: a later mask drops every unit of a row, which hides the earlier masks"
+        )
     kept = torch.full(MaskLayout.of(case).shape[1:], torch.nan, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     module.train()
     for pair in range(MAX_PAIRS):
         display = _Display.draw(case, len(later), generator)
         for run, turned in enumerate((display, replace(display, signs=-display.signs)), start=2 * pair):
-            stimulus = turned.given(draw_stimulus(case, run))
+            stimulus = turned.applied_to(draw_stimulus(case, run))
             copy_weights(stimulus.weights, module)
-            # Gradients are asked for as in the run that is to follow, lest the layer take another way without.
+            # The compared run asks for gradients; without them the layer might take another path.
             input, h0 = (t.to(case.device).requires_grad_() for t in (stimulus.input, stimulus.h0))
             with replay:
                 output, _ = module(input, h0)
@@ -125,7 +126,8 @@ def _recover_gap(
         if not kept.isnan().any() and (pair + 1) * kept.numel() >= COIN_TOSSES:
             return kept
     share = kept.isnan().double().mean().item()
-    raise Unrecoverable(f"its dropout masks hide one another: {share:.1%} of one stay unseen in {2 * MAX_PAIRS} runs")
+    runs = 2 * MAX_PAIRS
+    raise Unrecoverable(f"cannot recover the dropout masks: later masks hide {share:.1%} of one in all {runs} runs")
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,9 @@ class _Display:
     """How the M layers above a gap show it: each spreads the same K entries over its H units.
 
     Attributes:
-        entries: which entries behind the gap are shown, and signs: what turns each into ±1 or ∓1.
-        groups: the place in `entries` of what a unit carries, for every layer. Copies get through where one would not.
+        entries: the shown entries behind the gap. signs: ±1 for each, which turns it into ±1 or ∓1.
+        groups: for every layer and unit, the index in `entries` that the unit carries. An entry has several carriers,
+            so that one of them is kept.
     """
 
     entries: Int[Tensor, " K"]
@@ -143,17 +146,18 @@ class _Display:
 
     @classmethod
     def draw(cls, case: Case, later: int, generator: torch.Generator) -> _Display:
-        """A random one. Carriers enough that one of each entry's is kept more often than not."""
+        """Draw a display, with so many carriers that one of each entry's is kept more often than not."""
         size = case.hidden_size
         shown = max(1, min(size, round(size * (1 - case.dropout)))) if later else size
-        places = torch.stack([torch.randperm(size, generator=generator) for _ in range(later + 2)])
+        units = torch.stack([torch.randperm(size, generator=generator) for _ in range(later + 2)])
         signs = torch.randint(0, 2, (shown,), generator=generator, dtype=torch.float64) * 2 - 1
-        return cls(places[0, :shown], signs, places[1:] % shown)
+        return cls(units[0, :shown], signs, units[1:] % shown)
 
-    def given(self, stimulus: Stimulus) -> Stimulus:
+    def applied_to(self, stimulus: Stimulus) -> Stimulus:
         """The stimulus turned into one that shows the gap."""
         # Below the gap all is positive, and biases of at least 1 keep the states above tanh(1).
-        weights = {name: weight.double().abs() + name.startswith("bias") for name, weight in stimulus.weights.items()}
+        weights = {name: weight.double().abs() for name, weight in stimulus.weights.items()}
+        weights |= {name: weight + 1 for name, weight in weights.items() if name.startswith("bias")}
         layers, size = len(stimulus.h0), self.groups.shape[1]
         for layer in range(layers):
             weights[f"weight_ih_l{layer}"][: 2 * size] = 0.0
@@ -161,30 +165,30 @@ class _Display:
         below = torch.arange(size)
         for layer, group in enumerate(self.groups, start=layers - len(self.groups)):
             reads_gap = layer == layers - len(self.groups)
-            wanted = self.entries[group] if reads_gap else group
+            read = self.entries[group] if reads_gap else group
             signs = self.signs[group] if reads_gap else torch.ones(size)
-            weights[f"weight_ih_l{layer}"][-size:] = GAIN * signs[:, None] * (wanted[:, None] == below)
+            weights[f"weight_ih_l{layer}"][-size:] = GAIN * signs[:, None] * (read[:, None] == below)
             weights[f"bias_ih_l{layer}"][-size:] = -OFFSET * signs if reads_gap else 0.0
             weights[f"bias_hh_l{layer}"][-size:] = 0.0
             below = group
         return replace(stimulus, weights=weights, input=stimulus.input.abs(), h0=0.5 + stimulus.h0.abs() / 4)
 
     def read(self, output: Tensor, later: Float[Tensor, "R T B H"]) -> Float[Tensor, "T B H"]:
-        """The mask that is shown, NaN where it is not."""
+        """Read the mask from an output (T, B, H); NaN where it is not shown."""
         if output.shape != later.shape[1:]:
             raise Unrecoverable(f"gives {tuple(output.shape)}, expected {tuple(later.shape[1:])}")
-        places, last = torch.arange(len(self.entries)), self.groups[-1]
-        visible = torch.ones(*output.shape[:2], len(places), dtype=torch.float64)
+        shown_entries, last = torch.arange(len(self.entries)), self.groups[-1]
+        visible = torch.ones(*output.shape[:2], len(shown_entries), dtype=torch.float64)
         for mask, group in zip(later, self.groups, strict=False):
-            visible *= mask @ (group[:, None] == places).double() > 0
+            visible *= mask @ (group[:, None] == shown_entries).double() > 0
         visible, signs, entry = visible[..., last], self.signs[last], self.entries[last]
         shown = torch.full_like(output, torch.nan)
         shown[..., entry] = torch.where(visible > 0, (output * signs > 0).double(), torch.nan)
-        # What was read must give back all that was shown.
+        # The output must follow from the mask.
         expected = visible * signs * (2 * shown[..., entry].nan_to_num() - 1)
-        off = (output - expected).abs().flatten()
-        if not (off <= TOLERANCE).all():
-            worst = off.argmax()  # a NaN first
-            values = f"{output.flatten()[worst]:.3g} where {expected.flatten()[worst]:.0f} belongs"
+        error = (output - expected).abs().flatten()
+        if not (error <= TOLERANCE).all():
+            worst = error.argmax()  # a NaN first
+            values = f"{output.flatten()[worst]:.3g} where {expected.flatten()[worst]:.0f} is expected"
             raise Unrecoverable(f"its output shows no dropout masks between layers: {values}")
         return shown

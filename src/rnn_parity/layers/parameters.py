@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-"""What every layer has, in the order of `nn.GRU`'s and `nn.GRUCell`'s parameters."""
+"""The parameters of every layer of a stack, in the order of `nn.GRU` and `nn.GRUCell`."""
 
 _NN_GRU = re.compile(rf"(?:(?P<prefix>.*)\.)?(?P<kind>{'|'.join(KINDS)})_l(?P<layer>0|[1-9]\d*)")
 _GRU_CELLS = re.compile(rf"(?:(?P<prefix>.*)\.)?grus\.(?P<layer>0|[1-9]\d*)\.(?P<kind>{'|'.join(KINDS)})")
@@ -27,7 +27,7 @@ class ParsedName:
 
 
 def parse_name(name: str) -> ParsedName | None:
-    """What a name of a state_dict says; None where it is no parameter of a stack."""
+    """Parse a name of a state_dict; None where it is no parameter of a stack."""
     for layout, pattern in (("stacking_gru", _NN_GRU), ("stacking_gru_cell", _GRU_CELLS)):
         if match := pattern.fullmatch(name):
             return ParsedName(match["prefix"] or "", f"{match['kind']}_l{match['layer']}", layout)
@@ -52,7 +52,7 @@ def canonical_shapes(input_size: int, hidden_size: int, num_layers: int) -> dict
 def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
     """The module's parameters under `nn.GRU`'s names.
 
-    A module may say so itself with a method `canonical_parameters()`; otherwise its names must be `nn.GRU`'s or
+    A module may map them itself with a method `canonical_parameters()`; otherwise its names must be `nn.GRU`'s or
     `grus.{k}.*`, after one prefix common to all. Raises `WeightError` listing the names that are neither.
     """
     if hasattr(module, "canonical_parameters"):

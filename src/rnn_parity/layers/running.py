@@ -1,4 +1,4 @@
-"""How code under test is run: threads and numeric settings, a light watch over it, and what its errors mean."""
+"""How code under test is run: threads and numeric settings, a light dispatch mode, and the verdict of an error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def numerics(threads: int, tf32: bool) -> Iterator[None]:
 
 
 def classify_exception(error: Exception) -> tuple[Verdict, str]:
-    """What an error of an implementation says of it: `unsupported` where it says so itself, else `failed`."""
+    """The verdict and reason of an implementation's error: `unsupported` where its message says so, else `failed`."""
     text = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return Verdict.NOT_JUDGED, f"out of memory: {text}"

@@ -1,4 +1,4 @@
-"""What every implementation of a case is given: the same weights, inputs and cotangents, drawn from a seed."""
+"""The weights, inputs and cotangents that every implementation of a case gets, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHT_SCALE = 2.0
 
 @dataclass(frozen=True)
 class Stimulus:
-    """What one seed gives to every implementation, in the case's dtype, on the CPU.
+    """The weights, inputs and cotangents of one seed, in the case's dtype, on the CPU.
 
     Attributes:
         input: (T, B, I). h0: (L, B, H), not zero. weights: under `nn.GRU`'s names, biases not zero.
