@@ -72,7 +72,6 @@ TIMING = _schema(
         "median_s": float,
         "q25_s": float,
         "q75_s": float,
-        "p95_s": float,
         "device_median_s": float,
         "speedup": float,
         "speedup_ci_low": float,
@@ -84,17 +83,12 @@ TIMING = _schema(
         "reason": str,
         "peak_memory_bytes": int,
         "operator_calls": int,
-        "saved_bytes": int,
         "kernel_launches": int,
         "flops": int,
         "sequential_flops": int,
         "least_bytes": int,
         "step_gemm_flops_per_s": float,
-        "load_average": float,
-        "context_switches": int,
         "other_busy_cores": float,
-        "sm_clock_mhz": int,
-        "temperature_c": int,
         "clock_limits": str,
         "started_at": float,
         "ended_at": float,
@@ -104,7 +98,7 @@ TIMING = _schema(
 synchronised; `device_median_s` the time between CUDA events. `control_*`: the baseline against itself.
 `rounds_s` is the time of all rounds, `first_call_s` that of the very first call, compilation included, which is in no
 sample. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is the rate of one
-step's product. From `load_average` to `clock_limits`: what else the machine did during the phase (`disturbance.py`)."""
+step's product. `other_busy_cores` and `clock_limits`: what else the machine did during the phase."""
 
 SAMPLES = _schema(
     CASE_COLUMNS

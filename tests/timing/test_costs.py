@@ -50,17 +50,6 @@ def test_operator_calls_grow_with_the_steps_of_a_loop_and_are_few_in_a_matrix_pr
     assert costs_of(lambda: weight @ weight).operator_calls == 1
 
 
-def test_what_is_saved_for_the_backward_pass_is_counted_once_and_not_what_was_there():
-    weight = torch.ones(100, 100, requires_grad=True)
-    assert costs_of(lambda: weight * weight).saved_bytes == 0  # the weight itself
-    assert costs_of(lambda: weight.exp()).saved_bytes == 40_000  # its result
-    assert costs_of(lambda: weight.exp().exp().sum()).saved_bytes == 80_000
-    assert costs_of(lambda: (kept := weight.exp()) * kept).saved_bytes == 40_000
-    assert costs_of(lambda: weight.exp().sum().backward()).saved_bytes == 40_000
-    with torch.no_grad():
-        assert costs_of(lambda: weight.exp()).saved_bytes == 0
-
-
 def test_views_and_changes_in_place_take_no_memory_and_freed_memory_is_given_back():
     existing = torch.ones(1000)
 
@@ -135,11 +124,9 @@ def test_memory_is_what_is_held_above_the_inputs_on_either_device(gpu_memory, de
 
 
 def test_a_backward_pass_holds_what_its_forward_pass_saved():
-    stimulus = draw_stimulus(CASE, 0)
-    for name in ("stacking_gru_cell", "stacking_gru"):
-        made = {phase: make_contender(CASE, name, phase, stimulus) for phase in ("forward", "backward")}
-        forward, backward = (measure_costs(one.prepare, one.call, "cpu") for one in made.values())
-        assert backward.peak_memory_bytes > forward.saved_bytes > 0
+    weight = torch.ones(100, 100, requires_grad=True)
+    costs = measure_costs(lambda: weight.exp().exp().sum(), lambda loss: loss.backward(), "cpu")
+    assert costs.peak_memory_bytes >= 80_000  # both results of exp
 
 
 CUDA, CPU = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU

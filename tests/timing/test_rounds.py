@@ -18,7 +18,7 @@ from rnn_parity.timing.rounds import Contender, count_kernels, make_contender, r
 
 CASE = Case("test", "cpu", "float32", False, 3, 4, 2, 3, 2, 0.3, 1)
 SETTINGS = {"precision": 0.5, "min_rounds": 4, "max_seconds": 0.05, "confidence": 0.95, "exclusive": True}
-ON_A_GPU = {"device_median_s", "kernel_launches", "sm_clock_mhz", "temperature_c", "clock_limits"}
+ON_A_GPU = {"device_median_s", "kernel_launches", "clock_limits"}
 PHASES = ["inference", "forward", "backward", "step"]
 
 
@@ -287,7 +287,7 @@ def test_every_row_of_a_real_case_fits_its_table_and_nothing_is_missing():
     for row in rows:
         assert set(row) == set(TIMING.names) - ON_A_GPU
         assert row["speedup_ci_low"] <= row["speedup"] <= row["speedup_ci_high"]
-        assert row["q25_s"] <= row["median_s"] <= row["q75_s"] <= row["p95_s"]
+        assert row["q25_s"] <= row["median_s"] <= row["q75_s"]
         assert row["peak_memory_bytes"] > 0
         assert row["exclusive"] is True
         assert row["step_gemm_flops_per_s"] > 0

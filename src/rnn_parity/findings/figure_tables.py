@@ -150,7 +150,7 @@ def phases(timing: pd.DataFrame) -> pd.DataFrame:
 
 
 def resources(timing: pd.DataFrame) -> pd.DataFrame:
-    """Per case, implementation and phase: peak memory, bytes kept for the backward, and calls of operators."""
+    """Per case, implementation and phase: peak memory, calls of operators, launches of kernels, and the first call."""
     names = ["peak_memory_bytes", "operator_calls", "kernel_launches", "first_call_s"]
     return timing[[*CASE_COLUMNS, "implementation", "phase", *names]].reset_index(drop=True)
 

@@ -21,16 +21,14 @@ class Costs:
         peak_memory_bytes: the most memory that is held at one time during it above what was there before `prepare`, on
             either device: its result and temporaries, and in `backward` also what the forward pass keeps for it.
         operator_calls: how many ATen operators it runs.
-        saved_bytes: what it makes and keeps for a backward pass; not counted: its arguments and parameters.
     """
 
     peak_memory_bytes: int
     operator_calls: int
-    saved_bytes: int
 
 
 def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> Costs:
-    """Run `call` on what `prepare` makes: once for the memory and the operators, once for what is saved."""
+    """Run `call` on what `prepare` makes, and count its memory and its operators."""
     prepare()  # what the last call left, its gradients, is no part of this one
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
     with OperatorMeter() as meter:
@@ -46,8 +44,7 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
         peak_bytes = torch.cuda.max_memory_allocated() - before
     else:
         peak_bytes = meter.peak_bytes
-    prepared = prepare()
-    return Costs(peak_bytes, meter.operator_calls, _saved_bytes(lambda: call(prepared)))
+    return Costs(peak_bytes, meter.operator_calls)
 
 
 def kernel_launches(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> int | None:
@@ -65,21 +62,6 @@ def kernel_launches(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> i
     return sum(not name.startswith(("Memcpy", "Memset")) for name in on_device) or None
 
 
-def _saved_bytes(call: Callable[[], Any]) -> int:
-    saved: dict[int, torch.UntypedStorage] = {}  # alive, so that no other storage takes its place
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata in meter.made:
-            saved[storage._cdata] = storage
-        return tensor.detach()  # a result that its own node held would never be freed
-
-    with OperatorMeter() as meter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = call()
-        del result
-    return sum(storage.nbytes() for storage in saved.values())
-
-
 class OperatorMeter(LightDispatchMode):
     """Counts the operators that run inside the `with`, and the bytes of every tensor storage that they make.
 
@@ -87,13 +69,12 @@ class OperatorMeter(LightDispatchMode):
 
     Attributes:
         operator_calls: how many ran. held_bytes: what is held now of what they made. peak_bytes: the most that was held
-            at one time. made: the identities of all that they made.
+            at one time.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.operator_calls = self.held_bytes = self.peak_bytes = 0
-        self.made: set[int] = set()
 
     def restart(self) -> None:
         """Count operators and the peak from here on; what is held stays held."""
@@ -107,7 +88,6 @@ class OperatorMeter(LightDispatchMode):
         for storage in _storages(result):
             if storage._cdata not in given:
                 given.add(storage._cdata)
-                self.made.add(storage._cdata)
                 self._change(storage.nbytes())
                 weakref.finalize(storage, self._change, -storage.nbytes())
         return result

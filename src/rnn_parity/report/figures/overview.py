@@ -91,7 +91,7 @@ def _verdicts(axes: Axes, block: pd.DataFrame, regimes: list[str]) -> None:
     axes.set_xticks(
         range(len(regimes)),
         [_REGIMES[regime] for regime in regimes],
-        fontsize=6.5 if axes_mm > 22 * len(regimes) else 5,
+        fontsize=6.5 if axes_mm > 18 * len(regimes) else 5,
     )
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
