@@ -193,92 +193,62 @@ def test_a_database_on_a_network_has_no_wal(tmp_path, monkeypatch):
     assert query(tmp_path / "mlflow.db", "pragma journal_mode") == [("delete",)]
 
 
-FULL = """
-set -e
-mount -t tmpfs -o size=400k tmpfs "$1"
-printf kept > "$1/first.json"
-"$2" -c "$3" "$1" && exit 1
-cat "$1/first.json"
-mount -o remount,size=9m "$1"
-"$2" -c "$3" "$1"
-ls -m "$1"
-"""
-WRITE = """
-import sys
+ON_A_FULL_DISK = """
+import multiprocessing, shutil, subprocess, sys
 from pathlib import Path
 from rnn_parity import tables, tracking
-from rnn_parity.experiment import errors
-try:
-    {act}
-except errors.InputError as error:
-    sys.exit(str(error))
-"""
-WAYS = {
-    "second.json": 'tables.write_text(Path(sys.argv[1], "second.json"), "x" * 900_000)',
-    "mlflow.db": 'tracking.ensure_store(f"sqlite:///{sys.argv[1]}/mlflow.db")',
-}
+from rnn_parity.experiment.errors import InputError
+from tracked import ENVIRONMENT, equivalence_table, query, request_of, small_grid, timing_table
 
+disk, grid = Path(sys.argv[1]), small_grid()
+uri, rows = f"sqlite:///{disk}/mlflow.db", (equivalence_table(grid), timing_table(grid))
 
-FILLED = """
-set -e
-mount -t tmpfs -o size=9m tmpfs "$1"
-PYTHONPATH="$4:$PYTHONPATH" "$2" -c "$3" "$1" create
-free=$(df --output=avail -B1 "$1" | tail -n 1)
-head -c $((free - 80000)) /dev/zero > "$1/ballast"
-PYTHONPATH="$4:$PYTHONPATH" "$2" -c "$3" "$1" && exit 1
-rm "$1/ballast"
-PYTHONPATH="$4:$PYTHONPATH" "$2" -c "$3" "$1"
-PYTHONPATH="$4:$PYTHONPATH" "$2" -c "$3" "$1"
-cp "$1/mlflow.db" "$5"
-"""
-PUBLISH = """
-import sys
-from pathlib import Path
-from rnn_parity import tracking
-from rnn_parity.experiment import errors
-from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table
-uri, grid = f"sqlite:///{sys.argv[1]}/mlflow.db", small_grid()
-try:
-    tracking.ensure_store(uri)
-    if not sys.argv[2:]:
-        rows = equivalence_table(grid), timing_table(grid)
-        tracking.publish_job(uri, Path(sys.argv[1]), request_of(grid, "article"), *rows, ENVIRONMENT)
-except errors.InputError as error:
-    sys.exit(str(error))
+def mount(options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
+
+def act(function, *arguments):
+    try:
+        function(*arguments)
+        print("done", flush=True)
+    except InputError as error:
+        print(error, flush=True)
+
+def attempt(*call):  # each is a command of its own: MLflow keeps connections to a database
+    process = multiprocessing.get_context("fork").Process(target=act, args=call)
+    process.start()
+    process.join()
+
+mount("size=400k")
+attempt(tables.write_text, disk / "other.json", "x" * 900_000)
+attempt(tracking.ensure_store, uri)
+mount("remount,size=9m")
+attempt(tracking.ensure_store, uri)
+(disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 80_000))
+publish = tracking.publish_job, uri, disk, request_of(grid, "article"), *rows, ENVIRONMENT
+attempt(*publish)
+(disk / "ballast").unlink()
+attempt(*publish)
+print(query(disk / "mlflow.db", "pragma integrity_check"), flush=True)
+print(query(disk / "mlflow.db", "select status from runs where lifecycle_stage = 'active'"))
 """
 
 
-def on_own_disk(script, *arguments):
-    """Run a script that may mount what it likes."""
+def test_a_full_disk_is_one_line_and_after_some_space_is_freed_it_goes_on(tmp_path):
     namespace = ["unshare", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")  # as in a container that may make no user namespaces
-    return subprocess.run([*namespace, "bash", "-c", script, "", *arguments], capture_output=True, text=True)
-
-
-@pytest.mark.parametrize("name", WAYS)
-def test_a_full_disk_is_one_line_and_after_some_space_is_freed_it_goes_on(tmp_path, name):
-    full = on_own_disk(FULL, str(tmp_path), sys.executable, WRITE.format(act=WAYS[name]))
-    assert full.returncode == 0, full.stdout + full.stderr
-    assert full.stderr.count("\n") == 1
-    assert full.stderr.startswith(f"{tmp_path}/{name}: ")
-    assert re.search(r"the disk is full|cannot be used \(.*disk.*; 0\.\d MB are free", full.stderr)
-    assert "run the same command again" in full.stderr
-    assert full.stdout.startswith(f"keptfirst.json, {name}")
-
-
-def test_a_database_whose_disk_fills_stays_whole_and_what_was_to_be_published_can_be(tmp_path):
-    disk, kept = tmp_path / "disk", tmp_path / "kept.db"
-    disk.mkdir()
-    tests = str(Path(__file__).parents[1])
-    full = on_own_disk(FILLED, str(disk), sys.executable, PUBLISH, tests, str(kept))
-    assert full.returncode == 0, full.stdout + full.stderr
-    assert full.stderr.startswith(f"{disk}/mlflow.db: ")
-    assert full.stderr.count("\n") == 1  # no traceback of MLflow's beside it
-    assert " MB are free on its disk" in full.stderr
-    runs = query(kept, "select status, count(*) from runs where lifecycle_stage = 'active' group by status")
-    assert runs == [("FINISHED", 3)]
-    assert query(kept, "pragma integrity_check") == [("ok",)]
+    command = [*namespace, sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)]
+    path = os.pathsep.join(sys.path)
+    full = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert (full.returncode, full.stderr) == (0, "")  # no traceback of MLflow's
+    other, making, made, publishing, published, whole, shown = full.stdout.splitlines()
+    assert other.startswith(f"{tmp_path}/other.json: the disk is full")
+    for refused in (making, publishing):
+        assert refused.startswith(f"{tmp_path}/mlflow.db: cannot be used (")
+        assert re.search(r"; \d\.\d MB are free on its disk\); put that right and run the same command again", refused)
+    assert made == published == "done"
+    assert whole == "[('ok',)]"
+    assert shown == str([("FINISHED",)] * 3)
 
 
 def test_a_server_has_nothing_to_create(tmp_path, monkeypatch):
