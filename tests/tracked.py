@@ -63,7 +63,7 @@ def active_runs(uri: str, study: str = "smoke") -> list:
 
 def wait_for(server: str, process) -> None:
     """Wait until an MLflow server answers."""
-    for _ in range(600):
+    for _ in range(1800):
         assert process.poll() is None, "the server ended by itself"
         try:
             urllib.request.urlopen(f"{server}/health").close()

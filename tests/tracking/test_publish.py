@@ -209,7 +209,7 @@ def test_the_runs_of_cases_that_left_the_grid_are_deleted_with_the_next_report(u
     smaller = small_grid(sweeps={"article": {"sequence_length": [1, 10]}})
     report_of(uri, tmp_path, smaller, reports)
     shown = {run.info.run_id for run in active_runs(uri) if run.data.tags["kind"] == "case"}
-    assert shown == {ids[case_id] for case_id in {case.case_id for case in smaller.cases}}
+    assert shown == {ids[case.case_id] for case in smaller.cases}
 
 
 def test_a_moved_project_keeps_its_runs_and_nothing_is_left_elsewhere(uri, store, reports, tmp_path, monkeypatch):
@@ -218,15 +218,15 @@ def test_a_moved_project_keeps_its_runs_and_nothing_is_left_elsewhere(uri, store
     project.mkdir()
     shutil.move(store, project / "mlflow.db")
     here = f"sqlite:///{project}/mlflow.db"
-    ids = publish(here, tmp_path, grid)
-    report = report_of(here, tmp_path, grid, reports)
+    ids = publish(here, project, grid)
+    report = report_of(here, project, grid, reports)
     elsewhere, moved = tmp_path / "elsewhere", tmp_path / "moved to"
     elsewhere.mkdir()
     shutil.move(project, moved)
     monkeypatch.chdir(elsewhere)
     there = f"sqlite:///{moved}/mlflow.db"
-    assert publish(there, tmp_path, grid) == ids
-    assert report_of(there, tmp_path, grid, reports) == report
+    assert publish(there, moved, grid) == ids
+    assert report_of(there, moved, grid, reports) == report
     artifacts = local_artifacts(there, client_of(there).get_run(report).info.artifact_uri)
     assert (artifacts / "report.html").read_text() == "the text of report.html"
     assert artifacts.is_relative_to(moved)

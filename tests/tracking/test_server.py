@@ -60,7 +60,7 @@ def postgres(tmp_path_factory):
     with (folder / "log").open("w") as log:
         running = subprocess.Popen([server, "-D", data, *settings], stdout=log, stderr=log, cwd=folder, **other)
     address = f"postgresql://mlflow@127.0.0.1:{port}/postgres"
-    for _ in range(300):
+    for _ in range(1200):
         try:
             psycopg.connect(address).close()
             break

@@ -68,7 +68,7 @@ def case_content(
     ended = [row["ended_at"] for row in timing if row["ended_at"] is not None]
     name, metrics = run_name(request["varied"], case), dict(_metrics(equivalence, timing))
     return RunContent(
-        key={"kind": "case", "case_id": case["case_id"]},
+        key={"case_id": case["case_id"]},
         name=name,
         # The rows count, and not only the content made of them: a case that is measured again gets a new run.
         digest=digest([name, params, metrics, tags, equivalence, timing, histories or {}]),

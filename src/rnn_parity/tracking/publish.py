@@ -93,7 +93,8 @@ def _publish(client: Any, uri: str, experiment_id: str, folder: str, run: RunCon
     run_id = min((other.info.run_id for other in found if _is_finished(other, run)), default=None)
     if run_id is None:
         start_ms = run.start_ms or time.time_ns() // 1_000_000
-        run_id = client.create_run(experiment_id, start_ms, key, run.name).info.run_id
+        tags = key | {"kind": run.tags["kind"]}  # by which it is found, should nothing else follow
+        run_id = client.create_run(experiment_id, start_ms, tags, run.name).info.run_id
         _fill(client, uri, run_id, run, files)
     for other in found:
         if other.info.run_id != run_id:
