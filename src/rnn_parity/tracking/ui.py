@@ -7,7 +7,6 @@ import socket
 import sys
 from pathlib import Path
 
-from rnn_parity.experiment.errors import InputError
 from rnn_parity.tracking.experiment import charts_page, find_experiment
 from rnn_parity.tracking.server import connection
 from rnn_parity.tracking.store import artifact_folder, ensure_store, redact
@@ -42,12 +41,10 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
 
 
 def _free_port(wanted: int) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return probe.getsockname()[1]
-    raise InputError("ui: no port is free on 127.0.0.1")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
