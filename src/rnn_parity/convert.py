@@ -40,7 +40,7 @@ _SAFETENSORS = ".safetensors"
 
 
 class NotProven(Exception):
-    """The written file does not hold the same stack. The message says what differs."""
+    """The written file does not hold the same stack. The message names the difference."""
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ def _prove_same(old: Mapping[str, Tensor] | None, new: Mapping[str, Tensor] | No
         raise NotProven(f"the tensors {where} are not the same ones")
     for name, tensor in old.items():
         if tensor.dtype != new[name].dtype or not torch.equal(_bytes(tensor), _bytes(new[name])):
-            raise NotProven(f"{name} {where} is not what it was")
+            raise NotProven(f"{name} {where} has changed")
 
 
 def _bytes(tensor: Tensor) -> Tensor:

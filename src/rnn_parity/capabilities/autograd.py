@@ -19,7 +19,7 @@ from rnn_parity.layers.parameters import canonical_parameters
 
 @capability("Backward in eval mode")
 def eval_backward(subject: Subject) -> ProbeResult:
-    """In eval mode, built with dropout 0.5, it gives what it gives in training without dropout, backward too."""
+    """In eval mode with dropout 0.5, results and gradients are those of training mode without dropout."""
     found = subject.run(subject.vary(dropout=0.5).load().eval())
     return expect_same(found, subject.run(subject.load()), "training without dropout")
 
@@ -37,7 +37,7 @@ def double_backward(subject: Subject) -> ProbeResult:
 
 @capability("Backward twice through one graph")
 def backward_twice(subject: Subject) -> ProbeResult:
-    """With `retain_graph=True`, a second backward pass gives what the first gave."""
+    """With `retain_graph=True`, a second backward pass gives the gradients of the first."""
     module, (input, h0) = subject.load(), subject.arguments()
     sources = {"input": input, "h0": h0, **canonical_parameters(module)}
     outputs = forward(module, input, h0)
@@ -48,7 +48,7 @@ def backward_twice(subject: Subject) -> ProbeResult:
 
 @capability("Gradients of some tensors only")
 def some_gradients(subject: Subject) -> ProbeResult:
-    """Where only one of input, h0 and the parameters asks for a gradient, it is what it is where all do."""
+    """The gradient of input, h0 or a parameter alone is the one of a pass in which all ask for theirs."""
     module, expected, found = subject.load(), subject.run(subject.load()), {}
     for name in ("input", "h0", *subject.stimulus.weights):
         arguments = dict(zip(("input", "h0"), subject.arguments(), strict=True))
@@ -87,7 +87,7 @@ def forward_ad(subject: Subject) -> ProbeResult:
 
 @capability("`torch.func.vmap`")
 def vmap(subject: Subject) -> ProbeResult:
-    """Mapped over a new first dimension, in eval mode, it gives what one call after the other gives."""
+    """Mapped over a new first dimension, in eval mode, the layer gives the results of single calls."""
     module, (input, h0) = subject.load().eval(), subject.arguments()
     inputs, states = torch.stack([input, -input]), torch.stack([h0, h0 / 2])
     found = results(torch.func.vmap(module), inputs, states)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from rnn_parity.capabilities.subject import (
+    Capability,
     ProbeResult,
     Subject,
     Wrong,
@@ -22,7 +25,7 @@ from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 
 @capability("Input without h0")
 def missing_h0(subject: Subject) -> ProbeResult:
-    """Called with the input alone, it gives what it gives for h0 = 0, forward and backward."""
+    """A call with the input alone has the results and gradients of h0 = 0."""
     module, (input, h0) = subject.load(), subject.arguments()
     zero = torch.zeros_like(h0)
     found = subject.run(module, call=lambda input, _: module(input), arguments=(input, zero))
@@ -31,7 +34,7 @@ def missing_h0(subject: Subject) -> ProbeResult:
 
 @capability("Packed sequences")
 def packed_sequence(subject: Subject) -> ProbeResult:
-    """A `PackedSequence` of lengths 2, 4 and 1 gives what each sequence gives alone."""
+    """A `PackedSequence` of lengths 2, 4 and 1 gives the results of each sequence alone."""
     module, (input, h0), lengths = subject.load(), subject.arguments(), [2, 4, 1]
     packed, hn = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), h0)
     if not isinstance(packed, PackedSequence):
@@ -80,7 +83,7 @@ def bidirectional(subject: Subject) -> ProbeResult:
 
 @capability("`bias=False`")
 def no_bias(subject: Subject) -> ProbeResult:
-    """Built with `bias=False`, it has no biases and gives what it gives with biases of zero, forward and backward."""
+    """Built with `bias=False`, it has no biases, and the results and gradients of biases of zero."""
     without, weights = subject.construct(bias=False), subject.stimulus.weights
     matrices = {name: weight for name, weight in weights.items() if name.startswith("weight")}
     if extra := canonical_parameters(without).keys() - matrices.keys():
@@ -94,7 +97,7 @@ def no_bias(subject: Subject) -> ProbeResult:
 
 @capability("Non-contiguous input and h0")
 def non_contiguous(subject: Subject) -> ProbeResult:
-    """Every second entry of wider tensors gives what their copies give, forward and backward."""
+    """Every second entry of wider tensors gives the results and gradients of a contiguous copy."""
     module = subject.load()
     strided = [t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_() for t in subject.arguments()]
     found = subject.run(module, arguments=tuple(strided))
@@ -123,9 +126,7 @@ def empty_sequence(subject: Subject) -> ProbeResult:
 
 @capability("Sequence in pieces, state carried")
 def carried_state(subject: Subject) -> ProbeResult:
-    """In pieces of 1, 1 and 2 steps, each given the hn of the piece before, it gives what it gives at once, forward
-    and backward.
-    """
+    """Pieces of 1, 1 and 2 steps, each with the hn before it as h0, give the results and gradients of the whole."""
     module = subject.load()
 
     def in_pieces(input, h):
@@ -139,56 +140,41 @@ def carried_state(subject: Subject) -> ProbeResult:
     return expect_same(found, subject.run(module), "the sequence at once")
 
 
-@capability("Rejects a wrong input size")
-def rejects_wrong_input_size(subject: Subject) -> ProbeResult:
-    """Input (T, B, I + 1) raises an error."""
-    input, h0 = subject.arguments()
-    return _rejects(subject, (_longer(input, -1), h0))
+def _rejects(title: str, *changes: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Capability:
+    """Every change of input (T, B, I) and h0 (L, B, H) raises an error; the detail is the first one."""
 
+    @capability(title)
+    def probe(subject: Subject) -> ProbeResult:
+        module = subject.load()
+        forward(module, *subject.arguments())  # a layer that refuses everything rejects nothing
+        details = []
+        for change in changes:
+            input, h0 = change(*subject.arguments())
+            try:
+                module(input, h0)
+            except Exception as error:  # an error of any type is right
+                details.append(one_line(error))
+            else:
+                dtypes = "" if input.dtype == h0.dtype else f", of {input.dtype} and {h0.dtype}"
+                raise Wrong(f"accepts input {tuple(input.shape)} with h0 {tuple(h0.shape)}{dtypes}")
+        return ProbeResult(detail=details[0])
 
-@capability("Rejects a wrong hidden size")
-def rejects_wrong_hidden_size(subject: Subject) -> ProbeResult:
-    """An h0 of (L, B, H + 1), and one of (L, B, 1) that could be broadcast, raise an error."""
-    input, h0 = subject.arguments()
-    return _rejects(subject, (input, _longer(h0, -1)), (input, h0[..., :1]))
-
-
-@capability("Rejects a wrong number of layers in h0")
-def rejects_wrong_layer_count(subject: Subject) -> ProbeResult:
-    """An h0 of (L + 1, B, H), and one of (L − 1, B, H), raise an error."""
-    input, h0 = subject.arguments()
-    return _rejects(subject, (input, _longer(h0, 0)), (input, h0[:-1]))
-
-
-@capability("Rejects a wrong batch size in h0")
-def rejects_wrong_batch_size(subject: Subject) -> ProbeResult:
-    """An h0 of (L, B + 1, H), and one of (L, 1, H) that could be broadcast, raise an error."""
-    input, h0 = subject.arguments()
-    return _rejects(subject, (input, _longer(h0, 1)), (input, h0[:, :1]))
-
-
-@capability("Rejects a wrong dtype")
-def rejects_wrong_dtype(subject: Subject) -> ProbeResult:
-    """A float32 input, and a float32 h0, raise an error in a layer of float64."""
-    input, h0 = subject.arguments()
-    return _rejects(subject, (input.float(), h0), (input, h0.float()))
-
-
-def _rejects(subject: Subject, *calls: tuple[Tensor, Tensor]) -> ProbeResult:
-    """Works if every call raises; the detail is what the first one raised."""
-    module = subject.load()
-    forward(module, *subject.arguments())  # a layer that refuses everything rejects nothing
-    details = []
-    for input, h0 in calls:
-        try:
-            module(input, h0)
-        except Exception as error:  # an error of any type is right
-            details.append(one_line(error))
-        else:
-            dtypes = "" if input.dtype == h0.dtype else f", of {input.dtype} and {h0.dtype}"
-            raise Wrong(f"accepts input {tuple(input.shape)} with h0 {tuple(h0.shape)}{dtypes}")
-    return ProbeResult(detail=details[0])
+    return probe
 
 
 def _longer(tensor: Tensor, dim: int) -> Tensor:
     return torch.cat([tensor, tensor.narrow(dim, 0, 1)], dim)
+
+
+# A size of 1 in h0 could be broadcast.
+rejects_wrong_input_size = _rejects("Rejects a wrong input size", lambda x, h: (_longer(x, -1), h))
+rejects_wrong_hidden_size = _rejects(
+    "Rejects a wrong hidden size", lambda x, h: (x, _longer(h, -1)), lambda x, h: (x, h[..., :1])
+)
+rejects_wrong_layer_count = _rejects(
+    "Rejects a wrong number of layers in h0", lambda x, h: (x, _longer(h, 0)), lambda x, h: (x, h[:-1])
+)
+rejects_wrong_batch_size = _rejects(
+    "Rejects a wrong batch size in h0", lambda x, h: (x, _longer(h, 1)), lambda x, h: (x, h[:, :1])
+)
+rejects_wrong_dtype = _rejects("Rejects a wrong dtype", lambda x, h: (x.float(), h), lambda x, h: (x, h.float()))

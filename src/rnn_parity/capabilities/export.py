@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import tempfile
@@ -26,7 +27,7 @@ from rnn_parity.capabilities.subject import (
 
 @capability("`torch.export`")
 def torch_export(subject: Subject) -> ProbeResult:
-    """Exported from one input, it gives for another what the layer gives."""
+    """Exported with one input, it gives the layer's results for another."""
     module, arguments = subject.load().eval(), _detached(subject)
     exported = torch.export.export(module, arguments).module()
     return _same_for_other_input(subject, exported, arguments)
@@ -34,9 +35,7 @@ def torch_export(subject: Subject) -> ProbeResult:
 
 @capability("ONNX export")
 def onnx_export(subject: Subject) -> ProbeResult:
-    """Exported by `torch.onnx.export(dynamo=True)` and run by ONNX's reference evaluator, it gives what the layer
-    gives.
-    """
+    """Exported by `torch.onnx.export(dynamo=True)`, ONNX's reference evaluator gives the layer's results."""
     if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise NotProbed(f"not installed: {', '.join(missing)}")
     from onnx.reference import ReferenceEvaluator
@@ -67,9 +66,7 @@ def _same_for_other_input(subject: Subject, exported, arguments: tuple[Tensor, T
 
 @capability("`torch.compile`")
 def torch_compile(subject: Subject) -> ProbeResult:
-    """Compiled by the default backend, T = 2, it gives what it gives uncompiled, forward and backward; the detail says
-    in how many graphs.
-    """
+    """Compiled by the default backend, T = 2, results and gradients are the same. The detail counts the graphs."""
     if error := compiler_error(subject.case.device):
         raise NotProbed(f"torch.compile fails here for any function: {error}")
     found, graphs = _compiled(subject, "inductor", fullgraph=False)
@@ -85,11 +82,13 @@ def torch_compile_fullgraph(subject: Subject) -> ProbeResult:
 
 @capability("CUDA graph capture")
 def cuda_graph(subject: Subject) -> ProbeResult:
-    """Captured once, in eval mode without gradients, and replayed with another input, it gives what a call gives."""
+    """Captured once, in eval mode without gradients, a replay with another input gives the results of a call."""
     if subject.case.device != "cuda":
         raise NotProbed("needs a CUDA device")
     module, (input, h0) = subject.load().eval(), subject.arguments()
-    with torch.no_grad(), _same_stream():
+    with torch.no_grad(), contextlib.ExitStack() as stack:
+        # A capture that fails leaves its own stream as the current one.
+        stack.callback(torch.cuda.set_stream, torch.cuda.current_stream())
         stream = torch.cuda.Stream()  # a first call sets things up that a capture may not
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -102,16 +101,6 @@ def cuda_graph(subject: Subject) -> ProbeResult:
         graph.replay()
         found = {"output": output.clone(), "hn": hn.clone()}
         return expect_same(found, results(module, input, h0), "a call without a graph")
-
-
-@contextmanager
-def _same_stream() -> Iterator[None]:
-    """Go back to the stream that was current: a capture that fails leaves its own."""
-    stream = torch.cuda.current_stream()
-    try:
-        yield
-    finally:
-        torch.cuda.set_stream(stream)
 
 
 @functools.cache

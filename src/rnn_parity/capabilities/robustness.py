@@ -76,7 +76,7 @@ def deterministic(subject: Subject) -> ProbeResult:
 
 @capability("Calls from several threads at once")
 def multi_threading(subject: Subject) -> ProbeResult:
-    """Eight threads that share one module, each with its own input, get what each gets alone, forward and backward."""
+    """Eight threads that share a module, each with its own input, get the results and gradients of each alone."""
     module = subject.load()
     scales = [1 + thread / THREADS for thread in range(THREADS)] * CALLS_PER_THREAD
 

@@ -48,15 +48,15 @@ class Support(StrEnum):
     WRONG = "wrong"
     """The layer gives a wrong result."""
     NOT_PROBED = "not probed"
-    """This machine lacks what the probe needs."""
+    """This machine lacks something that the probe needs."""
 
 
 class Wrong(Exception):
-    """The layer gave a wrong result. The message says what is wrong with it."""
+    """The layer gave a wrong result. The message describes it."""
 
 
 class NotProbed(Exception):
-    """The probe cannot be made here. The message says what is missing."""
+    """The probe cannot be made here. The message names the missing thing."""
 
 
 @dataclass(frozen=True)
@@ -134,33 +134,28 @@ class Subject:
 
 @dataclass(frozen=True)
 class Capability:
-    """Something a layer may be able to do: its title and description for people, and the function that tries it."""
+    """Something a layer may be able to do: its title for people, and the function that tries it."""
 
     title: str
-    description: str
     probe: Callable[[Subject], ProbeResult]
 
 
 def capability(title: str) -> Callable[[Callable[[Subject], ProbeResult]], Capability]:
-    """Make a `Capability` of a probe: the function's name is the capability's, its docstring the description."""
-    return lambda probe: Capability(title, " ".join((probe.__doc__ or "").split()), probe)
+    """Make a `Capability` of a probe; the function's name is the capability's."""
+    return partial(Capability, title)
 
 
 def forward(call: Callable[[Tensor, Tensor], Any], input: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and hn; `Wrong` unless they are two tensors of the shapes that follow from the arguments'."""
+    """Call it; return output (…, H) and hn, or raise `Wrong` where they are not two tensors of these shapes."""
     result = call(input, h0)
     pair = isinstance(result, tuple | list) and len(result) == 2
     if not pair or not all(isinstance(value, Tensor) for value in result):
         raise Wrong(f"gives a {type(result).__name__}, expected two tensors")
-    for name, value, shape in zip(("output", "hn"), result, output_shapes(input, h0), strict=True):
+    shapes = (*input.shape[:-1], h0.shape[-1]), tuple(h0.shape)
+    for name, value, shape in zip(("output", "hn"), result, shapes, strict=True):
         if value.shape != shape:
-            raise Wrong(f"gives {name} {tuple(value.shape)}, expected {tuple(shape)}")
+            raise Wrong(f"gives {name} {tuple(value.shape)}, expected {shape}")
     return tuple(result)
-
-
-def output_shapes(input: Tensor, h0: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of output and hn, whatever dimensions come first."""
-    return (*input.shape[:-1], h0.shape[-1]), tuple(h0.shape)
 
 
 def gradients_of(values, sources: Mapping[str, Tensor], cotangents, **options: Any) -> dict[str, Tensor]:
@@ -229,7 +224,7 @@ def isolated(case: Case) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """`RuntimeError: the first line of the message`, without what differs from run to run: folders and addresses."""
+    """`RuntimeError: the first line of the message`, without folders and addresses, which differ from run to run."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = ": ".join([type(error).__name__, *lines[:1]])
     return shortened(_ADDRESS.sub("0x…", _FOLDERS.sub("", text)))

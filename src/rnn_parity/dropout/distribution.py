@@ -1,8 +1,8 @@
 """The regime `train_distribution`: do two layers give the same law of outputs over many dropout draws?
 
-Masks drawn inside one kernel, as cuDNN draws them, cannot be given to another layer: what is left is to compare
-distributions. One row of the stimulus is repeated along the batch, so that in training every row is a draw of its own,
-and the means of a few statistics over these draws are compared by Hotelling's two-sample T² (1931).
+Masks drawn inside one kernel, as cuDNN draws them, cannot be given to another layer. Then only distributions can be
+compared. One row of the stimulus is repeated along the batch, so that in training every row is a draw of its own. The
+means of a few statistics over these draws are compared by Hotelling's two-sample T² (1931).
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def draw_moments(
 ) -> dict[str, Moments]:
     """The moments of every statistic over `draws` rows, of one implementation from one seed.
 
-    Raises whatever the implementation raises, and `UnusableOutput`.
+    Raises every error of the implementation, and `UnusableOutput`.
     """
     sums: dict[str, list[Tensor]] = {}
     for pair in _run(case, name, stimulus, draws, seed):

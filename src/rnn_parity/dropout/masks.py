@@ -21,7 +21,7 @@ from rnn_parity.layers.running import LightDispatchMode
 aten = torch.ops.aten
 _IN_PLACE = (aten.bernoulli_.float, aten.bernoulli_.Tensor)
 _OUT_OF_PLACE = (aten.bernoulli.default, aten.bernoulli.p)
-_FUSED = (aten.native_dropout.default,)  # what nn.Dropout and aten::gru call on CUDA
+_FUSED = (aten.native_dropout.default,)  # nn.Dropout and aten::gru call it on CUDA
 
 
 _MOST_SEEDS, _ENOUGH_ENTRIES = 64, 4096  # few mask entries come out alike under many seeds

@@ -2,8 +2,8 @@
 
 A kernel that draws inside itself, as cuDNN's does, takes no masks from us. Yet its randomness can be replayed, under
 weights that turn the layer into a display. To show a gap, every layer below it is given positive numbers only, so that
-all it emits is positive: an entry behind the gap is zero where dropped, and only there. The layer above the gap
-reads entries as ±1 and every further one passes ±1 on, so that a 0 at the end tells what a later mask hides. No gate
+all it emits is positive: an entry behind the gap is zero where dropped, and only there. The layer above the gap reads
+entries as ±1 and every further one passes ±1 on, so that a 0 at the end marks an entry hidden by a later mask. No gate
 acts anywhere: with r = z = 0, h' = tanh(W_in x + b_in).
 
 The layer may be wrong, so every entry is read at least twice, with different weights, inputs and states and with the

@@ -1,1 +1,1 @@
-"""What is compared: the layers, their parameters, and what all of them are given."""
+"""The compared layers: their registry, parameters and stimulus, and how they are run."""
