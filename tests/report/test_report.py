@@ -299,3 +299,22 @@ def test_without_self_test_and_capabilities_nothing_is_said_of_them(report, tabl
     text, _ = report(*tables)
     assert "trusted" not in text
     assert "What each can do" not in text
+
+
+def test_the_very_first_call_is_told_and_left_out_where_it_was_not_timed(report, tables):
+    equivalence, timing = tables
+    text, _ = report(equivalence, timing)
+    [sentence] = re.findall(r"The very first call .*", text)
+    assert "compilation included" in sentence
+    assert "in inference" in sentence
+    assert "in step" in sentence
+    timing["first_call_s"] = float("nan")
+    assert "very first call" not in report(equivalence, timing)[0]
+
+
+def test_a_figure_is_one_element_with_its_caption_and_no_mark_is_left(report, tables):
+    _, html = report(*tables)
+    figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
+    assert len(figures) == len(SHOWN) - 1
+    assert all(figure.count("<figcaption>") == figure.count("<img") == 1 for figure in figures)
+    assert "end of figure" not in html

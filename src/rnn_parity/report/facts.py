@@ -105,7 +105,14 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
         "shares": gains.shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
         "conclusions": records(gains.conclusions(timing, name)),
         "slower": slower,
+        "first_calls": _first_calls(quoted, same_case),
     }
+
+
+def _first_calls(quoted: Sequence[Mapping], of_baseline: Mapping[str, Mapping]) -> dict[str, list[float]]:
+    """By phase, the seconds of the very first call in the quoted case: the candidate's and the baseline's."""
+    pairs = {row["phase"]: [row["first_call_s"], of_baseline[row["phase"]]["first_call_s"]] for row in quoted}
+    return {phase: pair for phase, pair in pairs.items() if not pd.isna(pair).any()}
 
 
 def _machine(environment: Mapping, quoted: Sequence[Mapping]) -> str:

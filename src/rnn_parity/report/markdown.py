@@ -23,7 +23,7 @@ def render_markdown(template: str, facts: Mapping[str, Any]) -> str:
         autoescape=False,  # this is Markdown: `finalize` escapes
     )
     templates.globals["Text"] = Text
-    named = ("code", "number", "percent", "times", "interval", "count", "listed")
+    named = ("code", "number", "percent", "times", "interval", "count", "listed", "seconds")
     templates.filters |= {name: getattr(wording, name) for name in named}
     templates.filters |= {"sizes": wording.case_words, "speedup": speedup}
     text = templates.get_template(template).render(facts)

@@ -30,6 +30,7 @@ MOST_CASES = 2000
 _LARGEST_SVG_BYTES, _LARGEST_CSV_BYTES = 1_000_000, 250_000
 _SHORT_CELL, _LONG_CELL = 26, 60  # letters: up to so many stay on one line, from so many on a column is wide
 _CASES_SECTION = "every-case"
+_FIGURE_MARK = re.compile(r"<!-- (figure (?P<name>\w+)|end of figure) -->")
 
 
 def render_html(
@@ -104,33 +105,37 @@ def _fence(renderer, tokens, index, options, env) -> str:
 
 
 def _figures(tokens: Sequence[Token], data: Mapping[str, pd.DataFrame], folder: Path) -> list[Token]:
-    """Make figures of the paragraphs that hold a picture alone, with the paragraph after it as the caption."""
-    made: list[Token] = []
-    at = 0
-    while at < len(tokens):
-        inline = tokens[at + 1] if at + 1 < len(tokens) else None
-        picture = inline.children[0] if inline is not None and inline.children and len(inline.children) == 1 else None
-        if tokens[at].type != "paragraph_open" or picture is None or picture.type != "image":
-            made.append(tokens[at])
-            at += 1
-            continue
-        name = Path(str(picture.attrs["src"])).stem
-        picture.attrs["src"] = _data_uri(folder / name)
-        button = {"type": "button", "class": "zoom", "aria-label": f"Enlarge: {picture.content}"}
-        caption = tokens[at + 4]
-        made += [
-            Token("figure_open", "figure", 1, block=True),
-            Token("button_open", "button", 1, attrs=button),
-            inline,
-            Token("button_close", "button", -1),
-            Token("figcaption_open", "figcaption", 1, block=True),
-            caption,
-            Token("figcaption_close", "figcaption", -1, block=True),
-            Token("figure_close", "figure", -1, block=True),
-        ]
-        caption.children = [*(caption.children or []), *_data_link((FIGURES | DECODER_FIGURES)[name].table, data)]
-        at += 6
-    return made
+    """Make an element of every figure: the picture and its caption stand between two comments that mark them."""
+    marks = [
+        (at, mark["name"])
+        for at, token in enumerate(tokens)
+        if token.type == "inline" and (mark := _FIGURE_MARK.fullmatch(token.content))
+    ]
+    made, done = [], 0
+    for (start, name), (end, _) in zip(marks[::2], marks[1::2], strict=True):
+        made += tokens[done : start - 1]  # a comment is a paragraph: its opening, its text, its close
+        picture, caption = (token for token in tokens[start + 2 : end - 1] if token.type == "inline")
+        made += _figure(name, picture, caption, data, folder)
+        done = end + 2
+    return [*made, *tokens[done:]]
+
+
+def _figure(name: str, picture: Token, caption: Token, data: Mapping[str, pd.DataFrame], folder: Path) -> list[Token]:
+    [image] = picture.children or []
+    image.attrs["src"] = _data_uri(folder / name)
+    link = _data_link((FIGURES | DECODER_FIGURES)[name].table, data)
+    caption.children = [*(caption.children or []), *link]
+    button = {"type": "button", "class": "zoom", "aria-label": f"Enlarge: {image.content}"}
+    return [
+        Token("figure_open", "figure", 1, block=True),
+        Token("button_open", "button", 1, attrs=button),
+        picture,
+        Token("button_close", "button", -1),
+        Token("figcaption_open", "figcaption", 1, block=True),
+        caption,
+        Token("figcaption_close", "figcaption", -1, block=True),
+        Token("figure_close", "figure", -1, block=True),
+    ]
 
 
 def _data_link(table: str, data: Mapping[str, pd.DataFrame]) -> list[Token]:

@@ -67,6 +67,11 @@ def amount_of_bytes(value: Real) -> Text:
     return Text(f"{value:.3g} GB")
 
 
+def seconds(value: Real) -> Text:
+    """A time in seconds or milliseconds."""
+    return Text(f"{value:.2g} s" if value >= 1 else f"{1e3 * value:.2g} ms")
+
+
 def case_words(row: Mapping[str, Any]) -> Text:
     """The sizes of a case in the letters of the axes."""
     letters = {"T": "sequence_length", "B": "batch_size", "I": "input_size", "H": "hidden_size", "L": "num_layers"}

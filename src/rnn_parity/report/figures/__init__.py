@@ -29,80 +29,82 @@ class FigureEntry:
 FIGURES = {
     "overview": FigureEntry(
         "The verdict of every sweep, and what it gains",
-        "Left: the worst verdict among all cases, seeds and quantities of a sweep in each regime; where only some "
-        "cases do not pass, how many. With the same seed only, `different` is no fault, and has another colour. Right: "
-        "the geometric mean of the speedup over the cases of the sweep, with its range from the slowest to the fastest "
-        "case; 1 is the baseline.",
+        "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities. Where only some "
+        "cases do not pass, their number is given. With the same seed, `different` is no fault and has another "
+        "colour. Right: the geometric mean of the speedup over the cases of the sweep. The line runs from the slowest "
+        "to the fastest case. 1 is the baseline.",
         "overview",
         "verdicts",
     ),
     "speedup": FigureEntry(
         "Speedup over the baseline",
-        "Median over rounds of time of the baseline / time of the candidate, with its interval, against what each "
-        "sweep varies. The grey box behind a point is the interval of the baseline timed against itself in the same "
-        "rounds. Hollow points are within noise, where the interval does not clear both 1 and the box, or disturbed.",
+        "Median over rounds of the baseline's time / the candidate's time, with its interval, against the axes that "
+        "each sweep varies. The grey box behind a point is the interval of the baseline timed against itself in the "
+        "same rounds. Hollow points are within noise (the interval does not clear both 1 and the box) or disturbed.",
         "speedup",
     ),
     "crossover": FigureEntry(
         "Who wins where",
-        "Speedup of the candidate in the sweeps that vary two sizes: blue where the candidate is faster, red where the "
-        "baseline is. Hatched cells are within noise or disturbed.",
+        "Speedup of the candidate in the sweeps that vary two sizes. Blue: the candidate is faster. Red: the baseline "
+        "is. Hatched cells are within noise or disturbed.",
         "crossover",
     ),
     "phases": FigureEntry(
         "Where the time goes",
-        "Forward in training and backward, stacked, with the baseline's two together as the unit; the ring is "
-        "inference in that unit. The dot is the training step timed as a whole, the baseline's as the unit. The split "
-        "is that of the baseline's medians; what a candidate takes of it is by its speedup in that phase.",
+        "The bars are forward in training and backward, one on the other. The unit is the baseline's forward and "
+        "backward together. The ring is inference, in the same unit. The dot is the whole training step, with the "
+        "baseline's step as the unit. The baseline's bars are its medians. A candidate's are the baseline's divided "
+        "by its speedup in that phase.",
         "phases",
     ),
     "latency": FigureEntry(
         "Latency against sequence length",
         "Median wall time of one call, with the band between the quartiles, in the sweeps that vary the sequence "
-        "length. The dashed line is the time of the operations at the peak rate of this machine, or of the bytes where "
-        "these take longer: no call gets below it. The phase `step` is forward and backward.",
+        "length. The dashed line is a lower bound: the time of the operations at this machine's peak rate, or of the "
+        "bytes where moving them takes longer. The phase `step` is forward and backward.",
         "timing",
     ),
     "roofline": FigureEntry(
         "How much of the machine each call uses",
-        "Rate of the matrix products over the best that this machine reached in a large one, of every case. Across: "
-        "operations per byte that must be moved, over those at which computing and copying take the same time here; "
-        "the line is what no call can pass. A dash is the second ceiling of a case: the products in which each step "
-        "waits for the one before it take the time that they take alone, at their own size. A kernel that keeps its "
-        "weights between the steps may pass the dash. What lies below is gates, copies and calls.",
+        "Rate of the matrix products of every case, as a share of the best rate that this machine reached in a large "
+        "product. The x axis is the number of operations per byte moved, in units of the machine's own balance: at 1, "
+        "computing and copying take the same time. The line is the bound of every call. A dash is a second bound of a "
+        "case, at the rate of a single step's product, for a layer that loads its weights anew in each step. A kernel "
+        "that keeps its weights may pass the dash. The rest of the time goes into gates, copies and calls.",
         "roofline",
     ),
     "resources": FigureEntry(
         "Memory and operator calls",
-        "Upper row: peak memory that one call allocates. Lower row: calls of operators that it makes on the CPU, or "
-        "kernels that it launches on a GPU. Filled points are a training step, hollow ones inference.",
+        "Peak memory that one call allocates, and the number of operators that it calls. On a GPU also the number of "
+        "kernels that it launches. Filled points are a training step, hollow ones inference.",
         "resources",
     ),
     "error_ratio": FigureEntry(
         "The worst error as a share of its limit",
         "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes that "
-        "must hold. Above 1 a quantity is over the limit. A framed cell is `different` or `failed`; a hatched one was "
+        "must hold. Above 1 a quantity is over its limit. A framed cell is `different` or `failed`. A hatched one was "
         "not judged.",
         "error_ratio",
         "numbers",
     ),
     "error_vs_length": FigureEntry(
         "Error against sequence length",
-        "Relative error to the float64 oracle, ‖x − x*‖₂ / ‖x*‖₂, in units of the unit roundoff u of the case's dtype. "
-        "One point per case and implementation: the worst over seeds, over the regimes that must hold and over the "
-        "quantities named on the axis. Left: the sweeps that vary T, a line where nothing else varies. Right: the "
-        "cases of every other sweep. The dash above a point is the criterion's limit for the candidate's. "
-        "Points at ten times the largest limit lie there or beyond.",
+        "Relative error to the float64 oracle, ‖x − x*‖₂ / ‖x*‖₂, in units of the unit roundoff u of the case's "
+        "dtype. Each point is one case and implementation: its largest error over seeds, over the regimes that must "
+        "hold and over the quantities named on the axis. Left: the sweeps that vary T. Right: the cases of the other "
+        "sweeps. The dash above a point is the criterion's limit for the candidate. Points at ten times the largest "
+        "limit lie there or beyond.",
         "error_vs_length",
         "numbers",
     ),
     "dropout": FigureEntry(
         "Why the same seed does not give the same dropout masks",
         "Left: the masks of one small case, one image per gap between layers and step, rows of the batch by hidden "
-        "units. Colour is the place of an entry in the generator's stream, drawn on the CPU, a dot an entry that was "
-        "dropped. The same stream is dealt out in another order. Right: the largest difference to the baseline in "
-        "output and hn, once with the same seed and once with the same masks, in the cases of the default dtype "
-        "with dropout and three layers or more (two, where there are no others); 0 means bit for bit.",
+        "units. The colour is an entry's position in the random generator's stream. A dot marks a dropped entry. Both "
+        "implementations read the same stream in another order, drawn on the CPU. Right: the largest difference to "
+        "the baseline in output and final state, with the same seed and with the same masks. Shown are the cases of "
+        "the default dtype with dropout and at least three layers (two, where there are no others). 0 means bit for "
+        "bit.",
         "dropout",
         "dropout",
     ),
