@@ -163,7 +163,7 @@ def convert_checkpoint(
     return Conversion(names, {key: key in followed for key in kept}, rows)
 
 
-def read_checkpoint(path: Path) -> tuple[Any, Mapping[str, str] | None]:
+def read_checkpoint(path: Path) -> tuple[Any, dict[str, str] | None]:
     """Read tensors and plain values, and the metadata of a safetensors file; no pickle is executed.
 
     Raises `InputError` with the reader's reason where the file cannot be read or holds anything else.
@@ -284,12 +284,12 @@ def _key(layout: str, canonical: str) -> str:
     return KEYS[layout].format(layer=layer, kind=kind)
 
 
-def _write(path: Path, content: Any, metadata: Mapping[str, str] | None) -> None:
+def _write(path: Path, content: Any, metadata: dict[str, str] | None) -> None:
     if path.suffix == _SAFETENSORS:
         written = save(content, metadata)
     else:
         torch.save(content, memory := io.BytesIO())
-        written = memory.getbuffer()
+        written = memory.getvalue()
     path.write_bytes(written)  # the libraries' own writers do not report the disk's error
 
 
@@ -297,7 +297,7 @@ def _check(stack: Stack, baseline: str) -> list[dict[str, Any]]:
     """The rows of the check with a stack's weights; `NotProven` where the layers do not compute the same."""
     weights = stack.load()
     dtype = str(weights["weight_ih_l0"].dtype).removeprefix("torch.")
-    axes = {"sequence_length": 12, "batch_size": 4, "threads": 1, "dropout": 0.2}
+    axes: dict[str, Any] = {"sequence_length": 12, "batch_size": 4, "threads": 1, "dropout": 0.2}
     case = Case("convert", device="cpu", dtype=dtype, tf32=False, **stack.sizes, **axes)
     stimulus = dataclasses.replace(draw_stimulus(case, seed=0), weights=weights)
     regimes = ("eval", "train_matched_masks") if case.draws_dropout else ("eval",)

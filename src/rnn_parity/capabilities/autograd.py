@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from rnn_parity.capabilities.subject import (
@@ -31,8 +32,9 @@ def double_backward(subject: Subject) -> ProbeResult:
     sources = {"input": input, "h0": h0, **canonical_parameters(module)}
     first = gradients_of(forward(module, input, h0), sources, subject.cotangents(), create_graph=True)
     # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
-    sum(gradient.square().sum() for gradient in first.values()).backward()
-    return ProbeResult(numbers={f"grad_{name}": tensor.grad for name, tensor in sources.items()})
+    torch.stack([gradient.square().sum() for gradient in first.values()]).sum().backward()
+    second = {f"grad_{name}": tensor.grad for name, tensor in sources.items() if tensor.grad is not None}
+    return ProbeResult(numbers=second)
 
 
 @capability("Backward twice through one graph")
@@ -49,13 +51,14 @@ def backward_twice(subject: Subject) -> ProbeResult:
 @capability("Gradients of some tensors only")
 def some_gradients(subject: Subject) -> ProbeResult:
     """The gradient of input, h0 or a parameter alone is the one of a pass in which all ask for theirs."""
-    module, expected, found = subject.load(), subject.run(subject.load()), {}
+    module, expected = subject.load(), subject.run(subject.load())
+    found: dict[str, Tensor] = {}
     for name in ("input", "h0", *subject.stimulus.weights):
-        arguments = dict(zip(("input", "h0"), subject.arguments(), strict=True))
-        tensors = arguments | canonical_parameters(module)
+        input, h0 = subject.arguments()
+        tensors = {"input": input, "h0": h0, **canonical_parameters(module)}
         for tensor in tensors.values():
             tensor.requires_grad_(tensor is tensors[name])
-        found |= subject.run(module, arguments=tuple(arguments.values()))
+        found |= subject.run(module, arguments=(input, h0))
     return expect_same(found, expected, "a pass where all ask for one")
 
 
@@ -77,9 +80,10 @@ def forward_ad(subject: Subject) -> ProbeResult:
     """`torch.func.jvp` along ones in input and h0 gives tangents that fit the backward pass: ⟨C, J·1⟩ = ⟨Jᵀ·C, 1⟩."""
     module, arguments = subject.load(), subject.arguments()
     ones = tuple(map(torch.ones_like, arguments))
-    _, tangents = torch.func.jvp(lambda input, h0: forward(module, input, h0), arguments, ones)
+    tangents = torch.func.jvp(lambda input, h0: forward(module, input, h0), arguments, ones)[1]
     backward = subject.run(module)
-    forwards = sum((c * tangent).sum() for c, tangent in zip(subject.cotangents(), tangents, strict=True))
+    of_output, of_hn = subject.cotangents()
+    forwards = (of_output * tangents[0]).sum() + (of_hn * tangents[1]).sum()
     backwards = backward["grad_input"].sum() + backward["grad_h0"].sum()
     expect_same({"derivative": forwards}, {"derivative": backwards}, "the backward pass")
     return ProbeResult(numbers={"tangent_output": tangents[0].detach(), "tangent_hn": tangents[1].detach()})

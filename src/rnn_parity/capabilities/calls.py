@@ -99,8 +99,8 @@ def no_bias(subject: Subject) -> ProbeResult:
 def non_contiguous(subject: Subject) -> ProbeResult:
     """Every second entry of wider tensors gives the results and gradients of a contiguous copy."""
     module = subject.load()
-    strided = [t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_() for t in subject.arguments()]
-    found = subject.run(module, arguments=tuple(strided))
+    input, h0 = (t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_() for t in subject.arguments())
+    found = subject.run(module, arguments=(input, h0))
     return expect_same(found, subject.run(module), "a contiguous copy")
 
 

@@ -54,7 +54,8 @@ def onnx_export(subject: Subject) -> ProbeResult:
 
 
 def _detached(subject: Subject) -> tuple[Tensor, Tensor]:
-    return tuple(tensor.detach() for tensor in subject.arguments())
+    input, h0 = subject.arguments()
+    return input.detach(), h0.detach()
 
 
 def _same_for_other_input(subject: Subject, exported, arguments: tuple[Tensor, Tensor]) -> ProbeResult:

@@ -8,6 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 
 from rnn_parity.capabilities.subject import (
     COARSE,
@@ -96,7 +97,8 @@ def multi_threading(subject: Subject) -> ProbeResult:
 @capability("Parameters of 16 bits")
 def half_precision(subject: Subject) -> ProbeResult:
     """Converted to bfloat16, and to float16, it gives results in that dtype close to float64, forward and backward."""
-    expected, numbers = subject.run(subject.load()), {}
+    expected = subject.run(subject.load())
+    numbers: dict[str, Tensor] = {}
     for dtype in (torch.bfloat16, torch.float16):
         word = str(dtype).removeprefix("torch.")
         narrow = subject.vary(dtype=word)

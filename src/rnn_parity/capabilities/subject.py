@@ -106,11 +106,13 @@ class Subject:
     def arguments(self) -> tuple[Tensor, Tensor]:
         """Input (T, B, I) and h0 (L, B, H), on the device, asking for gradients."""
         stimulus = self.stimulus
-        return tuple(tensor.to(self.case.device).requires_grad_() for tensor in (stimulus.input, stimulus.h0))
+        input, h0 = stimulus.input.to(self.case.device), stimulus.h0.to(self.case.device)
+        return input.requires_grad_(), h0.requires_grad_()
 
     def cotangents(self) -> tuple[Tensor, Tensor]:
         """Of output (T, B, H) and of hn (L, B, H)."""
-        return tuple(tensor.to(self.case.device) for tensor in self.stimulus.cotangents)
+        of_output, of_hn = self.stimulus.cotangents
+        return of_output.to(self.case.device), of_hn.to(self.case.device)
 
     def run(
         self,

@@ -164,7 +164,8 @@ def draw_moments(
         for statistic, values in summarise(*(v - c for v, c in zip(pair, centre, strict=True))).items():
             features = project(values, draws)
             parts = features.sum(dim=0), features.T @ features, values.mean(dim=1).sum()
-            sums[statistic] = [a + b.cpu() for a, b in zip(sums.get(statistic, [0, 0, 0]), parts, strict=True)]
+            before = sums.get(statistic, [torch.zeros(())] * 3)
+            sums[statistic] = [a + b.cpu() for a, b in zip(before, parts, strict=True)]
     origin = {"output_mean": centre[0].mean().item(), "hn_mean": centre[1].mean().item()}
     moments = {}
     for statistic, (total, products, average) in sums.items():

@@ -32,7 +32,7 @@ def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator
             print(f"{name}: {error}", file=sys.stderr)
             continue
         kept, places = draws.assembled(), draws.stream_positions()
-        if kept is None:
+        if kept is None or places is None:
             continue
         for gap, step, row, unit in torch.cartesian_prod(*(torch.arange(size) for size in layout.shape)).tolist():
             index = gap, step, row, unit

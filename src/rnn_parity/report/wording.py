@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 
@@ -26,19 +25,19 @@ def code(value: Any) -> Text:
     return Text(escape(text) if re.search(r"[`|<>\n]", text) or not text.strip() else f"`{text}`")
 
 
-def number(value: Real | None, digits: int = 2) -> Text:
+def number(value: float | None, digits: int = 2) -> Text:
     """A number to some significant digits."""
     if value is None or math.isnan(value):
         return Text("–")
     return Text("∞" if math.isinf(value) else f"{value:.{digits}g}")
 
 
-def percent(share: Real | None) -> Text:
+def percent(share: float | None) -> Text:
     """A share as a percentage."""
     return Text("–" if share is None or math.isnan(share) else f"{share:.0%}".replace("%", " %"))
 
 
-def times(ratio: Real | None) -> Text:
+def times(ratio: float | None) -> Text:
     """A ratio with its sign: 1.20×."""
     return Text("–" if ratio is None or math.isnan(ratio) else f"{fixed(ratio)}×")
 
@@ -58,7 +57,7 @@ def listed(words: Sequence[str], last: str = "and") -> Text:
     return Text(f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])))
 
 
-def amount_of_bytes(value: Real) -> Text:
+def amount_of_bytes(value: float) -> Text:
     """Bytes in the unit that a person would choose."""
     for unit in ("B", "kB", "MB"):
         if value < 1000:

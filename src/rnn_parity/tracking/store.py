@@ -19,8 +19,8 @@ from rnn_parity.experiment.errors import InputError
 
 _SQLITE = "sqlite:///"
 _ARTIFACTS = "mlflow-artifacts:"
-_NETWORK = ("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "orangefs", "panfs")
-_NETWORK += ("smb", "sshfs", "virtiofs")
+_NETWORK: tuple[str, ...] = ("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "orangefs")
+_NETWORK += ("panfs", "smb", "sshfs", "virtiofs")
 """The first letters of the types of file systems that several machines may write to."""
 
 

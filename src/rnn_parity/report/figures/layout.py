@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,8 @@ def panel_grid(
     panels: Sequence[Any],
     plot: Callable[[Axes, Any], None],
     *,
-    least_mm: Real,
-    row_mm: Real,
+    least_mm: float,
+    row_mm: float,
     most_rows: int,
     what: str = "panel",
     **options: Any,
@@ -49,7 +48,7 @@ def panel_grid(
 
 
 def plot_rows(
-    study: Study, rows: Sequence[Sequence[Any]], plot: Callable[[Axes, Any], None], *, row_mm: Real, **options: Any
+    study: Study, rows: Sequence[Sequence[Any]], plot: Callable[[Axes, Any], None], *, row_mm: float, **options: Any
 ) -> tuple[Figure, np.ndarray]:
     """Plot rows of panels that may be of unlike length."""
     figure, grid = style.grid_of_axes(

@@ -8,7 +8,6 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Non
     plt.close(figure)
 
 
-def grid_of_axes(rows: int, columns: int, height_mm: Real, width_mm: Real = PAGE_MM, **options):
+def grid_of_axes(rows: int, columns: int, height_mm: float, width_mm: float = PAGE_MM, **options):
     """A figure and its axes, (rows, columns), `height_mm` for the whole of it."""
     size = width_mm / 25.4, height_mm / 25.4
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
@@ -89,7 +88,7 @@ def markers(implementations: Sequence[str]) -> dict[str, str]:
     return dict(zip(implementations, itertools.chain(["o"], itertools.cycle(_MARKERS)), strict=False))
 
 
-def say_no_data(what: str, width_mm: Real = PAGE_MM) -> Figure:
+def say_no_data(what: str, width_mm: float = PAGE_MM) -> Figure:
     """A figure that says in a line or two what data it needs."""
     figure, axes = grid_of_axes(1, 1, 16, width_mm)
     axes[0, 0].axis("off")
@@ -98,7 +97,7 @@ def say_no_data(what: str, width_mm: Real = PAGE_MM) -> Figure:
     return figure
 
 
-def fitting(width_mm: Real, least_mm: Real, wanted: int) -> int:
+def fitting(width_mm: float, least_mm: float, wanted: int) -> int:
     """How many panels of at least `least_mm` stand side by side, `wanted` at the most."""
     return max(1, min(wanted, int(width_mm // least_mm)))
 
@@ -140,7 +139,7 @@ def wrapped(name: str, width: int) -> str:
 
 
 def ratio_bar(
-    figure: Figure, grid: Any, norm: LogNorm, colours: Any, ticks: Sequence[Real], label: str, **options
+    figure: Figure, grid: Any, norm: LogNorm, colours: Any, ticks: Sequence[float], label: str, **options
 ) -> Any:
     """A bar that says which colour is which ratio, right of a grid of axes."""
     bar = figure.colorbar(ScalarMappable(norm=norm, cmap=colours), ax=grid, fraction=0.03, pad=0.015, **options)
@@ -150,7 +149,7 @@ def ratio_bar(
     return bar
 
 
-def plain(value: Real) -> str:
+def plain(value: float) -> str:
     """A number as one writes it: 0.01, 2, 1,000; a power of ten where that is shorter."""
     if value and (value >= 1e5 or value < 1e-3):
         exponent = math.floor(math.log10(value) + 1e-9)
@@ -159,14 +158,14 @@ def plain(value: Real) -> str:
     return f"{value:,.12g}"
 
 
-def fixed_ticks(axis: Axis, ticks: Sequence[Real], words: Callable[[Any], str] = plain) -> None:
+def fixed_ticks(axis: Axis, ticks: Sequence[float], words: Callable[[Any], str] = plain) -> None:
     """These ticks and no others, each with its label from `words`."""
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
 
 
-def log_axis(axis: Axis, values: Iterable[Real], *, wanted: int = 5, unit: str = "") -> None:
+def log_axis(axis: Axis, values: Iterable[float], *, wanted: int = 5, unit: str = "") -> None:
     """Ticks on a log axis that a person would choose: decades, or 1-2-5 where there are few decades."""
     values = [value for value in values if value > 0 and math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0.1, 10)
@@ -178,7 +177,7 @@ def log_axis(axis: Axis, values: Iterable[Real], *, wanted: int = 5, unit: str =
     fixed_ticks(axis, ticks, EngFormatter(unit, sep=" ").format_data if unit else plain)
 
 
-def length_axis(axes: Axes, lengths: Iterable[Real], *, label: str = "sequence length T") -> None:
+def length_axis(axes: Axes, lengths: Iterable[float], *, label: str = "sequence length T") -> None:
     """A log axis of sequence lengths whose ticks are lengths that occur, as many as fit."""
     lengths = sorted(set(lengths))
     axes.set_xscale("log")
@@ -193,13 +192,13 @@ def length_axis(axes: Axes, lengths: Iterable[Real], *, label: str = "sequence l
     axes.set_xlabel(label)
 
 
-def ratio_axis(axes: Axes, which: str, low: Real, high: Real, wanted: int = 7) -> None:
+def ratio_axis(axes: Axes, which: str, low: float, high: float, wanted: int = 7) -> None:
     """A log axis of ratios around 1, `x` or `y`, from `low` to `high`."""
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     fixed_ticks(getattr(axes, f"{which}axis"), ratio_ticks(low, high, wanted))
 
 
-def ratio_ticks(low: Real, high: Real, wanted: int = 7) -> list[float]:
+def ratio_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
     """Ticks of a log axis of ratios around 1 that a person would choose, 1 among them."""
     steps = (
         (1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5),
