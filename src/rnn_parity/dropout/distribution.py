@@ -99,13 +99,13 @@ def distribution_rows(
     pilot_seed, *seeds = np.random.SeedSequence(seed).generate_state(2 + len(candidates)).tolist()
     # States lie within ±1, or within ±|h0| where that is more.
     roundoff = unit_roundoff(case.dtype, case.tf32) * max(1.0, stimulus.h0.abs().max().item())
-    of_baseline = None
-    centre, failure = _attempt(draw_centre, case, baseline, stimulus, pilot_seed)
-    if failure is None:
-        of_baseline, failure = _attempt(draw_moments, case, baseline, stimulus, draws, seeds[0], centre)
+    of_baseline: Any = None
+    centre, no_baseline = _attempt(draw_centre, case, baseline, stimulus, pilot_seed)
+    if no_baseline is None:
+        of_baseline, no_baseline = _attempt(draw_moments, case, baseline, stimulus, draws, seeds[0], centre)
     for name, own_seed in zip(candidates, seeds[1:], strict=True):
-        if of_baseline is None:
-            verdict, reason = failure
+        if no_baseline is not None:
+            verdict, reason = no_baseline
             judged = dict.fromkeys(statistics_of(case), (verdict, f"baseline: {reason}", math.inf))
         else:
             of_candidate, failure = _attempt(draw_moments, case, name, stimulus, draws, own_seed, centre)

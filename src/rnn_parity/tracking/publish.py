@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,20 @@ def publish_job(
     that may have no rows. `histories` has metrics with a value per step, by case id. Raises `TrackingUnavailable` if
     the server does not answer; the runs published until then stay.
     """
-    rows = {case["case_id"]: (case, [], []) for case in cases}
-    for which, table in enumerate((equivalence, timing), 1):
+    columns = {case["case_id"]: case for case in cases}
+    checked: dict[str, list] = defaultdict(list)
+    timed: dict[str, list] = defaultdict(list)
+    for rows, table in ((checked, equivalence), (timed, timing)):
         for row in table.to_pylist():
             if row["sweep"] == request["sweep"]:
-                rows.setdefault(row["case_id"], (row, [], []))[which].append(row)
+                columns.setdefault(row["case_id"], row)
+                rows[row["case_id"]].append(row)
     run_ids = {}
     with connection(uri) as client:
         experiment_id = make_experiment(client, uri, request["study"])
-        for case_id, (case, checked, timed) in rows.items():
+        for case_id, case in columns.items():
             curves = (histories or {}).get(case_id, {})
-            run = case_content(request, case, checked, timed, environment, failure, curves)
+            run = case_content(request, case, checked[case_id], timed[case_id], environment, failure, curves)
             run_ids[case_id] = _publish(client, uri, experiment_id, folder_tag(uri, project), run, {})
     return run_ids
 

@@ -30,12 +30,12 @@ def publish_unfinished(
             died.append(f"{job.sweep}/{job.name}: {failure.reason}")
         elif not all(path.exists() for path in tables.values()) or _is_published(results, job):
             continue
-        rows = [
+        equivalence, timing = (
             read_table([tables[name]] if tables[name].exists() else [], schema)
             for name, schema in (("equivalence", EQUIVALENCE), ("timing", TIMING))
-        ]
+        )
         request, cases = json.loads(grid.publish_request(job.sweep)), [case.columns for case in job.cases]
-        publish_job(uri, project, request, *rows, environment, failure, cases)
+        publish_job(uri, project, request, equivalence, timing, environment, failure, cases)
     return died
 
 
