@@ -14,12 +14,13 @@ from torch import nn
 import rnn_parity
 from conftest import PROJECT
 from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
-from rnn_parity.api import DISTRIBUTION, PRESETS, check
+from rnn_parity.api import PRESETS, check
 from rnn_parity.capabilities.probing import CAPABILITIES
+from rnn_parity.commands.check import run_check
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
-from rnn_parity.report.terminal import print_report, run_check
+from rnn_parity.report.terminal import print_report
 from rnn_parity.trust import faults as mutants
 
 LOOP = "stacking_gru_cell"
@@ -66,14 +67,14 @@ def test_the_package_offers_check_without_importing_torch():
 def test_the_fused_layer_holds():
     report = quick("torch.nn:GRU")
     assert report.equivalent, report.explain()
-    assert (report.answer, report.verdict) == ("yes", "equivalent")
-    apart = report.must_hold[report.must_hold["verdict"] == "equivalent"]
-    assert report.worst["ratio"] == apart["ratio"].max()
+    assert (report.answer.word, report.answer.verdict) == ("yes, when", "equivalent")
+    held = report.equivalence[report.equivalence["regime"] != "train_same_seed"]
+    assert report.answer.deciding["ratio"] == held["ratio"].max()
     assert report.capabilities is None
     assert report.timing is None
     assert report.speedups().empty
     assert report.capability_differences().empty
-    assert report.same_seed.differing == 1
+    assert report.answer.same_seed.differing == 1
     assert report.conclusion() == (
         "torch.nn:GRU may replace stacking_gru_cell: yes, because every quantity, forward and backward, is within its "
         "limit; mind that the same seed drops other entries"
@@ -82,23 +83,24 @@ def test_the_fused_layer_holds():
 
 def test_the_same_layer_is_identical_and_there_is_nothing_to_mind():
     report = quick(StackingGRUCellLoop)
-    assert report.verdict == "identical"
+    assert report.answer.verdict == "identical"
     assert report.conclusion().endswith("yes, because every quantity, forward and backward, is bit for bit the same")
 
 
-def test_one_quantity_that_is_not_identical_decides_however_near_the_others_are_to_their_limits():
+def test_one_quantity_that_is_not_identical_makes_the_verdict_and_the_nearest_to_its_limit_is_named():
     report = quick(StackingGRUCellLoop)
     rows = report.equivalence.assign(ratio=0.5)
     rows.loc[3, ["verdict", "ratio"]] = "equivalent", 0.1
+    rows.loc[5, "ratio"] = 0.6
     report = dataclasses.replace(report, equivalence=rows)
-    assert (report.verdict, report.worst["quantity"]) == ("equivalent", rows["quantity"][3])
+    assert (report.answer.verdict, report.answer.deciding["quantity"]) == ("equivalent", rows["quantity"][5])
     assert "is within its limit" in report.conclusion()
-    assert f"  eval: equivalent\n    {rows['quantity'][3]}: " in report.explain()
+    assert f"  eval: equivalent\n    {rows['quantity'][5]}: " in report.explain()
 
 
 def test_a_fault_of_the_forward_pass_is_named_by_what_it_does_to_it():
     report = quick(mutants.FinalStatesReversed)
-    assert (report.equivalent, report.verdict) == (False, "different")
+    assert (report.equivalent, report.answer.verdict) == (False, "different")
     assert "FinalStatesReversed may replace stacking_gru_cell: no, because hn in eval is different: error is" in (
         report.explain()
     )
@@ -108,7 +110,7 @@ def test_a_fault_of_the_forward_pass_is_named_by_what_it_does_to_it():
 def test_a_fault_of_the_backward_pass_is_named_by_its_gradients():
     report = quick(mutants.BiasGradientCopied)
     assert not report.equivalent
-    assert report.worst["quantity"].startswith("grad_bias_hh_l")
+    assert report.answer.deciding["quantity"].startswith("grad_bias_hh_l")
     assert "at fault: grad_bias_hh_l0, grad_bias_hh_l1, grad_bias_hh_l2\n" in report.explain()
 
 
@@ -139,7 +141,7 @@ def test_the_baseline_may_be_an_object_too_even_of_the_same_name():
     report = quick(mine, baseline=nn.GRU)
     assert report.equivalent
     assert (report.baseline, report.candidate) == ("GRU", "GRU-2")
-    assert report.verdict == "identical"
+    assert report.answer.verdict == "identical"
 
 
 def test_a_name_is_given_back_after_an_error():
@@ -183,14 +185,14 @@ def test_a_layer_as_cudnns_is_judged_by_its_own_masks_or_without_dropout_and_by_
             super().__init__(dropout=1.5 * dropout, **sizes)
 
     report = quick(TooMuch)
-    assert report.answer == "no"
-    assert "different" in set(report.equivalence.query(f"regime == '{DISTRIBUTION}'")["verdict"])
+    assert report.answer.word == "no"
+    assert "different" in set(report.equivalence.query("regime == 'train_distribution'")["verdict"])
 
 
 def test_what_one_regime_cannot_judge_another_may():
     assert quick(Unsupported).equivalent
     report = quick(Unsupported, regimes=["eval"])
-    assert (report.answer, report.equivalent, report.verdict) == ("open", False, "unsupported")
+    assert (report.answer.word, report.equivalent, report.answer.verdict) == ("open", False, "unsupported")
     assert "not shown, because grad_input could not be judged: cudnn RNN" in report.conclusion()
 
 

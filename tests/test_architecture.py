@@ -25,8 +25,6 @@ MEASURING = HEIGHT["findings"]  # the floors below it are imported by the proces
 SHOWING = {"mlflow", "pandas", "matplotlib", "seaborn", "snakemake"}
 KNOWN = {
     ("commands", "rnn_parity_t2vec"),
-    ("findings", "report"),
-    ("report", "api"),
     ("report", "rnn_parity_t2vec"),
     ("rnn_parity_t2vec", "commands"),
     ("timing", "commands"),
@@ -35,7 +33,6 @@ KNOWN_MODULES = {
     "rnn_parity.commands.cli",
     "rnn_parity.report.facts",
     "rnn_parity.report.page",
-    "rnn_parity.trust.rates",
     "rnn_parity_t2vec",
 }
 

@@ -12,8 +12,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from rnn_parity.compare.criterion import FACTOR
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Dtype, Verdict
-from rnn_parity.findings.verdicts import FAULTS, PASSES
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, PASSING, Dtype, Verdict
 
 PHASE_WORDS = {
     "inference": "decoder, no gradients",
@@ -183,9 +182,9 @@ def facts(tables: DecoderTables, candidate: str) -> dict[str, Any]:
 
 def _word(quality: pd.DataFrame) -> str:
     """`no` at any fault; `yes` where something passes of what flows forward and of what flows back; else `open`."""
-    if quality["verdict"].isin(FAULTS).any():
+    if quality["verdict"].isin(FAILING).any():
         return "no"
-    passing = quality[quality["verdict"].isin(PASSES)]["quantity"].str.startswith("grad_")
+    passing = quality[quality["verdict"].isin(PASSING)]["quantity"].str.startswith("grad_")
     return "yes" if passing.nunique() == 2 else "open"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import axis_word
-from rnn_parity.report.figures import study
+from rnn_parity.findings.cases import case_frame, swept_axes
 from rnn_parity.tables import DECODER
 from rnn_parity_t2vec.entries import FIGURES
 from rnn_parity_t2vec.findings import MODE_WORDS, PHASE_WORDS, WAY_WORDS, DecoderTables, facts, saved
@@ -37,8 +37,8 @@ def _case_words(tables: DecoderTables) -> dict[str, str]:
     """Id of a decoder case to its sweep and what that varies, in words."""
     words = {}
     every = pd.concat([tables.attribution, tables.training])
-    for sweep, cases in study.case_frame(every).groupby("sweep", sort=False):
-        swept = study.swept_axes(cases)
+    for sweep, cases in case_frame(every).groupby("sweep", sort=False):
+        swept = swept_axes(cases)
         for case in cases.to_dict("records"):
             words[case["case_id"]] = " ".join([str(sweep), *(axis_word(axis, case[axis]) for axis in swept)])
     return words

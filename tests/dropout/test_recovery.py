@@ -14,7 +14,7 @@ from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import LightDispatchMode, numerics
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
-from rnn_parity.trust.faults import MUTANTS
+from rnn_parity.trust.faults import FAULTS
 from rnn_parity.trust.right import WrittenOut
 
 CASE = Case(
@@ -130,7 +130,7 @@ def here(layer):
 
 
 def mutant(name):
-    assert any(name == layer.__name__ for layers in MUTANTS.values() for layer in layers)
+    assert name in FAULTS
     return f"rnn_parity.trust.faults:{name}"
 
 

@@ -7,8 +7,10 @@ import yaml
 
 from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.findings import answer as answers
-from rnn_parity.findings import verdicts as summary
+from rnn_parity.findings.answer import answer_for
+from rnn_parity.findings.verdicts import failing, not_judged
+from rnn_parity.report import brief
+from rnn_parity.report.check import Report
 from synthetic import equivalence_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
@@ -24,9 +26,9 @@ def equivalence(grid, **changes):
 
 
 def test_a_correct_candidate_that_draws_other_masks_is_a_yes_with_a_condition(grid):
-    answer = answers.answer(equivalence(grid), "stacking_gru")
+    answer = answer_for(equivalence(grid), "stacking_gru")
     assert answer.word == "yes, when"
-    assert (answer.cases, answer.judged, answer.broken) == (5, 5, 0)
+    assert (answer.cases, answer.passing, answer.failing) == (5, 5, 0)
     assert (answer.same_seed.drawing, answer.same_seed.differing) == (5, 4)
     assert (answer.same_seed.first_length, answer.same_seed.first_layers) == (2, 3)
     assert answer.same_seed.always
@@ -36,58 +38,89 @@ def test_a_correct_candidate_that_draws_other_masks_is_a_yes_with_a_condition(gr
 def test_it_says_in_how_many_cases_each_regime_was_compared(grid):
     table = equivalence(grid)
     table.loc[table["hidden_size"] == 8, "dropout"] = 0.0
-    compared = answers.answer(table, "stacking_gru").compared
+    compared = answer_for(table, "stacking_gru").compared
     assert compared == {"eval": 5, "train_matched_masks": 4}
     dry = table[table["hidden_size"] == 8]
-    assert answers.answer(dry, "stacking_gru").compared == {"eval": 1}
+    assert answer_for(dry, "stacking_gru").compared == {"eval": 1}
 
 
 def test_without_the_seed_regime_the_yes_has_no_condition(grid):
     table = equivalence(grid)
-    answer = answers.answer(table[table["regime"] != "train_same_seed"], "stacking_gru")
+    answer = answer_for(table[table["regime"] != "train_same_seed"], "stacking_gru")
     assert answer.word == "yes"
     assert answer.same_seed is None
 
 
 def test_the_seed_regime_alone_answers_nothing(grid):
     table = equivalence(grid)
-    assert answers.answer(table[table["regime"] == "train_same_seed"], "stacking_gru").word == "open"
+    assert answer_for(table[table["regime"] == "train_same_seed"], "stacking_gru").word == "open"
 
 
 def test_not_every_deep_and_long_case_differs(grid):
     table = equivalence(grid)
     lucky = (table["sweep"] == "width") & (table["hidden_size"] == 8) & (table["regime"] == "train_same_seed")
     table.loc[lucky, ["verdict", "mask_agreement"]] = ["identical", 1.0]
-    assert not answers.answer(table, "stacking_gru").same_seed.always
+    assert not answer_for(table, "stacking_gru").same_seed.always
 
 
 def test_a_wrong_candidate_is_a_no_and_its_worst_row_is_named(grid):
     table = equivalence(grid, wrong="stacking_gru")
-    answer = answers.answer(table, "stacking_gru")
+    answer = answer_for(table, "stacking_gru")
     assert answer.word == "no"
-    assert answer.regimes == ("eval", "train_matched_masks")
-    held = table[table["regime"] == "eval"]
-    assert answer.fault["ratio"] == held["ratio"].max()
+    assert answer.failing_regimes == ("eval", "train_matched_masks")
+    forward = table[(table["regime"] == "eval") & table["quantity"].isin(["output", "hn"])]
+    assert answer.deciding["ratio"] == forward["ratio"].max()
 
 
 def test_one_failed_gradient_in_one_case_is_a_no_that_says_what_sets_the_case_apart(grid):
     table = equivalence(grid)
     at = table.index[(table["hidden_size"] == 16) & (table["regime"] == "eval") & (table["quantity"] == "grad_h0")]
     table.loc[at, "verdict"], table.loc[at, "reason"], table.loc[at, "ratio"] = "failed", "RuntimeError: x", np.nan
-    answer = answers.answer(table, "stacking_gru")
-    assert (answer.word, answer.broken, answer.judged) == ("no", 1, 4)
-    assert answer.fault["quantity"] == "grad_h0"
-    assert answer.apart == "hidden_size ≥ 16"
-    assert len(summary.unmet(table)) == 1
+    answer = answer_for(table, "stacking_gru")
+    assert (answer.word, answer.failing, answer.passing) == ("no", 1, 4)
+    assert answer.deciding["quantity"] == "grad_h0"
+    assert answer.failing_axes == "hidden_size ≥ 16"
+    assert len(failing(table)) == 1
 
 
 def test_not_judged_is_neither_yes_nor_no(grid):
     table = equivalence(grid)
     rows = table["quantity"].isin(["grad_h0", "grad_input"]) & (table["regime"] == "eval") & (table["sweep"] == "width")
     table.loc[rows, "verdict"], table.loc[rows, "reason"] = "not judged", "ill-conditioned: by 1.0e-01"
-    answer = answers.answer(table, "stacking_gru")
-    assert (answer.word, answer.cases, answer.judged, answer.broken) == ("yes, when", 5, 3, 0)
-    [row] = summary.not_judged(table).to_dict("records")
+    answer = answer_for(table, "stacking_gru")
+    assert (answer.word, answer.cases, answer.passing, answer.failing) == ("yes, when", 5, 3, 0)
+    [row] = not_judged(table).to_dict("records")
     assert (row["quantities"], row["cases"]) == (["grad_h0", "grad_input"], 2)
     table["verdict"], table["reason"] = "not judged", "its masks cannot be set"
-    assert answers.answer(table, "stacking_gru").word == "open"
+    assert answer_for(table, "stacking_gru").word == "open"
+
+
+def test_a_quantity_that_was_judged_nowhere_leaves_the_answer_open_for_the_check_and_the_gate_alike(grid):
+    table = equivalence(grid)
+    table = table[table["regime"] != "train_same_seed"]
+    never = table["quantity"] == "grad_h0"
+    in_part = never & (table["hidden_size"] == 16)
+    for rows, word in ((in_part, "yes"), (never, "open")):
+        changed = table.copy()
+        changed.loc[rows, ["verdict", "reason"]] = ["not judged", "ill-conditioned: by 3e-02"]
+        report = Report("stacking_gru_cell", "stacking_gru", grid.cases[0], changed, None, None)
+        holds, text = brief.gate(changed)
+        assert report.answer.word == word
+        assert report.equivalent is holds is (word == "yes")
+    assert report.answer.never_judged == ("grad_h0",)
+    assert "not shown, because grad_h0 could not be judged: ill-conditioned: by 3e-02" in report.conclusion()
+    assert text == "gate: stacking_gru: grad_h0 could be judged in no case: ill-conditioned: by 3e-02\n"
+
+
+def test_one_layer_draws_no_dropout_whatever_its_probability(grid):
+    table = equivalence(grid)
+    table.loc[table["hidden_size"] == 16, "num_layers"] = 1
+    answer = answer_for(table, "stacking_gru")
+    assert answer.compared == {"eval": 5, "train_matched_masks": 4}
+    assert answer.same_seed.drawing == 4
+
+
+def test_the_gate_is_shut_for_a_table_of_nothing(grid):
+    assert brief.gate(equivalence(grid).iloc[:0]) == (False, "gate: the table has no comparison\n")
+    holds, text = brief.gate(equivalence(grid).query("regime == 'train_same_seed'"))
+    assert (holds, text) == (False, "gate: stacking_gru: no case was run in a regime that must hold\n")

@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from rnn_parity.findings import capabilities as losses
-from synthetic import capability_rows
+from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
+from synthetic import capability_rows as made_up_rows
 
 
 def test_what_is_lost_is_what_the_baseline_can_do_and_the_candidate_cannot():
-    table = pd.DataFrame(capability_rows(["old", "new"]))
-    rows = losses.capability_rows(table)
-    assert [row["part"] for row in rows] == [False, True]
-    assert losses.lost_capabilities(rows, "old", "new") == ["`vmap`"]
-    assert losses.lost_capabilities(rows, "new", "old") == []
+    table = pd.DataFrame(made_up_rows(["old", "new"]))
+    rows = capability_rows(table)
+    assert [row["differs"] for row in rows] == [False, True]
+    assert lost_capabilities(rows, "old", "new") == ["`vmap`"]
+    assert lost_capabilities(rows, "new", "old") == []
     table.loc[(table["implementation"] == "new") & (table["capability"] == "repeatable"), "agrees"] = False
-    assert losses.lost_capabilities(losses.capability_rows(table), "old", "new") == ["Repeatable", "`vmap`"]
+    assert lost_capabilities(capability_rows(table), "old", "new") == ["Repeatable", "`vmap`"]

@@ -51,8 +51,8 @@ def test_a_verdict_that_flipped_is_named_with_its_reason():
         "equivalent",
         "different",
     )
-    assert len(comparison.new_faults) == 1
-    assert len(compare_runs(new, old).new_faults) == 0
+    assert len(comparison.regressions) == 1
+    assert len(compare_runs(new, old).regressions) == 0
     text = write.comparison_markdown(comparison)
     assert "**1 verdict that must hold does so in old and not in new.**" in text
     assert r"| **different** | `hn`: error is 7× \| its limit |" in text
@@ -63,7 +63,7 @@ def test_with_the_same_seed_a_difference_is_no_new_fault():
     old.equivalence.loc[old.equivalence["regime"] == "train_same_seed", "verdict"] = "identical"
     comparison = compare_runs(old, new)
     assert len(comparison.flipped) == 5
-    assert comparison.new_faults.empty
+    assert comparison.regressions.empty
 
 
 def test_speedups_part_only_where_their_intervals_do():

@@ -7,8 +7,8 @@ import yaml
 
 from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.findings import speedups as gains
 from rnn_parity.findings.efficiency import efficiency_table
+from rnn_parity.findings.speedups import conclusions, quoted_speedups, shares_of_peak, timing_effort
 from synthetic import environment, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
@@ -21,12 +21,12 @@ def grid():
 
 def test_the_quoted_case_is_the_largest_of_t2vec_where_there_is_one(grid):
     table = pd.DataFrame(timing_rows(grid))
-    quoted = gains.quoted_speedups(table, "stacking_gru")
+    quoted = quoted_speedups(table, "stacking_gru")
     assert list(quoted["phase"]) == ["inference", "step"]
     assert set(quoted["case_id"]) == {table.loc[table["flops"].idxmax(), "case_id"]}
     small = table.loc[table["flops"].idxmin()]
     table.loc[table["case_id"] == small["case_id"], "sweep"] = "t2vec"
-    assert set(gains.quoted_speedups(table, "stacking_gru")["case_id"]) == {small["case_id"]}
+    assert set(quoted_speedups(table, "stacking_gru")["case_id"]) == {small["case_id"]}
 
 
 def test_conclusions_count_every_case_once(grid):
@@ -35,7 +35,7 @@ def test_conclusions_count_every_case_once(grid):
     first, second = table.index[ours & (table["phase"] == "step")][:2]
     table.loc[first, "conclusion"] = "within noise"
     table.loc[second, ["conclusion", "speedup"]] = ["unsupported", np.nan]
-    step = gains.conclusions(table, "stacking_gru").set_index("phase").loc["step"]
+    step = conclusions(table, "stacking_gru").set_index("phase").loc["step"]
     counts = [step[name] for name in ("faster", "within_noise", "slower", "not_timed")]
     assert counts == [3, 1, 0, 1]
     assert sum(counts) == step["cases"]
@@ -52,22 +52,22 @@ def test_the_effort_counts_each_measurement_once_and_what_was_saved(grid):
         "power cap",
     ]
     table.loc[second & (table["phase"] == "step"), "rounds_s"] = 5.0  # the least number of rounds took longer
-    effort = gains.effort(table, 4.0)
+    effort = timing_effort(table, 4.0)
     assert effort["measurements"] == 4 * len(grid.cases)
-    assert (effort["early"], effort["saved_s"]) == (1, 3.0)
+    assert (effort["stopped_early"], effort["saved_s"]) == (1, 3.0)
     assert effort["allowed_s"] == 4.0 * effort["measurements"]
-    assert (effort["loaded"], effort["limited"], effort["shared"]) == (1, 1, False)
+    assert (effort["loaded"], effort["clock_limited"], effort["shared"]) == (1, 1, False)
     table["exclusive"] = False
-    assert gains.effort(table, 4.0)["shared"]
+    assert timing_effort(table, 4.0)["shared"]
 
 
 def test_shares_of_the_peak_are_of_the_case_that_is_asked_for(grid):
     timing = pd.DataFrame(timing_rows(grid))
     table = efficiency_table(timing, environment(grid)["peaks"])
     case_id = grid.cases[1].case_id
-    shares = gains.shares_of_peak(table, case_id, ["stacking_gru", "stacking_gru_cell"])
+    shares = shares_of_peak(table, case_id, ["stacking_gru", "stacking_gru_cell"])
     ours, theirs = shares["step"]
     assert ours == pytest.approx(1.5 * theirs)
     mine = timing.query("case_id == @case_id and phase == 'step' and implementation == 'stacking_gru'").iloc[0]
     assert ours == pytest.approx(mine["flops"] / mine["median_s"] / 1e11)
-    assert gains.shares_of_peak(efficiency_table(timing, []), case_id, ["stacking_gru", "stacking_gru_cell"]) == {}
+    assert shares_of_peak(efficiency_table(timing, []), case_id, ["stacking_gru", "stacking_gru_cell"]) == {}

@@ -15,7 +15,7 @@ from conftest import PROJECT
 from legible import illegible
 from rnn_parity.compare.criterion import unit_roundoff
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import FIGURES, FORMATS, SECTIONS, plot_all, speedup, style
 from rnn_parity.report.figures.study import WIDTHS_MM, Study, panels
 from rnn_parity.tables import COLLECTED, MASKS
@@ -170,9 +170,9 @@ def test_panels_split_a_sweep_by_every_axis_but_one():
 
 def test_errors_are_drawn_in_units_of_the_roundoff_of_their_dtype():
     grid = make_grid(SMOKE | {"sweeps": {"precision": {"dtype": ["float32", "bfloat16"]}}})
-    table = numbers.error_vs_length(pd.DataFrame(equivalence_rows(grid)))
+    table = figure_tables.error_vs_length(pd.DataFrame(equivalence_rows(grid)))
     assert set(table["implementation"]) == {"stacking_gru_cell", "stacking_gru"}
-    assert len(table) == 2 * 2 * len(numbers.FAMILIES)
+    assert len(table) == 2 * 2 * len(figure_tables.FAMILIES)
     u = table["dtype"].map(unit_roundoff)
     assert np.allclose(table["error_over_u"] * u, table["error_2"])
     assert (table["regime"] != "train_same_seed").all()
@@ -182,7 +182,7 @@ def test_the_heat_map_takes_the_worst_layer():
     table = pd.DataFrame(equivalence_rows(make_grid(SMOKE)))
     at = table.index[(table["quantity"] == "grad_weight_ih_l2") & (table["regime"] == "eval")][0]
     table.loc[at, ["ratio", "verdict"]] = [7.0, "different"]
-    ratios = numbers.error_ratio(table).set_index(["quantity", "sweep"])
+    ratios = figure_tables.error_ratio(table).set_index(["quantity", "sweep"])
     worst = ratios.loc[("grad_weight_ih", table.loc[at, "sweep"])]
     assert (worst["ratio"], worst["verdict"], worst["worst_quantity"]) == (7.0, "different", "grad_weight_ih_l2")
     assert (ratios.drop(("grad_weight_ih", table.loc[at, "sweep"]))["ratio"] < 1).all()
@@ -193,13 +193,13 @@ def test_the_overview_averages_speedups_geometrically():
     timing = pd.DataFrame(timing_rows(grid))
     ours = (timing["implementation"] == "stacking_gru") & (timing["sweep"] == "width") & (timing["phase"] == "step")
     timing.loc[ours, "speedup"] = [0.5, 2.0]
-    row = numbers.overview(pd.DataFrame(equivalence_rows(grid)), timing).set_index("sweep").loc["width"].iloc[0]
+    row = figure_tables.overview(pd.DataFrame(equivalence_rows(grid)), timing).set_index("sweep").loc["width"].iloc[0]
     assert row["step_speedup_geometric_mean"] == pytest.approx(1.0)
     assert (row["step_speedup_lowest"], row["step_speedup_highest"]) == (0.5, 2.0)
 
 
 def relative_times(timing):
-    table = numbers.phases(timing)
+    table = figure_tables.phases(timing)
     return table.pivot_table(index=["case_id", "implementation"], columns="phase", values="relative_time")
 
 

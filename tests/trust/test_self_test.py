@@ -10,20 +10,20 @@ from rich.console import Console
 
 from rnn_parity.compare import criterion
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Detection
+from rnn_parity.findings.rates import (
+    detected_by_none,
+    detection,
+    false_alarms,
+    largest_hidden,
+    undetected_by_case,
+    unmet_targets,
+)
 from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.report.self_test import show
 from rnn_parity.tables import SELF_TEST, read_table, write_rows
 from rnn_parity.trust import examine as examining
 from rnn_parity.trust.examine import FAULTS, examine
-from rnn_parity.trust.findings import Detection
-from rnn_parity.trust.rates import (
-    blind_spots,
-    broken_promises,
-    detection,
-    false_alarms,
-    largest_hidden,
-    shown_by_none,
-)
 from rnn_parity.trust.right import CORRECT
 from rnn_parity.trust.run import CASES_PER_MUTANT, examine_cases, examine_samples, mutants_for
 from rnn_parity.trust.sample import draw_sample
@@ -46,7 +46,7 @@ def tried():
 
 
 def test_it_holds(tried):
-    assert broken_promises(detection(tried), false_alarms(tried)) == []
+    assert unmet_targets(detection(tried), false_alarms(tried)) == []
     assert (tried["finding"] == "caught").sum() > 300
     caught = detection(tried)
     assert (caught["missed"] == 0).all()
@@ -109,7 +109,7 @@ def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
     row = finding("UpdateInverted")
     assert row["finding"] == Detection.MISSED
     findings = pd.DataFrame([row])
-    assert broken_promises(detection(findings), false_alarms(findings)) == [
+    assert unmet_targets(detection(findings), false_alarms(findings)) == [
         "float32 on cpu: missed in 1 of 1 cases: Update gate inverted",
         "float32 on cpu: only 0 of 1 faults caught, at least 98 % expected",
     ]
@@ -121,7 +121,7 @@ def test_a_checker_that_accuses_right_layers_is_found_out(monkeypatch):
     row = finding("torch.nn:GRU")
     assert row["finding"] == Detection.FALSE_ALARM
     findings = pd.DataFrame([row])
-    assert broken_promises(detection(findings), false_alarms(findings)) == [
+    assert unmet_targets(detection(findings), false_alarms(findings)) == [
         "float32 on cpu: 16 false alarms in 16 comparisons"
     ]
 
@@ -133,7 +133,7 @@ def test_a_criterion_that_is_too_wide_is_found_out(monkeypatch):
     small = dataclasses.replace(CASE, dtype="bfloat16", sequence_length=3)
     findings = pd.DataFrame([finding(name, small) for name in ("BiasOutsideReset", "UpdateInverted", "StateIgnored")])
     assert set(findings["finding"]) == {Detection.HIDDEN}
-    (broken,) = broken_promises(detection(findings), false_alarms(findings))
+    (broken,) = unmet_targets(detection(findings), false_alarms(findings))
     assert broken == "bfloat16 on cpu: only 0 of 3 faults caught, at least 98 % expected"
 
 
@@ -176,18 +176,21 @@ def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
     assert [row["layer"] for row in rows] == mutants_for("float32")
     write_rows(tmp_path / "table.parquet", SELF_TEST, rows)
     table = read_table(tmp_path / "table.parquet", SELF_TEST).to_pandas()
-    (row,) = blind_spots(table)
+    (row,) = undetected_by_case(table)
     assert row["tried"] - row["caught"] == len(row["not_caught"]["equations"]) + len(row["not_caught"]["dropout"])
-    assert "The last step reads the input before it" in shown_by_none(table)
+    assert "The last step reads the input before it" in detected_by_none(table)
 
 
 def test_cases_in_which_other_faults_were_tried_stand_apart():
     case_ids = [CASE.case_id, dataclasses.replace(CASE, dtype="bfloat16").case_id]
     findings = pd.DataFrame(finding_rows([CASE, dataclasses.replace(CASE, dtype="bfloat16")]))
-    together = blind_spots(findings)
+    together = undetected_by_case(findings)
     assert [row["case_ids"] for row in together] == [case_ids]
     findings = findings[(findings["case_id"] == CASE.case_id) | (findings["kind"] != "backward")]
-    assert [(row["case_ids"], row["tried"]) for row in blind_spots(findings)] == [(case_ids[:1], 3), (case_ids[1:], 2)]
+    assert [(row["case_ids"], row["tried"]) for row in undetected_by_case(findings)] == [
+        (case_ids[:1], 3),
+        (case_ids[1:], 2),
+    ]
 
 
 def test_rates_of_known_findings():

@@ -79,7 +79,7 @@ def check(
 
     Exits with 1 if it may not, or if that is not shown.
     """
-    from rnn_parity.report.terminal import run_check
+    from rnn_parity.commands.check import run_check
 
     sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, "dropout": dropout}
     sizes |= {"sequence_length": sequence_length, "batch_size": batch_size}
@@ -408,22 +408,14 @@ def report(results: ResultsFolder, output: Output, decoder: Decoder = False) -> 
 
 @app.command()
 def gate(equivalence: EquivalenceFile = Path("results/equivalence.parquet")) -> None:
-    """Exit with 1 if a case that is expected to hold does not, naming the worst, or if nothing could be judged."""
-    from rnn_parity.findings.answer import answer
-    from rnn_parity.report.brief import faults_markdown
+    """Exit with 1 unless every candidate may replace the baseline, naming what fails or could not be judged."""
+    from rnn_parity.report import brief
     from rnn_parity.tables import EQUIVALENCE, read_table
 
-    table = read_table(equivalence, EQUIVALENCE).to_pandas()
-    if faults := faults_markdown(table):
-        print(faults, end="", file=sys.stderr)
+    holds, text = brief.gate(read_table(equivalence, EQUIVALENCE).to_pandas())
+    print(text, end="", file=sys.stdout if holds else sys.stderr)
+    if not holds:
         raise typer.Exit(1)
-    answers = [answer(table, candidate) for candidate in table["candidate"].unique()]
-    if unknown := [answer.candidate for answer in answers if answer.word == "open"]:
-        print(f"gate: nothing could be judged of {', '.join(unknown)}; the report has the reasons", file=sys.stderr)
-        raise typer.Exit(1)
-    cases, hold = sum(answer.cases for answer in answers), sum(answer.judged for answer in answers)
-    rest = f"; in the other {cases - hold} nothing is at fault, but not all could be judged" if hold < cases else ""
-    print(f"gate: {hold} of {cases} {'case holds' if cases == 1 else 'cases hold'}{rest}")
 
 
 @app.command()
@@ -452,7 +444,7 @@ def compare(
     if output:
         write_comparison(comparison, output)
     print(comparison_markdown(comparison), end="")
-    raise typer.Exit(1 if len(comparison.new_faults) else 0)
+    raise typer.Exit(1 if len(comparison.regressions) else 0)
 
 
 @app.command()

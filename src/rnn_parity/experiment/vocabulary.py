@@ -97,6 +97,18 @@ def worst(verdicts: Iterable[str]) -> Verdict:
     return max((Verdict(verdict) for verdict in verdicts), key=order.index)
 
 
+class Detection(StrEnum):
+    """What the check made of a right layer, or of a planted fault, in one case of the self-test."""
+
+    HELD = "held"  # a right layer, and nothing was said against it
+    FALSE_ALARM = "false alarm"
+    CAUGHT = "caught"
+    MISSED = "missed"
+    HIDDEN = "hidden"  # computed exactly, the fault is smaller than what rounding may do to a right layer here
+    NOT_JUDGED = "not judged"  # the fault shows only in quantities that the check could not judge
+    NOT_EXERCISED = "not exercised"  # the faulty layer gives what its parent gives: bit for bit, or exactly to within u
+
+
 @dataclass(frozen=True)
 class Axis:
     """An axis of the grid: the type of its values, its default, its letter in names and its label in figures."""

@@ -1,4 +1,4 @@
-"""May the candidate replace the baseline? The answer for each, from the equivalence table alone."""
+"""May the candidate replace the baseline? The answer for each candidate, from the equivalence table alone."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
-from rnn_parity.findings.verdicts import AXES, PASSES, SEED_REGIME, expected, unmet, worst_row
-
-_SEED_AXES = ("sequence_length", "num_layers")
+from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, PASSING, Regime, Verdict, worst
+from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, must_hold
 
 
 @dataclass(frozen=True)
 class SameSeed:
-    """What the same seed before each forward gave, in the cases that draw dropout.
+    """The outcome of `train_same_seed` in the cases that draw dropout.
 
     Attributes:
-        drawing, differing: how many cases draw, and in how many of them the candidate is not equal.
+        drawing, differing: how many cases draw, and in how many of them the candidate is different.
         first_length, first_layers: the smallest T and L of a differing case; None where there is none.
         always: whether every drawing case with at least that T and L differs.
         masks_differ: the largest share of mask entries that differ; NaN where the masks were not seen.
@@ -40,79 +38,108 @@ class Answer:
     """May the candidate replace the baseline?
 
     Attributes:
-        word: `yes`, `yes, when` (it computes the same, but the same seed gives other masks), `no`, or `open`: nothing
-            could be judged.
-        cases, judged, broken: how many cases; in how many every quantity passes; in how many one is at fault.
-        fault: the row that decides a `no`. regimes: the regimes with faults.
-        apart: what all broken cases have that no other has, in words.
-        compared: each regime that must hold, to the number of cases in which it was run; where it needs dropout, only
-            those with dropout.
+        word: `yes`; `yes, when` (it computes the same, but the same seed gives other masks); `no`: something fails;
+            `open`: nothing fails, but some quantity was judged in no case.
+        verdict, deciding: the worst verdict and the row that decides. For a `no` they are of the first failing regime,
+            for an `open` of the quantities that were never judged, for a `yes` of all that passes. None without rows.
+        cases: how many were compared. passing: in how many every quantity passes. failing: in how many one fails.
+        failing_regimes: in the order of `EXPECTED_TO_HOLD`.
+        failing_axes: the values of axes that all failing cases have and no other case has, in words.
+        never_judged: the quantities that pass in no case, where the answer is open.
+        compared: each regime that must hold, to its number of cases. A case that draws no dropout counts in `eval`
+            alone, since the other regimes repeat that there.
         same_seed: None where that regime was not run on a case that draws dropout.
     """
 
     candidate: str
     word: str
+    verdict: Verdict | None
+    deciding: Mapping[str, Any] | None
     cases: int
-    judged: int
-    broken: int
-    fault: Mapping[str, Any] | None
-    regimes: tuple[str, ...]
-    apart: str
+    passing: int
+    failing: int
+    failing_regimes: tuple[str, ...]
+    failing_axes: str
+    never_judged: tuple[str, ...]
     compared: Mapping[str, int]
     same_seed: SameSeed | None
 
+    @property
+    def holds(self) -> bool:
+        """Whether the candidate may replace the baseline."""
+        return self.word in ("yes", "yes, when")
 
-def answer(equivalence: pd.DataFrame, candidate: str) -> Answer:
-    """Answer for one candidate, from its rows alone."""
+
+def answers(equivalence: pd.DataFrame) -> list[Answer]:
+    """The answer for every candidate of the table."""
+    return [answer_for(equivalence, candidate) for candidate in equivalence["candidate"].unique()]
+
+
+def answer_for(equivalence: pd.DataFrame, candidate: str) -> Answer:
+    """The answer for one candidate, from its rows alone."""
     rows = equivalence[equivalence["candidate"] == candidate].reset_index(drop=True)
-    held, faults = expected(rows), unmet(rows)
-    passing = held["verdict"].isin(PASSES).groupby(held["case_id"]).all()
-    regimes = tuple(regime for regime in EXPECTED_TO_HOLD if regime in set(faults["regime"]))
-    fault = worst_row(faults[faults["regime"] == regimes[0]]).to_dict() if regimes else None
-    seed = same_seed(rows)
-    if fault:
-        word = "no"
-    elif not held["verdict"].isin(PASSES).any():
-        word = "open"
+    held, wrong, seed = must_hold(rows), failing(rows), same_seed(rows)
+    passes = held["verdict"].isin(PASSING)
+    unjudged = held[~passes.groupby(held["quantity"]).transform("any")]
+    regimes = tuple(regime for regime in EXPECTED_TO_HOLD if regime in set(wrong["regime"]))
+    if regimes:
+        word, basis = "no", wrong[wrong["regime"] == regimes[0]]
+    elif held.empty or len(unjudged):
+        word, basis = "open", unjudged
     else:
-        word = "yes, when" if seed and seed.differing else "yes"
-    broken = set(faults["case_id"])
-    apart = sets_apart(held[held["case_id"].isin(broken)], held[~held["case_id"].isin(broken)])
-    judged, compared = int(passing.sum()), regimes_compared(held)
-    return Answer(candidate, word, len(passing), judged, len(broken), fault, regimes, apart, compared, seed)
+        word, basis = "yes, when" if seed and seed.differing else "yes", held[passes]
+    in_failing = held["case_id"].isin(wrong["case_id"])
+    return Answer(
+        candidate,
+        word,
+        verdict=None if basis.empty else worst(basis["verdict"].unique()),
+        deciding=None if basis.empty else deciding_row(basis).to_dict(),
+        cases=held["case_id"].nunique(),
+        passing=int(passes.groupby(held["case_id"]).all().sum()),
+        failing=wrong["case_id"].nunique(),
+        failing_regimes=regimes,
+        failing_axes=distinguishing_axes(held[in_failing], held[~in_failing]),
+        never_judged=tuple(unjudged["quantity"].unique()) if word == "open" else (),
+        compared=cases_by_regime(held),
+        same_seed=seed,
+    )
 
 
-def regimes_compared(held: pd.DataFrame) -> dict[str, int]:
-    """Each regime of these rows to the number of its cases; without dropout, all but `eval` says nothing more."""
-    rows = held[(held["regime"] == "eval") | (held["dropout"] > 0)]
+def cases_by_regime(held: pd.DataFrame) -> dict[str, int]:
+    """Each regime of these rows to the number of its cases; outside `eval` only the cases that draw dropout count."""
+    rows = held[(held["regime"] == Regime.EVAL) | draw_dropout(held)]
     cases = rows.groupby("regime")["case_id"].nunique()
     return {regime: int(cases[regime]) for regime in EXPECTED_TO_HOLD if regime in cases}
 
 
 def same_seed(rows: pd.DataFrame) -> SameSeed | None:
-    """What the rows of one candidate show in the regime `train_same_seed`."""
-    rows = rows[(rows["regime"] == SEED_REGIME) & (rows["dropout"] > 0) & (rows["num_layers"] > 1)]
+    """The outcome of `train_same_seed` in the rows of one candidate."""
+    rows = rows[(rows["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(rows)]
     if rows.empty:
         return None
-    bad = rows[rows["verdict"] == Verdict.DIFFERENT]
+    differing = rows[rows["verdict"] == Verdict.DIFFERENT]
     cases = rows.drop_duplicates("case_id")
-    first_length, first_layers = (None if bad.empty else int(bad[axis].min()) for axis in _SEED_AXES)
-    beyond = cases[(cases["sequence_length"] >= (first_length or 0)) & (cases["num_layers"] >= (first_layers or 0))]
+    length, layers = (
+        None if differing.empty else int(differing[axis].min()) for axis in ("sequence_length", "num_layers")
+    )
+    beyond = cases[(cases["sequence_length"] >= (length or 0)) & (cases["num_layers"] >= (layers or 0))]
     return SameSeed(
         drawing=len(cases),
-        differing=bad["case_id"].nunique(),
-        first_length=first_length,
-        first_layers=first_layers,
-        always=set(beyond["case_id"]) == set(bad["case_id"]),
-        masks_differ=1 - bad["mask_agreement"].astype(float).min(),
-        out_of_sight=bool(bad["mask_agreement"].isna().any()),
+        differing=differing["case_id"].nunique(),
+        first_length=length,
+        first_layers=layers,
+        always=set(beyond["case_id"]) == set(differing["case_id"]),
+        masks_differ=1 - differing["mask_agreement"].astype(float).min(),
+        out_of_sight=bool(differing["mask_agreement"].isna().any()),
     )
 
 
-def sets_apart(these: pd.DataFrame, others: pd.DataFrame) -> str:
+def distinguishing_axes(these: pd.DataFrame, others: pd.DataFrame) -> str:
     """The axes that alone tell these cases from the others, in words; empty where none does."""
+    if these.empty or others.empty:
+        return ""
     words = []
-    for axis in AXES if len(these) and len(others) else ():
+    for axis in AXES:
         mine, rest = sorted(set(these[axis])), sorted(set(others[axis]))
         if set(mine) & set(rest):
             continue

@@ -1,4 +1,4 @@
-"""The cases that two runs share, the verdicts that are not the same in both, the speedups whose intervals part."""
+"""Two runs compared: the cases that both have, the verdicts that changed, the speedups whose intervals are disjoint."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict, axis_word
+from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING
+from rnn_parity.findings.cases import case_frame, case_names
 from rnn_parity.findings.speedups import speedup_table
-from rnn_parity.findings.verdicts import AXES, FAULTS
-from rnn_parity.report.figures.study import swept_axes
+from rnn_parity.findings.verdicts import RANKED, deciding_rows
 
-_RANK = {str(verdict): rank for rank, verdict in enumerate(Verdict)}
+_CASE = ["case_id", "sweep", *AXES]
 _MACHINE = ("rnn_parity", "commit", "python", "torch", "platform")
 
 
@@ -31,16 +31,16 @@ class Run:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What is not the same in two runs, `a` and `b`.
+    """The differences between two runs, `a` and `b`.
 
     Attributes:
-        apart: axis to its value in either run, where each run has one value throughout and they differ. It is no part
-            of the cases then: the same case on another device is the same case.
-        machines: name to its value in either run, of what differs in the environments and settings.
-        cases: how many cases both have. only_a, only_b: names of those that one alone has.
+        apart: axis to its value in either run, where each run has one value throughout and they differ. The axis is no
+            part of the cases then: the same case on another device is the same case.
+        machines: name to its value in either run, of the environments' and settings' differences.
+        cases: how many cases both have. only_a, only_b: ids of the cases that one alone has.
         verdicts: one row per case × candidate × regime of both: `verdict_a`, `verdict_b`, `reason_b`, `flipped`.
-        speedups: one row per case × candidate × phase of both: speedup with its interval, twice, `parted`, and
-            `times_faster`, the baseline's own median time in a over that in b.
+        speedups: one row per case × candidate × phase of both: speedup with its interval, twice; `parted`, whether the
+            intervals are disjoint; `times_faster`, the baseline's own median time in a over that in b.
     """
 
     a: str
@@ -55,90 +55,74 @@ class RunComparison:
 
     @property
     def flipped(self) -> pd.DataFrame:
-        """The verdicts that are not the same, what got worse first."""
+        """The verdicts that changed: first those that must hold, by how much worse they became."""
         rows = self.verdicts[self.verdicts["flipped"]]
-        change = rows["verdict_b"].map(_RANK).astype(float) - rows["verdict_a"].map(_RANK).astype(float)
-        held = rows["regime"].isin(EXPECTED_TO_HOLD)
-        order = rows.assign(_held=held, _change=change).sort_values(
-            ["_held", "_change"], ascending=False, kind="stable"
-        )
+        before, after = (rows[f"verdict_{run}"].astype(RANKED).cat.codes.astype(int) for run in "ab")
+        order = rows.assign(_held=rows["regime"].isin(EXPECTED_TO_HOLD), _change=after - before)
+        order = order.sort_values(["_held", "_change"], ascending=False, kind="stable")
         return order.drop(columns=["_held", "_change"])
 
     @property
-    def new_faults(self) -> pd.DataFrame:
-        """What had to hold, held in `a` and does not in `b`."""
-        rows = self.flipped
-        bad, held = rows["verdict_b"].isin(FAULTS), rows["regime"].isin(EXPECTED_TO_HOLD)
-        return rows[bad & held & ~rows["verdict_a"].isin(FAULTS)]
+    def regressions(self) -> pd.DataFrame:
+        """The verdicts that must hold and fail in `b` but not in `a`."""
+        rows = self.flipped[self.flipped["regime"].isin(EXPECTED_TO_HOLD)]
+        return rows[rows["verdict_b"].isin(FAILING) & ~rows["verdict_a"].isin(FAILING)]
 
     @property
     def parted(self) -> pd.DataFrame:
-        """The speedups whose intervals part, the widest gap first."""
+        """The speedups with disjoint intervals, the largest change first."""
         rows = self.speedups[self.speedups["parted"]]
         ratio = rows["speedup_b"] / rows["speedup_a"]
         return rows.loc[ratio.where(ratio > 1, 1 / ratio).sort_values(ascending=False, kind="stable").index]
 
 
 def compare_runs(a: Run, b: Run) -> RunComparison:
-    """Hold two runs against each other; `InputError` where they share no case."""
-    cases = {run.name: _cases(run) for run in (a, b)}
-    apart = _apart(cases[a.name], cases[b.name])
-    keys = ["sweep", *(axis for axis in AXES if axis not in apart)]
-    both = cases[a.name].merge(cases[b.name], on=keys, suffixes=("_a", "_b"))
+    """Compare two runs; raise `InputError` where they share no case."""
+    cases_a, cases_b = (
+        case_frame(pd.concat([run.equivalence[_CASE], run.timing[_CASE]], ignore_index=True)) for run in (a, b)
+    )
+    apart = _apart(cases_a, cases_b)
+    shared = ["sweep", *(axis for axis in AXES if axis not in apart)]
+    both = cases_a.merge(cases_b, on=shared, suffixes=("_a", "_b"))
     if both.empty:
         raise InputError(f"{b.name}: has no case of {a.name}, expected the same sweeps with the same sizes")
-    names = _names(both, keys)
-    only = {run.name: _only(cases[run.name], both, f"case_id_{side}") for side, run in (("a", a), ("b", b))}
-    verdicts = _pair(_verdicts(a.equivalence), _verdicts(b.equivalence), both, names, ["candidate", "regime"])
+    both["case"] = _names(both, apart)
+    verdicts = _side_by_side(_verdicts(a.equivalence), _verdicts(b.equivalence), both, ["candidate", "regime"])
     verdicts["flipped"] = verdicts["verdict_a"] != verdicts["verdict_b"]
-    speedups = _pair(_speedups(a.timing), _speedups(b.timing), both, names, ["candidate", "phase"])
+    speedups = _side_by_side(_speedups(a.timing), _speedups(b.timing), both, ["candidate", "phase"])
     low = speedups[["speedup_ci_low_a", "speedup_ci_low_b"]].max(axis=1)
     high = speedups[["speedup_ci_high_a", "speedup_ci_high_b"]].min(axis=1)
     speedups["parted"] = low > high
     speedups["times_faster"] = speedups["baseline_median_s_a"] / speedups["baseline_median_s_b"]
     return RunComparison(
-        a.name, b.name, apart, _machines(a, b), len(both), only[a.name], only[b.name], verdicts, speedups
+        a.name,
+        b.name,
+        apart,
+        _machines(a, b),
+        cases=len(both),
+        only_a=list(cases_a["case_id"][~cases_a["case_id"].isin(both["case_id_a"])]),
+        only_b=list(cases_b["case_id"][~cases_b["case_id"].isin(both["case_id_b"])]),
+        verdicts=verdicts,
+        speedups=speedups,
     )
-
-
-def _cases(run: Run) -> pd.DataFrame:
-    tables = [table[["case_id", "sweep", *AXES]] for table in (run.equivalence, run.timing)]
-    return pd.concat(tables).drop_duplicates("case_id").reset_index(drop=True)
 
 
 def _apart(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[Any, Any]]:
     """The axes that have one value in each run, and another one in the other."""
-    found = {}
-    for axis in AXES:
-        mine, theirs = a[axis].unique(), b[axis].unique()
-        if len(mine) == len(theirs) == 1 and mine[0] != theirs[0]:
-            found[axis] = (mine[0], theirs[0])
-    return found
+    values = {axis: (a[axis].unique(), b[axis].unique()) for axis in AXES}
+    single = {axis: (mine[0], theirs[0]) for axis, (mine, theirs) in values.items() if len(mine) == len(theirs) == 1}
+    return {axis: pair for axis, pair in single.items() if pair[0] != pair[1]}
 
 
-def _names(both: pd.DataFrame, keys: list[str]) -> pd.Series:
-    """The sweep and the swept values of every shared case, by its id in `a`."""
-    names = {}
-    frame = both[keys].assign(**{axis: 0 for axis in AXES if axis not in keys})
-    for sweep, rows in frame.groupby("sweep", sort=False):
-        axes = swept_axes(rows)
-        for at, values in zip(rows.index, rows[axes].itertuples(index=False), strict=True):
-            words = [axis_word(axis, value) for axis, value in zip(axes, values, strict=True)]
-            names[both.at[at, "case_id_a"]] = " ".join(filter(None, [str(sweep), ", ".join(words)]))
-    return pd.Series(names)
-
-
-def _only(cases: pd.DataFrame, both: pd.DataFrame, column: str) -> list[str]:
-    return list(cases.loc[~cases["case_id"].isin(both[column]), "case_id"])
+def _names(both: pd.DataFrame, apart: Mapping[str, Any]) -> pd.Series:
+    """The sweep and the swept values of every shared case."""
+    swept = case_names(both.rename(columns={"case_id_a": "case_id"}).assign(**dict.fromkeys(apart, 0)))
+    return (both["sweep"] + " " + both["case_id_a"].map(swept)).str.strip()
 
 
 def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
     keys = ["case_id", "candidate", "regime"]
-    rows = equivalence.assign(
-        rank=equivalence["verdict"].map(_RANK).astype("int64"), ratio=equivalence["ratio"].fillna(-1)
-    )
-    worst = rows.sort_values(["rank", "ratio"], ascending=False, kind="stable").drop_duplicates(keys)
-    return worst[[*keys, "verdict", "quantity", "reason"]]
+    return deciding_rows(equivalence, keys)[[*keys, "verdict", "quantity", "reason"]]
 
 
 def _speedups(timing: pd.DataFrame) -> pd.DataFrame:
@@ -149,18 +133,14 @@ def _speedups(timing: pd.DataFrame) -> pd.DataFrame:
     return table[names].join(own, on=["case_id", "phase"])
 
 
-def _pair(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, names: pd.Series, keys: list[str]) -> pd.DataFrame:
-    """The rows of both tables side by side, by shared case and `keys`."""
-    ids = both[["sweep", "case_id_a", "case_id_b"]]
-    left = ids.merge(a, left_on="case_id_a", right_on="case_id").drop(columns="case_id")
-    right = ids[["case_id_b"]].merge(b, left_on="case_id_b", right_on="case_id").drop(columns="case_id")
-    table = left.merge(right, on=["case_id_b", *keys], suffixes=("_a", "_b"))
-    table.insert(0, "case", table["case_id_a"].map(names))
-    return table
+def _side_by_side(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The rows of both tables by shared case and `keys`, with the columns `…_a` and `…_b`."""
+    left = both[["case", "sweep", "case_id_a", "case_id_b"]].merge(a.rename(columns={"case_id": "case_id_a"}))
+    return left.merge(b.rename(columns={"case_id": "case_id_b"}), on=["case_id_b", *keys], suffixes=("_a", "_b"))
 
 
 def _machines(a: Run, b: Run) -> dict[str, tuple[str, str]]:
-    """What differs in the environments: versions, processor, graphics card, and how both were set up."""
+    """The differences of versions, processor, graphics card, and of how both were set up."""
     parts = {"cpu": "model", "gpu": "name"}
     values = {name: [run.environment.get(name) for run in (a, b)] for name in _MACHINE}
     values |= {part: [(run.environment.get(part) or {}).get(key) for run in (a, b)] for part, key in parts.items()}

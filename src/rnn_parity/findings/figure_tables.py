@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from rnn_parity.compare.criterion import unit_roundoff
+from rnn_parity.experiment.vocabulary import AXES
+from rnn_parity.findings import rates
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.speedups import speedup_table
-from rnn_parity.findings.verdicts import AXES, expected, verdict_table, worst_row
+from rnn_parity.findings.verdicts import deciding_rows, draw_dropout, must_hold, verdict_table
 from rnn_parity.tables import CASE_COLUMNS
-from rnn_parity.trust import rates
 
 FAMILIES = {
     "output, hn": ("output", "hn"),
@@ -42,7 +43,7 @@ def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) 
 
 def error_vs_length(equivalence: pd.DataFrame) -> pd.DataFrame:
     """Per case, implementation and family of quantities: the worst error in the 2-norm and its limit, also over u."""
-    rows = expected(equivalence).dropna(subset=["error_2", "limit_2"]).reset_index(drop=True)
+    rows = must_hold(equivalence).dropna(subset=["error_2", "limit_2"]).reset_index(drop=True)
     rows["u"] = [unit_roundoff(dtype, bool(tf32)) for dtype, tf32 in zip(rows["dtype"], rows["tf32"], strict=True)]
     columns = ["error_2", "limit_2", "quantity", "regime", "seed", "u"]
     table = []
@@ -58,25 +59,13 @@ def error_vs_length(equivalence: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_ratio(equivalence: pd.DataFrame) -> pd.DataFrame:
-    """Per candidate, quantity (all layers as one) and sweep: the worst error / limit, its verdict and where it was."""
-    rows = expected(equivalence).reset_index(drop=True)
+    """Per candidate, quantity (all layers as one) and sweep: the verdict and the row that decides."""
+    rows = must_hold(equivalence)
     rows = rows[rows["regime"] != "train_distribution"]  # its quantities are other ones, and have no error
-    rows = rows.assign(kind=rows["quantity"].str.replace(r"_l\d+(_reverse)?$", "", regex=True))
-    table = []
-    for (candidate, kind, sweep), group in rows.groupby(["candidate", "kind", "sweep"], sort=False):
-        deciding = worst_row(group)
-        table.append(
-            {
-                "candidate": candidate,
-                "quantity": kind,
-                "sweep": sweep,
-                "ratio": deciding["ratio"],
-                **{name: deciding[name] for name in ("verdict", "case_id", "regime", "seed", "reason")},
-                "worst_quantity": deciding["quantity"],
-            }
-        )
-    names = ["candidate", "quantity", "sweep", "ratio", "verdict", "case_id", "regime", "seed", "reason"]
-    return pd.DataFrame(table, columns=[*names, "worst_quantity"])
+    kind = rows["quantity"].str.replace(r"_l\d+(_reverse)?$", "", regex=True)
+    keys = ["candidate", "quantity", "sweep"]
+    table = deciding_rows(rows.assign(worst_quantity=rows["quantity"], quantity=kind), keys)
+    return table[[*keys, "ratio", "verdict", "case_id", "regime", "seed", "reason", "worst_quantity"]]
 
 
 def dropout(equivalence: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +74,7 @@ def dropout(equivalence: pd.DataFrame) -> pd.DataFrame:
     Cases with two gaps or more, since with one gap both orders of drawing are the same; all, where there is none.
     """
     rows = equivalence[equivalence["regime"].str.startswith("train_") & equivalence["quantity"].isin(["output", "hn"])]
-    rows = rows[(rows["dropout"] > 0) & (rows["num_layers"] > 1)].dropna(subset=["max_abs_diff"])
+    rows = rows[draw_dropout(rows)].dropna(subset=["max_abs_diff"])
     deep = rows[rows["num_layers"] > 2]
     rows = rows if deep.empty else deep
     keys = ["case_id", "sweep", *AXES, "candidate", "regime"]
@@ -169,7 +158,7 @@ def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
         rounds = f"{low}" if low == high else f"{low} to {high}"
         samples = f", {rounds} samples per point" if name != "resources" else ""
         return f"n = {_cases(timed['case_id'].nunique())}{samples}."
-    rows = {"dropout": dropout, "overview": lambda table: table}.get(name, expected)(equivalence)
+    rows = {"dropout": dropout, "overview": lambda table: table}.get(name, must_hold)(equivalence)
     seeds = equivalence[["case_id", "seed"]].drop_duplicates().groupby("case_id").size()
     if rows.empty:
         return ""

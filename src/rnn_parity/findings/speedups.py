@@ -1,4 +1,4 @@
-"""What the timing table says: speedups, the case that is quoted first, how many cases are faster."""
+"""Speedups of the timing table: per case, in the case that is quoted first, and counted over all cases."""
 
 from __future__ import annotations
 
@@ -73,22 +73,24 @@ def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
-    """What timing took, each phase of a case being one measurement, and what else the machine did meanwhile.
+def timing_effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
+    """The cost of timing, and the disturbances. Each phase of a case is one measurement.
 
-    `early` of the `measurements` knew their ratios before `max_seconds`, which saved `saved_s` of `allowed_s`; while
-    `loaded` of them ran, other processes kept more than `LOADED_CORES` busy; `limited` met a GPU whose clock was held
-    down. `shared`: whether other jobs of the workflow ran beside.
+    - `measurements`: how many were made, in at most `allowed_s` together.
+    - `stopped_early`: measurements that reached the precision before `max_seconds`; they saved `saved_s`.
+    - `loaded`: measurements beside which other processes kept more than `LOADED_CORES` busy.
+    - `clock_limited`: measurements during which the GPU's clock was held down.
+    - `shared`: whether other jobs of the workflow ran beside.
     """
     each = timing.dropna(subset=["rounds_s", "median_s"]).drop_duplicates(["case_id", "phase"])
     unused_s = (max_seconds - each["rounds_s"]).clip(lower=0)
     return {
         "measurements": len(each),
-        "early": int((unused_s > 0).sum()),
+        "stopped_early": int((unused_s > 0).sum()),
         "saved_s": float(unused_s.sum()),
         "allowed_s": max_seconds * len(each),
         "loaded": int((each["other_busy_cores"] > LOADED_CORES).sum()),
-        "limited": int(each["clock_limits"].fillna("").ne("").sum()),
+        "clock_limited": int(each["clock_limits"].fillna("").ne("").sum()),
         "shared": not each["exclusive"].astype(bool).all(),
     }
 

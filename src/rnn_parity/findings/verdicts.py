@@ -1,7 +1,4 @@
-"""What the equivalence table says: verdicts by sweep, what was not judged, what default tolerances would say.
-
-Pure pandas, like `answers`, `gains` and `losses` beside it: tables in, smaller tables and facts out.
-"""
+"""Verdicts of the equivalence table: the row that decides, verdicts by sweep, what was not judged, the seed's masks."""
 
 from __future__ import annotations
 
@@ -9,105 +6,138 @@ import math
 
 import pandas as pd
 
-from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING, PASSING, UNDECIDED, Regime, Verdict, worst
+from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING, PASSING, UNDECIDED, Regime, Verdict
 
-PASSES, FAULTS, SEED_REGIME = PASSING, FAILING, Regime.TRAIN_SAME_SEED
+RANKED = pd.CategoricalDtype([str(verdict) for verdict in Verdict], ordered=True)
+"""The type of a column of verdicts whose maximum is the worst one."""
 
-_VERDICT_COLUMNS = ("verdict", "cases", "cases_passing", "worst_ratio", "worst_case_id", "worst_quantity", "reason")
+
+def severity(verdicts: pd.Series) -> pd.Series:
+    """The rank of each verdict: the lowest for all that pass and for a missing one, the highest for `failed`."""
+    return verdicts.astype(RANKED).cat.codes.clip(lower=len(PASSING) - 1)
 
 
-def expected(equivalence: pd.DataFrame) -> pd.DataFrame:
+def must_hold(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The rows of the regimes in which a correct implementation must agree."""
     return equivalence[equivalence["regime"].isin(EXPECTED_TO_HOLD)]
 
 
-def unmet(equivalence: pd.DataFrame) -> pd.DataFrame:
-    """The rows that had to hold and do not: `different` or `failed` in a regime of `EXPECTED_TO_HOLD`."""
-    rows = expected(equivalence)
-    return rows[rows["verdict"].isin(FAULTS)]
+def failing(equivalence: pd.DataFrame) -> pd.DataFrame:
+    """The rows that must hold and are `different` or `failed`."""
+    rows = must_hold(equivalence)
+    return rows[rows["verdict"].isin(FAILING)]
 
 
-def worst_row(rows: pd.DataFrame) -> pd.Series:
-    """The row that decides: the largest error / limit, among those of the worst verdict unless all pass."""
-    verdict = worst(rows["verdict"].unique())
-    deciding = rows if verdict in PASSES else rows[rows["verdict"] == verdict]
-    return deciding.loc[deciding["ratio"].fillna(-math.inf).idxmax()]
+def draw_dropout(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row is of a case that draws dropout: it acts between layers only, so one layer never draws."""
+    return (rows["dropout"] > 0) & (rows["num_layers"] > 1)
+
+
+def deciding_row(rows: pd.DataFrame) -> pd.Series:
+    """The row that decides: of those with the worst verdict, the one with the largest error / limit.
+
+    `identical` and `equivalent` count alike. A failing row of the forward pass goes before any of the gradients, since
+    it explains them.
+    """
+    return _worst_first(rows).iloc[0]
+
+
+def deciding_rows(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The `deciding_row` of each group of rows with the same `keys`, in the order in which the groups appear.
+
+    The column `verdict` is the worst verdict of the group.
+    """
+    verdicts = rows.astype({"verdict": RANKED}).groupby(keys, sort=False)["verdict"].max().astype(object)
+    deciding = _worst_first(rows).drop_duplicates(keys).drop(columns="verdict")
+    return verdicts.reset_index().merge(deciding, on=keys)
+
+
+def _worst_first(rows: pd.DataFrame) -> pd.DataFrame:
+    order = pd.DataFrame(
+        {
+            "forward": rows["verdict"].isin(FAILING) & ~rows["quantity"].str.startswith("grad_"),
+            "severity": severity(rows["verdict"]),
+            "ratio": rows["ratio"].fillna(-math.inf),
+        }
+    ).reset_index(drop=True)
+    return rows.iloc[order.sort_values(list(order), ascending=False, kind="stable").index]
 
 
 def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
-    """One row per sweep × candidate × regime: the verdict, how many cases pass, and the case that decides."""
+    """One row per sweep × candidate × regime: the verdict, how many cases pass, and the row that decides.
+
+    Columns: `verdict`, the worst one; `cases`; `cases_passing`; of the deciding row `worst_ratio`, `worst_case_id`,
+    `worst_quantity` and `reason`.
+    """
     keys = ["sweep", "candidate", "regime"]
-    table = []
-    for group, rows in equivalence.reset_index(drop=True).groupby(keys, sort=False):
-        deciding = worst_row(rows)
-        values = (
-            str(worst(rows["verdict"].unique())),
-            rows["case_id"].nunique(),
-            int(rows["verdict"].isin(PASSES).groupby(rows["case_id"]).all().sum()),
-            deciding["ratio"],
-            deciding["case_id"],
-            deciding["quantity"],
-            deciding["reason"],
-        )
-        table.append(dict(zip(keys, group, strict=True)) | dict(zip(_VERDICT_COLUMNS, values, strict=True)))
-    return pd.DataFrame(table, columns=[*keys, *_VERDICT_COLUMNS])
+    passing = equivalence["verdict"].isin(PASSING).groupby([equivalence[key] for key in [*keys, "case_id"]]).all()
+    counts = passing.groupby(keys).agg(cases="size", cases_passing="sum").reset_index()
+    names = {name: f"worst_{name}" for name in ("ratio", "case_id", "quantity")}
+    deciding = deciding_rows(equivalence, keys)[[*keys, "verdict", *names, "reason"]].rename(columns=names)
+    columns = [*keys, "verdict", "cases", "cases_passing", *names.values(), "reason"]
+    return deciding.merge(counts, on=keys)[columns]
 
 
 def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
-    """What is neither yes nor no: one row per candidate × regime × kind of reason; no `quantities` means all."""
-    rows = equivalence[equivalence["verdict"].isin(UNDECIDED)].copy()
-    rows["kind"] = rows["reason"].str.split(":").str[0]  # numbers after the colon differ from case to case
+    """The rows without a verdict for or against: one row per candidate × regime × verdict × kind of reason.
+
+    Columns: `candidate`, `regime`, `verdict` (`unsupported` or `not judged`), `quantities` (empty for all of them),
+    `cases` and the first `reason`.
+    """
+    rows = equivalence[equivalence["verdict"].isin(UNDECIDED)]
+    kind = rows["reason"].str.split(":").str[0].rename("kind")  # numbers after the colon differ from case to case
     table = []
-    for (candidate, regime, _), group in rows.groupby(["candidate", "regime", "kind"], sort=False):
+    for (candidate, regime, verdict, _), group in rows.groupby(["candidate", "regime", "verdict", kind], sort=False):
         named = set(group["quantity"])
         every = set(equivalence.loc[equivalence["case_id"].isin(group["case_id"]), "quantity"])
-        values = ([] if named == every else sorted(named), group["case_id"].nunique(), group["reason"].iloc[0])
-        row = {"candidate": candidate, "regime": regime}
-        table.append(row | dict(zip(("quantities", "cases", "reason"), values, strict=True)))
-    return pd.DataFrame(table, columns=["candidate", "regime", "quantities", "cases", "reason"])
+        quantities = [] if named == every else sorted(named)
+        table.append((candidate, regime, verdict, quantities, group["case_id"].nunique(), group["reason"].iloc[0]))
+    return pd.DataFrame(table, columns=["candidate", "regime", "verdict", "quantities", "cases", "reason"])
 
 
 def tolerance_checks(equivalence: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """How tests with default tolerances judge what had to hold: their false alarms, and the faults they pass."""
-    rows = expected(equivalence)
+    """How often default tolerances agree with the verdicts of what must hold.
+
+    Of each check: `equal`, the comparisons that pass here, and `false_alarms`, those of them that it calls unequal;
+    `different`, the comparisons that are different here, and `missed`, those of them that it calls equal.
+    """
+    rows = must_hold(equivalence)
     rows = rows[rows["allclose_default"].notna()]
-    good = rows["verdict"].isin(PASSES)
-    checks = {"torch.allclose": "allclose_default", "torch.testing.assert_close": "assert_close_default"}
+    passing, different = rows["verdict"].isin(PASSING), rows["verdict"] == Verdict.DIFFERENT
     counts = {}
-    for name, column in checks.items():
-        says_equal = rows[column].astype(bool)
+    for name, column in (("torch.allclose", "allclose"), ("torch.testing.assert_close", "assert_close")):
+        says_equal = rows[f"{column}_default"].astype(bool)
         counts[name] = {
-            "equal": int(good.sum()),
-            "false_alarms": int((good & ~says_equal).sum()),
-            "faults": int((rows["verdict"] == Verdict.DIFFERENT).sum()),
-            "missed": int(((rows["verdict"] == Verdict.DIFFERENT) & says_equal).sum()),
+            "equal": int(passing.sum()),
+            "false_alarms": int((passing & ~says_equal).sum()),
+            "different": int(different.sum()),
+            "missed": int((different & says_equal).sum()),
         }
     return counts
 
 
 def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
-    """The cases of `train_same_seed` that draw dropout: the article's own sweep where there is one, else all."""
-    rows = equivalence[equivalence["regime"] == SEED_REGIME]
-    rows = rows[(rows["dropout"] > 0) & (rows["num_layers"] > 1)]
+    """The cases of `train_same_seed` that draw dropout: those of the sweep `article` where there are any, else all.
+
+    Columns: case, candidate, axes; `verdict`, the worst one; `max_abs_diff` of the forward pass; `mask_agreement`, the
+    smallest.
+    """
+    rows = equivalence[(equivalence["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(equivalence)]
     if "article" in set(rows["sweep"]):
         rows = rows[rows["sweep"] == "article"]
-    keys = ["case_id", "candidate"]
-    columns = [*keys, "sweep", *AXES, "verdict", "max_abs_diff", "mask_agreement"]
-    rank = rows["verdict"].map(list(Verdict).index)
     forward = rows["max_abs_diff"].where(rows["quantity"].isin(["output", "hn"]))
-    rows = rows.assign(rank=rank, max_abs_diff=forward).astype({"mask_agreement": float})
-    aggregates = {"rank": "max", "max_abs_diff": "max", "mask_agreement": "min"}
-    table = rows.groupby(keys, sort=False).agg({"sweep": "first", **dict.fromkeys(AXES, "first"), **aggregates})
-    table["verdict"] = [str(list(Verdict)[at]) for at in table["rank"]]
-    return table.reset_index()[columns]
+    rows = rows.assign(max_abs_diff=forward).astype({"verdict": RANKED, "mask_agreement": float})
+    aggregates = {"verdict": "max", "max_abs_diff": "max", "mask_agreement": "min"}
+    groups = rows.groupby(["case_id", "candidate"], sort=False)
+    table = groups.agg({"sweep": "first", **dict.fromkeys(AXES, "first"), **aggregates})
+    return table.astype({"verdict": str}).reset_index()
 
 
-def protocol(equivalence: pd.DataFrame) -> dict[str, dict[str, list[int]]]:
+def article_lengths(equivalence: pd.DataFrame) -> dict[str, dict[str, list[int]]]:
     """In the sweep `article`, per candidate: each verdict of `train_same_seed` and the lengths T that have it."""
-    found: dict[str, dict[str, list[int]]] = {}
     rows = seed_table(equivalence)
-    for row in rows[rows["sweep"] == "article"].sort_values("sequence_length").itertuples():
-        lengths = found.setdefault(row.candidate, {}).setdefault(row.verdict, [])
-        if row.sequence_length not in lengths:
-            lengths.append(row.sequence_length)
+    rows = rows[rows["sweep"] == "article"].sort_values("sequence_length")
+    found: dict[str, dict[str, list[int]]] = {}
+    for (candidate, verdict), group in rows.groupby(["candidate", "verdict"], sort=False):
+        found.setdefault(candidate, {})[verdict] = list(dict.fromkeys(group["sequence_length"]))
     return found

@@ -1,26 +1,46 @@
-"""What does not hold, in a few lines of Markdown: for a terminal, a log of CI, a pull request."""
+"""The gate: may every candidate replace the baseline? A few lines of Markdown for a terminal, a log, a pull request."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from rnn_parity.findings import verdicts as summary
+from rnn_parity.findings.answer import Answer, answers
 from rnn_parity.findings.cases import case_names
+from rnn_parity.findings.verdicts import deciding_row, failing, must_hold, verdict_table
 from rnn_parity.report.markdown import render_markdown
 
 MOST_ROWS = 12
 
 
-def faults_markdown(equivalence: pd.DataFrame) -> str:
-    """The cases that had to hold and do not, one row per sweep × candidate × regime; empty where all do."""
-    faults = summary.unmet(equivalence)
-    if faults.empty:
-        return ""
-    names = case_names(equivalence)
-    counts = faults.groupby(["sweep", "candidate", "regime"], sort=False)["case_id"].nunique()
-    rows = summary.verdict_table(summary.expected(equivalence)).to_dict("records")
-    rows = [row | {"broken": int(counts.get((row["sweep"], row["candidate"], row["regime"]), 0))} for row in rows]
-    rows = [row | {"case": names[row["worst_case_id"]]} for row in rows if row["broken"]]
-    worst = summary.worst_row(faults.reset_index(drop=True)).to_dict()
-    facts = {"rows": rows, "most": MOST_ROWS, "worst": worst, "cases": faults["case_id"].nunique()}
-    return render_markdown("gate.md.j2", facts | {"of": equivalence["case_id"].nunique()})
+def gate(equivalence: pd.DataFrame) -> tuple[bool, str]:
+    """Whether every candidate of the table may replace the baseline, and the text that says so or why not."""
+    found = answers(equivalence)
+    if refused := [answer.deciding for answer in found if answer.word == "no"]:
+        return False, _failing_markdown(equivalence, deciding_row(pd.DataFrame(refused)))
+    if not found:
+        return False, "gate: the table has no comparison\n"
+    unknown = [answer for answer in found if not answer.holds]
+    if unknown:
+        return False, "".join(f"gate: {answer.candidate}: {_not_shown(answer)}\n" for answer in unknown)
+    cases, passing = sum(answer.cases for answer in found), sum(answer.passing for answer in found)
+    rest = f"; in the other {cases - passing} nothing fails, but not all could be judged" if passing < cases else ""
+    return True, f"gate: {passing} of {cases} {'case holds' if cases == 1 else 'cases hold'}{rest}\n"
+
+
+def _not_shown(answer: Answer) -> str:
+    if not answer.deciding:
+        return "no case was run in a regime that must hold"
+    return f"{', '.join(answer.never_judged)} could be judged in no case: {answer.deciding['reason']}"
+
+
+def _failing_markdown(equivalence: pd.DataFrame, deciding: pd.Series) -> str:
+    """The cases that must hold and fail, one row per sweep × candidate × regime."""
+    keys, names = ["sweep", "candidate", "regime"], case_names(equivalence)
+    wrong = failing(equivalence)
+    counts = wrong.groupby(keys)["case_id"].nunique().rename("failing").reset_index()
+    rows = verdict_table(must_hold(equivalence)).merge(counts, on=keys)
+    rows["case"] = rows["worst_case_id"].map(names)
+    facts = {"rows": rows.to_dict("records"), "most": MOST_ROWS, "worst": deciding.to_dict()}
+    return render_markdown(
+        "gate.md.j2", facts | {"cases": wrong["case_id"].nunique(), "of": equivalence["case_id"].nunique()}
+    )

@@ -47,7 +47,7 @@ def comparison_markdown(comparison: RunComparison) -> str:
         | {
             "most": MOST_ROWS,
             "flipped": comparison.flipped.to_dict("records"),
-            "new_faults": len(comparison.new_faults),
+            "regressions": len(comparison.regressions),
             "compared": len(comparison.verdicts),
             "parted": comparison.parted.to_dict("records"),
             "timed": len(comparison.speedups),

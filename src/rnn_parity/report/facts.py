@@ -11,21 +11,20 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from rnn_parity.compare import criterion
-from rnn_parity.experiment.vocabulary import AXES, Phase, Regime, axis_word
-from rnn_parity.findings import answer as answers
-from rnn_parity.findings import capabilities as losses
-from rnn_parity.findings import figure_tables as numbers
-from rnn_parity.findings import speedups as gains
-from rnn_parity.findings import verdicts as summary
+from rnn_parity.experiment.vocabulary import AXES, PASSING, Phase, Regime, axis_word
+from rnn_parity.findings import figure_tables, rates
+from rnn_parity.findings.answer import answer_for
+from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
+from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
+from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report import opening
 from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.statistics import LARGEST_CHANGE
-from rnn_parity.trust import rates
 from rnn_parity_t2vec.section import section as decoder_section
 
-MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_BLIND_SPOTS = 30, 40, 30
+MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED = 30, 40, 30
 
 
 def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
@@ -34,10 +33,10 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     candidates, present = list(config["candidates"]), set(equivalence["regime"])
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
     detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
-    abilities = losses.capability_rows(results["capabilities"])
-    verdicts, seed_rows = summary.verdict_table(equivalence), records(summary.seed_table(equivalence))
+    abilities = capability_rows(results["capabilities"])
+    verdicts, seed_rows = verdict_table(equivalence), records(seed_table(equivalence))
     efficiency = efficiency_table(timing, environment.get("peaks") or [])
-    effort = gains.effort(timing, float(config["timing"]["max_seconds"]))
+    effort = timing_effort(timing, float(config["timing"]["max_seconds"]))
     return {
         "config": config,
         "environment": environment,
@@ -50,20 +49,20 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "sweeps": _sweeps(cases),
         "phases": [phase for phase in Phase if phase in set(timing["phase"])],
         "cases": cases,
-        "tolerances": summary.tolerance_checks(equivalence),
+        "tolerances": tolerance_checks(equivalence),
         "seed_rows": seed_rows[:MOST_CASES_OF_SWEEP],
-        "protocol": summary.protocol(equivalence),
+        "protocol": article_lengths(equivalence),
         "false_alarms": records(alarms),
         "detection": _detection_rows(detection),
         "detection_totals": _totals(detection),
         "largest_hidden": rates.largest_hidden(detection),
-        "broken_promises": rates.broken_promises(detection, alarms),
+        "unmet_targets": rates.unmet_targets(detection, alarms),
         "power": records(results["power"]),
-        "blind_spots": _blind_spots(results["coverage"], names),
-        "shown_by_none": rates.shown_by_none(results["coverage"]),
+        "undetected_by_case": _undetected_by_case(results["coverage"], names),
+        "detected_by_none": rates.detected_by_none(results["coverage"]),
         "capabilities": abilities,
         "effort": effort,
-        "loaded_cores": gains.LOADED_CORES,
+        "loaded_cores": LOADED_CORES,
         "largest_change": LARGEST_CHANGE,
         "figures": _figures(results, effort["shared"], without=() if seed_rows else ("dropout",)),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
@@ -84,13 +83,13 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     in_decoder = [sweep for sweep, axes in config["sweeps"].items() if axes.get("workload") == "decoder"]
     equivalence, timing = results["equivalence"], results["timing"]
     timing = timing[~timing["sweep"].isin(in_decoder)]  # a decoder's own speedups have their own paragraph
-    answer = answers.answer(equivalence, name)
-    quoted = records(gains.quoted_speedups(timing, name, config["report"]["sweep"]))
+    answer = answer_for(equivalence, name)
+    quoted = records(quoted_speedups(timing, name, config["report"]["sweep"]))
     baseline = timing[
         (timing["implementation"] == config["baseline"]) & timing["case_id"].isin({r["case_id"] for r in quoted})
     ]
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
-    lost = losses.lost_capabilities(abilities, config["baseline"], name)
+    lost = lost_capabilities(abilities, config["baseline"], name)
     same_case = {row["phase"]: row for row in records(baseline)}
     caveats = opening.find_caveats(answer.same_seed, lost, slower, quoted, same_case)
     machine = _machine(environment, quoted)
@@ -102,8 +101,8 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
         "paragraph": opening.opening(answer, config["baseline"], told, machine, confidence, caveats),
         "other_caveats": caveats[opening.MOST_CAVEATS :],
         "lost": lost,
-        "shares": gains.shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
-        "conclusions": records(gains.conclusions(timing, name)),
+        "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
+        "conclusions": records(conclusions(timing, name)),
         "slower": slower,
         "first_calls": _first_calls(quoted, same_case),
     }
@@ -144,12 +143,12 @@ def _matrix(verdicts: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, 
 
 def _reasons(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of the verdict table that are neither `identical` nor `equivalent` and have a reason."""
-    faulty = ~verdicts["verdict"].isin(summary.PASSES) & (verdicts["reason"] != "")
+    faulty = ~verdicts["verdict"].isin(PASSING) & (verdicts["reason"] != "")
     return records(verdicts[faulty])[:MOST_SWEEPS]
 
 
 def _not_judged(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = records(summary.not_judged(equivalence))[:MOST_SWEEPS]
+    rows = records(not_judged(equivalence))[:MOST_SWEEPS]
     return [row | {"regime_words": Regime(row["regime"]).words} for row in rows]
 
 
@@ -188,7 +187,7 @@ def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
 def _figures(results: Mapping[str, pd.DataFrame], shared: bool, without: Sequence[str]) -> list[dict[str, Any]]:
     """The figures that have something to show, in the order of the report's sections, numbered, with what n is."""
     beside = {"speed": " Timed while other jobs of the workflow ran."} if shared else {}
-    sizes = {name: numbers.sample_size(name, results) for name in FIGURES}
+    sizes = {name: figure_tables.sample_size(name, results) for name in FIGURES}
     present = [item for item in FIGURES.items() if sizes[item[0]] and item[1].section not in without]
     in_order = sorted(present, key=lambda item: SECTIONS.index(item[1].section))
     return [
@@ -216,11 +215,11 @@ def _totals(detection: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {row["dtype"]: row for row in records(rates.totals(detection))}
 
 
-def _blind_spots(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
+def _undetected_by_case(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
     """The blind spots with their cases in words, sweep by sweep."""
     rows = []
-    found = rates.blind_spots(coverage)
-    for row in found[:MOST_BLIND_SPOTS]:
+    found = rates.undetected_by_case(coverage)
+    for row in found[:MOST_UNDETECTED]:
         by_sweep: dict[str, list[str]] = {}
         for case_id in row["case_ids"]:
             by_sweep.setdefault(case_id.split("/")[0], []).append(names[case_id])

@@ -36,8 +36,8 @@ def opening(
     """One paragraph for one candidate.
 
     Args:
-        answer: from `answers.answer`.
-        quoted: the rows `inference` and `step` of the case that is quoted, from `gains.quoted_speedups`;
+        answer: from `answer_for`.
+        quoted: the rows `inference` and `step` of the case that is quoted, from `quoted_speedups`;
             None where another paragraph says what is gained.
         machine: the device of that case, in words. confidence: of the intervals.
         caveats: from `find_caveats`.
@@ -58,10 +58,12 @@ def verdict(answer: Answer, baseline: str) -> str:
     if answer.word == "no":
         return _refusal(answer, new, old)
     if answer.word == "open":
-        why = f"Nothing could be judged in {count(answer.cases, 'case')}; the reasons are below."
+        names, more = answer.never_judged[:_MOST_NAMES], len(answer.never_judged) - _MOST_NAMES
+        quantities = listed([*map(code, names), *([f"{more} more quantities"] if more > 0 else [])])
+        why = f"{quantities} could be judged in none of {count(answer.cases, 'case')}; the reasons are below."
         none = "No case was run with dropout off or with the same masks."
         return f"**Not answered:** whether {new} may replace {old}. {why if answer.cases else none}"
-    whole, when = answer.judged == answer.cases, answer.word == "yes, when"
+    whole, when = answer.passing == answer.cases, answer.word == "yes, when"
     head = "Yes" if whole else "Yes, as far as it could be judged"
     head += {(True, True): ",", (False, True): ", and", (True, False): "", (False, False): ""}[whole, when]
     head += " when the same seed need not give the same dropout masks" if when else ""
@@ -71,7 +73,7 @@ def verdict(answer: Answer, baseline: str) -> str:
         f"{'' if whole else 'what could be judged of '}its output, its final state and {each} identical or "
         f"equivalent{_compared(answer)}."
     )
-    rest = answer.cases - answer.judged
+    rest = answer.cases - answer.passing
     unknown = f" In {rest} of them some quantities could not be judged; there the answer is neither yes nor no."
     return text + ("" if whole else unknown)
 
@@ -87,15 +89,16 @@ def _compared(answer: Answer) -> str:
 
 
 def _refusal(answer: Answer, new: str, old: str) -> str:
-    first, *others = answer.regimes
+    first, *others = answer.failing_regimes
     also = f", and also with {Regime(others[0]).words}," if others else ""
-    does = "ends in an error" if answer.fault["verdict"] == "failed" else "computes something else"
-    apart = f", those with {escape(answer.apart)}" if answer.apart else ""
-    holds = f" In {count(answer.judged, 'other case')} it holds." if answer.judged else ""
+    does = "ends in an error" if answer.deciding["verdict"] == "failed" else "computes something else"
+    apart = f", those with {escape(answer.failing_axes)}" if answer.failing_axes else ""
+    holds = f" In {count(answer.passing, 'other case')} it holds." if answer.passing else ""
+    row = answer.deciding
     return (
         f"**No.** {new} must not replace {old}: with {Regime(first).words}{also} it {does}. "
-        f"This is so in {answer.broken} of {count(answer.cases, 'case')}{apart}. The worst is "
-        f"{code(answer.fault['quantity'])} in {code(answer.fault['case_id'])}: {escape(answer.fault['reason'])}.{holds}"
+        f"This is so in {answer.failing} of {count(answer.cases, 'case')}{apart}. The worst is "
+        f"{code(row['quantity'])} in {code(row['case_id'])}: {escape(row['reason'])}.{holds}"
     )
 
 

@@ -18,10 +18,10 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
-from rnn_parity.findings import figure_tables as numbers
-from rnn_parity.findings.cases import worst_first
+from rnn_parity.findings import figure_tables
+from rnn_parity.findings.cases import swept_axes, worst_first
 from rnn_parity.report import wording
-from rnn_parity.report.figures import FIGURES, study
+from rnn_parity.report.figures import FIGURES
 from rnn_parity_t2vec.entries import FIGURES as DECODER_FIGURES
 
 MOST_CASES = 2000
@@ -45,7 +45,7 @@ def render_html(
     tokens = parser.parse(markdown)
     contents = _mark_headings(tokens)
     _mark_cells(tokens)
-    tokens = _figures(tokens, numbers.tables(results, facts["environment"]) | dict(results), figures_folder)
+    tokens = _figures(tokens, figure_tables.tables(results, facts["environment"]) | dict(results), figures_folder)
     at = _end_of_section(tokens, _CASES_SECTION)
     before, after = (Markup(parser.renderer.render(part, parser.options, {})) for part in (tokens[:at], tokens[at:]))
     script, style = (
@@ -163,7 +163,7 @@ def _end_of_section(tokens: Sequence[Token], anchor: str) -> int:
 def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
     """What the table of cases shows: the columns that differ, its rows, and what is the same in all of them."""
     shown = cases if len(cases) <= MOST_CASES else worst_first(cases).iloc[:MOST_CASES]
-    axes = study.swept_axes(cases) if len(cases) else []
+    axes = swept_axes(cases) if len(cases) else []
     same = [axis_word(axis, cases[axis].iloc[0]) for axis in AXES if len(cases) and axis not in axes]
     rows = []
     for row in shown.to_dict("records"):

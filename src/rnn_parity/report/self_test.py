@@ -6,25 +6,28 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from rnn_parity.trust.rates import SMALLEST_SHARE_CAUGHT, broken_promises, detection, false_alarms, totals
+from rnn_parity.findings.rates import SMALLEST_SHARE_CAUGHT, detection, false_alarms, totals, unmet_targets
 
 
 def show(findings: pd.DataFrame, console: Console) -> bool:
-    """Print both tables and what they come to; return whether all promises hold."""
+    """Print both tables and the unmet targets; return whether all are met. A table of nothing meets none."""
+    if findings.empty:
+        console.print("Nothing was tried.", style="bold")
+        return False
     alarms, caught = false_alarms(findings), detection(findings)
     console.print(_alarm_table(alarms), _detection_table(caught))
     if hidden := int(caught["hidden"].sum()):
         largest = caught["largest_hidden_u"].max()
         console.print(f"Below the limit, so not caught: {hidden} faults, the largest of {largest:.0f} roundoffs.")
-    broken = broken_promises(caught, alarms)
-    for line in broken:
+    unmet = unmet_targets(caught, alarms)
+    for line in unmet:
         console.print(f"does not hold: {line}", style="bold")
-    if not broken:
+    if not unmet:
         console.print(
             f"All held: no fault above its limit was missed, {100 * SMALLEST_SHARE_CAUGHT:.0f} % of all or more were "
             "caught, and at most 1 comparison with a right layer in 1,000 was a false alarm."
         )
-    return not broken
+    return not unmet
 
 
 def _alarm_table(alarms: pd.DataFrame) -> Table:

@@ -10,13 +10,12 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from rnn_parity.findings import figure_tables as numbers
-from rnn_parity.findings import speedups as gains
-from rnn_parity.findings import verdicts as summary
+from rnn_parity.findings import figure_tables, rates
 from rnn_parity.findings.cases import case_names, case_table
+from rnn_parity.findings.speedups import speedup_table
+from rnn_parity.findings.verdicts import verdict_table
 from rnn_parity.report.wording import escape
 from rnn_parity.tables import atomic_path, write_text
-from rnn_parity.trust import rates
 
 MOST_PRINTED_ROWS = 400
 """A printed table of more rows is cut: nobody prints more. CSV files hold everything."""
@@ -48,7 +47,7 @@ _SPEEDUPS = {
 def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, folder: Path) -> None:
     """Write every table as `folder/{name}.csv`; `verdicts` and `speedup` as `.tex` and `.md` too."""
     equivalence, timing = results["equivalence"], results["timing"]
-    verdicts, speedups = summary.verdict_table(equivalence), gains.speedup_table(timing)
+    verdicts, speedups = verdict_table(equivalence), speedup_table(timing)
     tables = {
         **results,
         "detection": rates.detection(results["self_test"]),
@@ -56,7 +55,7 @@ def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, fold
         "verdicts": verdicts,
         "speedup": speedups,
         "cases": case_table(equivalence, timing),
-        **numbers.tables(results, environment),
+        **figure_tables.tables(results, environment),
     }
     for name, table in tables.items():
         if len(table.columns):  # rates of a self-test that was not made have none

@@ -1,43 +1,21 @@
-"""The command `rnn-parity check`: a report of `rnn_parity.check` on a terminal, readable without its colours."""
+"""A report of `rnn_parity.check` on a terminal, readable without its colours."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rnn_parity.api import Report, check, describe_case, describe_speedup, format_error_over_limit
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD
+from rnn_parity.report.check import Report, describe_case, describe_speedup, format_error_over_limit
 
 _COLOURS = {
-    "identical": "green", "equivalent": "green", "works": "green", "yes": "green",
+    "identical": "green", "equivalent": "green", "works": "green", "yes": "green", "yes, when": "green",
     "different": "red", "failed": "red", "wrong": "red", "no": "red",
     "unsupported": "yellow", "not judged": "yellow", "refuses": "yellow", "open": "yellow",
 }  # fmt: skip
-
-
-def run_check(candidate: str, baseline: str, **options: Any) -> int:
-    """Check and print, with the current folder importable; the exit code: 0 if the candidate may replace, else 1.
-
-    `options` are those of `rnn_parity.check`, and so is the `InputError` that is raised for one that cannot be used.
-    """
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    # Drawn only when told: a thread that animates it would be timed too. Bound to the stream: probes divert the other.
-    with Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True) as line:
-        report = check(
-            baseline, candidate, progress=lambda step: line.update(Text(f"{step} …"), refresh=True), **options
-        )
-    print_report(report, Console())
-    return 0 if report.equivalent else 1
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -50,16 +28,17 @@ def print_report(report: Report, console: Console) -> None:
     if report.timing is not None:
         _print_timing(report, console)
     console.print()
-    console.print(Text(report.conclusion(), style=f"bold {_COLOURS[report.answer]}"))
+    console.print(Text(report.conclusion(), style=f"bold {_COLOURS[report.answer.word]}"))
 
 
 def _print_regimes(report: Report, console: Console) -> None:
     table, notes = _table("regime", "verdict", "decided by", "error / limit"), []
-    for name, row, faults in report.regimes():
+    for name, row, failing in report.regimes():
         table.add_row(Text(name), _coloured(row["verdict"]), row["quantity"], format_error_over_limit(row))
         freed = "" if row["regime"] in EXPECTED_TO_HOLD else " need not hold"
-        ending = f"; at fault: {faults}" if faults else ""
-        notes += [f"{name}{freed}: {row['reason']}{ending}"] * bool(row["reason"])
+        ending = f"; at fault: {failing}" if failing else ""
+        if row["reason"]:
+            notes.append(f"{name}{freed}: {row['reason']}{ending}")
     _print_with_notes(console, table, notes)
 
 
@@ -81,7 +60,9 @@ def _print_timing(report: Report, console: Console) -> None:
     table.add_column("speedup")
     medians = report.timing.set_index(["phase", "implementation"])["median_s"]
     for _, row in report.speedups().iterrows():
-        times = [_milliseconds(medians[row["phase"], name]) for name in (report.baseline, report.candidate)]
+        baseline_s = medians[row["phase"], report.baseline]
+        # The speedup is of paired rounds: the candidate's time is the one that agrees with it.
+        times = [_milliseconds(baseline_s), _milliseconds(baseline_s / row["speedup"])]
         table.add_row(row["phase"], *times, Text(describe_speedup(row)))
     _print_with_notes(console, table, [])
 

@@ -15,20 +15,17 @@ from rnn_parity.compare.reference import References, relative_errors
 from rnn_parity.compare.run import RunResult, quantities, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import UNDECIDED, Verdict
+from rnn_parity.experiment.vocabulary import UNDECIDED, Detection, Verdict
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus
-from rnn_parity.trust.faults import MUTANTS
-from rnn_parity.trust.findings import Detection
+from rnn_parity.trust.faults import FAULTS as PLANTED
 from rnn_parity.trust.right import WrittenOut
 
 _PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
 FAULTS = {
-    f"{mutant.__module__}:{mutant.__name__}": (kind, mutant.__doc__.removesuffix("."))
-    for kind, mutants in MUTANTS.items()
-    for mutant in mutants
+    f"{layer.__module__}:{name}": (layer.kind, layer.__doc__.removesuffix(".")) for name, layer in PLANTED.items()
 }
-"""Name of every mutant to the kind of its fault, and the fault in words."""
+"""Import path of every planted fault to its kind, and the fault in words."""
 
 ROUNDING_OF_FLOAT64 = 2.0**-48
 """A fault smaller than this may be the rounding of the two float64 runs that measure it."""
@@ -71,7 +68,9 @@ def examine(
                 "comparisons": len(rows),
                 "different": against,
                 "not_judged": sum(row["verdict"] in UNDECIDED for row in rows),
-                "ratio": max((_ratio(row) for row in rows if row["verdict"] not in UNDECIDED), default=None),
+                "ratio": max(
+                    (_ratio(row) for row in rows if row["verdict"] not in UNDECIDED and "ratio" in row), default=None
+                ),
                 "allclose_unequal": sum(row.get("allclose_default") is False for row in rows),
                 "assert_close_unequal": sum(row.get("assert_close_default") is False for row in rows),
                 "fault_size_u": fault_size_u,

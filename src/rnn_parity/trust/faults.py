@@ -1,9 +1,12 @@
-"""Wrong layers, one planted fault each: what the check must not miss.
+"""Planted faults: layers that are wrong on purpose, which the check must not miss.
 
-A mutant overrides the one step of `WrittenOut` that it gets wrong.
+A planted fault replaces one step of `WrittenOut`. Its import path is `rnn_parity.trust.faults:NAME`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,301 +14,79 @@ from torch.nn import functional as F
 
 from rnn_parity.trust.right import WrittenOut
 
-# The equations.
+KINDS = ("equations", "dropout", "backward", "precision")
+FAULTS: dict[str, type[WrittenOut]] = {}
+"""Every planted fault by name: a class with its `kind`, and the fault in words as its docstring."""
 
 
-class ResetAndUpdateSwapped(WrittenOut):
-    """Reset and update gate swapped."""
+def __getattr__(name: str) -> type[WrittenOut]:
+    if name not in FAULTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return FAULTS[name]
 
-    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
-        return super().cell(x, h, *(_reordered(p, 1, 0, 2) for p in (w_ih, w_hh, b_ih, b_hh)))
 
+def _plant(kind: str, name: str, words: str, **steps: Callable[..., Any]) -> None:
+    """Add a fault: `steps` are the methods of `WrittenOut` that it replaces."""
+    FAULTS[name] = type(name, (WrittenOut,), {"__module__": __name__, "__doc__": f"{words}.", "kind": kind, **steps})
 
-class UpdateAndNewSwapped(WrittenOut):
-    """Update gate and new state swapped."""
 
-    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
-        return super().cell(x, h, *(_reordered(p, 0, 2, 1) for p in (w_ih, w_hh, b_ih, b_hh)))
+def _drop(layer: WrittenOut, x: Tensor) -> Tensor:
+    return F.dropout(x, layer.dropout, layer.training)
 
 
-class UpdateInverted(WrittenOut):
-    """Update gate inverted."""
+def _with_gates(*order: int) -> Callable[..., Tensor]:
+    """A step whose gates stand in another order."""
 
-    def mixed(self, z, n, h):
-        return super().mixed(1 - z, n, h)
+    def cell(layer: WrittenOut, x: Tensor, h: Tensor, *parameters: Tensor) -> Tensor:
+        reordered = (torch.cat([p.chunk(3)[gate] for gate in order]) for p in parameters)
+        return WrittenOut.cell(layer, x, h, *reordered)
 
+    return cell
 
-class ResetBeforeProduct(WrittenOut):
-    """Reset gate applied before the recurrent product."""
 
-    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
-        x_r, x_z, x_n = (x @ w_ih.T + b_ih).chunk(3, -1)
-        h_r, h_z, _ = (h @ w_hh.T + b_hh).chunk(3, -1)
-        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-        n = torch.tanh(x_n + (r * h) @ w_hh.chunk(3)[2].T + b_hh.chunk(3)[2])
-        return self.mixed(z, n, h)
+def _reset_before_product(layer, x, h, w_ih, w_hh, b_ih, b_hh):
+    x_r, x_z, x_n = (x @ w_ih.T + b_ih).chunk(3, -1)
+    h_r, h_z, _ = (h @ w_hh.T + b_hh).chunk(3, -1)
+    r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+    n = torch.tanh(x_n + (r * h) @ w_hh.chunk(3)[2].T + b_hh.chunk(3)[2])
+    return layer.mixed(z, n, h)
 
 
-class BiasOutsideReset(WrittenOut):
-    """b_hn outside the reset product."""
+def _bias_outside_reset(layer, x, h, w_ih, w_hh, b_ih, b_hh):
+    b_r, b_z, b_n = b_hh.chunk(3)
+    moved = torch.cat([torch.zeros_like(b_r), torch.zeros_like(b_z), b_n])
+    return WrittenOut.cell(layer, x, h, w_ih, w_hh, b_ih + moved, torch.cat([b_r, b_z, torch.zeros_like(b_n)]))
 
-    def cell(self, x, h, w_ih, w_hh, b_ih, b_hh):
-        b_r, b_z, b_n = b_hh.chunk(3)
-        moved = torch.cat([torch.zeros_like(b_r), torch.zeros_like(b_z), b_n])
-        return super().cell(x, h, w_ih, w_hh, b_ih + moved, torch.cat([b_r, b_z, torch.zeros_like(b_n)]))
 
+def _bias_not_copied(layer, k):
+    w_ih, w_hh, b_ih, b_hh = WrittenOut.parameters_of(layer, k)
+    return [w_ih, w_hh, 0 * b_ih if k == 1 else b_ih, b_hh]
 
-class BiasNotCopied(WrittenOut):
-    """The second layer's bias_ih not copied."""
 
-    def parameters_of(self, layer):
-        w_ih, w_hh, b_ih, b_hh = super().parameters_of(layer)
-        return [w_ih, w_hh, 0 * b_ih if layer == 1 else b_ih, b_hh]
+def _one_mask_for_all_layers(layer, k, sequence):
+    if k == 0:
+        layer.mask = _drop(layer, torch.ones_like(sequence))
+    return sequence * layer.mask
 
 
-class LayersTied(WrittenOut):
-    """Weights of upper layers tied."""
+def _remember_dropped(layer, k, sequence):
+    layer.dropped = [*(layer.dropped if k else []), WrittenOut.between(layer, k, sequence)]
+    return layer.dropped[-1]
 
-    def parameters_of(self, layer):
-        return super().parameters_of(min(layer, 1))
 
+def _states_after_dropout(layer, sequence, hn):
+    dropped = layer.dropped if len(hn) > 1 else []
+    return WrittenOut.result(layer, sequence, [*(after[-1] for after in dropped), hn[-1]])
 
-# States, batch and time.
 
+def _hn_without_gradient(layer, sequence, hn):
+    output, hn = WrittenOut.result(layer, sequence, hn)
+    return output, hn.detach()
 
-class StatesReversed(WrittenOut):
-    """h0 given to the layers in reverse order."""
 
-    def initial(self, h0):
-        return h0.flip(0)
-
-
-class StateIgnored(WrittenOut):
-    """h0 ignored."""
-
-    def initial(self, h0):
-        return 0 * h0
-
-
-class RowMixedUp(WrittenOut):
-    """Two batch rows of h0 mixed up."""
-
-    def initial(self, h0):
-        return torch.cat([h0[:, 1:2], h0[:, :1], h0[:, 2:]], dim=1)
-
-
-class FinalStatesReversed(WrittenOut):
-    """hn with its layers in reverse order."""
-
-    def result(self, sequence, hn):
-        return super().result(sequence, hn[::-1])
-
-
-class FinalStateEarly(WrittenOut):
-    """hn from one step before the last."""
-
-    def final(self, states):
-        return states[-2]
-
-
-class LastInputStale(WrittenOut):
-    """The last step reads the input before it."""
-
-    def given(self, input):
-        return torch.cat([input[:-1], input[max(len(input) - 2, 0)][None]])
-
-
-class BatchAndTimeTransposed(WrittenOut):
-    """Batch and time transposed."""
-
-    def given(self, input):
-        return input.reshape(input.shape[1], input.shape[0], -1).transpose(0, 1)
-
-    def result(self, sequence, hn):
-        return super().result(sequence.transpose(0, 1).reshape(sequence.shape), hn)
-
-
-# Dropout.
-
-
-class DropoutAfterLast(WrittenOut):
-    """Dropout after the last layer too."""
-
-    def result(self, sequence, hn):
-        return super().result(F.dropout(sequence, self.dropout, self.training), hn)
-
-
-class NoDropout(WrittenOut):
-    """No dropout between the layers."""
-
-    def between(self, layer, sequence):
-        return sequence
-
-
-class DropoutNotRescaled(WrittenOut):
-    """Dropout without 1/(1 − p)."""
-
-    def between(self, layer, sequence):
-        return super().between(layer, sequence) * (1 - self.dropout if self.training else 1)
-
-
-class OneMaskForAllSteps(WrittenOut):
-    """One mask for all steps."""
-
-    def between(self, layer, sequence):
-        return sequence * F.dropout(torch.ones_like(sequence[0]), self.dropout, self.training)
-
-
-class OneMaskForAllLayers(WrittenOut):
-    """One mask for all layers."""
-
-    def between(self, layer, sequence):
-        if layer == 0:
-            self.mask = F.dropout(torch.ones_like(sequence), self.dropout, self.training)
-        return sequence * self.mask
-
-
-class RecurrentDropout(WrittenOut):
-    """Recurrent dropout, none between layers."""
-
-    def carried(self, h, step, steps):
-        return F.dropout(h, self.dropout, self.training) if step else h
-
-    def between(self, layer, sequence):
-        return sequence
-
-
-class FinalStateAfterDropout(WrittenOut):
-    """hn taken after dropout."""
-
-    def forward(self, input, h0):
-        self.dropped = []
-        return super().forward(input, h0)
-
-    def between(self, layer, sequence):
-        self.dropped.append(super().between(layer, sequence))
-        return self.dropped[-1]
-
-    def result(self, sequence, hn):
-        return super().result(sequence, [*(after[-1] for after in self.dropped), hn[-1]])
-
-
-class MaskMissingInBackward(WrittenOut):
-    """The mask applied forward only."""
-
-    def between(self, layer, sequence):
-        return sequence + (super().between(layer, sequence) - sequence).detach()
-
-
-class EvalAndTrainSwapped(WrittenOut):
-    """Eval and train mode swapped."""
-
-    def between(self, layer, sequence):
-        return F.dropout(sequence, self.dropout, not self.training)
-
-
-class DropoutTooOften(WrittenOut):
-    """Dropout by a fifth too often."""
-
-    def between(self, layer, sequence):
-        return F.dropout(sequence, min(1.2 * self.dropout, 1.0), self.training)
-
-
-# The backward pass alone: these are right in every forward test.
-
-
-class StateDetached(WrittenOut):
-    """No gradient to h0."""
-
-    def initial(self, h0):
-        return h0.detach()
-
-
-class GradientTruncated(WrittenOut):
-    """Gradient cut in the middle of the sequence."""
-
-    def carried(self, h, step, steps):
-        return h.detach() if step == steps // 2 else h
-
-
-class FinalStateWithoutGradient(WrittenOut):
-    """No gradient through hn."""
-
-    def result(self, sequence, hn):
-        output, hn = super().result(sequence, hn)
-        return output, hn.detach()
-
-
-class BiasGradientCopied(WrittenOut):
-    """bias_hh given bias_ih's gradient."""
-
-    def parameters_of(self, layer):
-        w_ih, w_hh, b_ih, b_hh = super().parameters_of(layer)
-        return [w_ih, w_hh, b_ih + b_hh - b_hh.detach(), b_hh.detach()]
-
-
-# Precision: right equations, too coarsely.
-
-
-class StateInBfloat16(WrittenOut):
-    """State in bfloat16."""
-
-    def carried(self, h, step, steps):
-        return h.bfloat16().to(h.dtype)
-
-
-class ProductsInBfloat16(WrittenOut):
-    """Matrix products in bfloat16."""
-
-    def product(self, x, weight):
-        return (x.bfloat16() @ weight.bfloat16().T).to(x.dtype)
-
-
-class ProductsInTF32(WrittenOut):
-    """Matrix products in TF32."""
-
-    def product(self, x, weight):
-        return _to_tf32(x) @ _to_tf32(weight).T
-
-
-class WeightsInBfloat16(WrittenOut):
-    """Weights rounded to bfloat16."""
-
-    def parameters_of(self, layer):
-        return [parameter.bfloat16().to(parameter.dtype) for parameter in super().parameters_of(layer)]
-
-
-class TanhOff1e4(WrittenOut):
-    """tanh off by 1e-4."""
-
-    def tanh(self, x):
-        return torch.tanh(x) * (1 - 1e-4)
-
-
-class TanhOff1e5(WrittenOut):
-    """tanh off by 1e-5."""
-
-    def tanh(self, x):
-        return torch.tanh(x) * (1 - 1e-5)
-
-
-class SigmoidOff1e4(WrittenOut):
-    """sigmoid off by 1e-4."""
-
-    def sigmoid(self, x):
-        return torch.sigmoid(x) * (1 - 1e-4)
-
-
-class SigmoidOff1e5(WrittenOut):
-    """sigmoid off by 1e-5."""
-
-    def sigmoid(self, x):
-        return torch.sigmoid(x) * (1 - 1e-5)
-
-
-def _reordered(parameter: Tensor, *order: int) -> Tensor:
-    parts = parameter.chunk(3)
-    return torch.cat([parts[index] for index in order])
+def _bias_gradient_copied(layer, k):
+    w_ih, w_hh, b_ih, b_hh = WrittenOut.parameters_of(layer, k)
+    return [w_ih, w_hh, b_ih + b_hh - b_hh.detach(), b_hh.detach()]
 
 
 def _to_tf32(x: Tensor) -> Tensor:
@@ -316,21 +97,119 @@ def _to_tf32(x: Tensor) -> Tensor:
     return x + rounding
 
 
-MUTANTS = {
-    "equations": (
-        ResetAndUpdateSwapped, UpdateAndNewSwapped, UpdateInverted, ResetBeforeProduct, BiasOutsideReset,
-        BiasNotCopied, LayersTied, StatesReversed, StateIgnored, RowMixedUp, FinalStatesReversed, FinalStateEarly,
-        LastInputStale, BatchAndTimeTransposed,
-    ),
-    "dropout": (
-        DropoutAfterLast, NoDropout, DropoutNotRescaled, OneMaskForAllSteps, OneMaskForAllLayers, RecurrentDropout,
-        FinalStateAfterDropout, MaskMissingInBackward, EvalAndTrainSwapped,
-    ),
-    "backward": (StateDetached, GradientTruncated, FinalStateWithoutGradient, BiasGradientCopied),
-    "precision": (
-        StateInBfloat16, ProductsInBfloat16, ProductsInTF32, WeightsInBfloat16, TanhOff1e4, TanhOff1e5, SigmoidOff1e4,
-        SigmoidOff1e5,
-    ),
-}  # fmt: skip
-"""Every mutant by what it gets wrong. Those of precision are faults where there is more than half precision to
-lose. `DropoutTooOften` is not among them: with masks imposed it differs in its scale alone."""
+def _to_bfloat16(x: Tensor) -> Tensor:
+    return x.bfloat16().to(x.dtype)
+
+
+def _scaled(activation: Callable[[Tensor], Tensor], off: float) -> Callable[..., Tensor]:
+    return lambda layer, x: activation(x) * (1 - off)
+
+
+# The equations.
+_plant("equations", "ResetAndUpdateSwapped", "Reset and update gate swapped", cell=_with_gates(1, 0, 2))
+_plant("equations", "UpdateAndNewSwapped", "Update gate and new state swapped", cell=_with_gates(0, 2, 1))
+_plant(
+    "equations", "UpdateInverted", "Update gate inverted",
+    mixed=lambda layer, z, n, h: WrittenOut.mixed(layer, 1 - z, n, h),
+)  # fmt: skip
+_plant("equations", "ResetBeforeProduct", "Reset gate applied before the recurrent product", cell=_reset_before_product)
+_plant("equations", "BiasOutsideReset", "b_hn outside the reset product", cell=_bias_outside_reset)
+_plant("equations", "BiasNotCopied", "The second layer's bias_ih not copied", parameters_of=_bias_not_copied)
+_plant(
+    "equations", "LayersTied", "Weights of upper layers tied",
+    parameters_of=lambda layer, k: WrittenOut.parameters_of(layer, min(k, 1)),
+)  # fmt: skip
+
+# States, batch and time.
+_plant("equations", "StatesReversed", "h0 given to the layers in reverse order", initial=lambda layer, h0: h0.flip(0))
+_plant("equations", "StateIgnored", "h0 ignored", initial=lambda layer, h0: 0 * h0)
+_plant(
+    "equations", "RowMixedUp", "Two batch rows of h0 mixed up",
+    initial=lambda layer, h0: torch.cat([h0[:, 1:2], h0[:, :1], h0[:, 2:]], dim=1),
+)  # fmt: skip
+_plant(
+    "equations", "FinalStatesReversed", "hn with its layers in reverse order",
+    result=lambda layer, sequence, hn: WrittenOut.result(layer, sequence, hn[::-1]),
+)  # fmt: skip
+_plant("equations", "FinalStateEarly", "hn from one step before the last", final=lambda layer, states: states[-2])
+_plant(
+    "equations", "LastInputStale", "The last step reads the input before it",
+    given=lambda layer, x: torch.cat([x[:-1], x[max(len(x) - 2, 0)][None]]),
+)  # fmt: skip
+_plant(
+    "equations", "BatchAndTimeTransposed", "Batch and time transposed",
+    given=lambda layer, x: x.reshape(x.shape[1], x.shape[0], -1).transpose(0, 1),
+    result=lambda layer, x, hn: WrittenOut.result(layer, x.transpose(0, 1).reshape(x.shape), hn),
+)  # fmt: skip
+
+# Dropout.
+_plant(
+    "dropout", "DropoutAfterLast", "Dropout after the last layer too",
+    result=lambda layer, sequence, hn: WrittenOut.result(layer, _drop(layer, sequence), hn),
+)  # fmt: skip
+_plant("dropout", "NoDropout", "No dropout between the layers", between=lambda layer, k, sequence: sequence)
+_plant(
+    "dropout", "DropoutNotRescaled", "Dropout without 1/(1 − p)",
+    between=lambda layer, k, x: WrittenOut.between(layer, k, x) * (1 - layer.dropout if layer.training else 1),
+)  # fmt: skip
+_plant(
+    "dropout", "OneMaskForAllSteps", "One mask for all steps",
+    between=lambda layer, k, x: x * _drop(layer, torch.ones_like(x[0])),
+)  # fmt: skip
+_plant("dropout", "OneMaskForAllLayers", "One mask for all layers", between=_one_mask_for_all_layers)
+_plant(
+    "dropout", "RecurrentDropout", "Recurrent dropout, none between layers",
+    carried=lambda layer, h, step, steps: _drop(layer, h) if step else h,
+    between=lambda layer, k, sequence: sequence,
+)  # fmt: skip
+_plant(
+    "dropout", "FinalStateAfterDropout", "hn taken after dropout",
+    between=_remember_dropped, result=_states_after_dropout,
+)  # fmt: skip
+_plant(
+    "dropout", "MaskMissingInBackward", "The mask applied forward only",
+    between=lambda layer, k, x: x + (WrittenOut.between(layer, k, x) - x).detach(),
+)  # fmt: skip
+_plant(
+    "dropout", "EvalAndTrainSwapped", "Eval and train mode swapped",
+    between=lambda layer, k, x: F.dropout(x, layer.dropout, not layer.training),
+)  # fmt: skip
+
+# The backward pass alone: these are right in every forward test.
+_plant("backward", "StateDetached", "No gradient to h0", initial=lambda layer, h0: h0.detach())
+_plant(
+    "backward", "GradientTruncated", "Gradient cut in the middle of the sequence",
+    carried=lambda layer, h, step, steps: h.detach() if step == steps // 2 else h,
+)  # fmt: skip
+_plant("backward", "FinalStateWithoutGradient", "No gradient through hn", result=_hn_without_gradient)
+_plant("backward", "BiasGradientCopied", "bias_hh given bias_ih's gradient", parameters_of=_bias_gradient_copied)
+
+# Precision: right equations, too coarsely. Faults only where there is more than half precision to lose.
+_plant(
+    "precision", "StateInBfloat16", "State in bfloat16",
+    carried=lambda layer, h, step, steps: _to_bfloat16(h),
+)  # fmt: skip
+_plant(
+    "precision", "ProductsInBfloat16", "Matrix products in bfloat16",
+    product=lambda layer, x, weight: (x.bfloat16() @ weight.bfloat16().T).to(x.dtype),
+)  # fmt: skip
+_plant(
+    "precision", "ProductsInTF32", "Matrix products in TF32",
+    product=lambda layer, x, weight: _to_tf32(x) @ _to_tf32(weight).T,
+)  # fmt: skip
+_plant(
+    "precision", "WeightsInBfloat16", "Weights rounded to bfloat16",
+    parameters_of=lambda layer, k: [_to_bfloat16(p) for p in WrittenOut.parameters_of(layer, k)],
+)  # fmt: skip
+_plant("precision", "TanhOff1e4", "tanh off by 1e-4", tanh=_scaled(torch.tanh, 1e-4))
+_plant("precision", "TanhOff1e5", "tanh off by 1e-5", tanh=_scaled(torch.tanh, 1e-5))
+_plant("precision", "SigmoidOff1e4", "sigmoid off by 1e-4", sigmoid=_scaled(torch.sigmoid, 1e-4))
+_plant("precision", "SigmoidOff1e5", "sigmoid off by 1e-5", sigmoid=_scaled(torch.sigmoid, 1e-5))
+
+
+class DropoutTooOften(WrittenOut):
+    """Dropout by a fifth too often. Not among `FAULTS`: with masks imposed it differs in its scale alone."""
+
+    def between(self, layer: int, sequence: Tensor) -> Tensor:
+        """Drop with 1.2·p."""
+        return F.dropout(sequence, min(1.2 * self.dropout, 1.0), self.training)

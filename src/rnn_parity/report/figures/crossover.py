@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
-from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import figure_tables
+from rnn_parity.findings.cases import swept_axes
 from rnn_parity.findings.speedups import UNSURE
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import panel_grid
-from rnn_parity.report.figures.study import Study, swept_axes
+from rnn_parity.report.figures.study import Study
 
 _ROW_MM, _MOST_ROWS = 5.5, 40
 _BAR_MM = 14  # of the width, for the bar of colours
@@ -35,7 +36,7 @@ class Map:
 
 def plot(study: Study) -> Figure:
     """Plot a map per sweep, candidate, phase and value of its other axes."""
-    table = numbers.crossover(study.timing)
+    table = figure_tables.crossover(study.timing)
     every = list(maps(table, study))
     if not every:
         return style.say_no_data("A map of who wins needs a sweep that varies two sizes.", study.width_mm)
@@ -61,7 +62,7 @@ def plot(study: Study) -> Figure:
 
 
 def maps(table: pd.DataFrame, study: Study):
-    """The maps of a table of `numbers.crossover`."""
+    """The maps of a table of `figure_tables.crossover`."""
     several = len(study.candidates) > 1
     for (sweep, x, y), of_sweep in table.groupby(["sweep", "x", "y"], sort=False):
         others = [axis for axis in swept_axes(of_sweep) if axis not in (x, y)]

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rnn_parity.experiment.vocabulary import tick_label
+from rnn_parity.findings import rates
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.study import Study
 from rnn_parity.statistics import wilson
-from rnn_parity.trust import rates
 
 _CHECKS = {
     "this check": ("alarms", "o", "#0072b2"),

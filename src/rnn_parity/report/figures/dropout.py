@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.study import Study, panels
 
@@ -22,7 +22,7 @@ _REGIMES = {"train_same_seed": ("same seed", "-", True), "train_matched_masks": 
 
 def plot(study: Study) -> Figure:
     """Plot the masks on the left, what they do to the output on the right."""
-    differences = numbers.dropout(study.equivalence)
+    differences = figure_tables.dropout(study.equivalence)
     usual = differences["dtype"] == study.config["defaults"]["dtype"]
     differences = differences[usual] if usual.any() else differences
     names = [name for name in study.implementations if name in set(study.masks["implementation"])]

@@ -10,9 +10,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rnn_parity.experiment.vocabulary import UNDECIDED
-from rnn_parity.findings import figure_tables as numbers
-from rnn_parity.findings.verdicts import FAULTS
+from rnn_parity.experiment.vocabulary import FAILING, UNDECIDED
+from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.study import Study
 
@@ -22,7 +21,7 @@ _COLUMN_MM, _NARROWEST_MM, _ROW_MM, _BAR_MM = 13.0, 4.2, 5.5, 18.0
 
 def plot(study: Study) -> Figure:
     """Plot a heat map per candidate, side by side while they fit, coloured around 1."""
-    table = numbers.error_ratio(study.equivalence)
+    table = figure_tables.error_ratio(study.equivalence)
     candidates = [name for name in study.candidates if name in set(table["candidate"])]
     if not candidates:
         return style.say_no_data("Errors over limits need a case in eval or train_matched_masks.", study.width_mm)
@@ -73,9 +72,9 @@ def _heat_map(axes: Axes, rows: pd.DataFrame, sweeps: list[str], quantities: lis
             if not judged.loc[quantity, sweep]:
                 hatch = "" if pd.isna(verdict) else "////"
                 axes.add_patch(Rectangle((x, y), 1, 1, facecolor="white", edgecolor="#c0c0c0", hatch=hatch, lw=0))
-                if verdict in FAULTS:
+                if verdict in FAILING:
                     axes.text(x + 0.5, y + 0.5, verdict, ha="center", va="center", weight="bold", **small)
-            if verdict in FAULTS:
+            if verdict in FAILING:
                 frame = Rectangle((x + 0.05, y + 0.07), 0.9, 0.86, fill=False, edgecolor="black", lw=1.1, zorder=4)
                 axes.add_patch(frame)
     axes.set(xlabel="", ylabel="")

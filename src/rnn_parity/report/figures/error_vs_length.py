@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import figure_tables
 from rnn_parity.findings.figure_tables import FAMILIES
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import implementation_looks
@@ -20,7 +20,7 @@ _ROW_MM, _MOST_LINES, _MOST_SWEEPS, _MOST_VECTORS = 37, 40, 24, 500
 
 def plot(study: Study) -> Figure:
     """Plot a row per family of quantities: left against T, in the sweeps that vary it; right the other sweeps."""
-    table = numbers.error_vs_length(study.equivalence)
+    table = figure_tables.error_vs_length(study.equivalence)
     if table.empty:
         return style.say_no_data("Errors need a case that gave numbers in eval or train_matched_masks.", study.width_mm)
     limits = table["limit_over_u"].to_numpy(dtype=float)

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from rnn_parity.experiment.vocabulary import UNDECIDED
-from rnn_parity.findings import figure_tables as numbers
-from rnn_parity.findings.verdicts import SEED_REGIME
+from rnn_parity.experiment.vocabulary import UNDECIDED, Regime
+from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.study import Study
 
@@ -29,7 +28,7 @@ _PHASES = {"inference": ("o", -0.16), "step": ("D", 0.16)}
 
 def plot(study: Study) -> Figure:
     """Plot one block per candidate: a row per sweep, its verdicts and its speedup, side by side where there is room."""
-    table = numbers.overview(study.equivalence, study.timing)
+    table = figure_tables.overview(study.equivalence, study.timing)
     candidates = [name for name in study.candidates if name in set(table["candidate"])][:_MOST_BLOCKS]
     if not candidates:
         return style.say_no_data("Verdicts need at least one case in the equivalence table.", study.width_mm)
@@ -103,7 +102,7 @@ def _colours(row) -> tuple[str, str]:
     """Fill and text of a cell."""
     if row is None:
         return "#ffffff", style.GREY
-    if row.regime == SEED_REGIME and row.verdict == "different":
+    if row.regime == Regime.TRAIN_SAME_SEED and row.verdict == "different":
         return style.NO_FAULT
     return style.VERDICT_COLOURS[row.verdict]
 

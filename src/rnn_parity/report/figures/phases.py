@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import panel_grid, value_axis
 from rnn_parity.report.figures.study import Panel, Study, panels
@@ -18,7 +18,7 @@ _MOST_BARS = 90
 
 def plot(study: Study) -> Figure:
     """Plot a panel per sweep (and per value of its other axes): a stacked bar per value and implementation."""
-    table = numbers.phases(study.timing).dropna(subset=["relative_time"])
+    table = figure_tables.phases(study.timing).dropna(subset=["relative_time"])
     if table.empty:
         return style.say_no_data("Where the time goes needs a case whose training was timed.", study.width_mm)
     every = list(panels(table))

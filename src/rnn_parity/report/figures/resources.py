@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rnn_parity.findings import figure_tables as numbers
+from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import implementation_handles, implementation_looks, plot_rows, value_axis
 from rnn_parity.report.figures.study import Panel, Study, panels
@@ -22,7 +22,7 @@ _MOST_ROWS = 9
 
 def plot(study: Study) -> Figure:
     """Plot a column per sweep (and per value of its other axes), a row per measure; a block of rows for every few."""
-    table = numbers.resources(study.timing)
+    table = figure_tables.resources(study.timing)
     table = table[table["phase"].isin(_FILLED)]
     measures = [name for name in _MEASURES if (table[name] > 0).any()]
     if not measures:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_parity.experiment.vocabulary import AXES, Dtype, axis_word
+from rnn_parity.experiment.vocabulary import Dtype, axis_word
+from rnn_parity.findings.cases import swept_axes
 
 WIDTHS_MM = {"page": 178, "column": 85}
 """By `report.width`: two columns of a journal, or one."""
@@ -66,11 +67,6 @@ class Panel:
         return {value: at for at, value in enumerate(self.values)}
 
 
-def swept_axes(rows: pd.DataFrame) -> list[str]:
-    """The axes that vary within these rows."""
-    return [axis for axis in AXES if rows[axis].nunique() > 1]
-
-
 def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
     """Split a table by sweep, and by every swept axis but one: `x`, or else the numeric axis with the most values."""
     for sweep, rows in table.groupby("sweep", sort=False):
@@ -84,8 +80,3 @@ def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
         for values, group in rows.groupby(others, sort=False) if others else [((), rows)]:
             words = [axis_word(axis, value) for axis, value in zip(others, values, strict=True)]
             yield Panel(", ".join([str(sweep), *words]), along, group)
-
-
-def case_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """Sweep, id and axes of every case of a table."""
-    return table[["case_id", "sweep", *AXES]].drop_duplicates("case_id")

@@ -1,0 +1,147 @@
+"""The report of `rnn_parity.check`: what was found of one candidate in one case, and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from rnn_parity.compare.criterion import error_ratio
+from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, Regime, Verdict
+from rnn_parity.findings.answer import Answer, answer_for
+from rnn_parity.findings.capabilities import capability_rows, is_lost
+from rnn_parity.findings.verdicts import deciding_rows
+from rnn_parity.tables import TIMING
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The findings of `check`.
+
+    Attributes:
+        baseline, candidate: their names in the tables. case: the sizes that were asked for.
+        equivalence: one row per seed × regime × quantity. capabilities, timing: as in the tables of a sweep; None
+            where they were not asked for.
+    """
+
+    baseline: str
+    candidate: str
+    case: Case
+    equivalence: pd.DataFrame
+    capabilities: pd.DataFrame | None
+    timing: pd.DataFrame | None
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with the row that decides it."""
+        return answer_for(self.equivalence, self.candidate)
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether nothing fails and every quantity was judged at least once: the candidate may replace the baseline."""
+        return self.answer.holds
+
+    def regimes(self) -> Iterator[tuple[str, pd.Series, str]]:
+        """Yield each regime with the row that decides it, and the quantities that fail where they must hold.
+
+        The name has the dropout added where that is not the one asked for. The verdict is the worst of the regime.
+        """
+        keys = ["regime", "dropout"]
+        for _, row in deciding_rows(self.equivalence, keys).iterrows():
+            rows = self.equivalence[(self.equivalence[keys] == row[keys]).all(axis=1)]
+            name = row["regime"] + ("" if row["dropout"] == self.case.dropout else f" (p={row['dropout']:g})")
+            yield name, row, _failing_quantities(rows) if row["regime"] in EXPECTED_TO_HOLD else ""
+
+    def capability_differences(self) -> pd.DataFrame:
+        """The capabilities that differ, those that would be lost first.
+
+        Columns: `capability` and its `title`; the outcome of `baseline` and `candidate`; `lost`: whether the candidate
+        lacks what the baseline has, or gives other numbers; `detail`: the message of the one that lacks it.
+        """
+        columns, rows = ["capability", "title", "baseline", "candidate", "lost", "detail"], []
+        for row in [] if self.capabilities is None else capability_rows(self.capabilities):
+            if row["differs"]:
+                ours, theirs = row["by_name"][self.baseline], row["by_name"][self.candidate]
+                lacking = theirs if theirs["outcome"] != "works" or theirs["agrees"] is False else ours
+                title = row["title"].replace("`", "")
+                outcomes = ours["outcome"], theirs["outcome"], is_lost(ours, theirs), lacking["detail"]
+                rows.append((theirs["capability"], title, *outcomes))
+        return pd.DataFrame(rows, columns=columns).sort_values("lost", ascending=False, kind="stable")
+
+    def speedups(self) -> pd.DataFrame:
+        """The candidate's rows of the timing table, one per phase."""
+        timing = pd.DataFrame(columns=TIMING.names) if self.timing is None else self.timing
+        return timing[timing["implementation"] == self.candidate]
+
+    def conclusion(self) -> str:
+        """The answer in one sentence with its reason; after a `yes`, the losses too."""
+        asked, row = f"{self.candidate} may replace {self.baseline}", self.answer.deciding
+        if self.answer.word == "no":
+            does = "failed" if row["verdict"] == Verdict.FAILED else "is different"
+            return f"{asked}: no, because {row['quantity']} in {row['regime']} {does}: {row['reason']}"
+        if not self.answer.holds:
+            return f"{asked}: not shown, because {row['quantity']} could not be judged: {row['reason']}"
+        alike = "bit for bit the same" if self.answer.verdict == Verdict.IDENTICAL else "within its limit"
+        many = (
+            ", dropout by the law of many draws" if Regime.TRAIN_DISTRIBUTION in set(self.equivalence["regime"]) else ""
+        )
+        differences = self.capability_differences()
+        lost = ", ".join(differences.loc[differences["lost"].astype(bool), "title"])
+        return (
+            f"{asked}: yes, because every quantity, forward and backward, is {alike}{many}"
+            + (f"; mind what would be lost: {lost}" if lost else "")
+            + ("; mind that the same seed drops other entries" if self.answer.word == "yes, when" else "")
+        )
+
+    def explain(self) -> str:
+        """The conclusion and its grounds, as plain text."""
+        lines = [self.conclusion(), f"  case: {describe_case(self.case)}"]
+        for name, row, failing in self.regimes():
+            freed = "" if row["regime"] in EXPECTED_TO_HOLD else ", which need not hold"
+            lines.append(f"  {name}{freed}: {row['verdict']}")
+            error = f"error / limit {format_error_over_limit(row)}" if format_error_over_limit(row) else ""
+            lines.append(f"    {': '.join(filter(None, (row['quantity'], error, row['reason'])))}")
+            if failing:
+                lines.append(f"    at fault: {failing}")
+        for row in self.capability_differences().itertuples():
+            detail = f" ({row.detail})" if row.detail else ""
+            lines.append(f"  {row.title}: the baseline {row.baseline}, the candidate {row.candidate}{detail}")
+        lines += [f"  {row['phase']}: {describe_speedup(row)}" for _, row in self.speedups().iterrows()]
+        return "\n".join(lines)
+
+
+def describe_case(case: Case) -> str:
+    """The sizes of a case in one line."""
+    sizes = f"T {case.sequence_length}, B {case.batch_size}, I {case.input_size}, H {case.hidden_size}"
+    return f"{case.device}, {case.dtype}, {sizes}, L {case.num_layers}, dropout {case.dropout:g}"
+
+
+def format_error_over_limit(row: pd.Series) -> str:
+    """Error / limit of a row of the equivalence table, in the norm in which it is larger; empty where there is none."""
+    if pd.isna(row["ratio"]):
+        return ""
+    pairs = [(row[f"error_{norm}"], row[f"limit_{norm}"]) for norm in ("2", "inf")]
+    if pd.isna(pairs).any():
+        return f"{row['ratio']:.2g} of its limit"
+    error, limit = max(pairs, key=lambda pair: error_ratio(*pair))
+    return f"{error:.1e} / {limit:.1e}"
+
+
+def describe_speedup(row: pd.Series) -> str:
+    """`1.87× [1.83, 1.92], faster`, or why there is none."""
+    if pd.isna(row["speedup"]):
+        return f"{row['conclusion']}: {row['reason']}"
+    interval = f"[{row['speedup_ci_low']:.2f}, {row['speedup_ci_high']:.2f}]"
+    return f"{row['speedup']:.2f}× {interval}, {row['conclusion']}"
+
+
+def _failing_quantities(rows: pd.DataFrame) -> str:
+    """The quantities that fail, in as few words as it takes."""
+    fails = rows["verdict"].isin(FAILING).groupby(rows["quantity"], sort=False).any()
+    failing, others = list(fails[fails].index), list(fails[~fails].index)
+    if len(failing) <= len(others):
+        return ", ".join(failing)
+    return f"all but {', '.join(others)}" if others else "all"
