@@ -15,6 +15,7 @@ from rnn_parity.commands.cli import app
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.config import complete_config, load_config
 from rnn_parity.experiment.grid import make_grid
+from rnn_parity.findings import rates
 from rnn_parity.findings.verdicts import must_hold
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "reports/README.md"])
@@ -105,8 +106,7 @@ def test_each_dependency_has_its_line():
 
 
 def test_the_rates_of_the_readme_are_those_of_the_kept_self_test():
-    kept = PROJECT / "reports/reference/cpu/self_test"
-    totals, alarms = (pd.read_csv(kept / f"{name}.csv") for name in ("totals", "false_alarms"))
+    totals, alarms = rates.totals(rates.kept_rates().detection), rates.kept_rates().false_alarms
     said = README.partition("## Can the check be trusted?")[2].partition("\n## ")[0]
     counts = [totals["judged"], totals["caught"], alarms["comparisons"], alarms["not_judged"]]
     for number in [f"{count.sum():,}" for count in counts]:

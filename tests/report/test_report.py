@@ -10,6 +10,7 @@ import yaml
 
 from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
+from rnn_parity.findings import rates
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.page import MOST_CASES
 from rnn_parity.report.wording import escape
@@ -156,7 +157,7 @@ def test_empty_tables_still_make_a_report(report, tables):
     assert first_paragraph(markdown).startswith("**Not answered:**")
     assert "was not timed" in markdown
     assert "Nothing could be timed." in markdown
-    assert "figures/" not in markdown
+    assert re.findall(r"figures/(\w+)", markdown) == ["detection"]  # of the kept rates
 
 
 def test_the_html_holds_every_picture_and_asks_for_nothing(report, tables):
@@ -223,7 +224,7 @@ def test_the_opening_names_what_could_bite_from_the_tables(report, tables):
 def test_a_figure_is_numbered_once_and_where_it_stands(report, tables):
     markdown, _ = report(*tables, self_test=finding_rows(make_grid(SMOKE).cases))
     assert re.findall(r"\*\*Figure (\d+)\.", markdown) == [str(at + 1) for at in range(len(SHOWN))]
-    few, _ = report(*tables)
+    few, _ = report(tables[0][tables[0]["regime"] != "train_same_seed"], tables[1])
     assert re.findall(r"\*\*Figure (\d+)\.", few) == [str(at + 1) for at in range(len(SHOWN) - 1)]
 
 
@@ -258,17 +259,33 @@ def test_every_table_is_written(tmp_path, tables):
     assert {"verdict", "cases", "worst_ratio", "worst_case_id", "worst_quantity", "reason"} <= set(files["verdicts"])
 
 
-def test_the_self_test_is_told_with_what_it_missed(report, tables):
-    cases = make_grid(SMOKE).cases
-    held, _ = report(*tables, self_test=finding_rows(cases), coverage=finding_rows(cases))
-    assert "| float32 | 5 | 80 | 0 |" in held
-    assert "| equations | h0 ignored | 5 of 5 |" in held
-    assert "| backward | No gradient to h0 | 5 of 5 |\n| | all together | 15 of 15 |\n" in held
-    assert "No fault above its limit was missed" in held
+def test_the_kept_rates_are_told_with_their_version_and_apart_from_what_was_tried_here(report, tables):
+    cases, kept = make_grid(SMOKE).cases, rates.kept_rates()
+    held, _ = report(*tables, self_test=finding_rows(cases))
+    there, here = held.split("**On this machine** a few random cases")
+    assert f"Version {kept.environment['rnn_parity']} was tried once on 500 random cases in each dtype" in there
+    assert kept.environment["commit"][:12] in there
+    ignored = kept.detection[kept.detection["fault"] == "h0 ignored"]
+    judged = " | ".join(f"{row.caught} of {row.exercised - row.not_judged}" for row in ignored.itertuples())
+    assert f"| equations | h0 ignored | {judged} |" in there
+    assert "No fault above its limit was missed" in there
+    assert "- float32 on cpu: 15 of 15 planted faults caught." in here
+    assert "Does not hold" not in held
     broken, _ = report(*tables, self_test=finding_rows(cases, missed="h0 ignored"))
-    assert "| equations | h0 ignored | **0 of 5** |" in broken
-    assert "Does not hold.** float32 on cpu: missed in 5 of 5 cases: h0 ignored" in broken
-    assert "No fault above" not in broken
+    there, here = broken.split("**On this machine** a few random cases")
+    assert "Does not hold.** float32 on cpu: missed in 5 of 5 cases: h0 ignored" in here
+    assert "Does not hold" not in there
+
+
+def test_the_power_on_this_machine_goes_before_the_kept_one(report, tables):
+    equivalence = tables[0].replace({"regime": {"train_matched_masks": "train_distribution"}})
+    text, _ = report(equivalence, tables[1])
+    assert "With 10,000 draws (T 12, H 16, L 3, dropout 0.1, 20 trials, kept rates of the machine above)" in text
+    here = rates.kept_rates().power.assign(trials=3)
+    text, _ = report(equivalence, tables[1], power=here.to_dict("records"))
+    assert "3 trials, on this machine) it called different" in text
+    text, _ = report(*tables)
+    assert "trials" not in text
 
 
 def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tables):
@@ -295,9 +312,10 @@ def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
     assert "you lose" not in alike
 
 
-def test_without_self_test_and_capabilities_nothing_is_said_of_them(report, tables):
+def test_without_self_test_and_capabilities_only_the_kept_rates_are_told(report, tables):
     text, _ = report(*tables)
-    assert "trusted" not in text
+    assert "Nothing was tried on this machine" in text
+    assert "On this machine" not in text
     assert "What each can do" not in text
 
 

@@ -15,6 +15,7 @@ from rnn_parity.findings.rates import (
     detected_by_none,
     detection,
     false_alarms,
+    kept_rates,
     largest_hidden,
     undetected_by_case,
     unmet_targets,
@@ -211,3 +212,25 @@ def test_it_is_shown_at_eighty_columns(missed):
     assert held is (missed is None)
     assert ("missed in 1 of 1 cases: h0 ignored" in screen.getvalue()) is (missed is not None)
     assert "…" not in screen.getvalue()
+
+
+def test_a_self_test_of_nothing_holds_no_target():
+    nothing = pd.DataFrame(columns=SELF_TEST.names)
+    assert detection(nothing).empty
+    assert false_alarms(nothing).empty
+    assert unmet_targets(detection(nothing), false_alarms(nothing)) == []
+    assert largest_hidden(detection(nothing)) is None
+    assert undetected_by_case(nothing) == detected_by_none(nothing) == []
+    screen = io.StringIO()
+    assert not show(nothing, Console(file=screen))
+    assert "Nothing was tried." in screen.getvalue()
+
+
+def test_the_kept_rates_are_those_of_every_planted_fault_and_meet_the_targets():
+    kept = kept_rates()
+    faults = {(words, kind) for kind, words in FAULTS.values()}
+    assert set(zip(kept.detection["fault"], kept.detection["kind"], strict=True)) == faults
+    assert set(kept.detection["layer"]) == set(FAULTS)
+    assert set(kept.false_alarms["dtype"]) == {"float64", "float32", "bfloat16", "float16"}
+    assert kept.cases == 500
+    assert unmet_targets(kept.detection, kept.false_alarms) == []

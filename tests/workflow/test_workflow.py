@@ -236,7 +236,7 @@ def reported(folder):
 
 def test_a_wrong_candidate_is_said_to_be_wrong_and_the_gate_closes(tmp_path):
     folder = copy_project(tmp_path)
-    shutil.copy2(PROJECT / "src/rnn_parity/self_test/mutants.py", folder / "own_layer.py")
+    shutil.copy2(PROJECT / "src/rnn_parity/trust/faults.py", folder / "own_layer.py")
     config = write_config(folder, {**TINY, "candidates": ["stacking_gru", "own_layer:GradientTruncated"]})
     assert snakemake(folder, config=config).returncode == 0  # a mismatch is a result
     rows = pd.read_parquet(folder / "results/equivalence.parquet").query("regime == 'eval' and sequence_length == 2")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnn_parity.compare.criterion import unit_roundoff
-from rnn_parity.experiment.vocabulary import AXES
+from rnn_parity.experiment.vocabulary import AXES, unit_roundoff
 from rnn_parity.findings import rates
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.speedups import speedup_table
@@ -37,7 +36,7 @@ def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) 
         "error_ratio": error_ratio(equivalence),
         "error_vs_length": error_vs_length(equivalence),
         "dropout": dropout(equivalence),
-        "detection": rates.detection(results["self_test"]),
+        "detection": rates.kept_rates().detection,
     }
 
 
@@ -148,8 +147,7 @@ def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
     """What n is in a figure, in words for its caption."""
     equivalence, timing = results["equivalence"], results["timing"]
     if name == "detection":
-        tried = results["self_test"].drop_duplicates(["case_id", "dtype", "device", "seed"])
-        return f"n = {len(tried):,} random cases." if len(tried) else ""
+        return f"n = {rates.kept_rates().cases} random cases in each dtype."
     if name in TIMED:
         timed = TIMED[name](timing.dropna(subset=["median_s"]))
         if timed.empty:

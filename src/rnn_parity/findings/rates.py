@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
 import pandas as pd
 
-from rnn_parity.compare.criterion import unit_roundoff
-from rnn_parity.experiment.vocabulary import Detection
+from rnn_parity.experiment.vocabulary import Detection, unit_roundoff
 from rnn_parity.statistics import wilson
 
 LARGEST_FALSE_ALARM_RATE = 1e-3
@@ -20,6 +26,39 @@ _COUNTED = [name.replace(" ", "_") for name in EXERCISED]
 _CHECKS = ["allclose", "assert_close"]
 _SHARE = ["share", "share_ci_low", "share_ci_high"]
 _FAULT = ["device", "dtype", "kind", "layer", "fault"]
+
+
+@dataclass(frozen=True)
+class KeptRates:
+    """The rates of a self-test with many cases, measured once and shipped with the package.
+
+    Attributes:
+        detection, false_alarms: the tables of the functions of these names. power: as `rnn_parity.tables.POWER`.
+        environment: versions, commit and machine of that self-test.
+    """
+
+    detection: pd.DataFrame
+    false_alarms: pd.DataFrame
+    power: pd.DataFrame
+    environment: Mapping[str, Any]
+
+    @property
+    def cases(self) -> int:
+        """How many random cases were tried in each dtype."""
+        return int(self.false_alarms["cases"].min())
+
+
+@functools.cache
+def kept_rates() -> KeptRates:
+    """Read the rates that are shipped with the package."""
+    folder = resources.files(__package__) / "kept"
+    names = ("detection", "false_alarms", "power")
+    tables = []
+    for name in names:
+        with folder.joinpath(f"{name}.csv").open(encoding="utf-8") as file:
+            tables.append(pd.read_csv(file))
+    tables[-1]["fault"] = tables[-1]["fault"].fillna("")  # a right layer has none
+    return KeptRates(*tables, json.loads(folder.joinpath("environment.json").read_text()))
 
 
 def detection(findings: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     equivalence, timing = results["equivalence"], results["timing"]
     candidates, present = list(config["candidates"]), set(equivalence["regime"])
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
-    detection, alarms = rates.detection(results["self_test"]), rates.false_alarms(results["self_test"])
+    kept, tried = rates.kept_rates(), results["self_test"]
     abilities = capability_rows(results["capabilities"])
     verdicts, seed_rows = verdict_table(equivalence), records(seed_table(equivalence))
     efficiency = efficiency_table(timing, environment.get("peaks") or [])
@@ -52,12 +52,9 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "tolerances": tolerance_checks(equivalence),
         "seed_rows": seed_rows[:MOST_CASES_OF_SWEEP],
         "protocol": article_lengths(equivalence),
-        "false_alarms": records(alarms),
-        "detection": _detection_rows(detection),
-        "detection_totals": _totals(detection),
-        "largest_hidden": rates.largest_hidden(detection),
-        "unmet_targets": rates.unmet_targets(detection, alarms),
-        "power": records(results["power"]),
+        "kept": _trust(kept.detection, kept.false_alarms) | {"environment": kept.environment, "cases": kept.cases},
+        "tried_here": _trust(rates.detection(tried), rates.false_alarms(tried)),
+        "power": _power(kept.power, results["power"]) if Regime.TRAIN_DISTRIBUTION in present else [],
         "undetected_by_case": _undetected_by_case(results["coverage"], names),
         "detected_by_none": rates.detected_by_none(results["coverage"]),
         "capabilities": abilities,
@@ -201,18 +198,24 @@ def _figures(results: Mapping[str, pd.DataFrame], shared: bool, without: Sequenc
     ]
 
 
-def _detection_rows(detection: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row per fault, with the rows of the detection table by dtype."""
-    rows: dict[str, dict[str, Any]] = {}
+def _trust(detection: pd.DataFrame, alarms: pd.DataFrame) -> dict[str, Any]:
+    """The rates of one self-test, by dtype and device, and the targets that it does not meet."""
+    by_fault: dict[str, dict[str, Any]] = {}
     for row in records(detection):
-        of_fault = rows.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
+        of_fault = by_fault.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
         of_fault["by_dtype"][row["dtype"]] = row
-    return list(rows.values())
+    return {
+        "false_alarms": records(alarms),
+        "detection": list(by_fault.values()),
+        "totals": records(rates.totals(detection)),
+        "largest_hidden": rates.largest_hidden(detection),
+        "unmet_targets": rates.unmet_targets(detection, alarms),
+    }
 
 
-def _totals(detection: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """By dtype, what became of all faults together."""
-    return {row["dtype"]: row for row in records(rates.totals(detection))}
+def _power(kept: pd.DataFrame, here: pd.DataFrame) -> list[dict[str, Any]]:
+    """How often `train_distribution` detects a fault: as tried on this machine, else the kept rates."""
+    return records(kept.assign(kept=True) if here.empty else here.assign(kept=False))
 
 
 def _undetected_by_case(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:

@@ -50,19 +50,15 @@ def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, fold
     verdicts, speedups = verdict_table(equivalence), speedup_table(timing)
     tables = {
         **results,
-        "detection": rates.detection(results["self_test"]),
-        "false_alarms": rates.false_alarms(results["self_test"]),
+        "false_alarms": rates.kept_rates().false_alarms,
         "verdicts": verdicts,
         "speedup": speedups,
         "cases": case_table(equivalence, timing),
         **figure_tables.tables(results, environment),
     }
     for name, table in tables.items():
-        if len(table.columns):  # rates of a self-test that was not made have none
-            with atomic_path(
-                folder / f"{name}.csv"
-            ) as path:  # Arrow's writer: pandas' own takes minutes for large grids
-                csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), path)
+        with atomic_path(folder / f"{name}.csv") as path:  # pandas' own writer takes minutes for large grids
+            csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), path)
     named = speedups.assign(case=speedups["case_id"].map(case_names(timing)), candidate=speedups["implementation"])
     for name, table in {
         "verdicts": verdicts[list(_VERDICTS)].rename(columns=_VERDICTS),

@@ -132,7 +132,7 @@ def plot_all(config: Mapping, results: Mapping[str, Any], masks: Any, environmen
     from rnn_parity.report.figures import style
     from rnn_parity.report.figures.study import Study
 
-    study = Study(config, results["equivalence"], results["timing"], masks, environment, results["self_test"])
+    study = Study(config, results["equivalence"], results["timing"], masks, environment)
     with style.applied():
         for name in FIGURES:
             plot = importlib.import_module(f"{__name__}.{name}").plot

@@ -26,12 +26,9 @@ _SHARES = LinearSegmentedColormap.from_list("caught", ["#b5361c", "#f0c987", "#d
 
 
 def plot(study: Study) -> Figure:
-    """Plot the faults by dtype as a heat map, grouped by kind, and below it the false alarms by dtype."""
-    caught = rates.detection(study.self_test) if len(study.self_test) else pd.DataFrame()
-    alarms = rates.false_alarms(study.self_test) if len(study.self_test) else pd.DataFrame()
-    if caught.empty or alarms.empty:
-        return style.say_no_data("The self-test was not made: `self_test.cases` is 0.", study.width_mm)
-    caught, alarms = (table.assign(column=_columns(table)) for table in (caught, alarms))
+    """Plot the kept rates: a heat map of the faults by dtype, grouped by kind, and below it the false alarms."""
+    kept = rates.kept_rates()
+    caught, alarms = (table.assign(column=_columns(table)) for table in (kept.detection, kept.false_alarms))
     columns = list(alarms["column"].unique())
     faults = caught.drop_duplicates("layer")
     width_mm = min(study.width_mm, max(style.COLUMN_MM, 62 + 22 * len(columns)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -24,7 +24,6 @@ class Study:
     timing: pd.DataFrame
     masks: pd.DataFrame
     environment: Mapping[str, Any]
-    self_test: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def width_mm(self) -> int:
