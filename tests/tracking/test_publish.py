@@ -125,10 +125,9 @@ def test_a_publisher_killed_at_any_step_leaves_nothing_that_the_next_does_not_me
         assert run.data.metrics["median_ms/step stacking_gru"] == 2000.0
 
 
-@pytest.mark.parametrize("step", ["create_run", "log_batch"])
-def test_after_two_publishers_of_one_case_the_next_leaves_one_run(uri, monkeypatch, step, tmp_path):
+def test_after_two_publishers_of_one_case_the_next_leaves_one_run(uri, monkeypatch, tmp_path):
     grid = small_grid()
-    original, others = getattr(type(client_of(uri)), step), []
+    original, others = type(client_of(uri)).log_batch, []
 
     def meet_another(*args, **kwargs):
         if not others:
@@ -137,7 +136,7 @@ def test_after_two_publishers_of_one_case_the_next_leaves_one_run(uri, monkeypat
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"mlflow.MlflowClient.{step}", meet_another)
+        patch.setattr("mlflow.MlflowClient.log_batch", meet_another)
         with suppress(Exception):  # its run may be deleted by the other
             publish(uri, tmp_path, grid)
     assert {run.data.tags["case_id"] for run in active_runs(uri)} >= {case.case_id for case in grid.cases[:3]}
@@ -270,8 +269,8 @@ def test_more_entries_than_one_batch_takes_all_arrive(uri, tmp_path):
         assert run.info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("study", ['it\'s "quoted"', "../../up", "<script>alert(1)</script> %2e 😀"])
-def test_a_hostile_study_is_only_a_name(uri, store, reports, study, tmp_path):
+def test_a_hostile_study_is_only_a_name(uri, store, reports, tmp_path):
+    study = """../../up it's "quoted" <script>alert(1)</script> %2e 😀"""
     grid = small_grid(study=study)
     publish(uri, tmp_path, grid)
     report_of(uri, tmp_path, grid, reports)
