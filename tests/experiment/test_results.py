@@ -31,5 +31,6 @@ def test_the_parts_of_every_table_follow_the_config():
     in_two = parts(sweeps={"width": width | {"dtype": ["float32", "bfloat16"]}})
     assert "results/self_test/cpu-bfloat16.parquet" in in_two["self_test"]
     assert parts(sweeps={"width": width | {"regimes": ["eval"]}})["power"] == []
+    assert parts(self_test={"cases": 8})["power"] == []
     nothing = parts(self_test={"cases": 0, "own_cases": False}, capabilities=False)
     assert {name for name, paths in nothing.items() if paths} == {"equivalence", "timing"}

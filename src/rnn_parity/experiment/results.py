@@ -60,7 +60,9 @@ class Results:
             "timing": self.of_jobs("timing", grid.jobs),
             "self_test": [self.self_test(device, dtype) for device, dtype in tried],
             "coverage": self.of_jobs("coverage", layers) if trust["own_cases"] else [],
-            "power": [self.of_device("power", device) for device in devices if tried and grid.compares_distributions],
+            "power": [
+                self.of_device("power", device) for device in devices if trust["power"] and grid.compares_distributions
+            ],
             "capabilities": [
                 self.of_device("capabilities", device) for device in devices if grid.config["capabilities"]
             ],
