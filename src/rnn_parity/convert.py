@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -68,7 +69,11 @@ class Stack:
     def sizes(self) -> dict[str, int]:
         """`input_size`, `hidden_size` and `num_layers`."""
         of_input, of_state = (self.state[self.keys[f"weight_{kind}_l0"]] for kind in ("ih", "hh"))
-        return {"input_size": of_input.shape[1], "hidden_size": of_state.shape[1], "num_layers": len(self.keys) // 4}
+        return {
+            "input_size": of_input.shape[1],
+            "hidden_size": of_state.shape[1],
+            "num_layers": math.ceil(len(self.keys) / 4),
+        }
 
     def load(self) -> dict[str, Tensor]:
         """Load every key below the prefix into the layer strictly; return the layer's parameters by canonical name.
@@ -176,7 +181,7 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, str] | None]:
             return {name: file.get_tensor(name) for name in names}, file.metadata()
     except Exception as error:  # damaged bytes make the readers raise anything: IndexError, struct.error, …
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {refused[1]}" if refused else _one_line(error)[:120]
+        reason = f"it holds {refused[1]}" if refused else _one_line(error)
         raise InputError(f"{path}: cannot be read ({reason}); expected tensors and plain values only") from error
 
 
@@ -322,4 +327,4 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,19 +32,12 @@ def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator
         except Exception as error:  # a layer that cannot run has no masks; the equivalence table says why
             print(f"{name}: {error}", file=sys.stderr)
             continue
-        kept, places = draws.assembled(), draws.stream_positions()
-        if kept is None or places is None:
+        kept, positions = draws.assembled(), draws.stream_positions()
+        if kept is None or positions is None:
             continue
-        for gap, step, row, unit in torch.cartesian_prod(*(torch.arange(size) for size in layout.shape)).tolist():
-            index = gap, step, row, unit
-            yield {
-                **case.columns,
-                "implementation": name,
-                "seed": seed,
-                "gap": gap,
-                "step": step,
-                "row": row,
-                "unit": unit,
-                "draw": int(places[index]),
-                "kept": bool(kept[index]),
-            }
+        common = {**case.columns, "implementation": name, "seed": seed}
+        indices = itertools.product(*(range(size) for size in layout.shape))
+        entries = zip(indices, positions.flatten().tolist(), kept.flatten().tolist(), strict=True)
+        for (gap, step, row, unit), position, keeps in entries:
+            place = {"gap": gap, "step": step, "row": row, "unit": unit}
+            yield common | place | {"draw": int(position), "kept": bool(keeps)}
