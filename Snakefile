@@ -44,5 +44,6 @@ onerror:
 rule all:
     default_target: True
     input:
+        [RESULTS.sweep(sweep) for sweep in GRID.config["sweeps"]],
         rules.report.output,
         rules.publish.input if TRACKING_MODE != "off" else [],

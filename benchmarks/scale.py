@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from benchmarks.result import Result, rnn_parity
 from rnn_parity.experiment.grid import Grid, make_grid
+from rnn_parity.experiment.results import Results
 from rnn_parity.tables import EQUIVALENCE, MASKS, TIMING, read_table, write_rows, write_text
 from synthetic import environment, equivalence_rows, timing_rows
 
@@ -38,20 +39,12 @@ def measure() -> Iterator[Result]:
         yield Result("cases generated", len(grid.cases), "", note=f"{rows:,} rows of comparisons")
         spent = {}
         results, reports = folder / "results", folder / "reports"
-        facts = ["--config", results / "config.json", "--environment", results / "environment.json"]
-        figures = reports / "figures"
-        spent["collect"] = rnn_parity("collect", *facts[:2], "--results", results)
-        spent["tables"] = rnn_parity("tables", *facts[2:], "--results", results, "--output", reports / "tables")
-        spent["figures"] = rnn_parity(
-            "figures", *facts, "--results", results, "--masks", results / "masks.parquet", "--output", figures
-        )
-        spent["report"] = rnn_parity(
-            "report", *facts, "--results", results, "--figures", figures,
-            "--markdown", reports / "report.md", "--html", reports / "report.html",
-        )  # fmt: skip
+        spent["collect"] = rnn_parity("collect", "--results", results)
+        spent["figures"] = rnn_parity("figures", "--results", results, "--output", reports / "figures")
+        spent["report"] = rnn_parity("report", "--results", results, "--output", reports)
         for step, cost in spent.items():
             yield Result(step, cost.wall_s, "s", note=f"{cost.memory_bytes / 2**30:.2f} GiB")
-        yield Result("collect, tables, figures and report", sum(c.wall_s for c in spent.values()), "s", at_most=60)
+        yield Result("collect, figures and report", sum(c.wall_s for c in spent.values()), "s", at_most=60)
         largest = max(cost.memory_bytes for cost in spent.values())
         yield Result("the most memory", largest / 1e9, "GB", at_most=1.5)
         yield Result("size of report.html", (reports / "report.html").stat().st_size / 2**20, "MiB")
@@ -60,7 +53,7 @@ def measure() -> Iterator[Result]:
 
 def generate(grid: Grid, folder: Path) -> int:
     """Write the tables of every job, as measuring would have; the number of comparisons."""
-    results, count = folder / "results", 0
+    results, count = Results(folder / "results"), 0
     for schema, name, make in ((EQUIVALENCE, "equivalence", equivalence_rows), (TIMING, "timing", timing_rows)):
         by_case = defaultdict(list)
         for row in make(grid):
@@ -68,10 +61,10 @@ def generate(grid: Grid, folder: Path) -> int:
         for job in grid.jobs:
             rows = [row for case in job.cases for row in by_case[case.case_id]]
             count += len(rows) * (name == "equivalence")
-            write_rows(results / name / job.sweep / f"{job.name}.parquet", schema, rows)
-    write_rows(results / "masks.parquet", MASKS, [])
-    write_text(results / "config.json", json.dumps(grid.config))
-    write_text(results / "environment.json", json.dumps(environment(grid)))
+            write_rows(results.of_job(name, job.sweep, job.name), schema, rows)
+    write_rows(results.table("masks"), MASKS, [])
+    write_text(results.config, json.dumps(grid.config))
+    write_text(results.environment, json.dumps(environment(grid)))
     return count
 
 
@@ -81,10 +74,10 @@ def _publish(grid: Grid, folder: Path) -> Iterator[Result]:
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     ensure_store(uri)
-    jobs = grid.jobs[:PUBLISHED_JOBS]
+    results, jobs = Results(folder / "results"), grid.jobs[:PUBLISHED_JOBS]
     parts: list[tuple[pa.Table, pa.Table]] = [
         tuple(
-            read_table(folder / "results" / name / job.sweep / f"{job.name}.parquet", schema)
+            read_table(results.of_job(name, job.sweep, job.name), schema)
             for name, schema in (("equivalence", EQUIVALENCE), ("timing", TIMING))
         )
         for job in jobs

@@ -63,3 +63,23 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A copy of the project in which `pipeline.RUN` is done. To be read; `finished_copy` is for changes."""
+    from pipeline import RUN, snakemake, write_config, write_trajectories
+    from project import copy_project
+
+    folder = copy_project(tmp_path_factory.mktemp("finished"))
+    write_trajectories(folder)
+    done = snakemake(folder, config=write_config(folder, RUN, "own.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "run.log").write_text(done.stdout + done.stderr)
+    return folder
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path) -> Path:
+    """The same in a folder of its own."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))

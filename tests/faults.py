@@ -19,6 +19,14 @@ class NotANumber(StackingGRUCellLoop):
         return output.index_fill(1, torch.tensor([0]), float("nan")), hn
 
 
+class Wrong(StackingGRUCellLoop):
+    """One percent too much."""
+
+    def forward(self, input, h0):
+        output, hn = super().forward(input, h0)
+        return output * 1.01, hn
+
+
 class WrongShape(StackingGRUCellLoop):
     """hn lacks its layers."""
 

@@ -8,14 +8,15 @@ import pytest
 import yaml
 
 from conftest import PROJECT
+from rnn_parity.experiment.devices import cuda_compute_capability_major
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.tables import EQUIVALENCE, MASKS, SAMPLES, TIMING, read_table, write_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
-COMMANDS = [
-    "check", "self-test", "cases", "validate", "environment", "store", "equivalence", "timing", "masks",
-    "findings", "power", "coverage", "capabilities", "publish", "publish-report", "collect", "figures",
-    "report", "gate", "ui", "convert", "decoder",
+PEOPLE = ["check", "self-test", "cases", "convert", "compare", "gate", "init", "run", "ui"]
+RULES = [
+    "capabilities", "collect", "decoder", "environment", "figures", "findings", "power", "publish", "publish-report",
+    "report", "store", "validate",
 ]  # fmt: skip
 
 
@@ -24,12 +25,13 @@ def rnn_parity(*arguments, folder=PROJECT):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_every_command_has_help():
-    overview = rnn_parity("--help").stdout
-    assert all(name in overview for name in COMMANDS)
+def test_the_help_names_the_commands_for_people_and_none_that_only_rules_call():
+    named = {line.split()[1] for line in rnn_parity("--help").stdout.splitlines() if line.startswith("│ ")}
+    assert set(PEOPLE) <= named
+    assert not set(RULES) & named
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", PEOPLE + RULES)
 def test_the_help_of_a_command_says_what_it_does(name):
     from typer.testing import CliRunner
 
@@ -65,6 +67,8 @@ def test_cases_shows_the_grid_without_importing_torch():
         (["validate", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
         (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (16, 3), not (12, 3)"),
         (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
+        (["run", "--config", "absent.yaml"], "error: --config: holds 'absent.yaml', which is no file"),
+        (["init", "."], "error: config.yaml: is there already"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(arguments, message):
@@ -72,6 +76,36 @@ def test_bad_input_gets_one_line_and_exit_code_2(arguments, message):
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(cuda_compute_capability_major() is not None, reason="there is a GPU")
+def test_a_self_test_on_a_device_that_is_not_there_is_refused_in_one_line():
+    done = rnn_parity("self-test", "--device", "cuda")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: device: holds 'cuda', but this machine has ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_fault_of_the_program_is_one_line_with_its_place_and_exit_code_3(monkeypatch, capsys):
+    from rnn_parity.commands import cli
+
+    def broken():
+        raise KeyError("ratio")
+
+    def exit_code():
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code
+
+    monkeypatch.setattr(cli, "app", broken)
+    assert exit_code() == 3
+    shown = capsys.readouterr().err
+    assert shown.startswith("fault: KeyError: 'ratio' (")
+    assert "test_cli.py:" in shown
+    assert shown.count("\n") == 1
+    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    assert exit_code() == 3
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_check_accepts_what_fits():

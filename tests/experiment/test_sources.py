@@ -21,7 +21,7 @@ USER = {
     "my_layer/__init__.py": "from .kernels import step",
     "my_layer/kernels.py": KERNELS,
     "my_layer/tricks.py": "import helper\n\ndef f(x):\n    return helper.G * x",
-    "helper.py": "G = 1",
+    "helper.py": 'G = 1\n\ndef empty():\n    """Nothing."""\n',
     "unused.py": "import my_layer",
 }
 CORE = {
@@ -54,7 +54,8 @@ def seen(tmp_path):
     def digest_now(modules):
         from rnn_parity.experiment import sources
 
-        sources._code.cache_clear()
+        sources._read.cache_clear()
+        sources._find.cache_clear()
         return digest(modules, folders)
 
     def is_seen(name, edit, modules=("rnn_parity.compare.case", "my_layer")):
@@ -95,6 +96,7 @@ def test_where_a_digest_starts_it_looks(seen):
 def test_comments_docstrings_and_blank_lines_are_no_code(seen):
     assert not seen("my_layer/kernels.py", lambda text: "# a comment\n\n" + text.replace("One step.", "A step."))
     assert not seen("my_layer/kernels.py", lambda text: text.replace('"""Fast."""', ""))
+    assert not seen("helper.py", lambda text: text.replace("Nothing.", "Nothing at all."))
     assert seen("my_layer/kernels.py", lambda text: text.replace("f(x)", "f(2 * x)"))
 
 

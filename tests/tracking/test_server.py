@@ -14,18 +14,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import yaml
 
-from conftest import PROJECT, missing
-from pipeline import snakemake
-from project import copy_project
+from conftest import missing
+from pipeline import SMOKE, snakemake
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
 from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table, wait_for
 
 pytestmark = pytest.mark.server
-
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
 
 def postgres_program(name):
@@ -101,10 +97,12 @@ def active_runs(postgres, study):
         return connection.execute(query, [study]).fetchall()
 
 
-def test_the_smoke_sweep_reaches_a_server_that_only_the_environment_names(postgres, tmp_path, tmp_path_factory):
-    folder, port = copy_project(tmp_path), free_port()
+def test_a_finished_run_reaches_a_server_that_only_the_environment_names(postgres, finished_copy, tmp_path_factory):
+    folder, port = finished_copy, free_port()
+    (folder / "mlflow.db").unlink()
+    shutil.rmtree(folder / "mlartifacts")
     with mlflow_server(postgres, tmp_path_factory.mktemp("server"), port):
-        done = snakemake(folder, MLFLOW_TRACKING_URI=f"http://me:pa55word@127.0.0.1:{port}")
+        done = snakemake(folder, "publish", MLFLOW_TRACKING_URI=f"http://me:pa55word@127.0.0.1:{port}")
         assert done.returncode == 0, done.stdout + done.stderr
         report = next(run_id for run_id, name, *_ in active_runs(postgres, "smoke") if name == "report")
         address = f"http://127.0.0.1:{port}/get-artifact?path=report.html&run_uuid={report}"
@@ -112,7 +110,7 @@ def test_the_smoke_sweep_reaches_a_server_that_only_the_environment_names(postgr
             assert answer.read() == (folder / "reports/report.html").read_bytes()
     shown = active_runs(postgres, "smoke")
     assert {status for _, _, status in shown} == {"FINISHED"}
-    assert len(shown) == len(make_grid(SMOKE).cases) + 1
+    assert len(shown) == len(make_grid(SMOKE).cases) + 2 + 1  # two of a decoder, and the report
     assert not (folder / "mlflow.db").exists()
     assert not list(folder.glob("ml*"))
     written = [path for top in ("results", "logs", "reports", ".snakemake") for path in (folder / top).rglob("*")]

@@ -50,6 +50,7 @@ if (own := [name for name in IMPLEMENTATIONS if ":" in name]) and workflow.is_ma
 STARTED = time.time()
 RESULTS = Results()
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
+TRAINED = {(job.sweep, job.name) for job in GRID.training_jobs}
 LAYER_MODULES = [REGISTRY.get(name, name).partition(":")[0] for name in IMPLEMENTATIONS]
 TRACKING_MODE = GRID.config["tracking"]["mode"] or "off"
 # Another tracking server is published to anew. Only a digest, since the URI may hold a password.
@@ -72,6 +73,10 @@ def job_of(wildcards):
     return JOBS[wildcards.sweep, wildcards.job]
 
 
+def jobs_of(wildcards):
+    return [job for job in GRID.jobs if job.sweep == wildcards.sweep]
+
+
 def gpus(wildcards):
     device = job_of(wildcards).device if "job" in wildcards.keys() else wildcards.device
     return int(device == "cuda")
@@ -79,8 +84,7 @@ def gpus(wildcards):
 
 def training_of(wildcards):
     """The table of a job's trainings, if it trains."""
-    trains = job_of(wildcards) in GRID.training_jobs
-    return RESULTS.of_job("training", **wildcards) if trains else []
+    return RESULTS.of_job("training", **wildcards) if tuple(wildcards) in TRAINED else []
 
 
 def sweeps_of(workload):

@@ -40,6 +40,7 @@ rule decoder_timing:
         RESULTS.benchmark("timing", "{sweep}", "{job}")
     wildcard_constraints:
         sweep=sweeps_of("decoder"),
+    priority: lambda wildcards: job_of(wildcards).size
     threads: lambda wildcards: workflow.cores if GRID.config["timing"]["exclusive"] else job_of(wildcards).threads
     resources:
         gpu=gpus,

@@ -59,3 +59,20 @@ rule masks:
         job=GRID.masks_request(),
     shell:
         "logged {log} python -m rnn_parity masks --job {params.job:q} --output {output}"
+
+
+# Where nobody watches a terminal, as in a file or in the log of a CI, one line tells of every sweep that is done.
+rule sweep:
+    input:
+        lambda wildcards: RESULTS.of_jobs("equivalence", jobs_of(wildcards)),
+        lambda wildcards: RESULTS.of_jobs("timing", jobs_of(wildcards)),
+    output:
+        RESULTS.sweep(),
+    log:
+        "logs/sweeps/{sweep}.log",
+    localrule: True
+    params:
+        cases=lambda wildcards: sum(job.size for job in jobs_of(wildcards)),
+    shell:
+        'echo "$(date +%T) {wildcards.sweep}: {params.cases} cases compared and timed" > {output} 2> {log};'
+        " [ -t 1 ] || cat {output}"

@@ -3,7 +3,7 @@
 
 rule publish_job:
     input:
-        config=ancient(rules.experiment.output[0]),
+        config=ancient(str(RESULTS.config)),
         store=rules.tracking_store.output[0],
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],

@@ -34,7 +34,7 @@ rule environment:
 
 rule tracking_store:
     input:
-        ancient(rules.experiment.output[0]),
+        ancient(str(RESULTS.config)),
     output:
         RESULTS.store,
     log:

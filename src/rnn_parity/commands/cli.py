@@ -1,22 +1,24 @@
-"""The commands: one per rule of the workflow, and some for people. Each imports what it needs when it is called."""
+"""The commands for people. Each imports what it needs when it is called."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rnn_parity.commands.jobs import JobLine, Output, check_job, log
-from rnn_parity.commands.processes import exit_with_workflow
+from rnn_parity.commands.processes import RUN_VARIABLE, exit_with_workflow
+from rnn_parity.commands.rules import ConfigFile, EquivalenceFile, read_grid
+from rnn_parity.commands.rules import app as rules_app
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.vocabulary import Dtype
 from rnn_parity_t2vec.commands import app as decoder_app
 
@@ -28,29 +30,57 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(decoder_app, name="decoder")
+app.add_typer(rules_app)
+app.add_typer(decoder_app, name="decoder", hidden=True)
 
-PROJECT = Path(__file__).parents[3]
+DEBUG_VARIABLE = "RNN_PARITY_DEBUG"
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
-EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]
-TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
-Attempt = Annotated[int, typer.Option("--attempt", help="How many runs of the workflow found no server before.")]
-ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
-Decoder = Annotated[bool, typer.Option("--decoder", help="There are decoder sweeps, and tables of them.")]
-EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
+PIPELINE = Path(__file__).parents[1] / "pipeline"
+"""The Snakefile and what belongs to it: links in the sources, files in a wheel."""
 
 
 def main() -> None:
-    """Run a command. Exit code 0: done, 1: a verdict against, 2: bad input, in one line without a traceback."""
+    """Run a command.
+
+    Exit code 0: done, 1: a verdict against, 2: bad input, 3: a fault of this program. For 2 and 3 one line says what is
+    wrong; the traceback of a fault stands in the log of a job, or where `RNN_PARITY_DEBUG` is set.
+    """
     exit_with_workflow()
     try:
         app()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        if os.environ.keys() & {RUN_VARIABLE, DEBUG_VARIABLE}:
+            traceback.print_exc()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"fault: {said} ({place.filename}:{place.lineno}); {DEBUG_VARIABLE}=1 shows more", file=sys.stderr)
+        sys.exit(3)
     finally:
-        gc.freeze()  # else Python looks once more through all that torch or MLflow imported: a third of a short command
+        gc.freeze()  # skip the final garbage collection: with torch imported it takes a third of a short command
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> None:
+    """Run an experiment in this folder. Further arguments go to Snakemake, as `-n`, `--cores 4` or `gate`."""
+    if not config.is_file():
+        raise InputError(f"--config: holds '{config}', which is no file; `rnn-parity init .` makes a config.yaml")
+    settings = [f"--snakefile={(PIPELINE / 'Snakefile').resolve()}", f"--configfile={config}"]
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *settings, *context.args])
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="The folder; it may be there already.")] = Path()) -> None:
+    """Lay a config.yaml and a profile of Snakemake into a folder, to be changed and used there by `rnn-parity run`."""
+    for name in ("config.yaml", "profiles/default/config.yaml"):
+        file = folder / name
+        if file.exists():
+            raise InputError(f"{file}: is there already; expected a place for a new file")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PIPELINE / name, file)
+    print(f"{folder / 'config.yaml'}: written; next: cd {folder} && rnn-parity run")
 
 
 @app.command()
@@ -119,7 +149,7 @@ def cases(
     as_json: Annotated[bool, typer.Option("--json", help="One line per job: its name and what it is asked.")] = False,
 ) -> None:
     """Show the grid of an experiment: its jobs, and how many cases each computes."""
-    grid = _grid(config)
+    grid = read_grid(config)
     if as_json:
         for job in grid.jobs:
             requests = {"equivalence": grid.equivalence_request(job), "timing": grid.timing_request(job)}
@@ -134,36 +164,6 @@ def cases(
         within = ", ".join(f"{axis} {' '.join(map(str, values))}" for axis, values in varied.items())
         table.add_row(job.sweep, job.name, str(len(job.cases)), within)
     Console().print(table)
-
-
-@app.command()
-def validate(implementations: list[str]) -> None:
-    """Import implementations and match their parameters with nn.GRU's, before anything is measured."""
-    import torch
-
-    from rnn_parity.layers.parameters import WeightError, canonical_shapes, copy_weights
-    from rnn_parity.layers.registry import build
-
-    sizes = {"input_size": 3, "hidden_size": 4, "num_layers": 2}
-    for name in implementations:
-        module = build(name, **sizes, dropout=0.0)
-        try:
-            copy_weights({key: torch.zeros(shape) for key, shape in canonical_shapes(**sizes).items()}, module)
-        except WeightError as error:
-            raise InputError(f"{name}: {error}") from error
-        print(f"{name}: ok")
-
-
-@app.command()
-def environment(
-    settings: Annotated[str, typer.Option(help="JSON: device, dtype, tf32 and threads of each kind of case.")],
-    output: Output,
-) -> None:
-    """Describe this machine, its versions, and the peak rates that it reaches in some settings."""
-    from rnn_parity.tables import write_text
-    from rnn_parity.timing.environment import describe_environment
-
-    write_text(output, json.dumps(describe_environment(json.loads(settings)), indent=2) + "\n")
 
 
 @app.command()
@@ -210,12 +210,14 @@ def self_test(
     from rich.console import Console
     from rich.progress import track
 
+    from rnn_parity.experiment.grid import resolve_devices
     from rnn_parity.report.self_test import show
     from rnn_parity.tables import SELF_TEST, write_rows
     from rnn_parity.trust.run import PART, examine_in_parallel
 
     if unknown := sorted(set(dtype) - set(Dtype)):
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
+    (device,) = resolve_devices(device)
     errors = Console(stderr=True)
     parts, of = examine_in_parallel(device, dtype, cases, jobs), len(dtype) * -(-cases // PART)
     rows = [
@@ -226,34 +228,6 @@ def self_test(
         write_rows(output, SELF_TEST, rows)
     if not show(pd.DataFrame(rows), Console()):
         raise typer.Exit(1)
-
-
-@app.command()
-def findings(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")],
-    dtype: Annotated[str, typer.Option(help="The dtype to try.")],
-    cases: Annotated[int, typer.Option(help="Random cases.")],
-    output: Output,
-) -> None:
-    """Write what the self-test finds in one dtype, without a word on it."""
-    from rnn_parity.tables import SELF_TEST, write_rows
-    from rnn_parity.trust.run import examine_samples
-
-    write_rows(output, SELF_TEST, list(examine_samples(device, dtype, range(cases))))
-
-
-@app.command()
-def power(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")],
-    draws: Annotated[int, typer.Option(help="Dropout draws of a trial.")],
-    output: Output,
-    trials: Annotated[int, typer.Option(help="How often each layer is tried.")] = 20,
-) -> None:
-    """Write how often `train_distribution` finds each fault of dropout."""
-    from rnn_parity.tables import POWER, write_rows
-    from rnn_parity.trust.run import distribution_power
-
-    write_rows(output, POWER, list(distribution_power(device, draws, trials)))
 
 
 @app.command()
@@ -270,20 +244,6 @@ def coverage(job: JobLine, output: Output) -> None:
 
 
 @app.command()
-def capabilities(
-    implementations: Annotated[list[str], typer.Argument(help="The baseline, then the candidates.")],
-    device: Annotated[str, typer.Option(help="cpu or cuda.")],
-    output: Output,
-) -> None:
-    """Probe what each implementation can do beside giving the right numbers."""
-    from rnn_parity.capabilities.probing import probe_capabilities
-    from rnn_parity.tables import CAPABILITIES, write_rows
-
-    baseline, *candidates = implementations
-    write_rows(output, CAPABILITIES, list(probe_capabilities(baseline, candidates, device)))
-
-
-@app.command()
 def masks(job: JobLine, output: Output) -> None:
     """Record the dropout masks that each implementation draws from the same seed in one small case."""
     from rnn_parity.dropout.picture import mask_rows
@@ -295,115 +255,6 @@ def masks(job: JobLine, output: Output) -> None:
         (case,), settings = parse_request(job)
         rows = list(mask_rows(case, **settings))
     write_rows(output, MASKS, rows)
-
-
-@app.command()
-def store(config: ConfigFile = Path("config.yaml")) -> None:
-    """Create the embedded tracking store in this folder, if that is what is used; print where the runs are shown."""
-    from rnn_parity import tracking
-
-    resolved = tracking.resolve_uri(_grid(config).config["tracking"]["uri"], PROJECT)
-    tracking.ensure_store(resolved)
-    print(tracking.redact(resolved))
-
-
-@app.command()
-def publish(
-    run: Annotated[str, typer.Option("--run", help="JSON: study, baseline, candidates, sweep and the axes it varies.")],
-    config: ConfigFile,
-    equivalence: EquivalenceFile,
-    timing: TimingFile,
-    environment: EnvironmentFile,
-    attempt: Attempt,
-    output: Output,
-    training: Annotated[Path | None, typer.Option(help="A table of `rnn-parity decoder training`.")] = None,
-) -> None:
-    """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
-    from rnn_parity.tables import EQUIVALENCE, TIMING, TRAINING, read_table
-    from rnn_parity.tracking import publish_job
-    from rnn_parity_t2vec.histories import loss_histories
-
-    tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
-    facts, trained = _read_json(environment), read_table([training] if training else [], TRAINING)
-    histories = loss_histories(trained.to_pylist())
-
-    def act(uri: str) -> dict[str, str]:
-        return publish_job(uri, PROJECT, json.loads(run), *tables, facts, histories=histories)
-
-    _publish(_read_json(config)["tracking"], act, attempt, output)
-
-
-@app.command("publish-report")
-def publish_report(
-    config: ConfigFile,
-    environment: EnvironmentFile,
-    reports: Annotated[Path, typer.Option(help="The folder of report, figures and tables.")],
-    attempt: Attempt,
-    output: Output,
-) -> None:
-    """Put the report, its figures and its tables into MLflow as one more run."""
-    from rnn_parity import tracking
-
-    grid, facts = _grid(config), _read_json(environment)
-    case_ids = {case.case_id for case in grid.cases}
-
-    def act(uri: str) -> dict[str, str]:
-        return {"report": tracking.publish_report(uri, PROJECT, grid.config, case_ids, reports, facts)}
-
-    _publish(grid.config["tracking"], act, attempt, output)
-
-
-@app.command("publish-unfinished")
-def publish_unfinished(
-    results: ResultsFolder,
-    logs: Annotated[Path, typer.Option(help="The folder of the logs.")],
-    since: Annotated[float, typer.Option(help="When the run began, in seconds since 1970.")],
-) -> None:
-    """Show in MLflow what a failed run leaves: the cases of jobs that died, and why."""
-    from rnn_parity import tracking
-
-    files = Results(results)
-    grid = _grid(files.config)
-    facts = _read_json(files.environment) if files.environment.exists() else {}
-    try:
-        uri = tracking.resolve_uri(grid.config["tracking"]["uri"], PROJECT)
-        for line in tracking.publish_unfinished(uri, PROJECT, grid, files, logs, facts, since):
-            log(f"no result: {line}")
-    except tracking.TrackingUnavailable as error:
-        log(f"warning: {error}; the results are kept, and what died is tried again by the next run")
-
-
-@app.command()
-def collect(results: ResultsFolder) -> None:
-    """Join the tables of all parts of the experiment into RESULTS/equivalence.parquet and so on."""
-    from rnn_parity.tables import COLLECTED, read_table, write_table
-
-    files = Results(results)
-    for name, parts in files.parts(_grid(files.config)).items():
-        write_table(files.table(name), read_table(parts, COLLECTED[name]))
-
-
-@app.command()
-def figures(results: ResultsFolder, output: Output) -> None:
-    """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
-    from rnn_parity.report.figures import plot_all
-    from rnn_parity.tables import MASKS, read_table
-
-    files = Results(results)
-    drawn = read_table(files.table("masks"), MASKS).to_pandas()
-    plot_all(_read_json(files.config), _collected(results), drawn, _read_json(files.environment), output)
-
-
-@app.command()
-def report(results: ResultsFolder, output: Output, decoder: Decoder = False) -> None:
-    """Write report.md, report.html and the tables beside the figures in the folder OUTPUT."""
-    from rnn_parity.report.write import write_report, write_tables
-
-    files, tables = Results(results), _collected(results, decoder)
-    environment = _read_json(files.environment)
-    write_tables(tables, environment, output / "tables")
-    pages = output / "figures", output / "report.md", output / "report.html"
-    write_report(_read_json(files.config), environment, tables, *pages)
 
 
 @app.command()
@@ -455,48 +306,9 @@ def ui(
     """Start the MLflow UI on this machine alone, and print a link to the charts of the study."""
     from rnn_parity import tracking
 
-    experiment = _grid(config).config
-    uri = tracking.resolve_uri(experiment["tracking"]["uri"], PROJECT)
-    tracking.serve_ui(uri, PROJECT, experiment["study"], port)
-
-
-def _publish(settings: dict[str, Any], act: Callable[[str], dict[str, str]], attempt: int, output: Path) -> None:
-    """Publish; where the server does not answer, warn, and let the marker say so: the next run tries again."""
-    from rnn_parity import tracking
-    from rnn_parity.tables import write_text
-
-    try:
-        uri = tracking.resolve_uri(settings["uri"], PROJECT)
-        tracking.ensure_store(uri)
-        done = {"published": True, "run_ids": act(uri)}
-    except tracking.TrackingUnavailable as error:
-        log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
-        done = {"published": False, "reason": str(error)}
-    write_text(output, json.dumps({"attempt": attempt, **done}, indent=2) + "\n")
-    if settings["strict"] and not done["published"]:
-        raise typer.Exit(1)
-
-
-def _grid(path: Path):
-    from rnn_parity.experiment.config import load_config
-    from rnn_parity.experiment.grid import make_grid
-
-    return make_grid(load_config(path))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
-
-
-def _collected(results: Path, decoder: bool = False):
-    from rnn_parity.tables import COLLECTED, read_decoder, read_table
-
-    files = Results(results)
-    of_layers = {name: read_table(files.table(name), schema).to_pandas() for name, schema in COLLECTED.items()}
-    return of_layers | (read_decoder(results) if decoder else {})
+    experiment = read_grid(config).config
+    uri = tracking.resolve_uri(experiment["tracking"]["uri"], Path.cwd())
+    tracking.serve_ui(uri, Path.cwd(), experiment["study"], port)
 
 
 def _speedup_words(row: dict[str, Any]) -> str:

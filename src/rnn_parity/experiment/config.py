@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from rnn_parity.experiment.errors import InputError
 
-SCHEMA_PATH = Path(__file__).parents[3] / "workflow" / "schemas" / "config.schema.yaml"
+SCHEMA_PATH = Path(__file__).parents[1] / "pipeline/workflow/schemas/config.schema.yaml"
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -212,7 +212,7 @@ def make_grid(config: Any) -> Grid:
     if any(sweep.get("workload") == "decoder" for sweep in config["sweeps"].values()):
         config = complete_config({"decoder": {}, **config})
         _check_file(config["decoder"]["file"])
-    config["device"] = _resolve_devices(config["device"])
+    config["device"] = resolve_devices(config["device"])
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep)]
     return Grid(config, tuple(jobs))
 
@@ -257,7 +257,8 @@ def _values(axis: str, value: Any) -> tuple:
     return tuple(AXES[axis].type(item) for item in values)
 
 
-def _resolve_devices(device: str | list[str]) -> list[str]:
+def resolve_devices(device: str | list[str]) -> list[str]:
+    """The devices that `auto`, one name or several mean on this machine; `InputError` for one that it has not."""
     capability = devices.cuda_compute_capability_major()
     if device == "auto":
         return ["cpu" if capability is None else "cuda"]

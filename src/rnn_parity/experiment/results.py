@@ -46,6 +46,10 @@ class Results:
         """The part of a table that was measured on one kind of device: `power` or `capabilities`."""
         return self.folder / name / f"{device}.parquet"
 
+    def sweep(self, sweep: str = "{sweep}") -> Path:
+        """Is there when every job of a sweep has been measured."""
+        return self.folder / "sweeps" / f"{sweep}.done"
+
     def self_test(self, device: str = "{device}", dtype: str = "{dtype}") -> Path:
         """What the self-test found in one dtype."""
         return self.folder / "self_test" / f"{device}-{dtype}.parquet"

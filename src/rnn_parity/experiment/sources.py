@@ -33,12 +33,12 @@ def digest(modules: Iterable[str], folders: Sequence[Path], files: Iterable[Path
         left_out = name in LEFT_OUT or name.startswith("rnn_parity.experiment.")
         if name in found or (left_out and name not in named):
             continue
-        path = _find(name, folders)
+        path = _find(name, tuple(folders))
         if path is not None:
             found[name] = path
-            waiting += _code(name, path)[1]
+            waiting += _read(name, path)[1]
         waiting += [name.rpartition(".")[0]] if "." in name else []  # importing a.b runs a too
-    parts = [f"{name}\n{_code(name, path)[0]}\n".encode() for name, path in sorted(found.items())]
+    parts = [name.encode() + _read(name, path)[0] for name, path in sorted(found.items())]
     parts += [f"{path.name}\n".encode() + path.read_bytes() for path in _each_file(files)]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
@@ -51,41 +51,56 @@ def _expand(module: str, folders: Sequence[Path]) -> Iterator[str]:
         yield from (f"{package}.{path.stem}" for place in places for path in sorted(place.glob("[!_]*.py")))
 
 
-def _find(name: str, folders: Sequence[Path]) -> Path | None:
+@functools.cache
+def _find(name: str, folders: tuple[Path, ...]) -> Path | None:
     for folder in folders:
         place = folder.joinpath(*name.split("."))
         for path in (place / "__init__.py", place.with_suffix(".py")):
             if path.is_file():
-                return path.resolve()
+                return path
     return None
 
 
 @functools.cache
-def _code(name: str, path: Path) -> tuple[str, tuple[str, ...]]:
-    """What a module says as code, and the names that it may import; its bare text where that is no Python."""
+def _read(name: str, path: Path) -> tuple[bytes, tuple[str, ...]]:
+    """A digest of a module's code, and the names that it may import; of its bare text where that is no Python."""
     text = path.read_text(encoding="utf-8", errors="replace")
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imported: list[str] = []
     try:
         tree = ast.parse(text)
+        for node in _statements(tree):
+            imported += _imported(node, package)
+        text = ast.dump(tree)
     except (SyntaxError, ValueError):  # whoever imports it is told
-        return text, ()
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return ast.dump(_WithoutDocstrings().visit(tree)), tuple(_imported(tree, package))
+        pass
+    return hashlib.sha256(text.encode()).digest(), tuple(imported)
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below a node; those that are a string, as docstrings are, are taken out."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        children = getattr(node, field, None)
+        if not isinstance(children, list):  # a lambda has a body that is no statement
+            continue
+        children[:] = [child for child in children if not _is_text(child)]
+        for child in children:
+            yield child
+            yield from _statements(child)
 
 
-def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
     """Every name that may be a module: of `from a import b` both `a` and `a.b`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*parents, *filter(None, [node.module])])
-            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+        base = ".".join([*parents, *filter(None, [node.module])])
+        yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
 def _each_file(paths: Iterable[Path]) -> Iterator[Path]:

@@ -1,0 +1,152 @@
+"""Layers that are wrong or die, servers and runs that do: the real pipeline, as a person sees it."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import psutil
+import pytest
+
+from pipeline import RUN, SMOKE, TINY, jobs_run, markers, runs, snakemake, write_config
+from project import PROJECT, copy_project
+from rnn_parity.experiment.grid import make_grid
+from tracked import query
+
+pytestmark = pytest.mark.workflow
+
+CANDIDATES = [f"my_layers:{name}" for name in ("Wrong", "OutOfMemory", "TellThreads", "Deadly")]
+MISBEHAVING = {
+    **TINY,
+    "candidates": [*CANDIDATES, "stacking_gru"],
+    "sweeps": {"mine": {"hidden_size": [8, 9, 10, 11], "sequence_length": [1, 2], "regimes": ["eval"]}},
+    "timing": {**TINY["timing"], "exclusive": False},
+    "tracking": {"mode": "at_end"},
+}
+
+
+@pytest.fixture(scope="module")
+def misbehaving(tmp_path_factory):
+    """A project in which a run is done whose candidates, in a package with a helper, are wrong, fail, and die."""
+    folder = copy_project(tmp_path_factory.mktemp("misbehaving"))
+    (folder / "my_layers").mkdir()
+    (folder / "my_layers/__init__.py").write_text("from .kernels import *\n")
+    shutil.copy2(PROJECT / "tests/faults.py", folder / "my_layers/kernels.py")
+    done = snakemake(folder, *markers(MISBEHAVING), config=write_config(folder, MISBEHAVING, "own.yaml"))
+    assert done.returncode == 1
+    return folder
+
+
+def test_a_job_that_dies_is_shown_with_its_reason_and_the_rest_goes_on(misbehaving):
+    database = misbehaving / "mlflow.db"
+    shown = query(database, "select name, status from runs where lifecycle_stage = 'active' order by name")
+    status = {8: "FAILED", 9: "KILLED", 10: "KILLED", 11: "FINISHED"}
+    assert shown == sorted((f"mine H={size} T={steps}", status[size]) for size in status for steps in (1, 2))
+    tags = "select r.name, t.value from runs r join tags t using (run_uuid) where r.name like '%T=1' and t.key = '{}'"
+    reasons = dict(query(database, tags.format("failure")))
+    assert reasons["mine H=8 T=1"] == "equivalence ended with exit code 1: cannot go <b>on</b>"
+    assert reasons["mine H=9 T=1"] == "equivalence was killed by SIGTERM"
+    assert reasons["mine H=10 T=1"].startswith("equivalence was killed by SIGKILL (by the system where memory runs out")
+    assert "\n    cannot go <b>on</b>" in dict(query(database, tags.format("mlflow.note.content")))["mine H=8 T=1"]
+
+
+def test_what_a_layer_does_wrong_is_a_result_and_the_others_go_on(misbehaving):
+    (part,) = misbehaving.glob("results/equivalence/mine/*h11*.parquet")
+    verdicts = pd.read_parquet(part).groupby("candidate")["verdict"].agg(set)
+    assert "different" in verdicts["my_layers:Wrong"]
+    assert "different" not in verdicts["stacking_gru"]
+    (part,) = misbehaving.glob("results/timing/mine/*h11*[0-9].parquet")
+    timing = pd.read_parquet(part).set_index("implementation")
+    assert set(timing.loc["my_layers:OutOfMemory", "conclusion"]) == {"not judged"}
+    assert timing.loc["my_layers:OutOfMemory", "reason"].str.startswith("out of memory").all()
+    assert timing.loc["stacking_gru", "speedup"].notna().all()
+    assert not timing["exclusive"].any()
+    assert set(timing.loc["my_layers:TellThreads", "reason"]) == {"ValueError: 1 threads"}  # of two cores
+
+
+def test_mended_it_runs_again_and_the_gate_closes_on_the_one_that_is_wrong(misbehaving):
+    """An edit of a helper module of the user's package is an edit of the layer."""
+    kernels = misbehaving / "my_layers/kernels.py"
+    kernels.write_text(kernels.read_text() + "\n# a comment\n")
+    assert jobs_run(snakemake(misbehaving, "-n"))["equivalence"] == 3
+    kernels.write_text(kernels.read_text().replace("h0.shape[-1]", "-1"))
+    planned = jobs_run(snakemake(misbehaving, "-n"))
+    assert planned["equivalence"] == planned["timing"] == 4
+    done = snakemake(misbehaving, "gate")
+    assert done.returncode == 1
+    assert "`my_layers:Wrong` in `mine/" in (misbehaving / "logs/gate.log").read_text()
+    assert (misbehaving / "reports/report.html").exists()
+    assert snakemake(misbehaving).returncode == 0  # a mismatch is a result
+    assert list(runs(misbehaving)["status"]) == ["FINISHED"] * 9
+
+
+def test_a_dead_server_costs_a_warning_and_the_next_run_publishes(finished_copy):
+    folder = finished_copy
+    shutil.rmtree(folder / "results/published")
+    shutil.rmtree(folder / "reports")
+    (folder / "mlflow.db").unlink()
+    done = snakemake(folder, MLFLOW_TRACKING_URI="http://me:secret@127.0.0.1:9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    warning = next((folder / "logs/publish/article").iterdir()).read_text()
+    assert "127.0.0.1:9" in warning
+    assert "secret" not in warning + done.stdout + done.stderr
+    assert (folder / "reports/report.html").exists()
+    assert not (folder / "mlflow.db").exists()
+    assert snakemake(folder, "publish").returncode == 0
+    assert len(runs(folder)) == len(make_grid(RUN | {"decoder": {}}).cases) + 1
+    assert not jobs_run(snakemake(folder, "publish", "-n"))
+    assert not any("timing" in name for name in jobs_run(snakemake(folder, "-n")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"studdy": "x"}, 'error: config: unknown key "studdy"'),
+        ({"candidates": ["torch.nn:NoSuchLayer"]}, "error: torch.nn:NoSuchLayer: cannot be imported"),
+        ({"candidates": ["torch.nn:LSTM"]}, "error: torch.nn:LSTM: LSTM: weight_ih_l0 is"),
+        ({"sweeps": {"x": {"hidden_size": []}}}, "error: sweeps.x.hidden_size: holds [], expected at least 1 value"),
+    ],
+)
+def test_bad_input_ends_before_any_job_with_one_line(tmp_path, change, message):
+    folder = copy_project(tmp_path)
+    done = snakemake(folder, config=write_config(folder, {**SMOKE, **change}))
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert len(lines) == 1
+    assert lines[0].startswith(message)
+    assert not (folder / "results").exists()
+
+
+def test_after_a_kill_the_same_command_goes_on_and_a_second_one_beside_it_is_refused(tmp_path):
+    folder = copy_project(tmp_path)
+    shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    sweeps = {"mine": {"hidden_size": [8, 9], "sequence_length": 1, "regimes": ["eval"]}}
+    waiting = {**TINY, "candidates": ["own_layer:Waiting"], "sweeps": sweeps}
+    config = write_config(folder, waiting)
+    command = [sys.executable, "-m", "snakemake", *markers(waiting), "--cores", "2", "--configfile", config]
+    first = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    writer = os.open(pipe, os.O_WRONLY)  # returns when a job waits in the layer
+    jobs = [job for job in psutil.Process(first.pid).children(recursive=True) if "rnn_parity" in job.cmdline()]
+    assert jobs
+    second = snakemake(folder, *markers(waiting), config=config)
+    assert second.returncode == 2
+    refusal = f"error: another run is at work in this folder (process {first.pid} on "
+    assert [line.startswith(refusal) for line in second.stderr.splitlines() if "rror" in line] == [True]
+    assert snakemake(folder, *markers(waiting), "-n", config=config).returncode == 0
+    while not list(folder.glob("results/equivalence/*/*.parquet")):
+        assert first.poll() is None
+        os.sched_yield()
+    first.kill()
+    first.wait()
+    assert psutil.wait_procs(jobs, timeout=60)[1] == []
+    os.close(writer)
+    pipe.unlink()
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*.parquet")}
+    assert before
+    done = snakemake(folder, *markers(waiting), config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert list(runs(folder)["status"]) == ["FINISHED"] * 2
