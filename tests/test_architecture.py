@@ -31,6 +31,7 @@ KNOWN = {
 }
 KNOWN_MODULES = {
     "rnn_parity.commands.cli",
+    "rnn_parity.commands.rules",
     "rnn_parity.report.facts",
     "rnn_parity.report.page",
     "rnn_parity_t2vec",
