@@ -111,7 +111,7 @@ def run_sweep(config: dict[str, Any]) -> Sweep:
 
 
 def _inside(folder: Path, start_s: float) -> float:
-    """Seconds that the processes of a rule measured: what `benchmark:` says of each, less the time that it starts in."""
+    """Seconds that the processes of a rule measured: what `benchmark:` says of each, less the time of its start."""
     wall_s = [pd.read_csv(path, sep="\t")["s"].item() for path in folder.rglob("*.tsv")]
     return sum(max(seconds - start_s, 0.0) for seconds in wall_s)
 
