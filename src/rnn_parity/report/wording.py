@@ -68,7 +68,7 @@ def amount_of_bytes(value: float) -> Text:
 
 def seconds(value: Real) -> Text:
     """A time in seconds or milliseconds."""
-    return Text(f"{value:.2g} s" if value >= 1 else f"{1e3 * value:.2g} ms")
+    return Text(f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms")
 
 
 def case_words(row: Mapping[str, Any]) -> Text:
