@@ -331,6 +331,6 @@ def test_the_very_first_call_is_told_and_left_out_where_it_was_not_timed(report,
 def test_a_figure_is_one_element_with_its_caption_and_no_mark_is_left(report, tables):
     _, html = report(*tables)
     figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
-    assert len(figures) == len(SHOWN) - 1
+    assert len(figures) == len(SHOWN)
     assert all(figure.count("<figcaption>") == figure.count("<img") == 1 for figure in figures)
     assert "end of figure" not in html

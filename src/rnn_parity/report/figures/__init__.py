@@ -100,11 +100,11 @@ FIGURES = {
     "dropout": FigureEntry(
         "Why the same seed does not give the same dropout masks",
         "Left: the masks of one small case, one image per gap between layers and step, rows of the batch by hidden "
-        "units. The colour is an entry's position in the random generator's stream. A dot marks a dropped entry. Both "
-        "implementations read the same stream in another order, drawn on the CPU. Right: the largest difference to "
-        "the baseline in output and final state, with the same seed and with the same masks. Shown are the cases of "
-        "the default dtype with dropout and at least three layers (two, where there are no others). 0 means bit for "
-        "bit.",
+        "units. The colour is an entry's position in the random generator's stream, drawn on the CPU. A dot marks a "
+        "dropped entry. The implementations read the same stream in different orders. Right: the largest difference "
+        "to the baseline in output and final state, with the same seed and with the same masks. Shown are the cases "
+        "of the default dtype with dropout and at least three layers (two, where there are no others). 0 means bit "
+        "for bit.",
         "dropout",
         "dropout",
     ),
