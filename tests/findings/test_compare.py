@@ -34,7 +34,8 @@ def test_two_runs_alike_differ_in_nothing():
     assert comparison.flipped.empty
     assert comparison.parted.empty
     text = write.comparison_markdown(comparison)
-    assert "What must hold and does so in old, does so in new. 0 of 15 verdicts are not the same" in text
+    assert "Worse" not in text
+    assert "- 0 of 15 verdicts changed." in text
     assert "| what differs |" not in text
 
 
@@ -54,7 +55,7 @@ def test_a_verdict_that_flipped_is_named_with_its_reason():
     assert len(comparison.regressions) == 1
     assert len(compare_runs(new, old).regressions) == 0
     text = write.comparison_markdown(comparison)
-    assert "**1 verdict that must hold does so in old and not in new.**" in text
+    assert "**Worse in new: 1 verdict that must hold holds in old alone.**" in text
     assert r"| **different** | `hn`: error is 7× \| its limit |" in text
 
 

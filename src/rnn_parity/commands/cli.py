@@ -278,10 +278,10 @@ def compare(
         typer.Option("--names", help="What to call them; else by their folders.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="A folder for the tables, the figures and this text.")
+        Path | None, typer.Option("--output", help="A folder for the tables, the figure and this text.")
     ] = None,
 ) -> None:
-    """Hold two runs against each other: which verdicts flipped, which speedups have intervals that part.
+    """Hold two runs against each other: which verdicts flipped, which speedups have intervals that do not overlap.
 
     Prints Markdown for a pull request. Exits with 1 if what must hold and does so in A does not in B.
     """
