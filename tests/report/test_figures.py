@@ -116,7 +116,7 @@ def test_every_word_of_a_figure_can_be_read(sweeps, width):
     near = results["timing"]["hidden_size"] == 8
     results["timing"].loc[near & (results["timing"]["conclusion"] == "faster"), "conclusion"] = "within noise"
     masks = mask_rows(["stacking_gru_cell", *candidates])
-    parts = results["equivalence"], results["timing"], masks, environment(grid), results["self_test"]
+    parts = results["equivalence"], results["timing"], masks, environment(grid)
     study = Study(grid.config, *parts)
     with style.applied():
         for name in FIGURES:
