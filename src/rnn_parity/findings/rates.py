@@ -52,13 +52,12 @@ class KeptRates:
 def kept_rates() -> KeptRates:
     """Read the rates that are shipped with the package."""
     folder = resources.files(__package__) / "kept"
-    names = ("detection", "false_alarms", "power")
-    tables = []
-    for name in names:
+    tables = {}
+    for name in ("detection", "false_alarms", "power"):
         with folder.joinpath(f"{name}.csv").open(encoding="utf-8") as file:
-            tables.append(pd.read_csv(file))
-    tables[-1]["fault"] = tables[-1]["fault"].fillna("")  # a right layer has none
-    return KeptRates(*tables, json.loads(folder.joinpath("environment.json").read_text()))
+            tables[name] = pd.read_csv(file)
+    tables["power"]["fault"] = tables["power"]["fault"].fillna("")  # a right layer has none
+    return KeptRates(environment=json.loads(folder.joinpath("environment.json").read_text()), **tables)
 
 
 def detection(findings: pd.DataFrame) -> pd.DataFrame:
@@ -115,8 +114,8 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
         interval = wilson(int(alarmed.sum()), len(alarmed))
         names = ["comparisons", "different", "not_judged", *(f"{check}_unequal" for check in _CHECKS)]
         comparisons, alarms, not_judged, *unequal = (int(right[name].sum()) for name in names)
-        of_cases = (int(alarmed.sum()), *interval, not_judged, right["ratio"].max())
-        rows.append((*group, len(alarmed), comparisons, alarms, alarms / comparisons, *of_cases, *unequal))
+        values = (int(alarmed.sum()), *interval, not_judged, right["ratio"].max())
+        rows.append((*group, len(alarmed), comparisons, alarms, alarms / comparisons, *values, *unequal))
     of_cases = ["cases_alarmed", "cases_ci_low", "cases_ci_high", "not_judged", "largest_ratio"]
     return pd.DataFrame(
         rows, columns=["device", "dtype", "cases", "comparisons", "alarms", "rate", *of_cases, *_CHECKS]

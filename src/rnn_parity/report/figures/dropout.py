@@ -121,9 +121,9 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
     table = table.assign(shown=table["max_abs_diff"].clip(lower=bottom))
     for (name, regime), rows in table.groupby(["candidate", "regime"], sort=False):
         _, line, full = _REGIMES[regime]
-        look = {"color": palette[name], "marker": marks[name], "mfc": palette[name] if full else "white"}
         many = len(rows) > _MOST_CASES
-        look |= {"zorder": 3, "clip_on": False, "rasterized": many}
+        look = {"color": palette[name], "marker": marks[name], "mfc": palette[name] if full else "white"}
+        look |= {"zorder": 3, "clip_on": False, "rasterized": many}  # type: ignore[dict-item]
         axes.plot(rows["sequence_length"], rows["shown"], ls="none", **look)
         for panel in () if many else panels(rows, "sequence_length"):
             along = panel.rows.sort_values("sequence_length")
