@@ -34,7 +34,6 @@ KNOWN_MODULES = {
     "rnn_parity.commands.rules",
     "rnn_parity.report.facts",
     "rnn_parity.report.page",
-    "rnn_parity_t2vec",
 }
 
 
@@ -102,10 +101,10 @@ def test_the_experiment_needs_no_torch():
 
 def test_a_measuring_module_imports_nothing_that_shows():
     measuring = [module for module in MODULES if HEIGHT[room(module)] < MEASURING]
-    assert {module for module in measuring if packages(module) & SHOWING} <= KNOWN_MODULES
+    assert not {module: packages(module) & SHOWING for module in measuring if packages(module) & SHOWING}
 
 
 def test_no_file_has_more_than_350_lines_and_no_folder_more_than_15_files():
-    assert {module for module, path in MODULES.items() if len(path.read_text().splitlines()) > 350} <= KNOWN_MODULES
+    assert not {module for module, path in MODULES.items() if len(path.read_text().splitlines()) > 350}
     sizes = Counter(path.parent for path in MODULES.values())
-    assert {module_name(folder) for folder, size in sizes.items() if size > 15} <= KNOWN_MODULES
+    assert {module_name(folder) for folder, size in sizes.items() if size > 15} <= {"rnn_parity_t2vec"}
