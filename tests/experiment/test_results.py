@@ -26,10 +26,8 @@ def test_the_parts_of_every_table_follow_the_config():
     assert {name: len(paths) for name, paths in smoke.items() if paths} == {
         "equivalence": 3, "timing": 3, "self_test": 1, "coverage": 3, "power": 1, "capabilities": 1,
     }  # fmt: skip
-    assert smoke["self_test"] == ["results/self_test/cpu-float32.parquet"]
+    assert smoke["self_test"] == ["results/self_test/cpu.parquet"]
     width = SMOKE["sweeps"]["width"]
-    in_two = parts(sweeps={"width": width | {"dtype": ["float32", "bfloat16"]}})
-    assert "results/self_test/cpu-bfloat16.parquet" in in_two["self_test"]
     assert parts(sweeps={"width": width | {"regimes": ["eval"]}})["power"] == []
     assert parts(self_test={"cases": 8})["power"] == []
     nothing = parts(self_test={"cases": 0, "own_cases": False}, capabilities=False)

@@ -77,6 +77,10 @@ def jobs_of(wildcards):
     return [job for job in GRID.jobs if job.sweep == wildcards.sweep]
 
 
+def dtypes_on(device):
+    return sorted({case.dtype for case in GRID.cases if case.device == device})
+
+
 def gpus(wildcards):
     device = job_of(wildcards).device if "job" in wildcards.keys() else wildcards.device
     return int(device == "cuda")
@@ -109,4 +113,3 @@ wildcard_constraints:
     sweep="[^/]+",
     job="[^/]+",
     device="cpu|cuda",
-    dtype="[a-z0-9]+",

@@ -3,21 +3,22 @@
 
 rule findings:
     output:
-        RESULTS.self_test(),
+        RESULTS.of_device("self_test"),
     log:
-        "logs/self_test/{device}-{dtype}.log",
+        "logs/self_test/{device}.log",
     benchmark:
-        RESULTS.benchmark("self_test", "{device}-{dtype}")
+        RESULTS.benchmark("self_test", "{device}")
     priority: FIRST
     resources:
         gpu=gpus,
     params:
         sources=sources("rnn_parity.trust.run"),
         cases=GRID.config["self_test"]["cases"],
+        dtypes=lambda wildcards: [f"--dtype={dtype}" for dtype in dtypes_on(wildcards.device)],
     message:
-        "Trying the check in {wildcards.dtype}"
+        "Trying the check on {wildcards.device}"
     shell:
-        "logged {log} python -m rnn_parity findings --device {wildcards.device} --dtype {wildcards.dtype} --cases {params.cases}"
+        "logged {log} python -m rnn_parity findings --device {wildcards.device} {params.dtypes} --cases {params.cases}"
         " --output {output}"
 
 

@@ -59,15 +59,15 @@ def environment(
 @command()
 def findings(
     device: Annotated[str, typer.Option(help="cpu or cuda.")],
-    dtype: Annotated[str, typer.Option(help="The dtype to try.")],
-    cases: Annotated[int, typer.Option(help="Random cases.")],
+    dtype: Annotated[list[str], typer.Option(help="A dtype to try.")],
+    cases: Annotated[int, typer.Option(help="Random cases per dtype.")],
     output: Output,
 ) -> None:
-    """Write what the self-test finds in one dtype, without a word on it."""
+    """Write what the self-test finds on one device, without a word on it."""
     from rnn_parity.tables import SELF_TEST, write_rows
     from rnn_parity.trust.run import examine_samples
 
-    write_rows(output, SELF_TEST, list(examine_samples(device, dtype, range(cases))))
+    write_rows(output, SELF_TEST, [row for one in dtype for row in examine_samples(device, one, range(cases))])
 
 
 @command()

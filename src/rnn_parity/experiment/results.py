@@ -43,26 +43,21 @@ class Results:
         return [self.of_job(name, job.sweep, job.name) for job in jobs]
 
     def of_device(self, name: str, device: str = "{device}") -> Path:
-        """The part of a table that was measured on one kind of device: `power` or `capabilities`."""
+        """The part of a table that was measured on one kind of device: `self_test`, `power` or `capabilities`."""
         return self.folder / name / f"{device}.parquet"
 
     def sweep(self, sweep: str = "{sweep}") -> Path:
         """Is there when every job of a sweep has been measured."""
         return self.folder / "sweeps" / f"{sweep}.done"
 
-    def self_test(self, device: str = "{device}", dtype: str = "{dtype}") -> Path:
-        """What the self-test found in one dtype."""
-        return self.folder / "self_test" / f"{device}-{dtype}.parquet"
-
     def parts(self, grid: Grid) -> dict[str, list[Path]]:
         """Every table of the whole experiment, with the parts that the config asks for and that it is joined from."""
         trust, devices = grid.config["self_test"], grid.config["device"]
-        tried = {(case.device, case.dtype): None for case in grid.cases} if trust["cases"] else {}
         layers = [job for job in grid.jobs if job.workload == "layer"]
         return {
             "equivalence": self.of_jobs("equivalence", grid.jobs),
             "timing": self.of_jobs("timing", grid.jobs),
-            "self_test": [self.self_test(device, dtype) for device, dtype in tried],
+            "self_test": [self.of_device("self_test", device) for device in devices if trust["cases"]],
             "coverage": self.of_jobs("coverage", layers) if trust["own_cases"] else [],
             "power": [
                 self.of_device("power", device) for device in devices if trust["power"] and grid.compares_distributions
@@ -83,4 +78,4 @@ class Results:
 
     def benchmark(self, *parts: str) -> Path:
         """What a process of the workflow took: wall and CPU seconds, memory."""
-        return self.folder.joinpath("benchmarks", *parts).with_suffix(".tsv")
+        return self.folder.joinpath("benchmarks", *parts[:-1], f"{parts[-1]}.tsv")
