@@ -48,9 +48,10 @@ PLANTED = [
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
-    for name in ("src", "tests", "config"):
+    for name in ("src", "tests", "config", "workflow", "profiles"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    shutil.copy(PROJECT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "config.yaml", "Snakefile"):
+        shutil.copy(PROJECT / name, folder)
     return folder
 
 
