@@ -65,11 +65,13 @@ def test_not_every_deep_and_long_case_differs(grid):
 
 def test_a_wrong_candidate_is_a_no_and_its_worst_row_is_named(grid):
     table = equivalence(grid, wrong="stacking_gru")
+    table.loc[table["regime"] == "train_matched_masks", "ratio"] *= 10  # worse, and of a later regime
     answer = answer_for(table, "stacking_gru")
     assert answer.word == "no"
     assert answer.failing_regimes == ("eval", "train_matched_masks")
     forward = table[(table["regime"] == "eval") & table["quantity"].isin(["output", "hn"])]
     assert answer.deciding["ratio"] == forward["ratio"].max()
+    assert answer.deciding["regime"] == "eval"
 
 
 def test_one_failed_gradient_in_one_case_is_a_no_that_says_what_sets_the_case_apart(grid):
