@@ -36,7 +36,6 @@ PLANTED = [
     (ROUNDS, "if noise is None:", "if False:"),
     (ANSWER, '"yes, when" if seed and seed.differing else "yes"', '"yes"'),
     (ANSWER, "elif held.empty or len(unjudged):", "elif held.empty:"),
-    (ANSWER, 'wrong[wrong["regime"] == regimes[0]]', "wrong"),
     (
         ANSWER,
         '(rows["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(rows)',
