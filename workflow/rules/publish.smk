@@ -1,9 +1,9 @@
 # What was measured, shown in MLflow. A projection of results/: it can be made again at will.
 
 
+# The config is there before the store is, and is no input: of a job after an `ancient` one Snakemake asks no parameters.
 rule publish_job:
     input:
-        config=ancient(str(RESULTS.config)),
         store=rules.tracking_store.output[0],
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output[0],
@@ -24,7 +24,7 @@ rule publish_job:
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
-        "logged {log} python -m rnn_parity publish --run {params.run:q} --config {input.config}"
+        "logged {log} python -m rnn_parity publish --run {params.run:q} --config {RESULTS.config}"
         " --equivalence {input.equivalence} --timing {input.timing} {params.training}"
         " --environment {input.environment} --attempt {params.attempt} --output {output}"
 
