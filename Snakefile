@@ -12,9 +12,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # the sources beside this file, whatever is installed
 
-from rnn_parity.report.figures import FIGURES
-from rnn_parity_t2vec.entries import FIGURES as DECODER_FIGURES
-from rnn_parity_t2vec.entries import TABLES as DECODER_TABLES
+from rnn_parity.report.figures import FIGURES, workload_figures
 
 # `--configfile other.yaml` replaces this one: merged, a small run would inherit every sweep.
 if not workflow.overwrite_configfiles:
@@ -28,7 +26,6 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/trust.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/publish.smk"
-include: "workflow/rules/decoder.smk"
 
 
 # One run at a time in a folder. The system lets go of this lock however a run ends: a killed one needs no `--unlock`.

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.result import Result
 from benchmarks.timing import PHASES, case_of
 from rnn_parity.timing.rounds import time_case
+from rnn_parity.workloads.layer import Layer
 
 SECONDS = 4.0
 SIZES = [(1, 7, 10, 3), (32, 32, 64, 1), (50, 32, 64, 3), (16, 64, 256, 1)]
@@ -45,5 +46,5 @@ def measure() -> Iterator[Result]:
 
 
 def _row(case, phase: str) -> dict[str, Any]:
-    rows, _ = time_case(case, "stacking_gru_cell", ["stacking_gru"], phases=[phase], **_SETTINGS)
+    rows = time_case(Layer(), case, "stacking_gru_cell", ["stacking_gru"], phases=[phase], **_SETTINGS)
     return rows[1]

@@ -10,11 +10,12 @@ import numpy as np
 from torch.utils.benchmark import Timer
 
 from benchmarks.result import Result
+from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import numerics
-from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.statistics import median_ratio
 from rnn_parity.timing.rounds import Contender, make_contender, run_rounds, time_case
+from rnn_parity.workloads.layer import Layer
 
 SIZES = [(1, 7, 10, 3), (10, 7, 10, 3), (1, 128, 256, 1), (8, 32, 64, 1), (32, 32, 64, 1),
          (64, 8, 64, 2), (32, 1, 64, 2), (32, 32, 128, 2), (16, 64, 256, 1), (50, 32, 64, 3)]  # fmt: skip
@@ -50,7 +51,7 @@ def _ours_over_torchs(case: Case, phase: str):
     """The ratio of the medians of both timers, taken in turn, with the same threads and settings."""
     ours, torchs = [], []
     with numerics(case.threads, case.tf32):
-        made = make_contender(case, "stacking_gru", phase, draw_stimulus(case, seed=0))
+        made = make_contender(Layer().draw(case, 0), "stacking_gru", Role.CANDIDATE, phase)
 
         def whole(_=None):
             return made.call(made.prepare())  # torch's timer has no place for what need not be timed
@@ -71,7 +72,7 @@ def _against_itself() -> Iterator[Result]:
     """An A/A sweep: the share of rows that claim a difference where there is none."""
     rows = []
     for size in SIZES * 2:
-        found, _ = time_case(case_of(size), "stacking_gru_cell", [ITSELF], phases=PHASES, **SETTINGS)
+        found = time_case(Layer(), case_of(size), "stacking_gru_cell", [ITSELF], phases=PHASES, **SETTINGS)
         rows += [row for row in found if row["implementation"] == ITSELF]
     claims = [row["conclusion"] for row in rows if row["conclusion"] in ("faster", "slower")]
     largest = max(abs(np.log([row["speedup"] for row in rows])))

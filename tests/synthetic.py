@@ -51,7 +51,6 @@ def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
                             "reason": f"error is {error / bar:.3g}× its limit" if different else "",
                             "bit_identical": False,
                             "max_abs_diff": error,
-                            "max_ulp_diff": 12.0,
                             "error_2": error,
                             "error_inf": error,
                             "baseline_error_2": baseline,

@@ -23,18 +23,6 @@ FLOORS = (
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MEASURING = HEIGHT["findings"]  # the floors below it are imported by the processes that measure
 SHOWING = {"mlflow", "pandas", "matplotlib", "seaborn", "snakemake"}
-KNOWN = {
-    ("commands", "rnn_parity_t2vec"),
-    ("report", "rnn_parity_t2vec"),
-    ("rnn_parity_t2vec", "commands"),
-    ("timing", "commands"),
-}
-KNOWN_MODULES = {
-    "rnn_parity.commands.cli",
-    "rnn_parity.commands.rules",
-    "rnn_parity.report.facts",
-    "rnn_parity.report.page",
-}
 
 
 def module_name(path):
@@ -82,7 +70,7 @@ def test_a_room_imports_only_from_the_floors_below():
         for module, name in arrows
         if room(module) != room(name) and HEIGHT[room(module)] <= HEIGHT[room(name)]
     }
-    assert upward <= KNOWN
+    assert not upward
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -92,7 +80,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_the_core_imports_no_workload_from_outside():
     core = [module for module in MODULES if module.startswith("rnn_parity.")]
-    assert {module for module in core if "rnn_parity_t2vec" in packages(module)} <= KNOWN_MODULES
+    assert not [module for module in core if "rnn_parity_t2vec" in packages(module)]
 
 
 def test_the_experiment_needs_no_torch():
@@ -107,4 +95,4 @@ def test_a_measuring_module_imports_nothing_that_shows():
 def test_no_file_has_more_than_350_lines_and_no_folder_more_than_15_files():
     assert not {module for module, path in MODULES.items() if len(path.read_text().splitlines()) > 350}
     sizes = Counter(path.parent for path in MODULES.values())
-    assert {module_name(folder) for folder, size in sizes.items() if size > 15} <= {"rnn_parity_t2vec"}
+    assert not {str(folder) for folder, size in sizes.items() if size > 15}

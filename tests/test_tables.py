@@ -4,46 +4,46 @@ import pyarrow.parquet as pq
 import pytest
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.tables import MASKS, SAMPLES, atomic_path, read_table, write_rows, write_table, write_text
+from rnn_parity.tables import MASKS, TIMING, atomic_path, read_table, write_rows, write_table, write_text
 
-ROW = {"case_id": "a", "implementation": "x", "round": 3, "control": False, "seconds": 0.5}
+ROW = {"case_id": "a", "implementation": "x", "samples": 3, "exclusive": False, "median_s": 0.5}
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
-    path = tmp_path / "folder" / "samples.parquet"
-    write_rows(path, SAMPLES, [ROW], started_at="1.5")
-    table = read_table(path, SAMPLES)
+    path = tmp_path / "folder" / "timing.parquet"
+    write_rows(path, TIMING, [ROW], started_at="1.5")
+    table = read_table(path, TIMING)
     (row,) = table.to_pylist()
     assert {name: row[name] for name in ROW} == ROW
-    assert row["device_seconds"] is None
+    assert row["device_median_s"] is None
     assert pq.read_schema(path).metadata[b"started_at"] == b"1.5"
 
 
 def test_an_unknown_column_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such column: sekonds"):
-        write_rows(tmp_path / "t.parquet", SAMPLES, [{"sekonds": 1.0}])
+        write_rows(tmp_path / "t.parquet", TIMING, [{"sekonds": 1.0}])
     assert not list(tmp_path.iterdir())
 
 
 def test_several_tables_are_read_as_one_and_none_as_an_empty_one(tmp_path):
     for name in ("a", "b"):
-        write_rows(tmp_path / f"{name}.parquet", SAMPLES, [ROW | {"case_id": name}], started_at=name)
-    joined = read_table([tmp_path / "a.parquet", tmp_path / "b.parquet"], SAMPLES)
+        write_rows(tmp_path / f"{name}.parquet", TIMING, [ROW | {"case_id": name}], started_at=name)
+    joined = read_table([tmp_path / "a.parquet", tmp_path / "b.parquet"], TIMING)
     assert joined["case_id"].to_pylist() == ["a", "b"]
     write_table(tmp_path / "joined.parquet", joined)
-    assert read_table(tmp_path / "joined.parquet", SAMPLES).num_rows == 2
-    assert read_table([], SAMPLES).schema == SAMPLES
+    assert read_table(tmp_path / "joined.parquet", TIMING).num_rows == 2
+    assert read_table([], TIMING).schema == TIMING
 
 
 def test_a_file_that_is_no_such_table_is_named(tmp_path):
     write_rows(tmp_path / "masks.parquet", MASKS, [])
     with pytest.raises(InputError, match=r"masks\.parquet: holds other columns"):
-        read_table(tmp_path / "masks.parquet", SAMPLES)
+        read_table(tmp_path / "masks.parquet", TIMING)
     (tmp_path / "broken.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"broken\.parquet: cannot be read"):
-        read_table(tmp_path / "broken.parquet", SAMPLES)
+        read_table(tmp_path / "broken.parquet", TIMING)
     with pytest.raises(InputError, match="cannot be read"):
-        read_table(tmp_path / "absent.parquet", SAMPLES)
+        read_table(tmp_path / "absent.parquet", TIMING)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):

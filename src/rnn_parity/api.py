@@ -26,6 +26,7 @@ from rnn_parity.layers.registry import named
 from rnn_parity.report.check import Report
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, TIMING
 from rnn_parity.timing.rounds import time_case
+from rnn_parity.workloads.layer import Layer
 
 SIZES = ("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size", "dropout")
 
@@ -106,7 +107,8 @@ def check(
         abilities = timing = None
         if timing_seconds:
             progress("timing")
-            measured, _ = time_case(case, ours, [theirs], phases=_PHASES, max_seconds=float(timing_seconds), **_TIMING)
+            protocol = {**_TIMING, "max_seconds": float(timing_seconds)}
+            measured = time_case(Layer(), case, ours, [theirs], phases=_PHASES, **protocol)
             timing = _frame(measured, TIMING)
         if capabilities:  # last: a CUDA graph that cannot be captured may leave the device unfit for anything else
             progress("probing capabilities")
@@ -142,11 +144,11 @@ def _compare(
     """The rows of the regimes; where masks cannot be had, also those of training without dropout: with the law of many
     draws they say what matched masks would.
     """
-    rows = list(compare_case(case, baseline, [candidate], seeds, regimes, DISTRIBUTION_DRAWS))
+    rows = list(compare_case(Layer(), case, baseline, [candidate], seeds, regimes, DISTRIBUTION_DRAWS))
     matched = {row["verdict"] for row in rows if row["regime"] == "train_matched_masks"}
     if case.draws_dropout and matched == {Verdict.NOT_JUDGED}:
         without = dataclasses.replace(case, dropout=0.0)
-        rows += compare_case(without, baseline, [candidate], seeds, ["train_matched_masks"])
+        rows += compare_case(Layer(), without, baseline, [candidate], seeds, ["train_matched_masks"])
     return rows
 
 

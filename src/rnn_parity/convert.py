@@ -22,7 +22,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rnn_parity.compare.case import compare_stimulus
+from rnn_parity.compare.case import compare_task
+from rnn_parity.compare.reference import References
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Dtype, Verdict, worst
@@ -31,6 +32,7 @@ from rnn_parity.layers.registry import build
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.tables import atomic_path
+from rnn_parity.workloads.layer import LayerTask
 
 KEYS = {"stacking_gru_cell": "grus.{layer}.{kind}", "stacking_gru": "{kind}_l{layer}"}
 """Implementation to the key of a parameter in its state_dict."""
@@ -307,7 +309,7 @@ def _check(stack: Stack, baseline: str) -> list[dict[str, Any]]:
     stimulus = dataclasses.replace(draw_stimulus(case, seed=0), weights=weights)
     regimes = ("eval", "train_matched_masks") if case.draws_dropout else ("eval",)
     with numerics(threads=1, tf32=False):
-        rows = list(compare_stimulus(case, stimulus, baseline, [stack.layout], seed=0, regimes=regimes))
+        rows = list(compare_task(LayerTask(References(case, stimulus, seed=0)), baseline, [stack.layout], regimes))
     for row in rows:
         if row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED):
             raise NotProven(f"{row['regime']}, {row['quantity']}: {row['verdict']}, {row['reason']}")

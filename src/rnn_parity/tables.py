@@ -22,14 +22,15 @@ from rnn_parity.experiment.vocabulary import AXES
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
-def _schema(columns: Mapping[str, type]) -> pa.Schema:
+def schema_of(columns: Mapping[str, type]) -> pa.Schema:
+    """The schema of columns by name and type."""
     return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
 
 
 CASE_COLUMNS = {"case_id": str, "sweep": str} | {name: axis.type for name, axis in AXES.items()}
 """The first columns of every table: which case, and its axes."""
 
-EQUIVALENCE = _schema(
+EQUIVALENCE = schema_of(
     CASE_COLUMNS
     | {
         "baseline": str,
@@ -41,7 +42,6 @@ EQUIVALENCE = _schema(
         "reason": str,
         "bit_identical": bool,
         "max_abs_diff": float,
-        "max_ulp_diff": float,
         "error_2": float,
         "error_inf": float,
         "baseline_error_2": float,
@@ -58,7 +58,7 @@ EQUIVALENCE = _schema(
 )
 """One row per case × candidate × regime × seed × quantity. `ratio` is the worse of error / limit in both norms."""
 
-TIMING = _schema(
+TIMING = schema_of(
     CASE_COLUMNS
     | {
         "baseline": str,
@@ -100,20 +100,7 @@ synchronised; `device_median_s` the time between CUDA events. `control_*`: the b
 sample. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is the rate of one
 step's product. `other_busy_cores` and `clock_limits`: what else the machine did during the phase."""
 
-SAMPLES = _schema(
-    CASE_COLUMNS
-    | {
-        "implementation": str,
-        "phase": str,
-        "round": int,
-        "control": bool,
-        "seconds": float,
-        "device_seconds": float,
-    }
-)
-"""One row per timed sample: seconds per call. `control` marks the baseline's second sample of a round."""
-
-MASKS = _schema(
+MASKS = schema_of(
     CASE_COLUMNS
     | {
         "implementation": str,
@@ -128,7 +115,7 @@ MASKS = _schema(
 )
 """One row per entry of the dropout masks of one small case, `draw` being its place in the stream of draws."""
 
-CAPABILITIES = _schema(
+CAPABILITIES = schema_of(
     {
         "implementation": str,
         "baseline": str,
@@ -144,7 +131,7 @@ CAPABILITIES = _schema(
 null where there are none to compare."""
 
 
-SELF_TEST = _schema(
+SELF_TEST = schema_of(
     CASE_COLUMNS
     | {
         "seed": int,
@@ -169,7 +156,7 @@ SELF_TEST = _schema(
 largest error / limit of those that were judged, `fault_size_u` the exact size of a fault that was not caught, in u."""
 
 
-POWER = _schema(
+POWER = schema_of(
     {
         "device": str,
         "layer": str,
@@ -184,67 +171,6 @@ POWER = _schema(
 )
 """One row per layer: in what share of trials `train_distribution` called it different, with Wilson's 95 % interval."""
 
-ATTRIBUTION = _schema(
-    CASE_COLUMNS
-    | {
-        "baseline": str,
-        "candidate": str,
-        "phase": str,
-        "way": str,
-        "median_s": float,
-        "speedup": float,
-        "speedup_ci_low": float,
-        "speedup_ci_high": float,
-        "share": float,
-        "share_ci_low": float,
-        "share_ci_high": float,
-        "conclusion": str,
-        "vocabulary": int,
-        "skipped_lines": int,
-        "reason": str,
-    }
-)
-"""One row per case × candidate × phase × way of running the decoder (`decoder.timing.WAYS`). `speedup` is over the
-original, `share` of the time that both changes save the part that this one saves alone; null within noise.
-`conclusion` is that of input feeding alone. `vocabulary` of the model, and `skipped_lines` of the data's file."""
-
-TRAINING = _schema(
-    CASE_COLUMNS
-    | {
-        "baseline": str,
-        "implementation": str,
-        "role": str,
-        "mode": str,
-        "seed": int,
-        "step": int,
-        "loss": float,
-        "verdict": str,
-        "reason": str,
-    }
-)
-"""One row per training step, `loss` per token; of one that ended early a last row with `verdict` and `reason`. `role`
-is baseline, candidate, or perturbed: the baseline from weights one rounding away. `mode`: no_dropout, matched_masks or
-own_masks. `seed` of the masks, or of the perturbation."""
-
-GENERATION = _schema(
-    CASE_COLUMNS
-    | {
-        "baseline": str,
-        "implementation": str,
-        "method": str,
-        "sequences": int,
-        "tokens": int,
-        "different_tokens": int,
-        "agreement": float,
-        "sequences_alike": int,
-        "reason": str,
-    }
-)
-"""One row per case × candidate × method of free-running decoding: the share of tokens that are the baseline's."""
-
-DECODER = {"attribution": ATTRIBUTION, "training": TRAINING, "generation": GENERATION}
-"""The tables of decoder sweeps alone, `results/decoder/{name}.parquet`."""
-
 COLLECTED = {
     "equivalence": EQUIVALENCE,
     "timing": TIMING,
@@ -252,17 +178,10 @@ COLLECTED = {
     "coverage": SELF_TEST,
     "power": POWER,
     "capabilities": CAPABILITIES,
+    "masks": MASKS,
 }
 """The tables of the whole experiment, `results/{name}.parquet`, of which report and tables are made. `coverage` has the
 findings of the self-test in the cases of the grid."""
-
-
-def read_decoder(results: Path) -> dict[str, Any]:
-    """The tables of decoder sweeps, as pandas data frames."""
-    return {
-        name: read_table(results / "decoder" / f"{name}.parquet", schema).to_pandas()
-        for name, schema in DECODER.items()
-    }
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], **metadata: str) -> None:

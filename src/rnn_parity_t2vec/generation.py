@@ -1,4 +1,4 @@
-"""Free-running decoding with the baseline and with the candidate: do both say the same tokens?"""
+"""Greedy decoding, each token read again, with the baseline and with the candidate: do both say the same tokens?"""
 
 from __future__ import annotations
 
@@ -9,37 +9,34 @@ from torch import Tensor
 
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import classify_exception
-from rnn_parity_t2vec.decoding import beam_search, greedy
-from rnn_parity_t2vec.inputs import DecoderSettings, build_model, draw_batches, draw_parameters
+from rnn_parity_t2vec.decoding import greedy
 from rnn_parity_t2vec.model import EOS, PAD
+from rnn_parity_t2vec.workload import Decoder
 
-METHODS = ("greedy", "beam of 1")
 _SEED = 1
 
 
 def generation_rows(
-    case: Case, settings: DecoderSettings, baseline: str, candidates: Sequence[str]
+    workload: Decoder, case: Case, baseline: str, candidates: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """One row per candidate and method: of the tokens of one batch, how many are those that the baseline says.
+    """Yield one row per candidate: of the tokens of one batch, how many are those that the baseline says.
 
     The parameters are those of the equivalence, whose model says many different tokens; one that was trained for a few
     steps says the same one again and again. A choice between two tokens that are as likely as each other, but for a
     rounding, may go either way, and then all that follows differs.
     """
-    (batch,) = (batch.to(case.device) for batch in draw_batches(case, settings, 1, _SEED))
-    parameters, said = draw_parameters(case, settings, _SEED), {}
+    task, said = workload.draw(case, _SEED), {}
+    batch = task.batch.to(case.device)
     for name in [baseline, *candidates]:
         try:
-            model = build_model(case, settings, name, "all_steps", parameters).train(False)
-            given = model.m0, model.m1, batch.source, batch.lengths, case.sequence_length
-            said[name] = {"greedy": greedy(*given), "beam of 1": beam_search(*given, width=1)}
+            model = task.build(name, "all_steps").train(False)
+            said[name] = greedy(model.m0, model.m1, batch.source, batch.lengths, case.sequence_length)
         except Exception as error:  # whatever an implementation raises is a result
             said[name] = classify_exception(error)[1]
     for name in candidates:
-        for method in METHODS:
-            row = {**case.columns, "baseline": baseline, "implementation": name, "method": method}
-            failed = [found for found in (said[baseline], said[name]) if isinstance(found, str)]
-            yield row | ({"reason": failed[0]} if failed else agreement(said[baseline][method], said[name][method]))
+        row = {**case.columns, "baseline": baseline, "implementation": name}
+        failed = [found for found in (said[baseline], said[name]) if isinstance(found, str)]
+        yield row | ({"reason": failed[0]} if failed else agreement(said[baseline], said[name]))
 
 
 def agreement(ours: Tensor, theirs: Tensor) -> dict[str, Any]:

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from rnn_parity.commands.jobs import log
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_parameters, canonical_shapes, copy_weights
 from rnn_parity.layers.stimulus import WEIGHT_SCALE
-from rnn_parity_t2vec.batches import Batch, drawn_batches, file_batches
-from rnn_parity_t2vec.city import Cells, city
-from rnn_parity_t2vec.files import OnBadLine, Trajectories, read_trajectories
+from rnn_parity_t2vec.data.batches import Batch, drawn_batches, file_batches
+from rnn_parity_t2vec.data.city import Cells, city
+from rnn_parity_t2vec.data.files import Trajectories, read_trajectories
 from rnn_parity_t2vec.model import PAD, SPECIAL_TOKENS, Attending, Generator, Sizes, T2Vec, nll_loss, spatial_loss
+from rnn_parity_t2vec.settings import DecoderSettings, OnBadLine
+
+log = logging.getLogger("rnn_parity")
 
 STACK = "decoder.rnn."
 """What the names of the replaced layer's parameters begin with; `nn.GRU`'s names follow."""
 
 
-@dataclass(frozen=True)
-class DecoderSettings:
-    """What a config says of the model and its data beside the axes of a case.
-
-    Attributes:
-        vocabulary: V, the special tokens among them. loss: over it. cells: the shape of the made-up city's.
-        file: trajectories to take instead, and on_bad_line: what to do with its bad lines.
-    """
-
-    vocabulary: int = 18_864
-    loss: Literal["nll", "spatial"] = "nll"
-    cells: Literal["square", "hexagon"] = "square"
-    file: str | None = None
-    on_bad_line: OnBadLine = "refuse"
-
-    @property
-    def skipped_lines(self) -> int:
-        """How many bad lines of the file are left out."""
-        return len(_read(self.file, self.on_bad_line).bad) if self.file else 0
-
-    def sizes(self, case: Case) -> Sizes:
-        """The model's sizes in a case."""
-        return Sizes(self.vocabulary, case.input_size, case.hidden_size, case.num_layers, case.dropout)
+def model_sizes(case: Case, settings: DecoderSettings) -> Sizes:
+    """The model's sizes in a case."""
+    return Sizes(settings.vocabulary, case.input_size, case.hidden_size, case.num_layers, case.dropout)
 
 
 @dataclass(frozen=True)
@@ -96,7 +78,7 @@ def draw_parameters(case: Case, settings: DecoderSettings, seed: int) -> dict[st
     """
     generator = torch.Generator().manual_seed(seed)
     parameters, bound = {}, WEIGHT_SCALE / case.hidden_size**0.5
-    for name, shape in parameter_shapes(settings.sizes(case)).items():
+    for name, shape in parameter_shapes(model_sizes(case, settings)).items():
         if name == "embedding.weight":
             drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
             drawn[PAD] = 0
@@ -119,7 +101,7 @@ def build_model(
 
     With input feeding the stack reads more, and its parameters stay as they were built.
     """
-    sizes, dtype = settings.sizes(case), getattr(torch, case.dtype)
+    sizes, dtype = model_sizes(case, settings), getattr(torch, case.dtype)
     m0 = T2Vec(sizes, implementation, attending, input_feeding=input_feeding).to(case.device, dtype)
     model = Model(m0, Generator(sizes).to(case.device, dtype))
     given = {name: value for name, value in parameters.items() if not name.startswith(STACK)}
@@ -154,7 +136,9 @@ def proximity(settings: DecoderSettings) -> tuple[Tensor, Tensor]:
         return _city(settings.vocabulary, settings.cells).proximity()
     cells = _read(settings.file, settings.on_bad_line).cells
     if cells is None:
-        raise InputError("decoder.loss: holds 'spatial', but tokens alone have no places; expected nll, or a GPS file")
+        raise InputError(
+            "workloads.decoder.loss: holds 'spatial', but tokens alone have no places; expected nll, or a GPS file"
+        )
     return cells.proximity()
 
 
@@ -164,13 +148,18 @@ def with_vocabulary(settings: DecoderSettings) -> DecoderSettings:
         return settings
     found = _read(settings.file, settings.on_bad_line)
     if found.cells is not None:
-        return replace(settings, vocabulary=found.vocabulary)
+        return settings.model_copy(update={"vocabulary": found.vocabulary})
     if found.vocabulary > settings.vocabulary:
         largest = found.vocabulary - 1
         raise InputError(
-            f"decoder.vocabulary: holds {settings.vocabulary}, but {settings.file} has the token {largest}"
+            f"workloads.decoder.vocabulary: holds {settings.vocabulary}, but {settings.file} has the token {largest}"
         )
     return settings
+
+
+def skipped_lines(settings: DecoderSettings) -> int:
+    """How many bad lines of the file are left out."""
+    return len(_read(settings.file, settings.on_bad_line).bad) if settings.file else 0
 
 
 @cache
@@ -182,5 +171,5 @@ def _city(vocabulary: int, kind: str) -> Cells:
 def _read(file: str, on_bad_line: OnBadLine) -> Trajectories:
     found = read_trajectories(Path(file), on_bad_line)
     if found.bad:
-        log(f"{file}: {found.describe_bad()}")
+        log.warning("%s: %s", file, found.describe_bad())
     return found

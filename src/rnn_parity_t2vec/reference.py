@@ -15,10 +15,10 @@ from torch import Tensor
 
 from rnn_parity.cells import stack as oracle
 from rnn_parity.cells.stack import Rounding
-from rnn_parity_t2vec.batches import Batch
+from rnn_parity_t2vec.data.batches import Batch
 from rnn_parity_t2vec.inputs import STACK
-from rnn_parity_t2vec.masks import Masks
 from rnn_parity_t2vec.model import PAD
+from rnn_parity_t2vec.model_masks import Masks
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

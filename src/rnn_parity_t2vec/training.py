@@ -17,26 +17,19 @@ import torch
 from torch import Tensor
 
 from rnn_parity.compare import criterion
+from rnn_parity.compare.run import Role
 from rnn_parity.dropout.masks import UnknownDraw
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.running import classify_exception, numerics
-from rnn_parity_t2vec.attribution import CLIP, LEARNING_RATE, WITHOUT_ADAM
-from rnn_parity_t2vec.batches import Batch
-from rnn_parity_t2vec.generation import generation_rows
-from rnn_parity_t2vec.inputs import (
-    DecoderSettings,
-    Model,
-    build_model,
-    draw_batches,
-    draw_parameters,
-    make_loss,
-    with_vocabulary,
-)
-from rnn_parity_t2vec.masks import Masks, imposed
+from rnn_parity.layers.running import classify_exception
+from rnn_parity_t2vec.data.batches import Batch
+from rnn_parity_t2vec.inputs import Model, build_model, draw_batches, draw_parameters, make_loss
 from rnn_parity_t2vec.model import PAD
-from rnn_parity_t2vec.workload import WAYS
+from rnn_parity_t2vec.model_masks import Masks, imposed
+from rnn_parity_t2vec.phases import CLIP, LEARNING_RATE, refuse_without_adam
+from rnn_parity_t2vec.settings import DecoderSettings
+from rnn_parity_t2vec.workload import ATTENTION_BY_ROLE, Decoder
 
 MODES = ("no_dropout", "matched_masks", "own_masks")
 """Dropout off; on, with the same masks; on, each drawing its own."""
@@ -48,30 +41,27 @@ INITIAL_SCALE = 0.5
 """Of the parameters a training starts from, beside what equivalence is judged with: PyTorch's own are as small."""
 
 
-def train_case(
-    case: Case, baseline: str, candidates: Sequence[str], *, steps: int, seeds: Sequence[int], **settings: Any
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of the training table, a loss each, and those of the generation table.
+def training_rows(
+    workload: Decoder, case: Case, baseline: str, candidates: Sequence[str], *, steps: int, seeds: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the training table, a loss each.
 
     Without matched masks one training per seed and implementation; with them, and without dropout, of the first seed.
     """
-    decoder = with_vocabulary(DecoderSettings(**settings))
-    with numerics(case.threads, case.tf32):
-        batches = draw_batches(case, decoder, steps, seeds[0])
-        rows = []
-        for mode in MODES if case.dropout > 0 else MODES[:1]:
-            for name, role, seed in _runs(mode, baseline, candidates, seeds):
-                context = {**case.columns, "baseline": baseline, "mode": mode, "implementation": name, "role": role}
-                start = perturbed(initial(case, decoder), case, seed) if role == "perturbed" else initial(case, decoder)
-                losses, end = _train(case, decoder, name, role, mode, seed, batches, start)
-                rows += [
-                    {**context, "seed": seed, "step": step, "loss": loss, "verdict": "", "reason": ""}
-                    for step, loss in enumerate(losses)
-                ]
-                if end:
-                    early = {"seed": seed, "step": len(losses), "loss": None}
-                    rows.append({**context, **early, **dict(zip(("verdict", "reason"), end, strict=True))})
-        return rows, list(generation_rows(case, decoder, baseline, candidates))
+    settings = workload.settings
+    batches = draw_batches(case, settings, steps, seeds[0])
+    for mode in MODES if case.dropout > 0 else MODES[:1]:
+        for name, role, seed in _runs(mode, baseline, candidates, seeds):
+            context = {**case.columns, "baseline": baseline, "mode": mode, "implementation": name, "role": role}
+            start = initial(case, settings)
+            start = perturbed(start, case, seed) if role == "perturbed" else start
+            losses, end = _train(case, settings, name, role, mode, seed, batches, start)
+            for step, loss in enumerate(losses):
+                yield {**context, "seed": seed, "step": step, "loss": loss, "verdict": "", "reason": ""}
+            if end:
+                verdict, reason = end
+                early = {"seed": seed, "step": len(losses), "loss": None, "verdict": verdict, "reason": reason}
+                yield {**context, **early}
 
 
 def _runs(mode: str, baseline: str, candidates: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
@@ -109,12 +99,11 @@ def _train(
 ) -> tuple[list[float], tuple[Verdict, str] | None]:
     """The loss of every step, and if it ended before the last, what that says of the implementation, and why."""
     losses: list[float] = []
-    if case.dtype in WITHOUT_ADAM:
-        return losses, WITHOUT_ADAM[case.dtype]
     if mode == "no_dropout":  # not eval: in that mode cuDNN has no backward pass
         case = replace(case, dropout=0.0)
     try:
-        attending = WAYS["candidate" if role == "candidate" else "baseline"]
+        refuse_without_adam(getattr(torch, case.dtype))
+        attending = ATTENTION_BY_ROLE[Role.CANDIDATE if role == "candidate" else Role.BASELINE]
         model = build_model(case, settings, name, attending, start).train(True)
         torch.manual_seed(seed)
         for loss in train(model, case, settings, batches, matched=mode == "matched_masks"):

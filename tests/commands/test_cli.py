@@ -10,7 +10,8 @@ import yaml
 from conftest import PROJECT
 from rnn_parity.experiment.devices import cuda_compute_capability_major
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.tables import EQUIVALENCE, MASKS, SAMPLES, TIMING, read_table, write_rows
+from rnn_parity.tables import EQUIVALENCE, MASKS, SELF_TEST, TIMING, read_table, write_rows
+from rnn_parity.trust.run import mutants_for
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 PEOPLE = ["check", "self-test", "cases", "convert", "compare", "gate", "init", "run", "ui"]
@@ -63,7 +64,7 @@ def test_cases_shows_the_grid_without_importing_torch():
     ("arguments", "message"),
     [
         (["cases", "--config", "absent.yaml"], "error: absent.yaml: cannot be read"),
-        (["equivalence", "--job", "{}", "--output", "x"], "error: --job: holds '{}'"),
+        (["job", "equivalence", "--job", "{}", "--name", "x"], "error: --job: holds '{}'"),
         (["validate", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
         (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (16, 3), not (12, 3)"),
         (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
@@ -119,21 +120,23 @@ def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
     sweeps = {"x": {"sequence_length": [1, 2]}}
     config.write_text(yaml.safe_dump({**SMOKE, "sweeps": sweeps, "timing": timing}))
     job = json.loads(rnn_parity("cases", "--config", config, "--json").stdout)
-    checked = rnn_parity("equivalence", "--job", job["equivalence"], "--output", tmp_path / "e.parquet")
+    here = "--name", "x/all", "--results", tmp_path
+    checked = rnn_parity("job", "equivalence", "--job", job["equivalence"], *here)
     assert [line.rpartition(": ")[2] for line in checked.stderr.splitlines()] == ["identical", "equivalent"]
-    rows = read_table(tmp_path / "e.parquet", EQUIVALENCE)
-    assert rows.num_rows == 2 * 3 * (4 + 4 * 3)
-    timed = rnn_parity("timing", "--job", job["timing"], "--output", tmp_path / "t.parquet",
-                       "--samples", tmp_path / "s.parquet")  # fmt: skip
+    assert read_table(tmp_path / "equivalence/x/all.parquet", EQUIVALENCE).num_rows == 2 * 3 * (4 + 4 * 3)
+    coverage = read_table(tmp_path / "coverage/x/all.parquet", SELF_TEST).to_pandas()
+    assert coverage.groupby("case_id")["layer"].nunique().tolist() == [len(mutants_for("float32"))] * 2
+    masks = read_table(tmp_path / "masks/x/all.parquet", MASKS).to_pandas()
+    assert set(masks["sequence_length"]) == {2}
+    assert len(masks) == 2 * 2 * 2 * 7 * 10
+    timed = rnn_parity("job", "timing", "--job", job["timing"], *here)
     assert len(timed.stderr.splitlines()) == 2
-    assert read_table(tmp_path / "t.parquet", TIMING).num_rows == 2 * 2
-    assert read_table(tmp_path / "s.parquet", SAMPLES).num_rows >= 2 * 3 * 3
-    masks = rnn_parity("masks", "--job", make_grid(yaml.safe_load(config.read_text())).masks_request(),
-                       "--output", tmp_path / "m.parquet")  # fmt: skip
-    assert masks.returncode == 0
-    assert read_table(tmp_path / "m.parquet", MASKS).num_rows == 2 * 2 * 2 * 7 * 10
-    assert rnn_parity("masks", "--job", "null", "--output", tmp_path / "m.parquet").returncode == 0
-    assert read_table(tmp_path / "m.parquet", MASKS).num_rows == 0
+    assert read_table(tmp_path / "timing/x/all.parquet", TIMING).num_rows == 2 * 2
+    unknown = rnn_parity("job", "drawing", "--job", job["timing"], *here)
+    assert unknown.returncode == 2
+    assert (
+        unknown.stderr == "error: KIND: holds 'drawing', expected one of equivalence, timing for the workload layer\n"
+    )
 
 
 def test_the_gate_names_the_worst_and_exits_with_1(tmp_path):

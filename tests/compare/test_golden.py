@@ -14,6 +14,7 @@ import torch
 
 from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.grid import Case
+from rnn_parity.workloads.layer import Layer
 
 KEPT = Path(__file__).with_name("golden.csv")
 CASES = [
@@ -38,7 +39,7 @@ def compute():
     rows = []
     for candidate, regimes in REGIMES.items():
         for case in CASES:
-            rows += compare_case(case, "stacking_gru_cell", [candidate], [0], regimes)
+            rows += compare_case(Layer(), case, "stacking_gru_cell", [candidate], [0], regimes)
     return pd.DataFrame(rows)[[*KEY, "verdict", "bit_identical", *ANYWHERE, *OF_THE_KERNELS]].set_index(KEY)
 
 

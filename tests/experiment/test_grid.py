@@ -11,7 +11,7 @@ import yaml
 
 from conftest import PROJECT
 from rnn_parity.experiment import devices
-from rnn_parity.experiment.config import complete_config, load_config
+from rnn_parity.experiment.config import Config, complete_config, load_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid, parse_request
 from rnn_parity.experiment.vocabulary import AXES
@@ -36,8 +36,8 @@ def changed(path, value):
     [
         ("studdy", "x", 'config: unknown key "studdy", expected one of baseline, .*; did you mean study'),
         ("sweeps.width.hiden_size", 8, 'sweeps.width: unknown key "hiden_size".*did you mean hidden_size'),
-        ("sweeps.width.hidden_size", "wide", 'sweeps.width.hidden_size: holds "wide", expected integer or array'),
-        ("sweeps.width.hidden_size", True, "sweeps.width.hidden_size: holds true, expected integer"),
+        ("sweeps.width.hidden_size", "wide", 'sweeps.width.hidden_size: holds "wide", expected an integer'),
+        ("sweeps.width.hidden_size", True, "sweeps.width.hidden_size: holds true, expected an integer"),
         ("sweeps.width.hidden_size", [], r"sweeps.width.hidden_size: holds \[\], expected at least 1 value"),
         ("sweeps.width.hidden_size", -3, "sweeps.width.hidden_size: holds -3, expected at least 1"),
         ("sweeps.width.hidden_size", [8, 0], r"sweeps.width.hidden_size\[1\]: holds 0, expected at least 1"),
@@ -49,8 +49,8 @@ def changed(path, value):
         ("sweeps.width.dtype", ["float32", "int8"], r"sweeps.width.dtype\[1\]: holds \"int8\", expected one of"),
         ("sweeps.width.tf32", True, "sweeps.width.tf32: holds true, which a CPU does not have; expected false"),
         ("sweeps.a/b", {}, 'sweeps: the name "a/b" is not usable'),
-        ("sweeps", {}, r"sweeps: holds \{\}, expected at least 1 entry"),
-        ("sweeps.width", None, "sweeps.width: holds null, expected object"),
+        ("sweeps", {}, r"sweeps: holds \{\}, expected at least 1 value"),
+        ("sweeps.width", None, "sweeps.width: holds null, expected a mapping of keys"),
         ("within_job", ["size"], r"within_job\[0\]: holds \"size\", expected one of dtype"),
         ("device", "tpu", 'device: holds "tpu", expected one of auto, cpu, cuda'),
         ("baseline", "stacking_gruu", "baseline: holds 'stacking_gruu', expected one of .*did you mean stacking_gru"),
@@ -60,8 +60,18 @@ def changed(path, value):
         ("equivalence.seeds", [1, 1], r"equivalence.seeds: holds \[1, 1\], expected every value once"),
         ("equivalence.regimes", ["test"], r"equivalence.regimes\[0\]: holds \"test\", expected one of eval"),
         ("timing.precision", 0, "timing.precision: holds 0, expected more than 0"),
-        ("timing.max_seconds", "4 s", 'timing.max_seconds: holds "4 s", expected number'),
-        ("tracking.uri", 5, "tracking.uri: holds 5, expected string or null"),
+        ("timing.max_seconds", "4 s", 'timing.max_seconds: holds "4 s", expected a number'),
+        ("defaults.dropout", float("nan"), "defaults.dropout: holds NaN, expected a finite number"),
+        ("timing.max_seconds", float("inf"), "timing.max_seconds: holds Infinity, expected a finite number"),
+        (
+            "sweeps.width.dropout",
+            [0.1, float("nan")],
+            r"sweeps.width.dropout\[1\]: holds NaN, expected a finite number",
+        ),
+        ("equivalence.seed", [0], 'equivalence: unknown key "seed", expected one of .*; did you mean seeds'),
+        ("device", ["cpu", "auto"], "device: holds 'auto' beside others, expected auto alone"),
+        ("device", ["cpu", "tpu"], r"device\[1\]: holds \"tpu\", expected one of"),
+        ("tracking.uri", 5, "tracking.uri: holds 5, expected a text"),
     ],
 )
 def test_bad_input_gets_one_line_that_names_the_key_the_value_and_what_was_expected(path, value, message):
@@ -101,12 +111,19 @@ def test_with_a_gpu_auto_takes_it_and_its_limits_are_checked(monkeypatch):
         make_grid(on_gpu)
 
 
-def test_defaults_of_the_schema_fill_what_is_left_out():
+def test_defaults_of_the_model_fill_what_is_left_out():
     config = complete_config({"study": "s", "baseline": "a", "candidates": ["b"], "sweeps": {"x": {}}})
     assert config["defaults"]["hidden_size"] == 256
     assert config["within_job"] == ["sequence_length", "dropout"]
     assert config["timing"]["min_rounds"] == 10
     assert config["tracking"]["uri"] is None
+
+
+def test_every_key_of_the_schema_that_editors_read_has_a_description():
+    schema = Config.model_json_schema()
+    for model in [schema, *schema["$defs"].values()]:
+        for name, key in model["properties"].items():
+            assert key.get("description") or "$ref" in key, name
 
 
 def test_the_grid_is_the_product_of_the_lists_over_the_defaults():
@@ -150,8 +167,11 @@ def test_a_request_says_all_a_process_needs():
         "seeds": [1215],  # the sweep's own
         "regimes": ["eval"],
         "draws": 1000,
+        "workload": "layer",
+        "settings": {},
+        "own_cases": True,
+        "picture": cases[1].case_id,
     }
-    assert parse_request(grid.coverage_request(job)) == (cases, {"baseline": "stacking_gru_cell", "seed": 1215})
     _, settings = parse_request(grid.timing_request(job))
     assert settings["max_seconds"] == SMOKE["timing"]["max_seconds"]
     with pytest.raises(InputError, match="--job"):
@@ -168,21 +188,16 @@ def test_a_job_is_asked_the_same_whatever_else_the_config_holds():
     assert [*map(reordered.timing_request, reordered.jobs)] == [*map(before.timing_request, before.jobs)]
 
 
+def pictures(grid):
+    asked = [json.loads(grid.equivalence_request(job)).get("picture") for job in grid.jobs]
+    return [case_id for case_id in asked if case_id]
+
+
 def test_the_masks_are_shown_of_the_smallest_case_where_they_can_differ():
-    case, settings = parse_request(make_grid(SMOKE).masks_request())
-    assert (case[0].sequence_length, case[0].num_layers) == (2, 3)
-    assert settings["implementations"] == ["stacking_gru_cell", "stacking_gru"]
-    assert make_grid(changed("sweeps", {"x": {"dropout": 0}})).masks_request() == "null"
-
-
-def test_the_masks_are_drawn_on_the_cpu_wherever_the_rest_is_computed(monkeypatch):
-    monkeypatch.setattr(devices, "cuda_compute_capability_major", lambda: 9)
-    config = changed("device", "cuda") | {"defaults": SMOKE["defaults"] | {"tf32": True, "dtype": "float32"}}
-    grid = make_grid(config)
-    (case,), _ = parse_request(grid.masks_request())
-    assert {case.device for case in grid.cases} == {"cuda"}
-    assert (case.device, case.tf32) == ("cpu", False)
-    make_grid(config | {"device": "cpu", "defaults": config["defaults"] | {"tf32": case.tf32}})  # it can run there
+    grid = make_grid(SMOKE)
+    (case,) = [case for case in grid.cases if case.case_id in pictures(grid)]
+    assert (case.sequence_length, case.num_layers) == (2, 3)
+    assert pictures(make_grid(changed("sweeps", {"x": {"dropout": 0}}))) == []
 
 
 def test_tables_begin_with_the_axes_of_a_case():

@@ -7,14 +7,20 @@ import pytest
 import torch
 
 from rnn_parity.experiment.grid import Case
-from rnn_parity.tables import ATTRIBUTION, SAMPLES, TIMING
-from rnn_parity.timing.rounds import Contender
+from rnn_parity.tables import TIMING
+from rnn_parity.timing.rounds import Contender, time_case
 from rnn_parity_t2vec import attribution as timing
-from rnn_parity_t2vec.attribution import ATTRIBUTED, WAYS, attribute, share_of_gain, time_case, training_step_calls
-from rnn_parity_t2vec.inputs import DecoderSettings, build_model, draw_batches, draw_parameters, make_loss
+from rnn_parity_t2vec import phases
+from rnn_parity_t2vec.attribution import ATTRIBUTED, VARIANTS, attribute, attribution_rows, share_of_gain
+from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters, make_loss
+from rnn_parity_t2vec.phases import training_step_calls
+from rnn_parity_t2vec.tables import ATTRIBUTION
+from rnn_parity_t2vec.workload import Decoder
 
 CASE = Case("decoder", "cpu", "float32", False, 6, 8, 2, 5, 4, 0.2, 1)
-PROTOCOL = {"precision": 0.5, "min_rounds": 6, "max_seconds": 0.01, "confidence": 0.95, "exclusive": True}
+PROTOCOL = {"precision": 0.5, "min_rounds": 6, "max_seconds": 0.01, "confidence": 0.95}
+DECODER = Decoder(vocabulary=23)
+SETTINGS = DECODER.settings
 PHASES = ["inference", "forward", "backward", "step"]
 
 
@@ -25,7 +31,7 @@ def timed(name, seconds):
 def ways(**medians_s):
     """Seconds with a drift that slows each round's all alike, and some noise of their own."""
     random, drift = np.random.default_rng(0), np.linspace(1, 3, 40)
-    return {way: timed(way, medians_s[way] * drift * random.uniform(0.99, 1.01, 40)) for way in WAYS}
+    return {way: timed(way, medians_s[way] * drift * random.uniform(0.99, 1.01, 40)) for way in VARIANTS}
 
 
 def test_shares_are_of_the_time_that_both_changes_save():
@@ -43,29 +49,18 @@ def test_shares_are_of_the_time_that_both_changes_save():
 
 def test_a_training_step_in_float16_is_not_timed_as_its_weights_are_no_numbers(monkeypatch):
     half = dataclasses.replace(CASE, dtype="float16")
-    rows, _, _ = time_case(half, "stacking_gru_cell", ["stacking_gru"], phases=["step"], **PROTOCOL, vocabulary=23)
+    names = "stacking_gru_cell", ["stacking_gru"]
+    rows = time_case(DECODER, half, *names, phases=["step"], **PROTOCOL, exclusive=True)
     said = {row["phase"]: (row["conclusion"], row["reason"]) for row in rows if row["implementation"] == "stacking_gru"}
     assert said["step"][1] == ""
     assert said["train_step"][0] in ("unsupported", "no baseline")
-    settings = DecoderSettings(vocabulary=23)
-    model = build_model(half, settings, "stacking_gru", "all_steps", draw_parameters(half, settings, 0))
-    prepare, step = training_step_calls(model, draw_batches(half, settings, 1, 0)[0], make_loss(half, settings))
+    # In this dtype one step makes weights that are no numbers.
+    monkeypatch.setattr(phases, "refuse_without_adam", lambda dtype: None)
+    model = build_model(half, SETTINGS, "stacking_gru", "all_steps", draw_parameters(half, SETTINGS, 0))
+    prepare, step = training_step_calls(model, draw_batches(half, SETTINGS, 1, 0)[0], make_loss(half, SETTINGS))
     prepare()
     step(None)
     assert not all(parameter.isfinite().all() for parameter in model.parameters.values())
-
-
-def test_kernels_are_counted_of_the_ways_that_the_rows_are_of(monkeypatch):
-    asked = []
-    monkeypatch.setattr(timing._Bench, "contender", lambda bench, *words: asked.append(words) or timed("x", []))
-    monkeypatch.setattr(
-        timing.timing,
-        "count_kernels",
-        lambda cases, rows, bench: [bench(case)(row) for case in cases for row in rows],
-    )
-    rows = [{"implementation": name, "baseline": "a", "phase": "train_step"} for name in "ab"]
-    timing.count_kernels([CASE], rows, {"vocabulary": 23, "phases": [], "precision": 0.1})
-    assert asked == [("a", "each_step", "train_step"), ("b", "all_steps", "train_step")]
 
 
 def test_of_a_gain_within_noise_there_are_no_shares():
@@ -77,7 +72,7 @@ def test_of_a_gain_within_noise_there_are_no_shares():
 def test_shares_and_speedups_say_the_same_however_rounds_scatter():
     random = np.random.default_rng(3)
     seconds = {
-        way: 10 * left * random.lognormal(0, 0.1, 41) for way, left in zip(WAYS, (1, 0.9, 0.9, 0.8), strict=True)
+        way: 10 * left * random.lognormal(0, 0.1, 41) for way, left in zip(VARIANTS, (1, 0.9, 0.9, 0.8), strict=True)
     }
     rows = {row["way"]: row for row in attribute({way: timed(way, s) for way, s in seconds.items()}, 0.95)}
     saved = {way: 1 - 1 / row["speedup"] for way, row in rows.items()}
@@ -98,18 +93,16 @@ def test_the_interval_of_a_share_holds_the_true_one_about_as_often_as_it_says():
 
 def test_a_way_that_fails_has_a_reason_and_the_others_their_numbers():
     contenders = ways(original=10, attention_once=4, layer_replaced=8, both=2)
-    contenders["layer_replaced"].fault = ("failed", "out of memory")
+    contenders["layer_replaced"].not_timed = ("failed", "out of memory")
     rows = {row["way"]: row for row in attribute(contenders, 0.95)}
     assert rows["layer_replaced"]["reason"] == "out of memory"
     assert rows["attention_once"]["share"] == pytest.approx(0.75, abs=0.01)
 
 
-def test_a_case_is_timed_both_ways_and_between():
-    rows, samples, attribution = time_case(
-        CASE, "stacking_gru_cell", ["stacking_gru", "faults:Crash"], phases=PHASES, **PROTOCOL, vocabulary=23
-    )
-    for table, schema in ((rows, TIMING), (samples, SAMPLES), (attribution, ATTRIBUTION)):
-        assert {name for row in table for name in row} <= set(schema.names)
+def test_a_case_is_timed_both_ways():
+    names = "stacking_gru_cell", ["stacking_gru", "faults:Crash"]
+    rows = time_case(DECODER, CASE, *names, phases=PHASES, **PROTOCOL, exclusive=True)
+    assert {name for row in rows for name in row} <= set(TIMING.names)
     assert [row["phase"] for row in rows] == [phase for phase in [*PHASES, "train_step"] for _ in range(3)]
     by_name = {(row["implementation"], row["phase"]): row for row in rows}
     for phase in [*PHASES, "train_step"]:
@@ -118,8 +111,14 @@ def test_a_case_is_timed_both_ways_and_between():
         original, replaced = (by_name[name, phase] for name in ("stacking_gru_cell", "stacking_gru"))
         if phase != "backward":
             assert replaced["operator_calls"] < original["operator_calls"]
-    found = {(row["candidate"], row["phase"], row["way"]): row for row in attribution}
-    assert len(found) == 2 * (len(ATTRIBUTED) * len(WAYS) + 1)
+
+
+def test_the_ways_between_are_timed_too():
+    names = "stacking_gru_cell", ["stacking_gru", "faults:Crash"]
+    rows = list(attribution_rows(DECODER, CASE, *names, **PROTOCOL))
+    assert {name for row in rows for name in row} <= set(ATTRIBUTION.names)
+    found = {(row["candidate"], row["phase"], row["way"]): row for row in rows}
+    assert len(found) == len(rows) == 2 * (len(ATTRIBUTED) * len(VARIANTS) + 1)
     fed = found["stacking_gru", "train_step", "input_feeding"]
     assert "attention is fed back" in fed["reason"]
     assert fed["speedup"] > 0
@@ -129,27 +128,25 @@ def test_a_case_is_timed_both_ways_and_between():
 def test_every_way_is_timed_as_it_is_called(monkeypatch):
     seconds = {("a", "each_step"): 12.0, ("a", "all_steps"): 6.0, ("b", "each_step"): 4.0, ("b", "all_steps"): 3.0}
 
-    def contender(bench, name, attending, phase, *, input_feeding=False):
+    def contender(task, name, attending, phase, *, input_feeding=False):
         return timed(name, [seconds[name, attending]] * 6)
 
-    monkeypatch.setattr(timing._Bench, "contender", contender)
+    monkeypatch.setattr(timing, "contender", contender)
     monkeypatch.setattr(timing, "run_rounds", lambda *_: 0.0)
-    monkeypatch.setattr(timing, "count_costs", lambda *_: None)
-    _, _, attribution = time_case(CASE, "a", ["b"], phases=["step"], **PROTOCOL, vocabulary=23)
-    found = {row["way"]: row["speedup"] for row in attribution if row["phase"] == "step"}
+    rows = list(attribution_rows(DECODER, CASE, "a", ["b"], **PROTOCOL))
+    found = {row["way"]: row["speedup"] for row in rows if row["phase"] == "step"}
     assert found == {"original": 1, "attention_once": 2, "layer_replaced": 3, "both": 4}
-    (fed,) = (row for row in attribution if row["way"] == "input_feeding")
+    (fed,) = (row for row in rows if row["way"] == "input_feeding")
     assert (fed["speedup"], fed["conclusion"], fed["vocabulary"]) == (3, "faster", 23)
 
 
 def test_the_ways_are_what_they_are_called(monkeypatch):
     """Per step of the decoder: how often the layer is called, and over how many steps attention runs at once."""
     seen = {}
-    for way, (which, attending) in WAYS.items():
+    for way, (which, attending) in VARIANTS.items():
         name = {"baseline": "stacking_gru_cell", "candidate": "stacking_gru"}[which]
-        settings = DecoderSettings(vocabulary=23)
-        model = build_model(CASE, settings, name, attending, draw_parameters(CASE, settings, 0))
-        (batch,) = draw_batches(CASE, settings, 1, 0)
+        task = DECODER.draw(CASE, 0)
+        model, batch = task.build(name, attending), task.batch
         steps = []
         model.m0.decoder.attention.register_forward_hook(lambda _, given, __, steps=steps: steps.append(len(given[0])))
         model.m0(batch.source, batch.lengths, batch.target[:-1])
@@ -163,18 +160,17 @@ def test_the_ways_are_what_they_are_called(monkeypatch):
 
 
 def test_a_training_step_has_loss_clipping_and_adam_in_it(monkeypatch):
-    settings = DecoderSettings(vocabulary=23)
-    parameters, (batch,) = draw_parameters(CASE, settings, 0), draw_batches(CASE, settings, 1, 0)
-    model = build_model(CASE, settings, "stacking_gru", "all_steps", parameters)
+    parameters, (batch,) = draw_parameters(CASE, SETTINGS, 0), draw_batches(CASE, SETTINGS, 1, 0)
+    model = build_model(CASE, SETTINGS, "stacking_gru", "all_steps", parameters)
     norms = []
     clip = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(timing.nn.utils, "clip_grad_norm_", lambda p, most: norms.append(clip(p, most)))
-    prepare, call = training_step_calls(model, batch, make_loss(CASE, settings))
+    monkeypatch.setattr(phases.nn.utils, "clip_grad_norm_", lambda p, most: norms.append(clip(p, most)))
+    prepare, call = training_step_calls(model, batch, make_loss(CASE, SETTINGS))
     prepare()
     call(None)
     assert len(norms) == 1
     moved = {name: (p.detach() - parameters[name]).abs().max().item() for name, p in model.parameters.items()}
-    assert all(change == pytest.approx(timing.LEARNING_RATE, rel=0.01) for change in moved.values())
-    assert torch.cat([p.grad.flatten() for p in model.parameters.values()]).norm() <= timing.CLIP * 1.001
+    assert all(change == pytest.approx(phases.LEARNING_RATE, rel=0.01) for change in moved.values())
+    assert torch.cat([p.grad.flatten() for p in model.parameters.values()]).norm() <= phases.CLIP * 1.001
     prepare()
     assert all(p.grad is None for p in model.parameters.values())

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import SMOKE, jobs_run, snakemake, write_config
 from project import copy_project
-from rnn_parity_t2vec.entries import FIGURES
+from rnn_parity_t2vec.report.entries import FIGURES
 
 pytestmark = pytest.mark.workflow
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity_t2vec.batches import BUCKETS, KEPT, drawn_batches, file_batches, make_batch
-from rnn_parity_t2vec.city import CELL_M, city
-from rnn_parity_t2vec.files import read_gps, read_tokens, read_trajectories
+from rnn_parity_t2vec.data.batches import BUCKETS, KEPT, drawn_batches, file_batches, make_batch
+from rnn_parity_t2vec.data.city import CELL_M, city
+from rnn_parity_t2vec.data.files import read_gps, read_tokens, read_trajectories
+from rnn_parity_t2vec.data.walks import thinned, walks
 from rnn_parity_t2vec.model import BOS, EOS, PAD
-from rnn_parity_t2vec.walks import thinned, walks
 
 
 @pytest.mark.parametrize(("kind", "most"), [("square", 4), ("hexagon", 6)])

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
-from rnn_parity_t2vec.batches import drawn_batches
-from rnn_parity_t2vec.city import city
-from rnn_parity_t2vec.decoding import beam_search, greedy
+from rnn_parity_t2vec.data.batches import drawn_batches
+from rnn_parity_t2vec.data.city import city
+from rnn_parity_t2vec.decoding import greedy
 from rnn_parity_t2vec.model import (
     BOS,
     EOS,
@@ -162,51 +162,3 @@ def test_greedy_says_what_the_decoder_would_with_its_own_words_before_it(impleme
     assert (tokens[-1] == PAD).any()
     over = after_end(tokens)
     assert torch.equal(tokens, wanted.masked_fill(over, PAD))
-    assert torch.equal(tokens, beam_search(module, words, given.source, given.lengths, 12, width=1))
-
-
-def test_a_beam_of_one_is_greedy_in_half_precision_too():
-    """So long that the sum of log-likelihoods, if it had the model's 8 bits, would be rounded to whole nats."""
-    given, module, words, steps = batch(size=12), model("stacking_gru").eval(), generator(), 120
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.mul_(3)
-        words[0].weight.mul_(4)  # so that no two words are equally likely
-        words[0].bias[[PAD, EOS]] -= 20
-    module, words = module.bfloat16(), words.bfloat16()
-    tokens = greedy(module, words, given.source, given.lengths, steps)
-    assert not (tokens <= EOS).any()
-    assert len(tokens.unique()) > 5
-    assert torch.equal(tokens, beam_search(module, words, given.source, given.lengths, steps, width=1))
-
-
-def test_a_beam_keeps_the_likeliest_prefixes():
-    """Held against a search without states, which reads every prefix from its beginning."""
-    given, module, words, width = batch(size=12), model("stacking_gru").eval(), generator(), 3
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.mul_(3)
-        words[0].weight.mul_(2)
-        words[0].bias[EOS] += 1.0
-
-    def likelihood(tokens, row):
-        """Of some sequences, (T, N), for one source."""
-        every = tokens.shape[1]
-        read = torch.cat([torch.full((1, every), BOS), tokens[:-1]])
-        output, _ = module(given.source[:, [row]].expand(-1, every), given.lengths[[row]].expand(every), read)
-        logp = words(output).gather(-1, tokens[..., None])[..., 0]
-        return logp.masked_fill(after_end(tokens), 0.0).sum(0)
-
-    def search(row):
-        kept = torch.empty((0, 1), dtype=torch.long)
-        for _ in range(6):
-            last = torch.arange(SIZES.vocabulary).repeat(kept.shape[1])
-            longer = torch.cat([kept.repeat_interleave(SIZES.vocabulary, dim=1), last[None]])
-            longer = longer[:, (longer * after_end(longer)).sum(0) == 0]  # nothing but padding after an end
-            kept = longer[:, likelihood(longer, row).topk(width).indices]
-        return kept[:, 0]
-
-    found = beam_search(module, words, given.source, given.lengths, 6, width)
-    assert torch.equal(found, torch.stack([search(row) for row in range(12)], dim=1))
-    assert not torch.equal(found, greedy(module, words, given.source, given.lengths, 6))
-    assert len(found.unique()) > 5

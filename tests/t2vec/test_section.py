@@ -9,23 +9,22 @@ from markdown_it import MarkdownIt
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.experiment.results import Results
 from rnn_parity.report.facts import collect_facts
 from rnn_parity.report.markdown import render_markdown
-from rnn_parity.tables import ATTRIBUTION, COLLECTED, DECODER, GENERATION, TRAINING
+from rnn_parity.tables import COLLECTED
 from rnn_parity.tracking.content import case_content
-from rnn_parity_t2vec import entries
-from rnn_parity_t2vec.attribution import WAYS
-from rnn_parity_t2vec.figures import draw_all
-from rnn_parity_t2vec.findings import (
+from rnn_parity_t2vec.attribution import VARIANTS
+from rnn_parity_t2vec.histories import loss_histories
+from rnn_parity_t2vec.report import entries
+from rnn_parity_t2vec.report.figures import plot_all
+from rnn_parity_t2vec.report.findings import (
     DecoderTables,
     divergence,
     facts,
     last_losses,
     training_table,
 )
-from rnn_parity_t2vec.histories import loss_histories
-from rnn_parity_t2vec.section import section
+from rnn_parity_t2vec.tables import ATTRIBUTION, GENERATION, TRAINING
 from synthetic import equivalence_rows, timing_rows
 
 CONFIG = {
@@ -35,10 +34,11 @@ CONFIG = {
     "device": "cpu",
     "defaults": {"input_size": 8, "hidden_size": 16, "batch_size": 4},
     "sweeps": {"model": {"workload": "decoder", "sequence_length": [5, 9]}, "alone": {"sequence_length": 3}},
-    "decoder": {"vocabulary": 50, "training": {"steps": 8, "seeds": [0, 1, 2]}},
+    "workloads": {"decoder": {"vocabulary": 50, "training": {"steps": 8, "seeds": [0, 1, 2]}}},
 }
 GRID = make_grid(CONFIG)
-CASES = [case for job in GRID.decoder_jobs for case in job.cases]
+EXTRAS = {"attribution": ATTRIBUTION, "training": TRAINING, "generation": GENERATION}
+CASES = [case for job in GRID.jobs if job.workload == "decoder" for case in job.cases]
 
 
 def training_rows(case, *, off=1e-7, own=0.0, floor=2e-7):
@@ -63,7 +63,7 @@ def attribution_rows(case, *, once=0.7):
     rows = []
     for phase in ("inference", "step", "train_step"):
         common = {**case.columns, "baseline": "stacking_gru_cell", "candidate": "stacking_gru", "phase": phase}
-        for way, speedup in zip(WAYS, (1.0, 1.4, 1.2, 2.0), strict=True):
+        for way, speedup in zip(VARIANTS, (1.0, 1.4, 1.2, 2.0), strict=True):
             row = {**common, "way": way, "median_s": case.sequence_length / speedup, "reason": "", "speedup": speedup}
             row |= {"speedup_ci_low": speedup * 0.98, "speedup_ci_high": speedup * 1.02}
             if way in ("attention_once", "layer_replaced"):
@@ -78,7 +78,7 @@ def attribution_rows(case, *, once=0.7):
 def generation_rows(case):
     row = {**case.columns, "baseline": "stacking_gru_cell", "implementation": "stacking_gru", "reason": ""}
     row |= {"sequences": 4, "tokens": 36, "different_tokens": 9, "agreement": 35 / 36, "sequences_alike": 3}
-    return [{**row, "method": method} for method in ("greedy", "beam of 1")]
+    return [row]
 
 
 def frame(schema, rows):
@@ -99,15 +99,6 @@ def results(wrong=None, timed=True, **training):
     tables["training"] = frame(TRAINING, [row for case in CASES for row in training_rows(case, **training)])
     tables["generation"] = frame(GENERATION, [row for case in CASES for row in generation_rows(case)])
     return tables
-
-
-def tables_of(found):
-    return DecoderTables(*(found[name] for name in DECODER), found["timing"], found["equivalence"])
-
-
-def test_the_entries_name_the_tables_and_figures_that_there_are():
-    assert tuple(DECODER) == entries.TABLES
-    assert len(entries.FIGURES) == 2
 
 
 def test_distances_are_from_the_baseline_and_the_floor_is_the_largest_of_the_perturbed():
@@ -159,13 +150,13 @@ def test_last_losses_are_of_the_last_quarter():
 
 
 def test_the_facts_are_of_the_largest_case():
-    found = facts(tables_of(results()), "stacking_gru")
+    found = facts(DecoderTables.of(results()), "stacking_gru")
     assert found["case"]["sequence_length"] == 9
     assert found["train_step"]["speedup"] == 1.5
     assert found["ways"]["step"]["attention_once"]["share"] == 0.7
     assert found["word"] == "yes"
     assert found["training_same"]
-    assert facts(tables_of(results(wrong="stacking_gru")), "stacking_gru")["word"] == "no"
+    assert facts(DecoderTables.of(results(wrong="stacking_gru")), "stacking_gru")["word"] == "no"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +166,7 @@ def test_a_yes_rests_on_something_that_flows_forward_and_something_that_flows_ba
     found = results()
     rows = found["equivalence"]
     rows.loc[~rows["quantity"].isin(judged), "verdict"] = "not judged"
-    assert facts(tables_of(found), "stacking_gru")["word"] == word
+    assert facts(DecoderTables.of(found), "stacking_gru")["word"] == word
 
 
 def markdown(found):
@@ -196,7 +187,7 @@ def test_the_report_answers_for_the_model_and_says_what_it_rests_on():
         "What is left of the gain in a training step is 1.01× (1.00–1.02): within noise.",
         "| model T 9 | dropout off | 8 | yes |",
         "| model T 9 | dropout masks of their own | 8 | no difference seen |",
-        "greedy says 36 tokens, 97.22 % of them the baseline's, in 3 of 4 sequences all",
+        "36 tokens, 97.22 % of them the baseline's, in 3 of 4 sequences all",
         "figures/decoder_training.png",
     ):
         assert words in section_text
@@ -234,31 +225,31 @@ def test_the_data_are_those_that_were_read():
     found = results()
     assert "Vocabulary 50, loss `nll`, trajectories walked through square cells; " in markdown(found)
     found["attribution"][["vocabulary", "skipped_lines"]] = [5004, 12]
-    grid = make_grid({**CONFIG, "decoder": {**CONFIG["decoder"], "file": __file__}})
+    settings = {**CONFIG["workloads"]["decoder"], "file": __file__}
+    grid = make_grid({**CONFIG, "workloads": {"decoder": settings}})
     text = render_markdown("report.md.j2", collect_facts(grid.config, {}, found))
     assert "Vocabulary 5,004, loss `nll`, trajectories of `" in text
     assert "without 12 lines that could not be read; the sizes" in text
 
 
 def test_without_a_decoder_sweep_the_report_says_nothing_of_it():
-    grid = make_grid({**CONFIG, "sweeps": {"alone": {"sequence_length": 3}}})
+    grid = make_grid({**CONFIG, "sweeps": {"alone": {"sequence_length": 3}}, "workloads": {}})
     tables = {name: frame(schema, []) for name, schema in COLLECTED.items()}
     tables["equivalence"] = frame(COLLECTED["equivalence"], equivalence_rows(grid))
     tables["timing"] = frame(COLLECTED["timing"], timing_rows(grid))
-    assert section(grid.config, tables)["decoder"] == []
     text = render_markdown("report.md.j2", collect_facts(grid.config | {"study": "alone"}, {}, tables))
     assert "decoder" not in text
 
 
 def test_the_figures_are_drawn_and_say_so_where_there_is_nothing_to_draw(tmp_path):
-    tables = tables_of(results())
-    draw_all(GRID.config, tables, tmp_path / "full")
-    draw_all(GRID.config, tables, tmp_path / "again")
+    tables = results()
+    plot_all(GRID.config, tables, tmp_path / "full")
+    plot_all(GRID.config, tables, tmp_path / "again")
     for name in entries.FIGURES:
         drawn = (tmp_path / "full" / f"{name}.svg").read_bytes()
         assert drawn == (tmp_path / "again" / f"{name}.svg").read_bytes()
-    empty = {name: frame(schema, []) for name, schema in (COLLECTED | DECODER).items()}
-    draw_all(GRID.config, tables_of(empty), tmp_path / "empty")
+    empty = {name: frame(schema, []) for name, schema in (COLLECTED | EXTRAS).items()}
+    plot_all(GRID.config, empty, tmp_path / "empty")
     for name in entries.FIGURES:
         assert (tmp_path / "empty" / f"{name}.png").stat().st_size < (tmp_path / "full" / f"{name}.png").stat().st_size
 
@@ -279,35 +270,60 @@ def test_losses_and_distances_are_metric_histories():
     assert plain.digest != run.digest
 
 
-def test_the_grid_asks_decoder_jobs_for_the_model_and_layers_for_what_they_were():
-    (model,), (alone,) = GRID.decoder_jobs, [job for job in GRID.jobs if job.workload == "layer"]
+def test_the_grid_asks_decoder_jobs_for_the_model_and_layers_for_none():
+    alone, model = sorted(GRID.jobs, key=lambda job: job.sweep)
     asked = json.loads(GRID.equivalence_request(model))
-    assert asked["vocabulary"] == 50
-    assert "draws" not in asked
-    assert json.loads(GRID.timing_request(model))["loss"] == "nll"
-    assert json.loads(GRID.training_request(model))["steps"] == 8
+    assert (asked["workload"], asked["settings"]["vocabulary"]) == ("decoder", 50)
+    assert "training" not in asked["settings"]
+    assert asked["regimes"] == ["eval", "train_matched_masks"]
+    assert not {"own_cases", "picture"} & asked.keys()
+    assert json.loads(GRID.timing_request(model))["settings"]["loss"] == "nll"
+    training = json.loads(GRID.extra_request(model, "training"))
+    assert (training["steps"], training["seeds"]) == (8, [0, 1, 2])
+    assert json.loads(GRID.extra_request(model, "attribution"))["min_rounds"] == GRID.config["timing"]["min_rounds"]
     assert "vocabulary" not in GRID.equivalence_request(alone) + GRID.timing_request(alone)
-    only = make_grid({**CONFIG, "sweeps": {"alone": {"sequence_length": 3}}})
+    only = make_grid({**CONFIG, "sweeps": {"alone": {"sequence_length": 3}}, "workloads": {}})
     assert only.equivalence_request(only.jobs[0]) == GRID.equivalence_request(alone)
-    assert not any("model" in str(part) for part in Results().parts(GRID)["coverage"])
-    assert json.loads(GRID.masks_request())["sweep"] == "alone"
-    untrained = make_grid({**CONFIG, "sweeps": {"model": {"workload": "decoder", "training": False}}})
-    assert untrained.decoder_jobs
-    assert not untrained.training_jobs
-    assert untrained.masks_request() == "null"
+    assert only.extra_jobs == {}
+    assert json.loads(GRID.equivalence_request(alone))["picture"].startswith("alone/")
+    untrained = make_grid({**CONFIG, "sweeps": {"model": {"workload": "decoder", "extras": ["attribution"]}}})
+    assert list(untrained.extra_jobs) == ["attribution"]
+
+
+def test_other_settings_of_the_training_measure_nothing_else_again():
+    workloads = {"decoder": {"vocabulary": 50, "training": {"steps": 9}}}
+    longer = make_grid({**CONFIG, "workloads": workloads})
+    for before, after in zip(GRID.jobs, longer.jobs, strict=True):
+        assert GRID.equivalence_request(before) == longer.equivalence_request(after)
+        assert GRID.timing_request(before) == longer.timing_request(after)
+    (before,), (after,) = GRID.extra_jobs["training"], longer.extra_jobs["training"]
+    assert GRID.extra_request(before, "training") != longer.extra_request(after, "training")
+    assert GRID.extra_request(before, "generation") == longer.extra_request(after, "generation")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"sweeps": {"x": {"workload": "encoder"}}},
-            'sweeps.x.workload: holds "encoder", expected one of layer, decoder',
-        ),
+        ({"sweeps": {"x": {"workload": "decodr"}}}, "sweeps.x.workload: holds 'decodr'.*did you mean decoder?"),
+        ({"sweeps": {"x": {"workload": "absent:NAME"}}}, "sweeps.x.workload: holds 'absent:NAME', which cannot be"),
+        ({"sweeps": {"x": {"workload": "json:dumps"}}}, "sweeps.x.workload: holds 'json:dumps', a function"),
         ({"sweeps": {"x": {"workload": "decoder", "hidden_size": 7}}}, "sweeps.x.hidden_size: holds 7, expected even"),
-        ({"decoder": {"file": "absent.t"}}, "decoder.file: holds 'absent.t', which is no file"),
-        ({"decoder": {"vocabulary": 3}}, "decoder.vocabulary: holds 3, expected at least 8"),
-        ({"decoder": {"los": "nll"}}, 'decoder: unknown key "los"'),
+        ({"sweeps": {"x": {"workload": "decoder", "extras": ["drawing"]}}}, "sweeps.x.extras: holds 'drawing'"),
+        ({"sweeps": {"x": {}}}, "workloads.decoder: no sweep has this workload"),
+        (
+            {"workloads": {"decoder": {"file": "absent.t"}}},
+            'decoder.file: holds "absent.t", expected trajectories in a file that is there',
+        ),
+        ({"workloads": {"decoder": {"vocabulary": 3}}}, "workloads.decoder.vocabulary: holds 3, expected at least 8"),
+        ({"workloads": {"decoder": {"los": "nll"}}}, 'workloads.decoder: unknown key "los", .*did you mean loss'),
+        (
+            {"workloads": {"decoder": {"training": {"step": 3}}}},
+            'workloads.decoder.training: unknown key "step", .* mean steps',
+        ),
+        (
+            {"workloads": {"decoder": {"training": {"seeds": [1, 1]}}}},
+            "seeds: holds .*, expected every value once",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_run_is_named(change, message):

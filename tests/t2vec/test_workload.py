@@ -11,31 +11,37 @@ import torch
 
 from conftest import PROJECT
 from faults import refuse_as_cudnn_does
+from rnn_parity.compare.case import compare_case
+from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.tables import EQUIVALENCE
 from rnn_parity_t2vec import model as t2vec
-from rnn_parity_t2vec.batches import make_batch
+from rnn_parity_t2vec.data.batches import make_batch
 from rnn_parity_t2vec.inputs import (
-    DecoderSettings,
     build_model,
     draw_batches,
     draw_parameters,
+    model_sizes,
     parameter_shapes,
     with_vocabulary,
 )
-from rnn_parity_t2vec.masks import Masks, imposed
 from rnn_parity_t2vec.model import PAD
+from rnn_parity_t2vec.model_masks import Masks, imposed
 from rnn_parity_t2vec.reference import Equations, training_step
-from rnn_parity_t2vec.workload import REGIMES, Task, compare_case, quantities, run_model
+from rnn_parity_t2vec.settings import DecoderSettings
+from rnn_parity_t2vec.workload import Decoder
 
 CASE = Case("decoder", "cpu", "float32", False, 6, 8, 3, 7, 4, 0.3, 1)
-SETTINGS = DecoderSettings(vocabulary=23)
+DECODER = Decoder(vocabulary=23)
+SETTINGS = DECODER.settings
+REGIMES = ("eval", "train_matched_masks")
 PASSES = {"identical", "equivalent"}
 
 
 def compare(case=CASE, candidate="stacking_gru", baseline="stacking_gru_cell", regimes=REGIMES, seeds=(0,), **settings):
-    return list(compare_case(case, baseline, [candidate], seeds, regimes, **{"vocabulary": 23, **settings}))
+    workload = Decoder(**{"vocabulary": 23, **settings})
+    return list(compare_case(workload, case, baseline, [candidate], seeds, regimes))
 
 
 def verdicts(rows, regime="eval"):
@@ -56,7 +62,7 @@ def test_a_training_step_is_equivalent_in_every_dtype(dtype, loss):
     found = [row["verdict"] for row in rows]
     assert set(found) <= PASSES | {"not judged"}
     assert found.count("not judged") <= 0.03 * len(found)  # bfloat16: too coarse to judge
-    names = quantities(CASE, SETTINGS)
+    names = DECODER.draw(CASE, 0).quantities()
     assert len(rows) == 2 * 2 * len(names)
     assert {"output", "hn", "grad_context", "grad_encoder.rnn.weight_ih_l0_reverse", "grad_generator.0.bias"} <= set(
         names
@@ -83,7 +89,9 @@ def test_one_saturated_gate_that_rules_a_gradient_is_no_fault():
 def test_the_names_of_the_parameters_are_those_of_the_model():
     for name in ("stacking_gru_cell", "stacking_gru"):
         model = build_model(CASE, SETTINGS, name, "all_steps", draw_parameters(CASE, SETTINGS, 0))
-        assert {key: tuple(p.shape) for key, p in model.parameters.items()} == parameter_shapes(SETTINGS.sizes(CASE))
+        assert {key: tuple(p.shape) for key, p in model.parameters.items()} == parameter_shapes(
+            model_sizes(CASE, SETTINGS)
+        )
         assert len({id(p) for p in model.parameters.values()}) == len([*model.m0.parameters(), *model.m1.parameters()])
 
 
@@ -238,10 +246,11 @@ def test_what_a_layer_raises_is_data(fault, verdict, reason):
 
 _OF_SHAPES = """
 import json, sys
-from rnn_parity_t2vec.workload import compare_case
+from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.grid import Case
+from rnn_parity_t2vec.workload import Decoder
 case = Case("decoder", "cpu", "float32", False, 6, 8, int(sys.argv[2]), 7, 4, 0.3, 1)
-rows = compare_case(case, "stacking_gru_cell", [sys.argv[1]], [0], ["eval"], vocabulary=23)
+rows = compare_case(Decoder(vocabulary=23), case, "stacking_gru_cell", [sys.argv[1]], [0], ["eval"])
 print(json.dumps({row["quantity"]: [row["verdict"], row["reason"]] for row in rows}))
 """
 
@@ -255,7 +264,7 @@ def test_a_wrong_shape_is_not_taken_for_a_result(fault, layers, shape):
     command = [sys.executable, "-c", _OF_SHAPES, f"faults:{fault}", str(layers)]
     done = subprocess.run(command, cwd=PROJECT / "tests", capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert found.pop("hn") == ["different", f"has shape {shape}, expected ({layers}, 4, 8)"]
+    assert found.pop("hn") == ["different", f"gives {shape} torch.float32, expected ({layers}, 4, 8) torch.float32"]
     assert {verdict for verdict, _ in found.values()} <= PASSES
 
 
@@ -274,14 +283,21 @@ def test_a_file_of_trajectories_is_read_and_must_fit(tmp_path):
     path.write_text("".join(f"{4 + k} {5 + k} {6 + k} 7\n" for k in range(9)))
     rows = compare(file=str(path), regimes=["eval"])
     assert set(verdicts(rows).values()) <= PASSES
-    with pytest.raises(InputError, match=r"decoder.vocabulary: holds 10, but .*train.t has the token 14"):
+    with pytest.raises(InputError, match=r"workloads.decoder.vocabulary: holds 10, but .*train.t has the token 14"):
         with_vocabulary(DecoderSettings(vocabulary=10, file=str(path)))
-    with pytest.raises(InputError, match=r"decoder.loss: holds 'spatial', but tokens alone have no places"):
+    with pytest.raises(InputError, match=r"workloads.decoder.loss: holds 'spatial', but tokens alone have no places"):
         compare(file=str(path), loss="spatial", regimes=["eval"])
 
 
 def test_the_baseline_and_the_candidate_are_given_the_same():
-    task = Task.draw(CASE, SETTINGS, 0)
-    one, _ = run_model(task, "stacking_gru", "all_steps", "eval", None)
-    other, _ = run_model(task, "torch.nn:GRU", "all_steps", "eval", None)
+    task = DECODER.draw(CASE, 0)
+    one, other = (task.run(name, Role.CANDIDATE, "eval", None) for name in ("stacking_gru", "torch.nn:GRU"))
     assert all(torch.equal(one.values[name], other.values[name]) for name in one.values)
+
+
+def test_masks_come_back_from_one_row():
+    task = DECODER.draw(CASE, 0)
+    masks = Masks.draw(CASE, len(task.batch.source), 3)
+    again = Masks.unflatten(masks.flatten(), CASE, len(task.batch.source))
+    for place in ("encoder", "stack", "output"):
+        assert torch.equal(getattr(masks, place), getattr(again, place))

@@ -24,7 +24,7 @@ def test_another_process_is_seen_and_this_one_is_not_another():
         burner.stdout.readline()
         watch = Watch("cpu")
         work(0.5)
-        with_burner = watch.report()
+        with_burner = watch.met()
     finally:
         burner.kill()
         burner.communicate()
@@ -42,7 +42,7 @@ def test_cores_kept_busy_by_others(monkeypatch, busy_s, own_s, others):
     watch = Watch("cpu")
     clock |= {"now": 102.0, "own": 7.0 + own_s, "busy": 40.0 + busy_s}
     all_times |= {"idle": 9000.0, "iowait": 99.0}
-    assert watch.report()["other_busy_cores"] == pytest.approx(others)
+    assert watch.met()["other_busy_cores"] == pytest.approx(others)
 
 
 def test_a_system_that_does_not_say_leaves_it_open(monkeypatch):
@@ -50,7 +50,7 @@ def test_a_system_that_does_not_say_leaves_it_open(monkeypatch):
         raise FileNotFoundError("/proc/stat")
 
     monkeypatch.setattr(conditions.psutil, "cpu_times", missing)
-    assert Watch("cpu").report()["other_busy_cores"] is None
+    assert Watch("cpu").met()["other_busy_cores"] is None
 
 
 class NVMLError(Exception):
@@ -80,8 +80,8 @@ LIMITS = "power cap, thermal slowdown"
 
 def test_what_holds_a_gpu_back_is_read_where_the_library_is(monkeypatch, nvml):
     assert clock_limits() == LIMITS
-    assert Watch("cuda").report()["clock_limits"] == LIMITS
-    assert "clock_limits" not in Watch("cpu").report()
+    assert Watch("cuda").met()["clock_limits"] == LIMITS
+    assert "clock_limits" not in Watch("cpu").met()
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace())  # an old torch
     assert clock_limits() is None
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed

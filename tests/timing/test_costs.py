@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.timing.costs import OperatorMeter, kernel_launches, measure_costs
 from rnn_parity.timing.rounds import make_contender
+from rnn_parity.workloads.layer import Layer
 
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.3, 1)
 
@@ -29,11 +30,11 @@ def test_memory_is_counted_at_its_peak_and_not_in_sum():
 
 
 def test_what_a_layer_costs_is_the_same_every_time_and_in_every_phase():
-    stimulus = draw_stimulus(CASE, 0)
+    task = Layer().draw(CASE, 0)
     for phase in ("inference", "forward", "backward", "step"):
         found = set()
         for _ in range(3):
-            contender = make_contender(CASE, "stacking_gru_cell", phase, stimulus)
+            contender = make_contender(task, "stacking_gru_cell", Role.BASELINE, phase)
             found.add(measure_costs(contender.prepare, contender.call, "cpu"))
         assert len(found) == 1
         assert found.pop().peak_memory_bytes > 12 * 4 * 8 * 4  # at least its output, or the gradient of its input
@@ -42,7 +43,7 @@ def test_what_a_layer_costs_is_the_same_every_time_and_in_every_phase():
 def test_operator_calls_grow_with_the_steps_of_a_loop_and_are_few_in_a_matrix_product():
     def calls(steps):
         case = dataclasses.replace(CASE, sequence_length=steps, dropout=0.0)
-        contender = make_contender(case, "stacking_gru_cell", "inference", draw_stimulus(case, 0))
+        contender = make_contender(Layer().draw(case, 0), "stacking_gru_cell", Role.BASELINE, "inference")
         return measure_costs(contender.prepare, contender.call, "cpu").operator_calls
 
     assert calls(12) - calls(11) == calls(11) - calls(10) > 3  # so many a step, three layers

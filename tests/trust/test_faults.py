@@ -9,6 +9,7 @@ from rnn_parity.compare.run import FORWARD_QUANTITIES
 from rnn_parity.experiment.grid import Case
 from rnn_parity.trust.faults import FAULTS, KINDS, MaskMissingInBackward
 from rnn_parity.trust.right import CORRECT
+from rnn_parity.workloads.layer import Layer
 
 CASE = Case("test", "cpu", "float32", False, 7, 12, 3, 12, 5, 0.5, 1)
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
@@ -23,7 +24,7 @@ def of_kind(kind):
 def verdicts(layer, case, regimes):
     """Regime and quantity to verdict."""
     name = layer if isinstance(layer, str) else f"{layer.__module__}:{layer.__name__}"
-    rows = compare_case(case, "stacking_gru_cell", [name], [0], regimes)
+    rows = compare_case(Layer(), case, "stacking_gru_cell", [name], [0], regimes)
     return {(row["regime"], row["quantity"]): row["verdict"] for row in rows}
 
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from rnn_parity.compare import criterion
+from rnn_parity.compare.reference import References
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Detection
 from rnn_parity.findings.rates import (
@@ -26,8 +27,9 @@ from rnn_parity.tables import SELF_TEST, read_table, write_rows
 from rnn_parity.trust import examine as examining
 from rnn_parity.trust.examine import FAULTS, examine
 from rnn_parity.trust.right import CORRECT
-from rnn_parity.trust.run import CASES_PER_MUTANT, examine_cases, examine_samples, mutants_for
+from rnn_parity.trust.run import CASES_PER_MUTANT, examine_own_case, examine_samples, mutants_for
 from rnn_parity.trust.sample import draw_sample
+from rnn_parity.workloads.layer import Layer
 from synthetic import finding_rows
 
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.5, 1)
@@ -35,7 +37,8 @@ BY_NAME = {name.split(":")[1]: name for name in FAULTS}
 
 
 def finding(mutant, case=CASE, **scales):
-    (row,) = examine(case, draw_stimulus(case, 0, **scales), 0, "stacking_gru_cell", [BY_NAME.get(mutant, mutant)])
+    references = References(case, draw_stimulus(case, 0, **scales), 0)
+    (row,) = examine(references, "stacking_gru_cell", [BY_NAME.get(mutant, mutant)])
     return row
 
 
@@ -173,7 +176,8 @@ def test_samples_are_wide_and_the_same_for_the_same_seed():
 
 
 def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
-    rows = list(examine_cases([dataclasses.replace(CASE, sequence_length=1)], "stacking_gru_cell", seed=1215))
+    task = Layer().draw(dataclasses.replace(CASE, sequence_length=1), 1215)
+    rows = list(examine_own_case(task.references, "stacking_gru_cell"))
     assert [row["layer"] for row in rows] == mutants_for("float32")
     write_rows(tmp_path / "table.parquet", SELF_TEST, rows)
     table = read_table(tmp_path / "table.parquet", SELF_TEST).to_pandas()

@@ -50,7 +50,7 @@ if (own := [name for name in IMPLEMENTATIONS if ":" in name]) and workflow.is_ma
 STARTED = time.time()
 RESULTS = Results()
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
-TRAINED = {(job.sweep, job.name) for job in GRID.training_jobs}
+EXTRA_JOBS = {name: {(job.sweep, job.name) for job in jobs} for name, jobs in GRID.extra_jobs.items()}
 LAYER_MODULES = [REGISTRY.get(name, name).partition(":")[0] for name in IMPLEMENTATIONS]
 TRACKING_MODE = GRID.config["tracking"]["mode"] or "off"
 # Another tracking server is published to anew. Only a digest, since the URI may hold a password.
@@ -86,14 +86,33 @@ def gpus(wildcards):
     return int(device == "cuda")
 
 
-def training_of(wildcards):
-    """The table of a job's trainings, if it trains."""
-    return RESULTS.of_job("training", **wildcards) if tuple(wildcards) in TRAINED else []
+def workload_sources(wildcards):
+    """A digest of the code of a job's workload where it is not the core's, its extras included."""
+    entry = job_of(wildcards).entry
+    paths = [entry.factory, *(extra.compute for extra in entry.extras.values())]
+    return sources(*(path.partition(":")[0] for path in paths)) if entry.extras or entry.settings else ""
 
 
-def sweeps_of(workload):
-    """A pattern of the names of the sweeps with this workload; one that fits nothing where there are none."""
-    return "|".join(sorted({re.escape(job.sweep) for job in GRID.jobs if job.workload == workload})) or "(?!)"
+def histories_of(wildcards):
+    """The extra tables of a job that have values per step to show in MLflow."""
+    shown = [name for name, extra in job_of(wildcards).entry.extras.items() if extra.histories]
+    made = [name for name in shown if tuple(wildcards) in EXTRA_JOBS.get(name, ())]
+    return [RESULTS.of_job(name, **wildcards) for name in made]
+
+
+def data_of(wildcards):
+    """The data file that a job's workload reads, if its settings name one."""
+    settings = GRID.config["workloads"].get(job_of(wildcards).entry.name, {})
+    return [settings["file"]] if settings.get("file") else []
+
+
+def cores_of(job, timed):
+    """All cores of the machine for whatever takes times, unless the config lets others run beside."""
+    return workflow.cores if timed and GRID.config["timing"]["exclusive"] else job.threads
+
+
+def extra_of(wildcards):
+    return job_of(wildcards).entry.extras[wildcards.extra]
 
 
 def attempt(marker):

@@ -2,63 +2,79 @@
 
 
 rule equivalence:
+    input:
+        data_of,
     output:
-        RESULTS.of_job("equivalence"),
+        rows=RESULTS.of_job("equivalence"),
+        coverage=RESULTS.of_job("coverage"),
+        masks=RESULTS.of_job("masks"),
     log:
         "logs/equivalence/{sweep}/{job}.log",
     benchmark:
         RESULTS.benchmark("equivalence", "{sweep}", "{job}")
-    wildcard_constraints:
-        sweep=sweeps_of("layer"),
     priority: FIRST
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
         gpu=gpus,
     params:
-        sources=sources("rnn_parity.compare.case", *LAYER_MODULES),
+        sources=sources("rnn_parity.compare.case", "rnn_parity.workloads.layer", "rnn_parity.trust.run", *LAYER_MODULES),
+        workload=workload_sources,
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
     message:
         "Checking {wildcards.sweep} {wildcards.job}"
     shell:
-        "logged {log} python -m rnn_parity equivalence --job {params.job:q} --output {output}"
+        "logged {log} python -m rnn_parity job equivalence --job {params.job:q} --name {wildcards.sweep}/{wildcards.job}"
 
 
 # Asking for every core keeps all other jobs of this workflow away while the clock runs: Snakemake has no other way to
 # say "alone on this machine" that also holds on a cluster's node. Then the largest first.
 rule timing:
+    input:
+        data_of,
     output:
-        rows=RESULTS.of_job("timing"),
-        samples=RESULTS.of_job("timing", job="{job}.samples"),
+        RESULTS.of_job("timing"),
     log:
         "logs/timing/{sweep}/{job}.log",
     benchmark:
         RESULTS.benchmark("timing", "{sweep}", "{job}")
-    wildcard_constraints:
-        sweep=sweeps_of("layer"),
     priority: lambda wildcards: job_of(wildcards).size
-    threads: lambda wildcards: workflow.cores if GRID.config["timing"]["exclusive"] else job_of(wildcards).threads
+    threads: lambda wildcards: cores_of(job_of(wildcards), timed=True)
     resources:
         gpu=gpus,
     params:
-        sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES),
+        sources=sources("rnn_parity.timing.rounds", "rnn_parity.workloads.layer", *LAYER_MODULES),
+        workload=workload_sources,
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
     message:
         "Timing {wildcards.sweep} {wildcards.job}"
     shell:
-        "logged {log} python -m rnn_parity timing --job {params.job:q} --output {output.rows} --samples {output.samples}"
+        "logged {log} python -m rnn_parity job timing --job {params.job:q} --name {wildcards.sweep}/{wildcards.job}"
 
 
-rule masks:
+# The extra tables that a workload brings. Those that take times run alone, as timing does.
+rule extra:
+    input:
+        data_of,
     output:
-        RESULTS.table("masks"),
+        RESULTS.of_job("{extra}"),
     log:
-        "logs/masks.log",
-    priority: FIRST
+        "logs/{extra}/{sweep}/{job}.log",
+    benchmark:
+        RESULTS.benchmark("{extra}", "{sweep}", "{job}")
+    wildcard_constraints:
+        extra="|".join(GRID.extra_jobs) or "(?!)",
+    priority: lambda wildcards: 0 if extra_of(wildcards).timed else FIRST
+    threads: lambda wildcards: cores_of(job_of(wildcards), extra_of(wildcards).timed)
+    resources:
+        gpu=gpus,
     params:
-        sources=sources("rnn_parity.dropout.picture", *LAYER_MODULES),
-        job=GRID.masks_request(),
+        sources=sources("rnn_parity.timing.rounds", "rnn_parity.compare.case", *LAYER_MODULES),
+        workload=workload_sources,
+        job=lambda wildcards: GRID.extra_request(job_of(wildcards), wildcards.extra),
+    message:
+        "Making {wildcards.extra} of {wildcards.sweep} {wildcards.job}"
     shell:
-        "logged {log} python -m rnn_parity masks --job {params.job:q} --output {output}"
+        "logged {log} python -m rnn_parity job {wildcards.extra} --job {params.job:q} --name {wildcards.sweep}/{wildcards.job}"
 
 
 # Where nobody watches a terminal, as in a file or in the log of a CI, one line tells of every sweep that is done.

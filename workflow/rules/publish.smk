@@ -6,9 +6,9 @@ rule publish_job:
     input:
         store=rules.tracking_store.output[0],
         environment=rules.environment.output[0],
-        equivalence=rules.equivalence.output[0],
-        timing=rules.timing.output.rows,
-        training=training_of,
+        equivalence=rules.equivalence.output.rows,
+        timing=rules.timing.output[0],
+        histories=histories_of,
     output:
         RESULTS.published(),
     log:
@@ -19,13 +19,13 @@ rule publish_job:
     params:
         sources=sources("rnn_parity.tracking.*"),
         run=lambda wildcards: GRID.publish_request(wildcards.sweep),
-        training=lambda wildcards, input: f"--training {input.training}" if input.training else "",
+        histories=lambda wildcards, input: " ".join(f"--history {path}" for path in input.histories),
         attempt=lambda wildcards: attempt(RESULTS.published(**wildcards)),
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
         "logged {log} python -m rnn_parity publish --run {params.run:q} --config {RESULTS.config}"
-        " --equivalence {input.equivalence} --timing {input.timing} {params.training}"
+        " --equivalence {input.equivalence} --timing {input.timing} {params.histories}"
         " --environment {input.environment} --attempt {params.attempt} --output {output}"
 
 

@@ -2,6 +2,9 @@
 PARTS = RESULTS.parts(GRID)
 
 
+ALL_FIGURES = FIGURES | workload_figures(GRID.config)
+
+
 rule collect:
     input:
         *PARTS.values(),
@@ -17,15 +20,11 @@ rule collect:
         "logged {log} python -m rnn_parity collect --results results"
 
 
-# Made by decoder.smk, where there are such sweeps.
-DECODER_RESULTS = expand("results/decoder/{table}.parquet", table=DECODER_TABLES if GRID.decoder_jobs else [])
-DECODER_PICTURES = expand("reports/figures/{name}.svg", name=DECODER_FIGURES if GRID.decoder_jobs else [])
 
 
 rule figures:
     input:
         rules.collect.output,
-        masks=rules.masks.output[0],
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:
@@ -36,9 +35,9 @@ rule figures:
                 category="Figures",
                 labels={"figure": figure.title},
             )
-            for name, figure in FIGURES.items()
+            for name, figure in ALL_FIGURES.items()
         ],
-        expand("reports/figures/{name}.{format}", name=FIGURES, format=["pdf", "png"]),
+        expand("reports/figures/{name}.{format}", name=ALL_FIGURES, format=["pdf", "png"]),
     log:
         "logs/figures.log",
     localrule: True
@@ -52,8 +51,6 @@ rule report:
     input:
         rules.figures.output,
         rules.collect.output,
-        DECODER_RESULTS,
-        DECODER_PICTURES,
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:
@@ -71,9 +68,8 @@ rule report:
     localrule: True
     params:
         sources=sources("rnn_parity.report.write", files=["report/templates"]),
-        decoder="--decoder" if GRID.decoder_jobs else "",
     shell:
-        "logged {log} python -m rnn_parity report --results results {params.decoder} --output reports"
+        "logged {log} python -m rnn_parity report --results results --output reports"
 
 
 # A target of its own: it fails after the report is written, and the report stays.

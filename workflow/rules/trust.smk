@@ -41,26 +41,6 @@ rule power:
         "logged {log} python -m rnn_parity power --device {wildcards.device} --draws {params.draws} --output {output}"
 
 
-rule coverage:
-    output:
-        RESULTS.of_job("coverage"),
-    log:
-        "logs/coverage/{sweep}/{job}.log",
-    benchmark:
-        RESULTS.benchmark("coverage", "{sweep}", "{job}")
-    priority: FIRST
-    threads: lambda wildcards: job_of(wildcards).threads
-    resources:
-        gpu=gpus,
-    params:
-        sources=sources("rnn_parity.trust.run", *LAYER_MODULES),
-        job=lambda wildcards: GRID.coverage_request(job_of(wildcards)),
-    message:
-        "Planting faults in {wildcards.sweep} {wildcards.job}"
-    shell:
-        "logged {log} python -m rnn_parity coverage --job {params.job:q} --output {output}"
-
-
 # With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
 rule capabilities:
     output:

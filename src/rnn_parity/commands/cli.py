@@ -7,20 +7,18 @@ import json
 import os
 import shutil
 import sys
-import time
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rnn_parity.commands.jobs import JobLine, Output, check_job, log
+from rnn_parity.commands.jobs import show_warnings
 from rnn_parity.commands.processes import RUN_VARIABLE, exit_with_workflow
 from rnn_parity.commands.rules import ConfigFile, EquivalenceFile, read_grid
 from rnn_parity.commands.rules import app as rules_app
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import Dtype
-from rnn_parity_t2vec.commands import app as decoder_app
 
 app = typer.Typer(
     help=__doc__.splitlines()[0],
@@ -31,7 +29,6 @@ app = typer.Typer(
 )
 
 app.add_typer(rules_app)
-app.add_typer(decoder_app, name="decoder", hidden=True)
 
 DEBUG_VARIABLE = "RNN_PARITY_DEBUG"
 
@@ -46,6 +43,7 @@ def main() -> None:
     wrong; the traceback of a fault stands in the log of a job, or where `RNN_PARITY_DEBUG` is set.
     """
     exit_with_workflow()
+    show_warnings()
     try:
         app()
     except InputError as error:
@@ -167,34 +165,11 @@ def cases(
 
 
 @app.command()
-def equivalence(job: JobLine, output: Output) -> None:
-    """Check every case of a job: does each candidate compute what the baseline computes?"""
-    from rnn_parity.compare.case import compare_case
+def schema() -> None:
+    """Print every key of a config, its meaning and its default, as the JSON schema that editors read."""
+    from rnn_parity.experiment.config import Config
 
-    check_job(job, output, compare_case)
-
-
-@app.command()
-def timing(
-    job: JobLine,
-    output: Output,
-    samples: Annotated[Path, typer.Option("--samples", help="Where to write every single sample.")],
-) -> None:
-    """Time every case of a job. Run it alone on the machine: whatever runs beside it is measured too."""
-    from rnn_parity.experiment.grid import parse_request
-    from rnn_parity.tables import SAMPLES, TIMING, write_rows
-    from rnn_parity.timing.rounds import count_kernels, time_case
-
-    cases, settings = parse_request(job)
-    started_at, rows, all_samples = time.time(), [], []
-    for case in cases:
-        of_case, case_samples = time_case(case, **settings)
-        rows += of_case
-        all_samples += case_samples
-        log(f"{case.case_id}: " + ", ".join(_speedup_words(row) for row in of_case if row["conclusion"] != "baseline"))
-    count_kernels(cases, rows)
-    write_rows(samples, SAMPLES, all_samples)
-    write_rows(output, TIMING, rows, started_at=repr(started_at), ended_at=repr(time.time()))
+    print(json.dumps(Config.model_json_schema(), indent=2))
 
 
 @app.command("self-test")
@@ -217,7 +192,7 @@ def self_test(
 
     if unknown := sorted(set(dtype) - set(Dtype)):
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
-    (device,) = resolve_devices(device)
+    (device,) = resolve_devices([device])
     errors = Console(stderr=True)
     parts, of = examine_in_parallel(device, dtype, cases, jobs), len(dtype) * -(-cases // PART)
     rows = [
@@ -228,33 +203,6 @@ def self_test(
         write_rows(output, SELF_TEST, rows)
     if not show(pd.DataFrame(rows), Console()):
         raise typer.Exit(1)
-
-
-@app.command()
-def coverage(job: JobLine, output: Output) -> None:
-    """Plant every fault in every case of a job: which could this case not have shown?"""
-    from rnn_parity.experiment.grid import parse_request
-    from rnn_parity.tables import SELF_TEST, write_rows
-    from rnn_parity.trust.run import examine_cases
-
-    cases, settings = parse_request(job)
-    started_at = time.time()
-    rows = list(examine_cases(cases, **settings))
-    write_rows(output, SELF_TEST, rows, started_at=repr(started_at), ended_at=repr(time.time()))
-
-
-@app.command()
-def masks(job: JobLine, output: Output) -> None:
-    """Record the dropout masks that each implementation draws from the same seed in one small case."""
-    from rnn_parity.dropout.picture import mask_rows
-    from rnn_parity.experiment.grid import parse_request
-    from rnn_parity.tables import MASKS, write_rows
-
-    rows = []
-    if json.loads(job) is not None:
-        (case,), settings = parse_request(job)
-        rows = list(mask_rows(case, **settings))
-    write_rows(output, MASKS, rows)
 
 
 @app.command()
@@ -309,8 +257,3 @@ def ui(
     experiment = read_grid(config).config
     uri = tracking.resolve_uri(experiment["tracking"]["uri"], Path.cwd())
     tracking.serve_ui(uri, Path.cwd(), experiment["study"], port)
-
-
-def _speedup_words(row: dict[str, Any]) -> str:
-    speedup = f" {row['speedup']:.2f}×" if row.get("speedup") else ""
-    return f"{row['implementation']} {row['phase']}{speedup} {row['conclusion']}"

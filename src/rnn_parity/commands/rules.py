@@ -10,19 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from rnn_parity.commands.jobs import Output, log
+from rnn_parity.commands.jobs import Output, log, run_job
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 
 app = typer.Typer()
 command = functools.partial(app.command, hidden=True)
+command("job")(run_job)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
-EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity equivalence`.")]
-TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity timing`.")]
+EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity job equivalence`.")]
+TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity job timing`.")]
 Attempt = Annotated[int, typer.Option("--attempt", help="How many runs of the workflow found no server before.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
-Decoder = Annotated[bool, typer.Option("--decoder", help="There are decoder sweeps, and tables of them.")]
 EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
 
 
@@ -117,19 +117,21 @@ def publish(
     environment: EnvironmentFile,
     attempt: Attempt,
     output: Output,
-    training: Annotated[Path | None, typer.Option(help="A table of `rnn-parity decoder training`.")] = None,
+    history: Annotated[list[Path] | None, typer.Option(help="An extra table that has values per step.")] = None,
 ) -> None:
     """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
-    from rnn_parity.tables import EQUIVALENCE, TIMING, TRAINING, read_table
+    from rnn_parity.experiment.workloads import find_workload, load_object
+    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
     from rnn_parity.tracking import publish_job
-    from rnn_parity_t2vec.histories import loss_histories
 
+    request, facts, histories = json.loads(run), _read_json(environment), {}
     tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
-    facts, trained = _read_json(environment), read_table([training] if training else [], TRAINING)
-    histories = loss_histories(trained.to_pylist())
+    for path in history or ():  # results/EXTRA/SWEEP/JOB.parquet
+        extra = find_workload(request["workload"]).extras[path.parents[1].name]
+        histories |= load_object(extra.histories)(read_table(path, load_object(extra.schema)).to_pylist())
 
     def act(uri: str) -> dict[str, str]:
-        return publish_job(uri, Path.cwd(), json.loads(run), *tables, facts, histories=histories)
+        return publish_job(uri, Path.cwd(), request, *tables, facts, histories=histories)
 
     _publish(_read_json(config)["tracking"], act, attempt, output)
 
@@ -177,31 +179,35 @@ def publish_unfinished(
 @command()
 def collect(results: ResultsFolder) -> None:
     """Join the tables of all parts of the experiment into RESULTS/equivalence.parquet and so on."""
-    from rnn_parity.tables import COLLECTED, read_table, write_table
+    from rnn_parity.tables import read_table, write_table
 
     files = Results(results)
+    schemas = _schemas(_read_json(files.config))
     for name, parts in files.parts(read_grid(files.config)).items():
-        write_table(files.table(name), read_table(parts, COLLECTED[name]))
+        write_table(files.table(name), read_table(parts, schemas[name]))
 
 
 @command()
 def figures(results: ResultsFolder, output: Output) -> None:
     """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
+    from rnn_parity.experiment.workloads import load_object, workloads_of
     from rnn_parity.report.figures import plot_all
-    from rnn_parity.tables import MASKS, read_table
 
     files = Results(results)
-    drawn = read_table(files.table("masks"), MASKS).to_pandas()
-    plot_all(_read_json(files.config), _collected(results), drawn, _read_json(files.environment), output)
+    config, collected = _read_json(files.config), _collected(files)
+    plot_all(config, collected, collected["masks"], _read_json(files.environment), output)
+    for entry in workloads_of(config):
+        if entry.plot:
+            load_object(entry.plot)(config, collected, output)
 
 
 @command()
-def report(results: ResultsFolder, output: Output, decoder: Decoder = False) -> None:
+def report(results: ResultsFolder, output: Output) -> None:
     """Write report.md, report.html and the tables beside the figures in the folder OUTPUT."""
     from rnn_parity.report.write import write_report, write_tables
 
-    files, tables = Results(results), _collected(results, decoder)
-    environment = _read_json(files.environment)
+    files = Results(results)
+    tables, environment = _collected(files), _read_json(files.environment)
     write_tables(tables, environment, output / "tables")
     pages = output / "figures", output / "report.md", output / "report.html"
     write_report(_read_json(files.config), environment, tables, *pages)
@@ -231,12 +237,21 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
 
 
-def _collected(results: Path, decoder: bool = False):
-    from rnn_parity.tables import COLLECTED, read_decoder, read_table
+def _schemas(config: dict[str, Any]) -> dict[str, Any]:
+    """The columns of every table of an experiment: the core's, and the extra ones of its workloads."""
+    from rnn_parity.experiment.workloads import load_object, workloads_of
+    from rnn_parity.tables import COLLECTED
 
-    files = Results(results)
-    of_layers = {name: read_table(files.table(name), schema).to_pandas() for name, schema in COLLECTED.items()}
-    return of_layers | (read_decoder(results) if decoder else {})
+    extras = {name: extra for entry in workloads_of(config) for name, extra in entry.extras.items()}
+    return COLLECTED | {name: load_object(extra.schema) for name, extra in extras.items()}
+
+
+def _collected(files: Results) -> dict[str, Any]:
+    from rnn_parity.tables import read_table
+
+    schemas = _schemas(_read_json(files.config))
+    made = {name: files.table(name) for name in schemas if files.table(name).exists()}
+    return {name: read_table(path, schemas[name]).to_pandas() for name, path in made.items()}
 
 
 def read_grid(path: Path) -> Any:

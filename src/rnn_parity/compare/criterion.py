@@ -33,22 +33,25 @@ Pair = tuple[float, float]
 
 
 def roundoff_floor(quantity: str, case: Case) -> float:
-    """f·u: the least error that is granted, f = max(2, 0.3·√n) for sums of n terms in the case's own precision.
+    """f·u of a quantity of a layer alone."""
+    return floor_of_sums(layer_terms(quantity, case), case)
+
+
+def layer_terms(quantity: str, case: Case) -> int:
+    """How many terms the longest sum on the way to a quantity of a layer has, in the case's own precision.
 
     Every quantity comes out of products that sum up to max(3H, I) terms, and a parameter's gradient sums over T·B. In
     half precision and TF32 products sum in float32, and only the T steps of a parameter's gradient are left.
     """
     of_parameter = quantity.startswith(("grad_weight", "grad_bias"))
     if sums_in_float32(case):
-        terms = case.sequence_length if of_parameter else 1
-    else:
-        terms = max(3 * case.hidden_size, case.input_size)
-        terms = max(terms, case.sequence_length * case.batch_size) if of_parameter else terms
-    return floor_of_sums(terms, case)
+        return case.sequence_length if of_parameter else 1
+    terms = max(3 * case.hidden_size, case.input_size)
+    return max(terms, case.sequence_length * case.batch_size) if of_parameter else terms
 
 
 def floor_of_sums(terms: int, case: Case) -> float:
-    """f·u for sums of so many terms in the case's own precision."""
+    """f·u, the least error that is granted: f = max(2, 0.3·√n) for sums of n terms in the case's own precision."""
     return max(2.0, GROWTH * math.sqrt(terms)) * unit_roundoff(case.dtype, case.tf32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from rnn_parity.compare import criterion
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import Stimulus
 
-SENSITIVITY_DRAWS = {True: 6, False: 2}
+PERTURBATIONS = {True: 6, False: 2}
 """How often the oracle is moved, for a small case and for a large one."""
 _SMALL = 100_000  # numbers in the states of all steps of all layers
 
@@ -29,47 +30,62 @@ class Reference:
     sensitivities: Mapping[str, tuple[float, float]]
 
 
+def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) -> Reference:
+    """The oracle's quantities for a stimulus under some masks (G, T, B, H), None for no dropout."""
+    size = case.num_layers * case.sequence_length * case.batch_size * max(case.input_size, case.hidden_size)
+
+    def run(stimulus: Stimulus, rounding: oracle.Rounding | None) -> dict[str, Tensor]:
+        inputs = stimulus.input, stimulus.h0, stimulus.weights, stimulus.cotangents
+        return oracle.stacked_gru(*inputs, masks, case.dropout, rounding)
+
+    return perturb(case, seed, stimulus, run, PERTURBATIONS[size <= _SMALL], side_by_side=size <= _SMALL)
+
+
+def perturb(
+    case: Case,
+    seed: int,
+    stimulus: Any,
+    run: Callable[[Any, oracle.Rounding | None], Mapping[str, Tensor]],
+    perturbations: int,
+    *,
+    side_by_side: bool,
+) -> Reference:
+    """Run the equations exactly, and again with all that they are given and keep moved by one rounding.
+
+    Args:
+        stimulus: whose `map` changes every tensor. run: the equations in float64, for tensors that may have one more
+            dimension in front. perturbations: a quantity of few numbers takes more, lest luck make it look better
+            conditioned than it is. side_by_side: whether all run at once. Small runs then share what every operator
+            costs; large ones would only take more memory.
+    """
+    rounded = draw_rounding(case, seed)
+    exact = stimulus.map(Tensor.double)
+    values = run(exact, None)
+    moved = exact.map(lambda tensor: rounded(tensor.expand(perturbations, *tensor.shape), case.tf32))
+    if side_by_side:
+        found = run(moved, rounded)
+    else:
+        parts = [run(moved.map(itemgetter(k)), rounded) for k in range(perturbations)]
+        found = {quantity: [part[quantity] for part in parts] for quantity in values}
+    return Reference(values, {quantity: sensitivity(found[quantity], value) for quantity, value in values.items()})
+
+
 @dataclass
 class References:
     """The references of one stimulus, one for each set of masks, each computed once."""
 
     case: Case
-    stimulus: Stimulus
+    stimulus: Any
     seed: int
+    compute: Callable[[Case, Any, Tensor | None, int], Reference] = run_oracle
     known: dict[bytes, Reference] = field(default_factory=dict)
 
     def with_masks(self, masks: Tensor | None) -> Reference:
-        """The truth under some masks (G, T, B, H); None for no dropout."""
+        """The reference under some masks; None for no dropout."""
         key = b"" if masks is None else masks.to(torch.bool).numpy().tobytes()
         if key not in self.known:
-            self.known[key] = run_oracle(self.case, self.stimulus, masks, self.seed)
+            self.known[key] = self.compute(self.case, self.stimulus, masks, self.seed)
         return self.known[key]
-
-
-def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) -> Reference:
-    """The oracle's quantities, and how far one rounding of all it is given and all it keeps moves them.
-
-    A quantity of few numbers takes more draws, lest luck make it look better conditioned than it is.
-    """
-    rounded = draw_rounding(case, seed)
-    size = case.num_layers * case.sequence_length * case.batch_size * max(case.input_size, case.hidden_size)
-
-    def run(stimulus: Stimulus, rounding: oracle.Rounding | None) -> dict[str, Tensor]:
-        given = stimulus.input, stimulus.h0, stimulus.weights, stimulus.cotangents
-        return oracle.stacked_gru(*given, masks, case.dropout, rounding)
-
-    def given(tensor: Tensor) -> Tensor:
-        return rounded(tensor.expand(SENSITIVITY_DRAWS[size <= _SMALL], *tensor.shape), case.tf32)
-
-    exact = stimulus.map(Tensor.double)
-    values, draws = run(exact, None), exact.map(given)
-    # Side by side, small runs share what every operator costs; large ones would only take more memory.
-    if size <= _SMALL:
-        moved = run(draws, rounded)
-    else:
-        parts = [run(draws.map(itemgetter(k)), rounded) for k in range(len(draws.input))]
-        moved = {quantity: torch.stack([part[quantity] for part in parts]) for quantity in values}
-    return Reference(values, {quantity: sensitivity(moved[quantity], truth) for quantity, truth in values.items()})
 
 
 def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:

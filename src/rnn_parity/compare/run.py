@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +20,26 @@ from rnn_parity.layers.stimulus import Stimulus, build_loaded
 FORWARD_QUANTITIES = ("output", "hn")
 
 
+class Role(StrEnum):
+    """Whether an implementation might be replaced, or is what it might be replaced by."""
+
+    BASELINE = "baseline"
+    CANDIDATE = "candidate"
+
+
 @dataclass
 class RunResult:
     """What one implementation made of a stimulus: its quantities, or why there are none.
 
     Attributes:
-        values: quantity to tensor, on the CPU. faults: quantity to (verdict, reason) where there is no tensor.
-        draws: the dropout that was seen. masks: what was applied, (G, T, B, H): imposed, seen, or recovered; None for
-            no dropout, or where it cannot be had. out_of_sight: whether the masks were the layer's own, drawn unseen.
+        values: quantity to tensor, on the CPU. missing: quantity to (verdict, reason) where there is no tensor.
+        recorder: the dropout that was seen. masks: the masks that were applied, imposed, seen, or recovered; None for
+            no dropout, or where they cannot be had. out_of_sight: whether the layer drew masks of its own, unseen.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
-    faults: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
-    draws: DropoutRecorder | None = None
+    missing: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
+    recorder: DropoutRecorder | None = None
     masks: Tensor | None = None
     out_of_sight: bool = False
 
@@ -45,85 +53,85 @@ def quantities(num_layers: int) -> list[str]:
 def run_implementation(
     case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, masks: Tensor | None
 ) -> RunResult:
-    """Run one implementation forward and backward under a regime. Everything it raises becomes a fault in the outcome.
+    """Run one implementation forward and backward under a regime. Whatever it raises is a missing quantity.
 
     In training `torch.manual_seed(seed)` comes right before the forward; `masks` (G, T, B, H), where given, replace
     every dropout draw. What draws out of sight applies its own masks of this seed, and they are recovered. Raises
     `InputError` only for an implementation that cannot be built at all.
     """
-    outcome = RunResult()
+    result = RunResult()
     every = quantities(case.num_layers)
     try:
         module = build_loaded(case, name, stimulus).train(regime != "eval")
         inputs = tuple(t.to(case.device).requires_grad_() for t in (stimulus.input.clone(), stimulus.h0.clone()))
         if case.draws_dropout and regime != "eval":
-            output, hn = _forward_with_masks(case, name, module, inputs, seed, masks, outcome)
+            output, hn = _forward_with_masks(case, name, module, inputs, seed, masks, result)
         else:
             output, hn = module(*inputs)
         for quantity, value, like in (("output", output, stimulus.cotangents[0]), ("hn", hn, stimulus.h0)):
-            _record(outcome, quantity, value, like)
+            record(result, quantity, value, like.shape, like.dtype)
     except InputError:
         raise
     except Unrecoverable as error:
-        outcome.faults |= {quantity: (Verdict.NOT_JUDGED, str(error)) for quantity in every}
-        return outcome
+        result.missing |= {quantity: (Verdict.NOT_JUDGED, str(error)) for quantity in every}
+        return result
     except Exception as error:  # whatever an implementation under test raises is a result
-        outcome.faults |= dict.fromkeys(every, _describe(error, case.device))
-        return outcome
-    if "output" in outcome.values and "hn" in outcome.values:
-        _run_backward(case, module, inputs, (output, hn), stimulus, outcome)
+        result.missing |= dict.fromkeys(every, describe_failure(error, case.device))
+        return result
+    if "output" in result.values and "hn" in result.values:
+        _run_backward(case, module, inputs, (output, hn), stimulus, result)
     else:
-        outcome.faults |= {q: (Verdict.FAILED, "the forward pass gave no usable output") for q in every[2:]}
-    return outcome
+        result.missing |= {q: (Verdict.FAILED, "the forward pass gave no usable output") for q in every[2:]}
+    return result
 
 
 def _forward_with_masks(
-    case: Case, name: str, module: nn.Module, inputs, seed: int, masks: Tensor | None, outcome: RunResult
+    case: Case, name: str, module: nn.Module, inputs, seed: int, masks: Tensor | None, result: RunResult
 ) -> tuple[Tensor, Tensor]:
-    """Output and hn; the masks that were applied go into the outcome. Raises `Unrecoverable` where they are unknown."""
-    draws = outcome.draws = DropoutRecorder(MaskLayout.of(case), masks)
+    """Output and hn; the masks that were applied go into the result. Raises `Unrecoverable` where they are unknown."""
+    draws = result.recorder = DropoutRecorder(MaskLayout.of(case), masks)
     torch.manual_seed(seed)
     try:
         with draws:
-            result = module(*inputs)
+            outputs = module(*inputs)
         drawn_inside = not draws.drawn and case.dropout < 1 and draws_out_of_sight(lambda: module(*inputs)[0])
     except UnknownDraw:
         drawn_inside = True
     if drawn_inside:
-        outcome.draws, outcome.out_of_sight, replay = None, True, Replay(seed)
-        outcome.masks = recover_masks(case, name, replay)
+        result.recorder, result.out_of_sight, replay = None, True, Replay(seed)
+        result.masks = recover_masks(case, name, replay)
         with replay:
             return module(*inputs)
-    outcome.masks = masks if masks is not None else draws.assembled()
+    result.masks = masks if masks is not None else draws.assembled()
     if case.dropout == 1:  # everything is dropped, so nothing is drawn
-        outcome.masks = torch.zeros(draws.layout.shape, dtype=torch.float64)
-    return result
+        result.masks = torch.zeros(draws.layout.shape, dtype=torch.float64)
+    return outputs
 
 
-def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, outcome: RunResult) -> None:
+def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, result: RunResult) -> None:
     """Gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ with respect to the inputs and every parameter."""
     parameters = canonical_parameters(module)
-    given = {"input": inputs[0], "h0": inputs[1]}
-    given |= {name: parameters[name] for name in stimulus.weights}
+    wanted = {"input": inputs[0], "h0": inputs[1]}
+    wanted |= {name: parameters[name] for name in stimulus.weights}
     try:
         sources = [
             (value, cotangent.to(case.device))
             for value, cotangent in zip(outputs, stimulus.cotangents, strict=True)
             if value.requires_grad
         ]
-        gradients = [None] * len(given)
+        gradients = [None] * len(wanted)
         if sources:
             values, cotangents = zip(*sources, strict=True)
-            gradients = torch.autograd.grad(values, list(given.values()), cotangents, allow_unused=True)
-        for (name, tensor), gradient in zip(given.items(), gradients, strict=True):
+            gradients = torch.autograd.grad(values, list(wanted.values()), cotangents, allow_unused=True)
+        for (name, tensor), gradient in zip(wanted.items(), gradients, strict=True):
             # No gradient is a gradient of zero, and is judged as one.
             gradient = torch.zeros_like(tensor) if gradient is None else gradient
-            _record(outcome, f"grad_{name}", gradient, tensor)
+            record(result, f"grad_{name}", gradient, tensor.shape, tensor.dtype)
     except Exception as error:  # as in the forward pass; a GPU's own faults show when a result is read
-        outcome.faults |= dict.fromkeys((f"grad_{name}" for name in given), _describe(error, case.device))
+        result.missing |= dict.fromkeys((f"grad_{name}" for name in wanted), describe_failure(error, case.device))
 
 
-def _describe(error: Exception, device: str) -> tuple[Verdict, str]:
+def describe_failure(error: Exception, device: str) -> tuple[Verdict, str]:
     """As `classify_exception`; where the GPU answers no more, that is said, since every layer fails from then on."""
     verdict, reason = classify_exception(error)
     if device == "cuda":
@@ -134,9 +142,10 @@ def _describe(error: Exception, device: str) -> tuple[Verdict, str]:
     return verdict, reason
 
 
-def _record(outcome: RunResult, quantity: str, value: Tensor, like: Tensor) -> None:
-    if value.shape == like.shape and value.dtype == like.dtype:
-        outcome.values[quantity] = value.detach().cpu()
+def record(result: RunResult, quantity: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Put a tensor among the values, or among the missing where it has another shape or dtype than expected."""
+    if tuple(value.shape) == tuple(shape) and value.dtype == dtype:
+        result.values[quantity] = value.detach().cpu()
     else:
-        got, expected = (f"{tuple(t.shape)} {t.dtype}" for t in (value, like))
-        outcome.faults[quantity] = (Verdict.DIFFERENT, f"gives {got}, expected {expected}")
+        reason = f"gives {tuple(value.shape)} {value.dtype}, expected {tuple(shape)} {dtype}"
+        result.missing[quantity] = (Verdict.DIFFERENT, reason)

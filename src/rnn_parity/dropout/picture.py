@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +14,8 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
+
+log = logging.getLogger("rnn_parity")
 
 
 def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
@@ -30,7 +32,7 @@ def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator
         except InputError:
             raise
         except Exception as error:  # a layer that cannot run has no masks; the equivalence table says why
-            print(f"{name}: {error}", file=sys.stderr)
+            log.warning("%s: %s", name, error)
             continue
         kept, positions = draws.assembled(), draws.stream_positions()
         if kept is None or positions is None:

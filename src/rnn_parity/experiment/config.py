@@ -1,92 +1,285 @@
-"""The experiment as the user wrote it: read, checked against the schema, filled with defaults. Imports no torch."""
+"""The experiment as the user writes it: schema, defaults and documentation in one model. Imports no torch."""
 
 from __future__ import annotations
 
-import copy
 import difflib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError, validators
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.vocabulary import AXES, Axis, Dtype, Phase, Regime
 
-SCHEMA_PATH = Path(__file__).parents[1] / "pipeline/workflow/schemas/config.schema.yaml"
+Value = TypeVar("Value")
+
+
+def _once(values: list) -> list:
+    if len(set(map(str, values))) < len(values):
+        raise ValueError("every value once")
+    return values
+
+
+Size = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Several = Annotated[list[Value], Field(min_length=1), AfterValidator(_once)]
+Seeds = Several[Seed]
+Regimes = Several[Literal[tuple(map(str, Regime))]]
+SWEPT = {name: axis for name, axis in AXES.items() if name != "device"}  # `device` is a key of its own
+
+
+class Section(BaseModel):
+    """A mapping of known keys. Numbers are finite, and nothing is converted: "4" is no number, true no integer."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _off(mode: Any) -> Any:
+    return "off" if mode is False else mode  # to YAML, off without quotes is false
+
+
+def _type(name: str, axis: Axis) -> Any:
+    if name == "dtype":
+        return Literal[tuple(map(str, Dtype))]
+    return {int: Size, float: Share, bool: bool}[axis.type]
+
+
+def _or_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _swept(kind: Any) -> Any:
+    """One value of an axis, or a list of values."""
+    return Annotated[list[kind], Field(min_length=1), BeforeValidator(_or_list)] | None
+
+
+Defaults = create_model(
+    "Defaults",
+    __base__=Section,
+    __doc__="The value of every axis that a sweep does not name.",
+    **{name: (_type(name, axis), Field(axis.default, description=axis.label)) for name, axis in SWEPT.items()},
+)
+
+
+class _SweepSettings(Section):
+    seeds: Seeds | None = None
+    """The seeds of this sweep, in place of those of `equivalence`."""
+    regimes: Regimes | None = None
+    """The regimes of this sweep, in place of those of `equivalence`."""
+    workload: Name = "layer"
+    """The surroundings of the layer: `layer` is itself alone; others by name, or as `package:name`."""
+    extras: list[Name] | None = None
+    """The extra tables of the workload that are made; all where it is not named."""
+
+
+Sweep = create_model(
+    "Sweep",
+    __base__=_SweepSettings,
+    __doc__="One product of lists over the defaults, and a section of the report.",
+    **{name: (_swept(_type(name, axis)), Field(None, description=axis.label)) for name, axis in SWEPT.items()},
+)
+
+
+class Equivalence(Section):
+    """The comparison of the numbers."""
+
+    seeds: Seeds = [0, 1, 2]
+    """A stimulus is drawn from each."""
+    draws: int = Field(10_000, ge=1000)
+    """Dropout draws of `train_distribution`, each a batch row of its own."""
+    regimes: Regimes = [Regime.EVAL.value, Regime.TRAIN_MATCHED_MASKS.value, Regime.TRAIN_SAME_SEED.value]
+    """The regimes in which every case is compared."""
+
+
+class Timing(Section):
+    """The measurement of the times."""
+
+    phases: Several[Literal[tuple(map(str, Phase))]] = list(map(str, Phase))
+    """The phases that are timed."""
+    precision: float = Field(0.02, gt=0)
+    """Stop when the intervals of the speedup and of the baseline against itself are narrower than this fraction."""
+    min_rounds: int = Field(10, ge=6)
+    """Rounds that are always made; in each, every implementation is timed once, the baseline twice."""
+    max_seconds: float = Field(4, gt=0)
+    """Seconds after which no further round of a phase begins, once min_rounds are made; large cases take longer."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Coverage of the interval of a speedup."""
+    exclusive: bool = True
+    """Run nothing else of the workflow while the clock runs. `false` is faster, and its speedups say so."""
+
+
+class SelfTest(Section):
+    """The check tried on itself, with planted faults and with right layers that round differently."""
+
+    cases: int = Field(8, ge=0)
+    """Random cases per dtype of the grid, tried on this machine beside the kept rates; 0 for none."""
+    power: bool = False
+    """Measure how often `train_distribution` finds each fault of dropout; else the kept rates are shown."""
+    own_cases: bool = True
+    """Plant every fault in every case of the grid too, to name the cases that could not have shown it."""
+
+
+class Tracking(Section):
+    """The place where the runs are shown."""
+
+    uri: str | None = None
+    """An MLflow tracking URI; null means MLFLOW_TRACKING_URI, else the embedded mlflow.db."""
+    mode: Annotated[Literal["each_job", "at_end", "off"], BeforeValidator(_off)] = "each_job"
+    """Show runs after each job or after the last one; or `off`, only by `snakemake publish`."""
+    strict: bool = False
+    """Fail the run when the tracking server cannot be reached, instead of warning."""
+
+
+class Report(Section):
+    """The report."""
+
+    title: str = Field("Recurrent layers compared", min_length=1)
+    """Its heading."""
+    width: Literal["page", "column"] = "page"
+    """The width of the figures: page for two columns of a journal (178 mm), column for one (85 mm)."""
+    sweep: str | None = None
+    """The sweep whose largest case is quoted in the answer; null means t2vec, or else the largest case."""
+
+
+class Config(Section):
+    """An experiment of rnn-parity."""
+
+    study: Name
+    """The name of the study; it becomes the MLflow experiment."""
+    baseline: Name
+    """The implementation that might be replaced; a registered name or `package.module:Class`."""
+    candidates: Annotated[list[Name], Field(min_length=1)]
+    """The implementations it might be replaced by."""
+    device: Annotated[Several[Literal["auto", "cpu", "cuda"]], BeforeValidator(_or_list)] = ["auto"]
+    """`auto` is cuda where there is one, else cpu; a list runs the grid on each."""
+    defaults: Defaults = Defaults()
+    """The value of every axis that a sweep does not name."""
+    sweeps: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")], Sweep], Field(min_length=1)
+    ]
+    """The grid. Each sweep is the product of its lists over the defaults, and a section of the report."""
+    within_job: Annotated[list[Literal[tuple(SWEPT)]], AfterValidator(_once)] = ["sequence_length", "dropout"]
+    """The axes swept inside one process; every other axis gets jobs of its own."""
+    equivalence: Equivalence = Equivalence()
+    timing: Timing = Timing()
+    self_test: SelfTest = SelfTest()
+    capabilities: bool = True
+    """Probe the abilities of each implementation beside the right numbers."""
+    workloads: dict[str, dict[str, Any]] = {}
+    """Settings by workload; each workload checks its own."""
+    tracking: Tracking = Tracking()
+    report: Report = Report()
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """Read a config file, or raise `InputError`."""
+    """Read a config file and complete it, or raise `InputError`."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a config file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); expected a config file") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     return complete_config(config)
 
 
 def complete_config(config: Any) -> dict[str, Any]:
-    """Return a copy of `config` with every default filled in; raise `InputError` at the first fault."""
+    """Return the config with every default filled in, as plain data; raise `InputError` at the first error."""
     if not isinstance(config, dict):
         raise InputError(f"config: holds {_short(config)}, expected a mapping of keys")
-    config = copy.deepcopy(config)
-    schema = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
-    errors = sorted(_filling_validator(schema).iter_errors(config), key=lambda error: _key(error.absolute_path))
-    if errors:
-        raise InputError(_one_line(errors[0]))
-    return config
+    completed = complete(Config, config)
+    for sweep in completed["sweeps"].values():  # an axis that is not named takes the default, not null
+        for key in [key for key, value in sweep.items() if value is None]:
+            del sweep[key]
+    return completed
 
 
-def _filling_validator(schema: dict[str, Any]) -> Any:
-    """A validator that also sets defaults: the recipe of the jsonschema documentation's FAQ."""
-    check_properties = Draft202012Validator.VALIDATORS["properties"]
-
-    def fill_and_check(validator, properties, instance, subschema):
-        if isinstance(instance, dict):
-            for name, property_schema in properties.items():
-                if "default" in property_schema:
-                    instance.setdefault(name, copy.deepcopy(property_schema["default"]))
-        yield from check_properties(validator, properties, instance, subschema)
-
-    return validators.extend(Draft202012Validator, {"properties": fill_and_check})(schema)
+def complete(model: type[BaseModel], given: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """The data of a model with every default, as plain data; `InputError` in one line, its keys under `key`."""
+    try:
+        return model.model_validate(given).model_dump(mode="json")
+    except ValidationError as error:
+        raise InputError(_one_line(error, model, given, key)) from None
 
 
-def _key(path) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".") or "config"
+def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under: str) -> str:
+    """`key: holds VALUE, expected WHAT` of the first error, in the order of the keys."""
+    first = min(error.errors(include_url=False), key=lambda found: [str(part) for part in found["loc"]])
+    location, kind, limits = [part for part in first["loc"] if part != "[key]"], first["type"], first.get("ctx", {})
+    location = _as_written(location, given)
+    if kind in ("extra_forbidden", "missing"):
+        *parent, name = location
+        if kind == "missing":
+            return f"{_key(parent, under)}: the key {_short(name)} is missing"
+        known = sorted(_model_at(model, parent).model_fields)
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{_key(parent, under)}: unknown key {_short(name)}, expected one of {', '.join(known)}{hint}"
+    if kind == "string_pattern_mismatch":
+        name = _short(first["input"])
+        return f"{_key(location[:-1], under)}: the name {name} is not usable, expected {limits['pattern']}"
+    expected = {
+        "greater_than_equal": f"at least {limits.get('ge')}",
+        "less_than_equal": f"at most {limits.get('le')}",
+        "greater_than": f"more than {limits.get('gt')}",
+        "less_than": f"less than {limits.get('lt')}",
+        "too_short": "at least 1 value",
+        "string_too_short": "at least 1 character",
+        "literal_error": "one of " + str(limits.get("expected", "")).replace("'", "").replace(" or ", ", "),
+        "int_type": "an integer",
+        "float_type": "a number",
+        "bool_type": "true or false",
+        "string_type": "a text",
+        "list_type": "a list",
+        "dict_type": "a mapping of keys",
+        "model_type": "a mapping of keys",
+        "value_error": str(limits.get("error", "")),
+    }.get(kind, first["msg"].removeprefix("Input should be "))
+    return f"{_key(location, under)}: holds {_short(_at(given, location, first['input']))}, expected {expected}"
+
+
+def _as_written(location: Sequence[Any], given: Any) -> list[Any]:
+    """A location without the parts that are not in the user's file: the 0 of a lone value, a branch of a union."""
+    written: list[Any] = []
+    for part in location:
+        inside = _at(given, written, None)
+        if isinstance(inside, dict) or (isinstance(inside, list) and isinstance(part, int)) or not written:
+            written.append(part)
+    return written
+
+
+def _at(given: Any, location: Sequence[Any], otherwise: Any) -> Any:
+    for part in location:
+        try:
+            given = given[part]
+        except (KeyError, IndexError, TypeError):
+            return otherwise
+    return given
+
+
+def _model_at(model: type[BaseModel], location: Sequence[Any]) -> type[BaseModel]:
+    """The model of the section at a location; under a mapping of names that of its values."""
+    kind: Any = model
+    for part in location:
+        fields = getattr(kind, "model_fields", None)
+        kind = fields[part].annotation if fields is not None else get_args(kind)[1]
+        while get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+    return kind
+
+
+def _key(location: Sequence[Any], under: str = "") -> str:
+    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return (under + parts).lstrip(".") or "config"
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: ValidationError) -> str:
-    """`key: holds VALUE, expected WHAT`."""
-    key, schema = _key(error.absolute_path), error.schema
-    if error.validator == "additionalProperties":
-        known = sorted(schema.get("properties", {}))
-        unknown = next(name for name in error.instance if name not in known)
-        close = difflib.get_close_matches(str(unknown), known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"{key}: unknown key {_short(unknown)}, expected one of {', '.join(known)}{hint}"
-    if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        return f"{key}: the key {_short(missing)} is missing"
-    if error.validator == "pattern":
-        return f"{key}: the name {_short(error.instance)} is not usable, expected {schema['pattern']}"
-    allowed = error.validator_value
-    expected = {
-        "type": lambda: " or ".join([allowed] if isinstance(allowed, str) else allowed),
-        "enum": lambda: "one of " + ", ".join(_short(value).strip('"') for value in allowed),
-        "minimum": lambda: f"at least {allowed}",
-        "maximum": lambda: f"at most {allowed}",
-        "exclusiveMinimum": lambda: f"more than {allowed}",
-        "exclusiveMaximum": lambda: f"less than {allowed}",
-        "minItems": lambda: f"at least {allowed} value",
-        "minLength": lambda: f"at least {allowed} character",
-        "minProperties": lambda: f"at least {allowed} entry",
-        "uniqueItems": lambda: "every value once",
-    }.get(error.validator, lambda: error.message)()
-    return f"{key}: holds {_short(error.instance)}, expected {expected}"

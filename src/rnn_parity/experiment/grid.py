@@ -10,14 +10,23 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import AXES
+from rnn_parity.experiment.workloads import (
+    LAYER,
+    WorkloadEntry,
+    complete_settings,
+    find_workload,
+    load_object,
+    workloads_of,
+)
+
+_PROTOCOL = ("precision", "min_rounds", "max_seconds", "confidence")
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,12 @@ class Job:
     sweep: str
     axes: Mapping[str, tuple]
     name: str
-    workload: str = "layer"
+    workload: str = LAYER.name
+
+    @property
+    def entry(self) -> WorkloadEntry:
+        """What is known of its workload."""
+        return find_workload(self.workload)
 
     @property
     def cases(self) -> list[Case]:
@@ -101,57 +115,62 @@ class Grid:
         return [case for job in self.jobs for case in job.cases]
 
     def equivalence_request(self, job: Job) -> str:
-        """The `--job` of `rnn-parity equivalence`: it changes only if what is asked changes."""
-        return job.to_json(
-            baseline=self.config["baseline"],
-            candidates=list(self.config["candidates"]),
+        """The `--job` of `rnn-parity job equivalence`: it changes only if what is asked changes."""
+        regimes = [name for name in self._setting(job.sweep, "regimes") if name in job.entry.regimes]
+        of_layer: dict[str, Any] = {}
+        if job.workload == LAYER.name:
+            of_layer["own_cases"] = self.config["self_test"]["own_cases"]
+            if self._picture in job.cases:
+                of_layer["picture"] = self._picture.case_id
+        return self._request(
+            job,
             seeds=self._setting(job.sweep, "seeds"),
-            regimes=self._setting(job.sweep, "regimes"),
-            **({"draws": self.config["equivalence"]["draws"]} if job.workload == "layer" else self._model(job)),
+            regimes=regimes,
+            draws=self.config["equivalence"]["draws"],
+            **of_layer,
         )
 
     def timing_request(self, job: Job) -> str:
-        """The `--job` of `rnn-parity timing`."""
-        return job.to_json(
-            baseline=self.config["baseline"],
-            candidates=list(self.config["candidates"]),
-            **self.config["timing"],
-            **self._model(job),
-        )
+        """The `--job` of `rnn-parity job timing`."""
+        return self._request(job, **self.config["timing"])
 
-    def coverage_request(self, job: Job) -> str:
-        """The `--job` of `rnn-parity coverage`."""
-        return job.to_json(baseline=self.config["baseline"], seed=self._setting(job.sweep, "seeds")[0])
+    def extra_request(self, job: Job, name: str) -> str:
+        """The `--job` of `rnn-parity job NAME`, an extra table of the job's workload."""
+        settings = self._settings(job).get(name, {})
+        if job.entry.extras[name].timed:
+            settings = {key: self.config["timing"][key] for key in _PROTOCOL} | settings
+        return self._request(job, **settings)
+
+    @property
+    def extra_jobs(self) -> dict[str, list[Job]]:
+        """By name of an extra table, the jobs that it has a part of."""
+        found: dict[str, list[Job]] = {}
+        for job in self.jobs:
+            asked = self.config["sweeps"][job.sweep].get("extras")
+            for name in job.entry.extras:
+                if asked is None or name in asked:
+                    found.setdefault(name, []).append(job)
+        return found
+
+    @property
+    def table_jobs(self) -> dict[str, list[Job]]:
+        """By table, the jobs that have a part of it: `results/TABLE/SWEEP/JOB.parquet`."""
+        of_all = {name: list(self.jobs) for name in ("equivalence", "timing", "coverage", "masks")}
+        return of_all | self.extra_jobs
+
+    def _request(self, job: Job, **settings: Any) -> str:
+        """A job's line: workload, its settings without those of its extras, implementations, and more."""
+        own = {key: value for key, value in self._settings(job).items() if key not in job.entry.extras}
+        names = {"baseline": self.config["baseline"], "candidates": list(self.config["candidates"])}
+        return job.to_json(workload=job.workload, settings=own, **names, **settings)
+
+    def _settings(self, job: Job) -> dict[str, Any]:
+        return self.config["workloads"].get(job.entry.name, {})
 
     def environment_request(self) -> str:
         """The `--settings` of `rnn-parity environment`: each combination of what changes the machine's rates."""
         kinds = {(case.device, case.dtype, case.tf32, case.threads): None for case in self.cases}
         return json.dumps([dict(zip(("device", "dtype", "tf32", "threads"), kind, strict=True)) for kind in kinds])
-
-    @property
-    def decoder_jobs(self) -> list[Job]:
-        """The jobs of the sweeps with `workload: decoder`."""
-        return [job for job in self.jobs if job.workload == "decoder"]
-
-    @property
-    def training_jobs(self) -> list[Job]:
-        """Those of them whose cases are trained too."""
-        return [job for job in self.decoder_jobs if self.config["sweeps"][job.sweep].get("training", True)]
-
-    def training_request(self, job: Job) -> str:
-        """The `--job` of `rnn-parity decoder training`."""
-        return job.to_json(
-            baseline=self.config["baseline"],
-            candidates=list(self.config["candidates"]),
-            **self._model(job),
-            **self.config["decoder"]["training"],
-        )
-
-    def _model(self, job: Job) -> dict[str, Any]:
-        """What a decoder's request says of model and data; nothing where the job is of a layer alone."""
-        if job.workload == "layer":
-            return {}
-        return {key: value for key, value in self.config["decoder"].items() if key != "training"}
 
     @property
     def compares_distributions(self) -> bool:
@@ -163,26 +182,20 @@ class Grid:
         axes = {"device": self.config["device"], **self.config["sweeps"][sweep]}
         varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
         named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
+        named["workload"] = self.config["sweeps"][sweep].get("workload", LAYER.name)
         return json.dumps({**named, "sweep": sweep, "varied": varied})
 
     def _setting(self, sweep: str, name: str) -> Any:
         """A setting of `equivalence` that a sweep may have for itself."""
         return self.config["sweeps"][sweep].get(name, self.config["equivalence"][name])
 
-    def masks_request(self) -> str:
-        """The `--job` of `rnn-parity masks`: the smallest case where the same seed can give other masks.
-
-        On the CPU: a GPU draws from no one stream in which an entry would have a place.
-        """
-        cases = [case for job in self.jobs if job.workload == "layer" for case in job.cases]
+    @property
+    def _picture(self) -> Case | None:
+        """The smallest case where the same seed can give other masks, which a figure shows; None for none."""
+        cases = [case for job in self.jobs if job.workload == LAYER.name for case in job.cases]
         shown = [case for case in cases if case.draws_dropout and case.num_layers > 2 and case.sequence_length > 1]
-        if not shown:
-            return json.dumps(None)
-        case = min(shown, key=lambda case: (case.sequence_length, case.batch_size * case.hidden_size, case.num_layers))
-        case = replace(case, device="cpu", tf32=False)
-        axes = {axis: (getattr(case, axis),) for axis in AXES}
-        implementations = [self.config["baseline"], *self.config["candidates"]]
-        return Job(case.sweep, axes, case.case_id).to_json(implementations=implementations, seed=0)
+        sizes = {case: (case.sequence_length, case.batch_size * case.hidden_size, case.num_layers) for case in shown}
+        return min(sizes, key=sizes.__getitem__, default=None)
 
 
 def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
@@ -198,9 +211,7 @@ def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
 
 def make_grid(config: Any) -> Grid:
     """Check a config and lay out its grid; raise `InputError` for whatever cannot be run as it stands."""
-    from rnn_parity.experiment.config import (
-        complete_config,  # the processes that measure need neither it nor jsonschema
-    )
+    from rnn_parity.experiment.config import complete_config  # the processes that measure need no pydantic
 
     config = complete_config(config)
     check_name(config["baseline"], key="baseline")
@@ -209,9 +220,7 @@ def make_grid(config: Any) -> Grid:
     if config["baseline"] in config["candidates"] or len(set(config["candidates"])) < len(config["candidates"]):
         names = ", ".join([config["baseline"], *config["candidates"]])
         raise InputError(f"candidates: holds the same implementation twice ({names}), expected each once")
-    if any(sweep.get("workload") == "decoder" for sweep in config["sweeps"].values()):
-        config = complete_config({"decoder": {}, **config})
-        _check_file(config["decoder"]["file"])
+    config["workloads"] = _complete_workloads(config)
     config["device"] = resolve_devices(config["device"])
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep)]
     return Grid(config, tuple(jobs))
@@ -244,9 +253,12 @@ def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
     for point in product(outer):
         job_axes = {axis: (point[axis],) if axis in point else axes[axis] for axis in AXES}
         jobs.append(Job(sweep, job_axes, slug(point), workload))
-    odd = [size for size in axes["hidden_size"] if size % 2]
-    if workload == "decoder" and odd:
-        raise InputError(f"sweeps.{sweep}.hidden_size: holds {odd[0]}, expected even: the encoder halves it")
+    entry = find_workload(workload)
+    if entry.check_axes:
+        try:
+            load_object(entry.check_axes)(axes)
+        except InputError as error:
+            raise InputError(f"sweeps.{sweep}.{error}") from error
     for case in (case for job in jobs for case in job.cases):
         _check_case(case)
     return jobs
@@ -257,21 +269,37 @@ def _values(axis: str, value: Any) -> tuple:
     return tuple(AXES[axis].type(item) for item in values)
 
 
-def resolve_devices(device: str | list[str]) -> list[str]:
-    """The devices that `auto`, one name or several mean on this machine; `InputError` for one that it has not."""
+def resolve_devices(wanted: list[str]) -> list[str]:
+    """The devices that `auto` or several names mean on this machine; `InputError` for one that it has not."""
     capability = devices.cuda_compute_capability_major()
-    if device == "auto":
+    if wanted == ["auto"]:
         return ["cpu" if capability is None else "cuda"]
-    wanted = [device] if isinstance(device, str) else list(device)
+    if "auto" in wanted:
+        raise InputError("device: holds 'auto' beside others, expected auto alone")
     if "cuda" in wanted and capability is None:
         why = "no CUDA device" if devices.torch_is_built_with_cuda() else "a torch without CUDA"
         raise InputError(f"device: holds 'cuda', but this machine has {why}; expected auto or cpu")
     return wanted
 
 
-def _check_file(file: str | None) -> None:
-    if file is not None and not Path(file).is_file():
-        raise InputError(f"decoder.file: holds {file!r}, which is no file; expected trajectories, or null")
+def _complete_workloads(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of every workload of the sweeps; raises `InputError` for what is not there."""
+    for sweep, axes in config["sweeps"].items():
+        entry = find_workload(axes.get("workload", LAYER.name), key=f"sweeps.{sweep}.workload")
+        for name in axes.get("extras") or ():
+            if name not in entry.extras:
+                known = ", ".join(entry.extras) or "none"
+                raise InputError(f"sweeps.{sweep}.extras: holds {name!r}, expected those of {entry.name}: {known}")
+    used = {entry.name: entry for entry in workloads_of(config)}
+    given = config.get("workloads") or {}
+    unused = sorted(set(given) - set(used))
+    if unused:
+        raise InputError(f"workloads.{unused[0]}: no sweep has this workload, expected one of {', '.join(used)}")
+    return {
+        name: complete_settings(entry, given.get(name) or {})
+        for name, entry in used.items()
+        if entry.settings or given.get(name)
+    }
 
 
 def _check_case(case: Case) -> None:

@@ -53,12 +53,8 @@ class Results:
     def parts(self, grid: Grid) -> dict[str, list[Path]]:
         """Every table of the whole experiment, with the parts that the config asks for and that it is joined from."""
         trust, devices = grid.config["self_test"], grid.config["device"]
-        layers = [job for job in grid.jobs if job.workload == "layer"]
-        return {
-            "equivalence": self.of_jobs("equivalence", grid.jobs),
-            "timing": self.of_jobs("timing", grid.jobs),
+        return {name: self.of_jobs(name, jobs) for name, jobs in grid.table_jobs.items()} | {
             "self_test": [self.of_device("self_test", device) for device in devices if trust["cases"]],
-            "coverage": self.of_jobs("coverage", layers) if trust["own_cases"] else [],
             "power": [
                 self.of_device("power", device) for device in devices if trust["power"] and grid.compares_distributions
             ],

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rnn_parity.compare import criterion
 from rnn_parity.experiment.vocabulary import AXES, PASSING, Phase, Regime, axis_word
+from rnn_parity.experiment.workloads import LAYER, sweeps_of
 from rnn_parity.findings import figure_tables, rates
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
@@ -20,9 +21,9 @@ from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report import opening
-from rnn_parity.report.figures import FIGURES, SECTIONS
+from rnn_parity.report.figures import FIGURES, SECTIONS, workload_figures
+from rnn_parity.report.sections import workload_sections
 from rnn_parity.statistics import LARGEST_CHANGE
-from rnn_parity_t2vec.section import section as decoder_section
 
 MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED = 30, 40, 30
 
@@ -37,7 +38,8 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     verdicts, seed_rows = verdict_table(equivalence), records(seed_table(equivalence))
     efficiency = efficiency_table(timing, environment.get("peaks") or [])
     effort = timing_effort(timing, float(config["timing"]["max_seconds"]))
-    return {
+    sections = workload_sections(config, results)
+    facts = {
         "config": config,
         "environment": environment,
         "baseline": config["baseline"],
@@ -66,8 +68,12 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "criterion": criterion,
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
         "tracking_link": _tracking_link(config),
-        **decoder_section(config, results),
+        "sections": sections,
+        "workload_figures": workload_figures(config),
     }
+    for section in sections:
+        facts |= section.facts
+    return facts
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -77,9 +83,9 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _answer(name, config, environment, results, cases, abilities, efficiency) -> dict[str, Any]:
     """One candidate: its answer, the opening paragraph, everything that could bite, how many cases are faster."""
-    in_decoder = [sweep for sweep, axes in config["sweeps"].items() if axes.get("workload") == "decoder"]
+    alone = sweeps_of(config, LAYER)
     equivalence, timing = results["equivalence"], results["timing"]
-    timing = timing[~timing["sweep"].isin(in_decoder)]  # a decoder's own speedups have their own paragraph
+    timing = timing[timing["sweep"].isin(alone)]  # the speedups of another workload have their own paragraph
     answer = answer_for(equivalence, name)
     quoted = records(quoted_speedups(timing, name, config["report"]["sweep"]))
     baseline = timing[
@@ -91,7 +97,7 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     caveats = opening.find_caveats(answer.same_seed, lost, slower, quoted, same_case)
     machine = _machine(environment, quoted)
     confidence = config["timing"]["confidence"]
-    told = None if set(config["sweeps"]) == set(in_decoder) else quoted
+    told = quoted if alone else None
     return {
         "candidate": name,
         "answer": answer,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from rnn_parity.report import wording
 from rnn_parity.report.wording import Text
@@ -14,8 +14,9 @@ from rnn_parity.report.wording import Text
 
 def render_markdown(template: str, facts: Mapping[str, Any]) -> str:
     """Fill a template; blank lines that its logic leaves are closed up."""
+    packages = ["rnn_parity.report", *(section.package for section in facts.get("sections", ()))]
     templates = Environment(
-        loader=PackageLoader("rnn_parity.report"),
+        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,

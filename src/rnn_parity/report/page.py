@@ -21,8 +21,7 @@ from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
 from rnn_parity.findings import figure_tables
 from rnn_parity.findings.cases import swept_axes, worst_first
 from rnn_parity.report import wording
-from rnn_parity.report.figures import FIGURES
-from rnn_parity_t2vec.entries import FIGURES as DECODER_FIGURES
+from rnn_parity.report.figures import FIGURES, FigureEntry
 
 MOST_CASES = 2000
 """Rows of the case table of the page; a browser sorts and filters so many at once. The CSV file has all."""
@@ -45,7 +44,9 @@ def render_html(
     tokens = parser.parse(markdown)
     contents = _mark_headings(tokens)
     _mark_cells(tokens)
-    tokens = _figures(tokens, figure_tables.tables(results, facts["environment"]) | dict(results), figures_folder)
+    entries = FIGURES | facts["workload_figures"]
+    data = figure_tables.tables(results, facts["environment"]) | dict(results)
+    tokens = _figures(tokens, entries, data, figures_folder)
     at = _end_of_section(tokens, _CASES_SECTION)
     before, after = (Markup(parser.renderer.render(part, parser.options, {})) for part in (tokens[:at], tokens[at:]))
     script, style = (
@@ -104,7 +105,9 @@ def _fence(renderer, tokens, index, options, env) -> str:
     return str(Markup('<pre tabindex="0"><code>{}</code></pre>\n').format(tokens[index].content))
 
 
-def _figures(tokens: Sequence[Token], data: Mapping[str, pd.DataFrame], folder: Path) -> list[Token]:
+def _figures(
+    tokens: Sequence[Token], entries: Mapping[str, FigureEntry], data: Mapping[str, pd.DataFrame], folder: Path
+) -> list[Token]:
     """Make an element of every figure: the picture and its caption stand between two comments that mark them."""
     marks = [
         (at, mark["name"])
@@ -115,15 +118,14 @@ def _figures(tokens: Sequence[Token], data: Mapping[str, pd.DataFrame], folder: 
     for (start, name), (end, _) in zip(marks[::2], marks[1::2], strict=True):
         made += tokens[done : start - 1]  # a comment is a paragraph: its opening, its text, its close
         picture, caption = (token for token in tokens[start + 2 : end - 1] if token.type == "inline")
-        made += _figure(name, picture, caption, data, folder)
+        made += _figure(picture, caption, _data_link(entries[name].table, data), folder / name)
         done = end + 2
     return [*made, *tokens[done:]]
 
 
-def _figure(name: str, picture: Token, caption: Token, data: Mapping[str, pd.DataFrame], folder: Path) -> list[Token]:
+def _figure(picture: Token, caption: Token, link: Sequence[Token], stem: Path) -> list[Token]:
     [image] = picture.children or []
-    image.attrs["src"] = _data_uri(folder / name)
-    link = _data_link((FIGURES | DECODER_FIGURES)[name].table, data)
+    image.attrs["src"] = _data_uri(stem)
     caption.children = [*(caption.children or []), *link]
     button = {"type": "button", "class": "zoom", "aria-label": f"Enlarge: {image.content}"}
     return [

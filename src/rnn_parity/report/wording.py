@@ -66,7 +66,7 @@ def amount_of_bytes(value: float) -> Text:
     return Text(f"{value:.3g} GB")
 
 
-def seconds(value: Real) -> Text:
+def seconds(value: float) -> Text:
     """A time in seconds or milliseconds."""
     return Text(f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms")
 

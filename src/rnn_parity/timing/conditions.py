@@ -24,14 +24,14 @@ _CLOCK_LIMITS = {
 
 
 class Watch:
-    """Watches from its making to `report`."""
+    """Watches from its making to `met`."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self.started_at = time.time()
         self._all_s, self._own_s, self._start = _all_busy_s(), _own_busy_s(), time.monotonic()
 
-    def report(self) -> dict[str, Any]:
+    def met(self) -> dict[str, Any]:
         """Columns of the timing table.
 
         `other_busy_cores`: how many cores all other processes kept busy on average, None where the system does not

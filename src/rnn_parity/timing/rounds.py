@@ -6,27 +6,36 @@ is timed once, in an order shuffled for that round, and the baseline once more, 
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception, numerics
-from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
-from rnn_parity.statistics import Conclusion, Interval, conclude, describe_samples, median_ratio, ratio_changes
+from rnn_parity.statistics import (
+    LARGEST_CHANGE,
+    Conclusion,
+    Interval,
+    conclude,
+    describe_samples,
+    median_ratio,
+    ratio_changes,
+)
 from rnn_parity.timing.clocks import CudaClock, WallClock
 from rnn_parity.timing.conditions import Watch
 from rnn_parity.timing.costs import Costs, kernel_launches, measure_costs
-from rnn_parity.timing.peaks import measure_gemm
-from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
+
+log = logging.getLogger("rnn_parity")
 
 WARMED_UP = 0.95
 """A call is warm that takes more than this share of the one before: it gets no faster any more."""
@@ -35,6 +44,9 @@ MOST_WARM_UPS = 10
 _RESOLUTIONS_PER_SAMPLE = 100
 # The interval is looked at after 10, 15, 22, … rounds: the more looks, the likelier it stops at a lucky one.
 _CHECK_GROWTH = 1.5
+_CHANGED = (
+    f"the speedup of the first half of the rounds differs from the second by more than {100 * LARGEST_CHANGE:g} %"
+)
 
 
 @dataclass
@@ -49,10 +61,39 @@ class Contender:
     seconds: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
     costs: Costs | None = None
-    fault: tuple[Verdict, str] | None = None
+    not_timed: tuple[Verdict, str] | None = None
+
+
+Calls = tuple[Callable[[], Any], Callable[[Any], Any]]
+"""What is made before the clock starts, and what the clock sees, which is given what was made."""
+
+
+@runtime_checkable
+class TimedTask(Protocol):
+    """What every implementation of a case is timed with."""
+
+    case: Case
+
+    def calls(self, implementation: str, role: Role, phase: str) -> Calls:
+        """Build an implementation and what a phase asks of it; raises what keeps it from being timed."""
+
+    def rates(self, phase: str) -> dict[str, Any]:
+        """Columns of the timing table that follow from the case: operations, bytes, and the rate of one step."""
+
+
+@runtime_checkable
+class TimedWorkload(Protocol):
+    """Draws the task of a case, and says what is timed of it."""
+
+    def draw(self, case: Case, seed: int) -> TimedTask:
+        """Draw what one seed gives to every implementation."""
+
+    def phases(self, asked: Sequence[str]) -> Sequence[str]:
+        """The phases that are timed where these are asked for."""
 
 
 def time_case(
+    workload: TimedWorkload,
     case: Case,
     baseline: str,
     candidates: Sequence[str],
@@ -63,74 +104,46 @@ def time_case(
     max_seconds: float,
     confidence: float,
     exclusive: bool,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Time every phase of a case.
+) -> list[dict[str, Any]]:
+    """Time every phase of a case; the rows of the timing table.
 
-    Args:
-        exclusive: whether the workflow keeps its other jobs away meanwhile; recorded beside every row.
-
-    Returns:
-        the rows of the timing table and those of the samples table. An implementation that cannot do a phase gives a
-        row with the reason; only one that cannot be built raises, `InputError`.
+    An implementation that cannot do a phase gives a row with the reason; only one that cannot be built raises,
+    `InputError`. `exclusive`, whether the workflow keeps its other jobs away meanwhile, is recorded beside every row.
     """
-    rows, samples = [], []
+    rows = []
     with numerics(case.threads, case.tf32):
-        stimulus = _stimulus(case)
-        step_rate = measure_gemm(case.batch_size, case.hidden_size, 3 * case.hidden_size, case.device, case.dtype)
-        for phase in phases:
+        task = workload.draw(case, 0)
+        rates = {phase: task.rates(phase) for phase in workload.phases(phases)}
+        for phase, columns in rates.items():
             watch = Watch(case.device)
-            contenders = [make_contender(case, name, phase, stimulus) for name in [baseline, *candidates]]
-            control = make_contender(case, baseline, phase, stimulus)
+            first, control = (make_contender(task, baseline, Role.BASELINE, phase) for _ in range(2))
+            contenders = [first, *(make_contender(task, name, Role.CANDIDATE, phase) for name in candidates)]
             order = random.Random(f"{case.case_id} {phase}")
             everyone = [*contenders, control]
             rounds_s = run_rounds(everyone, case.device, order, precision, min_rounds, max_seconds, confidence)
-            met = watch.report()
+            met = watch.met()
             for contender in contenders:
                 count_costs(contender, case.device)
-            context = {**case.columns, "phase": phase}
-            measured = {
-                "baseline": baseline,
-                "exclusive": exclusive,
-                "rounds_s": rounds_s,
-                "flops": matmul_flops(case, phase),
-                "sequential_flops": sequential_flops(case, phase),
-                "least_bytes": least_bytes(case, phase),
-                "step_gemm_flops_per_s": step_rate,
-                **met,
-            }
-            rows += [{**context, **measured, **row} for row in summarize(contenders, control, confidence)]
-            samples += [{**context, **row} for row in sample_rows(everyone)]
-    return rows, samples
+            context = {**case.columns, "phase": phase, "baseline": baseline, "exclusive": exclusive}
+            context |= {"rounds_s": rounds_s, **columns, **met}
+            rows += [{**context, **row} for row in summarize(contenders, control, confidence)]
+    return rows
 
 
-def _bench(case: Case) -> Callable[[dict[str, Any]], Contender]:
-    stimulus = _stimulus(case)
-    return lambda row: make_contender(case, row["implementation"], row["phase"], stimulus)
-
-
-def _stimulus(case: Case) -> Stimulus:
-    return draw_stimulus(case, seed=0).map(lambda tensor: tensor.to(case.device))
-
-
-def count_kernels(
-    cases: Sequence[Case],
-    rows: Sequence[dict[str, Any]],
-    bench: Callable[[Case], Callable[[dict[str, Any]], Contender]] = _bench,
-) -> None:
+def count_kernels(workload: TimedWorkload, cases: Iterable[Case], rows: Sequence[dict[str, Any]]) -> None:
     """Fill in the `kernel_launches` of what was timed on a GPU, from contenders that are built anew.
 
     Only after the last sample of the process: the profiler stays attached to it and slows its every launch.
-
-    Args:
-        bench: from a case to what builds the contender of one of its rows; by default that of a layer alone.
     """
     for case in cases:
         if case.device == "cuda":
             with numerics(case.threads, case.tf32):
-                contender_of = bench(case)
+                task = workload.draw(case, 0)
                 for row in rows:
                     if row["case_id"] == case.case_id and "median_s" in row:
-                        row["kernel_launches"] = _kernel_launches(contender_of(row))
+                        role = Role.BASELINE if row["implementation"] == row["baseline"] else Role.CANDIDATE
+                        contender = make_contender(task, row["implementation"], role, row["phase"])
+                        row["kernel_launches"] = _kernel_launches(contender)
 
 
 def _kernel_launches(contender: Contender) -> int | None:
@@ -144,51 +157,62 @@ def _kernel_launches(contender: Contender) -> int | None:
         return None
 
 
-def make_contender(case: Case, name: str, phase: str, stimulus: Stimulus) -> Contender:
-    """Build an implementation and what a phase asks of it; a build that fails is the contender's fault."""
+def make_contender(task: TimedTask, name: str, role: Role, phase: str) -> Contender:
+    """Build an implementation and what a phase asks of it; a build that fails is why it is not timed."""
+    return contender_of(name, lambda: task.calls(name, role, phase))
+
+
+def contender_of(name: str, build: Callable[[], Calls]) -> Contender:
+    """The contender whose calls `build` makes; an implementation that cannot be had here is a result."""
     try:
-        module = build_loaded(case, name, stimulus)
-        contender = Contender(name, *_phase_calls(phase, module, stimulus))
+        return Contender(name, *build())
     except InputError:
         raise
-    except Exception as error:  # an implementation that cannot be had here is a result
-        return Contender(name, lambda: None, lambda _: None, fault=classify_exception(error))
-    return contender
+    except Exception as error:
+        return Contender(name, lambda: None, lambda _: None, not_timed=classify_exception(error))
 
 
-def _phase_calls(phase: str, module: nn.Module, stimulus: Stimulus) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    """What is made before the clock starts, and what the clock sees."""
+def phase_calls(
+    phase: str,
+    module: nn.Module,
+    forward: Callable[[], Sequence[Tensor]],
+    leaves: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+) -> Calls:
+    """The calls of a phase: `forward` gives outputs, whose gradients by the leaves and the parameters are taken.
+
+    Args:
+        module: has the parameters, and is switched between training and evaluation. leaves: the inputs that get a
+            gradient. cotangents: of the first outputs.
+    """
     module.train(phase != "inference")
-    input, h0 = stimulus.input.clone(), stimulus.h0.clone()
     if phase == "inference":
 
         def infer(_):
             with torch.no_grad():
-                return module(input, h0)
+                return forward()
 
         return lambda: None, infer
 
-    input.requires_grad_()
-    h0.requires_grad_()
+    for leaf in leaves:
+        leaf.requires_grad_()
 
     def clear() -> None:
         module.zero_grad(set_to_none=True)
-        input.grad = h0.grad = None
-
-    def forward(_):
-        return module(input, h0)
+        for leaf in leaves:
+            leaf.grad = None
 
     def backward(outputs):
-        torch.autograd.backward(outputs, stimulus.cotangents)
+        torch.autograd.backward(outputs[: len(cotangents)], cotangents)
 
     def forward_untimed():
         clear()
-        return module(input, h0)
+        return forward()
 
     return {
-        "forward": (clear, forward),
+        "forward": (clear, lambda _: forward()),
         "backward": (forward_untimed, backward),
-        "step": (clear, lambda _: backward(module(input, h0))),
+        "step": (clear, lambda _: backward(forward())),
     }[phase]
 
 
@@ -217,9 +241,9 @@ def run_rounds(
         for contender in shuffled:
             _guard(contender, lambda c=contender: _sample(c, clock))
         rounds += 1
-        working = [contender for contender in contenders[1:] if contender.fault is None]
-        if contenders[0].fault or not working:
-            if all(contender.fault for contender in contenders):
+        working = [contender for contender in contenders[1:] if contender.not_timed is None]
+        if contenders[0].not_timed or not working:
+            if all(contender.not_timed for contender in contenders):
                 break
         elif rounds >= next_check:
             next_check = int(rounds * _CHECK_GROWTH)
@@ -238,15 +262,15 @@ def _forget_compiled() -> None:
 def summarize(contenders: Sequence[Contender], control: Contender, confidence: float) -> list[dict[str, Any]]:
     """The columns of the timing table that come from the samples, one row per contender."""
     baseline = contenders[0]
-    has_baseline = baseline.fault is None and control.fault is None
+    has_baseline = baseline.not_timed is None and control.not_timed is None
     noise = median_ratio(baseline.seconds, control.seconds, confidence) if has_baseline else None
     return [_summary(contender, baseline, noise, confidence) for contender in contenders]
 
 
 def _summary(contender: Contender, baseline: Contender, noise: Interval | None, confidence: float) -> dict[str, Any]:
     row: dict[str, Any] = {"implementation": contender.name, "reason": ""}
-    if contender.fault:
-        verdict, reason = contender.fault
+    if contender.not_timed:
+        verdict, reason = contender.not_timed
         return {**row, "conclusion": Conclusion(verdict), "reason": reason}
     row |= describe_samples(contender.seconds)
     row |= {"first_call_s": contender.first_call_s, "calls_per_sample": contender.calls_per_sample}
@@ -254,7 +278,7 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
     if contender.device_seconds:
         row["device_median_s"] = describe_samples(contender.device_seconds)["median_s"]
     if noise is None:
-        why = baseline.fault[1] if baseline.fault else "its control could not be timed"
+        why = baseline.not_timed[1] if baseline.not_timed else "its control could not be timed"
         return {**row, "conclusion": Conclusion.NO_BASELINE, "reason": f"baseline: {why}"}
     row |= {"control_ratio": noise.estimate, "control_ci_low": noise.low, "control_ci_high": noise.high}
     own = contender is baseline
@@ -263,28 +287,17 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
     if own:
         return {**row, "conclusion": Conclusion.BASELINE}
     if ratio_changes(baseline.seconds, contender.seconds, confidence):
-        return {**row, "conclusion": Conclusion.DISTURBED, "reason": "the speedup was another in half of the rounds"}
+        return {**row, "conclusion": Conclusion.DISTURBED, "reason": _CHANGED}
     return {**row, "conclusion": conclude(speedup, noise)}
 
 
-def sample_rows(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
-    """The rows of the samples table; the last contender is the control."""
-    rows = []
-    for contender in contenders:
-        device = contender.device_seconds or [None] * len(contender.seconds)
-        for index, (seconds, device_seconds) in enumerate(zip(contender.seconds, device, strict=True)):
-            sample = {"round": index, "seconds": seconds, "device_seconds": device_seconds}
-            rows.append({"implementation": contender.name, "control": contender is contenders[-1], **sample})
-    return rows
-
-
 def _guard(contender: Contender, action: Callable[[], None]) -> None:
-    if contender.fault is not None:
+    if contender.not_timed is not None:
         return
     try:
         action()
     except Exception as error:  # an implementation that cannot do this phase is a result
-        contender.fault = classify_exception(error)
+        contender.not_timed = classify_exception(error)
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
 
@@ -300,7 +313,7 @@ def _warm_up(contender: Contender, clock: WallClock) -> None:
 
 def count_costs(contender: Contender, device: str) -> None:
     """Count what a call costs, after the rounds: the meters slow down, and may recompile, what they watch."""
-    if contender.fault is None:
+    if contender.not_timed is None:
         try:
             contender.costs = measure_costs(contender.prepare, contender.call, device)
         except Exception as error:  # a layer that cannot be watched still has its times
@@ -308,9 +321,7 @@ def count_costs(contender: Contender, device: str) -> None:
 
 
 def _log_uncounted(what: str, contender: Contender, error: Exception) -> None:
-    from rnn_parity.commands.jobs import log  # with it comes what makes commands, for which a check has no use
-
-    log(f"{contender.name}: its {what} could not be counted: {classify_exception(error)[1]}")
+    log.warning("%s: its %s could not be counted: %s", contender.name, what, classify_exception(error)[1])
 
 
 def _sample(contender: Contender, clock: WallClock) -> None:

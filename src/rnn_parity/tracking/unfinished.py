@@ -21,9 +21,9 @@ def publish_unfinished(
 
     Returns a line for each that died. Raises `TrackingUnavailable` if the server does not answer.
     """
-    died, trained = [], {(job.sweep, job.name) for job in grid.training_jobs}
+    died, extra_jobs = [], grid.extra_jobs
     for job in grid.jobs:
-        names = ["equivalence", "timing", *(["training"] if (job.sweep, job.name) in trained else [])]
+        names = ["equivalence", "timing", *(name for name, jobs in extra_jobs.items() if job in jobs)]
         tables = {name: results.of_job(name, job.sweep, job.name) for name in names}
         failure = _failure(job, tables, logs, since)
         if failure:

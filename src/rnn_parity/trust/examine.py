@@ -31,13 +31,11 @@ ROUNDING_OF_FLOAT64 = 2.0**-48
 """A fault smaller than this may be the rounding of the two float64 runs that measure it."""
 
 
-def examine(
-    case: Case, stimulus: Stimulus, seed: int, baseline: str, layers: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def examine(references: References, baseline: str, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield one row per layer. With dropout the regime is `train_matched_masks`, without it `eval`."""
+    case, stimulus, seed = references.case, references.stimulus, references.seed
     with numerics(case.threads, case.tf32):
         masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
-        references = References(case, stimulus, seed)
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
         of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
         # What draws out of sight has masks of its own, and so a truth of its own.

@@ -7,8 +7,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any
 
+from rnn_parity.compare.reference import References
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.stimulus import WEIGHT_SCALE, draw_stimulus
+from rnn_parity.layers.stimulus import WEIGHT_SCALE
 from rnn_parity.trust.examine import FAULTS, examine
 from rnn_parity.trust.faults import DropoutTooOften
 from rnn_parity.trust.right import CORRECT
@@ -28,16 +29,16 @@ def examine_samples(device: str, dtype: str, seeds: Iterable[int]) -> Iterator[d
         turn = sample.seed % CASES_PER_MUTANT
         layers = [*(name for name in CORRECT if name != sample.baseline), *mutants[turn::CASES_PER_MUTANT]]
         scales = {"weight_scale": sample.weight_scale, "input_scale": sample.input_scale}
-        for row in examine(sample.case, sample.stimulus(), sample.seed, sample.baseline, layers):
+        references = References(sample.case, sample.stimulus(), sample.seed)
+        for row in examine(references, sample.baseline, layers):
             yield {**row, **scales, "state_scale": sample.state_scale}
 
 
-def examine_cases(cases: Sequence[Case], baseline: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield what every mutant would have come to in the cases of an experiment."""
+def examine_own_case(references: References, baseline: str) -> Iterator[dict[str, Any]]:
+    """Yield what every mutant comes to in a case of an experiment, with the stimulus that its layers are given."""
     scales = {"weight_scale": WEIGHT_SCALE, "input_scale": 1.0, "state_scale": 1.0}
-    for case in cases:
-        for row in examine(case, draw_stimulus(case, seed), seed, baseline, mutants_for(case.dtype)):
-            yield {**row, **scales}
+    for row in examine(references, baseline, mutants_for(references.case.dtype)):
+        yield {**row, **scales}
 
 
 def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rnn_parity.experiment.workloads import load_object, workloads_of
+
 FORMATS = ("pdf", "png", "svg")
 SECTIONS = ("verdicts", "speed", "numbers", "dropout", "trust")
 """The sections of the report that hold figures, in its order; figures are numbered in that order."""
@@ -118,6 +120,12 @@ FIGURES = {
     ),
 }
 """Figure name to entry. `{name}.py` in this folder has its `plot`."""
+
+
+def workload_figures(config: Mapping[str, Any]) -> dict[str, FigureEntry]:
+    """The figures of the config's workloads from outside, by name."""
+    entries = [load_object(entry.figures) for entry in workloads_of(config) if entry.figures]
+    return {name: figure for figures in entries for name, figure in figures.items()}
 
 
 def plot_all(config: Mapping, results: Mapping[str, Any], masks: Any, environment: Mapping, folder: Path) -> None:

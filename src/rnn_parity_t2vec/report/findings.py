@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,11 @@ class DecoderTables:
     generation: pd.DataFrame
     timing: pd.DataFrame
     equivalence: pd.DataFrame
+
+    @classmethod
+    def of(cls, results: Mapping[str, pd.DataFrame]) -> DecoderTables:
+        """The tables among the collected ones."""
+        return cls(**{field.name: results[field.name] for field in fields(cls)})
 
     @property
     def case_ids(self) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rnn_parity.report.figures import FORMATS, style
-from rnn_parity_t2vec.findings import (
+from rnn_parity_t2vec.report.findings import (
     MODE_WORDS,
     PHASE_WORDS,
     DecoderTables,
@@ -28,14 +28,15 @@ _CHANGES = {"attention_once": "attention once", "layer_replaced": "layer", "both
 _COLOURS = {"attention": "#e69f00", "layer": "#0072b2"}
 
 
-def draw_all(config: Mapping, tables: DecoderTables, folder: Path) -> None:
+def plot_all(config: Mapping, results: Mapping[str, pd.DataFrame], folder: Path) -> None:
     """Write both figures as `folder/{name}.pdf`, `.png` and `.svg`."""
+    tables = DecoderTables.of(results)
     with style.applied():
-        for name, draw in {"decoder_attribution": draw_attribution, "decoder_training": draw_training}.items():
+        for name, draw in {"decoder_attribution": plot_attribution, "decoder_training": plot_training}.items():
             style.save(draw(config, tables), folder, name, FORMATS)
 
 
-def draw_attribution(config: Mapping, tables: DecoderTables) -> Figure:
+def plot_attribution(config: Mapping, tables: DecoderTables) -> Figure:
     """A waterfall per phase, in both orders, for every candidate a row."""
     case_id = largest_case(tables.attribution)
     rows = attribution_table(tables.attribution)
@@ -95,7 +96,7 @@ def _change(axes: Axes, position: float, label: str, rows: pd.DataFrame, way: st
     return after
 
 
-def draw_training(config: Mapping, tables: DecoderTables) -> Figure:
+def plot_training(config: Mapping, tables: DecoderTables) -> Figure:
     """Losses above, what they differ by below; a column per mode."""
     training = tables.training.dropna(subset=["loss"])
     case_id = largest_case(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -48,24 +49,26 @@ class Masks:
     @classmethod
     def draw(cls, case: Case, source_steps: int, seed: int) -> Masks:
         """Masks of our own, from a seed."""
-        gaps, steps = case.num_layers - 1, case.sequence_length
-        sizes = ((gaps, source_steps), (gaps, steps), (1, steps))
-        return cls(
-            *(
-                draw_masks(MaskLayout(*size, case.batch_size, case.hidden_size), case.dropout, 3 * seed + place)
-                for place, size in enumerate(sizes)
-            )
-        )
+        layouts = enumerate(_layouts(case, source_steps))
+        return cls(*(draw_masks(layout, case.dropout, 3 * seed + place) for place, layout in layouts))
 
-    def __eq__(self, other: object) -> bool:
-        """Whether all masks are the same."""
-        places = (self.encoder, self.stack, self.output)
-        return isinstance(other, Masks) and all(
-            torch.equal(mine, theirs)
-            for mine, theirs in zip(places, (other.encoder, other.stack, other.output), strict=True)
-        )
+    def flatten(self) -> Float[Tensor, " N"]:
+        """All masks in one row."""
+        return torch.cat([mask.flatten() for mask in (self.encoder, self.stack, self.output)])
 
-    __hash__ = None
+    @classmethod
+    def unflatten(cls, flat: Float[Tensor, " N"], case: Case, source_steps: int) -> Masks:
+        """The masks behind `flatten`."""
+        shapes = [layout.shape for layout in _layouts(case, source_steps)]
+        parts = flat.split([math.prod(shape) for shape in shapes])
+        return cls(*(part.view(shape) for part, shape in zip(parts, shapes, strict=True)))
+
+
+def _layouts(case: Case, source_steps: int) -> list[MaskLayout]:
+    """Of the encoder, the stack and the output."""
+    gaps, steps = case.num_layers - 1, case.sequence_length
+    sizes = ((gaps, source_steps), (gaps, steps), (1, steps))
+    return [MaskLayout(*size, case.batch_size, case.hidden_size) for size in sizes]
 
 
 def without_cudnn() -> Any:

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity_t2vec.city import CELL_M, Cells
+from rnn_parity_t2vec.data.city import CELL_M, Cells
 from rnn_parity_t2vec.model import SPECIAL_TOKENS
+from rnn_parity_t2vec.settings import OnBadLine
 
-OnBadLine = Literal["refuse", "skip"]
 _EARTH_RADIUS_M = 6_371_000.0
 _NAMED = 3
 _LARGEST_FIELD = 2**24

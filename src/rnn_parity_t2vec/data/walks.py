@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rnn_parity_t2vec.city import Cells
+from rnn_parity_t2vec.data.city import Cells
 from rnn_parity_t2vec.model import SPECIAL_TOKENS
 
 _STRAIGHTNESS = 2.0

@@ -1,11 +1,8 @@
-"""What a decoder sweep adds to the report: its tables and figures. Imports nothing heavy: the Snakefile reads it."""
+"""The figures that a decoder sweep adds to the report. Imports nothing heavy: the Snakefile reads it."""
 
 from __future__ import annotations
 
 from rnn_parity.report.figures import FigureEntry
-
-TABLES = ("attribution", "training", "generation")
-"""The names of `rnn_parity.tables.DECODER`."""
 
 FIGURES = {
     "decoder_attribution": FigureEntry(

@@ -11,9 +11,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity_t2vec.city import Cells
+from rnn_parity_t2vec.data.city import Cells
+from rnn_parity_t2vec.data.walks import thinned, walks
 from rnn_parity_t2vec.model import BOS, EOS, PAD
-from rnn_parity_t2vec.walks import thinned, walks
 
 BUCKETS = (30, 50, 70, 100)
 """The published lengths to which targets are padded."""

@@ -1,0 +1,127 @@
+"""The workloads by name, each with all that can be said of it without torch: its settings, its tables, its figures.
+
+`layer` is built in. Others come from outside: by an entry point of the group `rnn_parity.workloads`, or as
+`package:name`, an import path. Either leads to a `WorkloadEntry`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from rnn_parity.experiment.errors import InputError
+
+GROUP = "rnn_parity.workloads"
+
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Extra:
+    """One more table of a workload's cases, made by jobs of its own. Everything is named by its import path.
+
+    Attributes:
+        schema: the table's columns. compute: `(workload, case, baseline, candidates, **settings)` to its rows. The
+            settings are those that the workload's own have under the name of the extra.
+        timed: whether it takes times, and so gets the settings of `timing` and runs alone.
+        histories: from its rows to metrics with a value per step, by case id, for MLflow.
+    """
+
+    schema: str
+    compute: str
+    timed: bool = False
+    histories: str = ""
+
+
+@dataclass(frozen=True)
+class WorkloadEntry:
+    """What is known of a workload before it is loaded. Code is named by its import path; "" means none.
+
+    Attributes:
+        name: under which the config has its settings. factory: from settings to the workload.
+        regimes: those in which it can be compared. settings: a pydantic model of its settings.
+        check_axes: raises `InputError` for axes of a sweep that it cannot have.
+        extras: by name, also that of the table. section: `(config, results)` to its part of the report.
+        figures: by name, the `FigureEntry` of each. plot: `(config, results, folder)`, which draws them.
+    """
+
+    name: str
+    factory: str
+    regimes: tuple[str, ...]
+    settings: str = ""
+    check_axes: str = ""
+    extras: Mapping[str, Extra] = field(default_factory=dict)
+    section: str = ""
+    figures: str = ""
+    plot: str = ""
+
+
+LAYER = WorkloadEntry(
+    "layer",
+    "rnn_parity.workloads.layer:Layer",
+    ("eval", "train_matched_masks", "train_distribution", "train_same_seed"),
+)
+
+
+def find_workload(name: str, key: str = "workload") -> WorkloadEntry:
+    """The entry behind a name; `InputError`, naming the config's `key`, where there is none."""
+    if name == LAYER.name:
+        return LAYER
+    known = _registered()
+    if name not in known and not _IMPORT_PATH.fullmatch(name):
+        close = difflib.get_close_matches(name, [LAYER.name, *known], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        names = ", ".join([LAYER.name, *sorted(known)])
+        raise InputError(f"{key}: holds {name!r}, expected one of {names}, or package:name{hint}")
+    try:
+        entry = load_object(known.get(name, name))
+    except Exception as error:  # whatever the package raises while it is imported
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{key}: holds {name!r}, which cannot be imported ({reason}); expected package:name"
+        ) from error
+    if not isinstance(entry, WorkloadEntry):
+        raise InputError(f"{key}: holds {name!r}, a {type(entry).__name__}, expected a WorkloadEntry")
+    return entry
+
+
+@cache
+def _registered() -> dict[str, str]:
+    """Name to import path of the workloads that installed packages bring."""
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def workloads_of(config: Mapping[str, Any]) -> list[WorkloadEntry]:
+    """The workloads of a config's sweeps, each once, `layer` among them where a sweep has it."""
+    names = dict.fromkeys(sweep.get("workload") or LAYER.name for sweep in config["sweeps"].values())
+    return list({entry.name: entry for entry in map(find_workload, names)}.values())
+
+
+def sweeps_of(config: Mapping[str, Any], entry: WorkloadEntry) -> list[str]:
+    """The sweeps of a config that have this workload."""
+    sweeps = config["sweeps"].items()
+    return [name for name, sweep in sweeps if find_workload(sweep.get("workload") or LAYER.name).name == entry.name]
+
+
+def complete_settings(entry: WorkloadEntry, given: Any) -> dict[str, Any]:
+    """A workload's settings from the config, checked, with every default; `InputError` in one line."""
+    key = f"workloads.{entry.name}"
+    if not entry.settings:
+        if given:
+            raise InputError(f"{key}: holds {given!r:.60}, but {entry.name} has no settings")
+        return {}
+    from rnn_parity.experiment.config import complete  # the processes that measure need no pydantic
+
+    return complete(load_object(entry.settings), given, key)
+
+
+def load_object(path: str) -> Any:
+    """The object behind `package.module:name`."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,108 @@
+"""The recurrent layer alone: input and initial states in, output and final states out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from rnn_parity.compare.criterion import layer_terms
+from rnn_parity.compare.reference import Reference, References
+from rnn_parity.compare.run import Role, RunResult, quantities, run_implementation
+from rnn_parity.dropout.masks import MaskLayout, draw_masks
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
+from rnn_parity.timing.peaks import measure_gemm
+from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
+from rnn_parity.timing.rounds import Calls, phase_calls
+
+
+class Layer:
+    """The workload `layer`."""
+
+    def draw(self, case: Case, seed: int) -> LayerTask:
+        """Draw weights, input, states and cotangents."""
+        return LayerTask(References(case, draw_stimulus(case, seed), seed))
+
+    def phases(self, asked: Sequence[str]) -> Sequence[str]:
+        """Those that are asked for."""
+        return asked
+
+
+@dataclass
+class LayerTask:
+    """A stimulus of a layer, with its references."""
+
+    references: References
+
+    @property
+    def case(self) -> Case:
+        """The case that it was drawn for."""
+        return self.references.case
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was drawn from."""
+        return self.references.seed
+
+    @property
+    def stimulus(self) -> Stimulus:
+        """Weights, input, states and cotangents, on the CPU."""
+        return self.references.stimulus
+
+    def quantities(self) -> list[str]:
+        """Output, final states and every gradient."""
+        return quantities(self.case.num_layers)
+
+    def draw_masks(self) -> Tensor | None:
+        """Masks (G, T, B, H) between the layers."""
+        return draw_masks(MaskLayout.of(self.case), self.case.dropout, self.seed) if self.case.draws_dropout else None
+
+    def run(self, implementation: str, role: Role, regime: str, masks: Tensor | None) -> RunResult:
+        """Run a layer forward and backward; its role changes nothing."""
+        return run_implementation(self.case, implementation, self.stimulus, self.seed, regime, masks)
+
+    def reference(self, masks: Tensor | None) -> Reference:
+        """The oracle's."""
+        return self.references.with_masks(masks)
+
+    def terms(self, quantity: str) -> int:
+        """As the criterion counts them."""
+        return layer_terms(quantity, self.case)
+
+    def compare_distributions(
+        self, baseline: str, candidates: Sequence[str], num_draws: int
+    ) -> Iterator[dict[str, Any]]:
+        """Many draws of dropout beside each other."""
+        if self.case.draws_dropout:
+            from rnn_parity.dropout.distribution import distribution_rows  # scipy: half a second for this regime alone
+
+            yield from distribution_rows(self.case, baseline, candidates, self.stimulus, num_draws, self.seed)
+
+    def calls(self, implementation: str, role: Role, phase: str) -> Calls:
+        """Build a layer, and what a phase asks of it; its role changes nothing."""
+        stimulus = self._on_device
+        module = build_loaded(self.case, implementation, stimulus)
+        input, h0 = stimulus.input.clone(), stimulus.h0.clone()
+        return phase_calls(phase, module, lambda: module(input, h0), (input, h0), stimulus.cotangents)
+
+    def rates(self, phase: str) -> dict[str, Any]:
+        """Operations and bytes of the case, and the rate of the product of one step."""
+        return {
+            "flops": matmul_flops(self.case, phase),
+            "sequential_flops": sequential_flops(self.case, phase),
+            "least_bytes": least_bytes(self.case, phase),
+            "step_gemm_flops_per_s": self._step_rate,
+        }
+
+    @cached_property
+    def _on_device(self) -> Stimulus:
+        return self.stimulus.map(lambda tensor: tensor.to(self.case.device))
+
+    @cached_property
+    def _step_rate(self) -> float:
+        case = self.case
+        return measure_gemm(case.batch_size, case.hidden_size, 3 * case.hidden_size, case.device, case.dtype)
