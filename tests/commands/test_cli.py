@@ -14,9 +14,9 @@ from rnn_parity.tables import EQUIVALENCE, MASKS, SELF_TEST, TIMING, read_table,
 from rnn_parity.trust.run import mutants_for
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
-PEOPLE = ["check", "self-test", "cases", "convert", "compare", "gate", "init", "run", "ui"]
+PEOPLE = ["check", "self-test", "cases", "convert", "compare", "gate", "init", "run", "schema", "ui"]
 RULES = [
-    "capabilities", "collect", "decoder", "environment", "figures", "findings", "power", "publish", "publish-report",
+    "capabilities", "collect", "environment", "figures", "findings", "job", "power", "publish", "publish-report",
     "report", "store", "validate",
 ]  # fmt: skip
 
@@ -182,9 +182,9 @@ arguments = sys.argv[1:]
 app(arguments, standalone_mode=False)
 print({"mlflow", "matplotlib", "seaborn", "snakemake", "torch._dynamo"} & set(sys.modules))
 """
-    equivalence = ["equivalence", "--job", grid.equivalence_request(job), "--output", tmp_path / "e.parquet"]
-    timing = ["timing", "--job", grid.timing_request(job), "--output", tmp_path / "t.parquet"]
-    for command in (equivalence, [*timing, "--samples", tmp_path / "s.parquet"]):
+    for kind, request in (("equivalence", grid.equivalence_request(job)), ("timing", grid.timing_request(job))):
+        command = ["job", kind, "--job", request, "--name", "width/one", "--results", tmp_path]
         run = [sys.executable, "-c", code, *map(str, command)]
         done = subprocess.run(run, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "set()"
+        assert (tmp_path / kind / "width/one.parquet").exists()

@@ -275,7 +275,7 @@ def test_an_encoder_without_a_backward_pass_in_eval_mode_hides_no_gradient(monke
     assert set(verdicts(rows).values()) <= PASSES
     ours = verdicts(compare(candidate="stacking_gru", regimes=["eval"]))
     assert {quantity for quantity, verdict in ours.items() if verdict in PASSES} == {"output", "hn", "loss"}
-    assert set(ours.values()) - PASSES == {"not judged"}
+    assert set(ours.values()) - PASSES == {"unsupported"}
 
 
 def test_a_file_of_trajectories_is_read_and_must_fit(tmp_path):

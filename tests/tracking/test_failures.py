@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rnn_parity.experiment.results import Results
-from rnn_parity.tables import TRAINING, write_table
+from rnn_parity.tables import write_table
 from rnn_parity.tracking import publish_unfinished
 from rnn_parity.tracking.failures import read_failure
 from tracked import ENVIRONMENT, active_runs, equivalence_table, small_grid, timing_table
@@ -89,7 +89,8 @@ def test_a_published_job_is_left_alone(uri, project, tmp_path):
 
 
 def test_a_training_that_dies_is_no_finished_run(uri, tmp_path):
-    grid = small_grid(sweeps={"model": {"workload": "decoder", "sequence_length": 3}})
+    tables = pytest.importorskip("rnn_parity_t2vec.tables")
+    grid = small_grid(sweeps={"model": {"workload": "decoder", "sequence_length": 3, "extras": ["training"]}})
     (job,) = grid.jobs
     for name, table in (("equivalence", equivalence_table(grid)), ("timing", timing_table(grid))):
         write_table(tmp_path / f"results/{name}/model/{job.name}.parquet", table)
@@ -102,6 +103,6 @@ def test_a_training_that_dies_is_no_finished_run(uri, tmp_path):
     assert run.data.tags["failure"] in died
     assert run.data.tags["failure"].startswith("training was killed by SIGKILL")
     assert run.data.metrics["speedup/step stacking_gru"] == 1.5
-    write_table(tmp_path / f"results/training/model/{job.name}.parquet", TRAINING.empty_table())
+    write_table(tmp_path / f"results/training/model/{job.name}.parquet", tables.TRAINING.empty_table())
     assert unfinished(uri, tmp_path, grid) == []
     assert [run.info.status for run in active_runs(uri)] == ["FINISHED"]

@@ -27,7 +27,7 @@ try:
 except InputError as error:
     found["refused"] = str(error)
 report = rnn_parity.check("stacking_gru_cell", "stacking_gru", timing_seconds=0, capabilities=False, seeds=[0])
-print(json.dumps(found | {"answer": report.answer}))
+print(json.dumps(found | {"answer": report.answer.word}))
 """
 
 

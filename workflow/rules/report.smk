@@ -20,8 +20,6 @@ rule collect:
         "logged {log} python -m rnn_parity collect --results results"
 
 
-
-
 rule figures:
     input:
         rules.collect.output,

@@ -30,8 +30,13 @@ class ComparedTask(Protocol):
     Dropout masks are one tensor of zeros and ones, in a shape of the workload's own.
     """
 
-    case: Case
-    seed: int
+    @property
+    def case(self) -> Case:
+        """The case."""
+
+    @property
+    def seed(self) -> int:
+        """The seed that everything is drawn from."""
 
     def quantities(self) -> list[str]:
         """Every compared tensor, in the order of the rows."""
