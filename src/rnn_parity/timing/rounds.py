@@ -72,7 +72,9 @@ Calls = tuple[Callable[[], Any], Callable[[Any], Any]]
 class TimedTask(Protocol):
     """What every implementation of a case is timed with."""
 
-    case: Case
+    @property
+    def case(self) -> Case:
+        """The case."""
 
     def calls(self, implementation: str, role: Role, phase: str) -> Calls:
         """Build an implementation and what a phase asks of it; raises what keeps it from being timed."""
