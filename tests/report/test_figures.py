@@ -58,11 +58,8 @@ def test_the_names_cost_no_plotting_library():
     assert result.stdout.strip() == "set()"
 
 
-def test_snakemake_is_given_the_captions_of_the_report():
-    for name, figure in FIGURES.items():
-        text = " ".join((PROJECT / f"workflow/report/{name}.rst").read_text().split())
-        assert text == f"**{figure.title}.** {figure.caption.replace('*', chr(92) + '*').replace('`', '``')}", name
-        assert figure.section in SECTIONS
+def test_every_figure_has_a_section_of_the_report():
+    assert {figure.section for figure in FIGURES.values()} <= set(SECTIONS)
 
 
 def results_of(grid, **changes):

@@ -116,15 +116,6 @@ def test_a_figure_is_enlarged_and_closed_from_the_keyboard(page):
     assert page.evaluate("document.activeElement.className") == "zoom"
 
 
-def test_the_numbers_of_a_figure_are_in_the_page(page):
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Data: speedup.csv").first.click()
-    assert download.value.suggested_filename == "speedup.csv"
-    rows = download.value.path().read_text().splitlines()
-    assert rows[0].startswith("case_id,sweep,")
-    assert len(rows) == 1 + 5 * 2 * 4
-
-
 def test_it_prints_without_what_only_a_screen_needs(page, tmp_path):
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()

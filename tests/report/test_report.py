@@ -334,3 +334,5 @@ def test_a_figure_is_one_element_with_its_caption_and_no_mark_is_left(report, ta
     assert len(figures) == len(SHOWN)
     assert all(figure.count("<figcaption>") == figure.count("<img") == 1 for figure in figures)
     assert "end of figure" not in html
+    [caption] = [figure for figure in figures if "Speedup over the baseline" in figure]
+    assert "Data: <code>tables/speedup.csv</code>." in caption

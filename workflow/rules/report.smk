@@ -1,7 +1,5 @@
 # From the tables of all jobs to the pictures and the prose.
 PARTS = RESULTS.parts(GRID)
-
-
 ALL_FIGURES = FIGURES | workload_figures(GRID.config)
 
 
@@ -26,20 +24,18 @@ rule figures:
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
     output:
-        [
-            report(
-                f"reports/figures/{name}.svg",
-                caption=f"../report/{name}.rst",
-                category="Figures",
-                labels={"figure": figure.title},
-            )
-            for name, figure in ALL_FIGURES.items()
-        ],
-        expand("reports/figures/{name}.{format}", name=ALL_FIGURES, format=["pdf", "png"]),
+        report(
+            directory("reports/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels=lambda wildcards: {"figure": ALL_FIGURES[wildcards["figure"]].title},
+        ),
     log:
         "logs/figures.log",
     localrule: True
     params:
+        captions={name: figure.caption for name, figure in ALL_FIGURES.items()},
         sources=sources("rnn_parity.report.figures.*", files=["report/figures/rnn_parity.mplstyle"]),
     shell:
         "logged {log} python -m rnn_parity figures --results results --output reports/figures"

@@ -1,4 +1,4 @@
-"""The Markdown as one HTML file: pictures, their data, style and script inside, nothing asked of any network."""
+"""The Markdown as one HTML file: pictures, style and script inside, nothing asked of any network."""
 
 from __future__ import annotations
 
@@ -18,23 +18,19 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
-from rnn_parity.findings import figure_tables
 from rnn_parity.findings.cases import swept_axes, worst_first
 from rnn_parity.report import wording
-from rnn_parity.report.figures import FIGURES, FigureEntry
 
 MOST_CASES = 2000
 """Rows of the case table of the page; a browser sorts and filters so many at once. The CSV file has all."""
 
-_LARGEST_SVG_BYTES, _LARGEST_CSV_BYTES = 1_000_000, 250_000
+_LARGEST_SVG_BYTES = 1_000_000
 _SHORT_CELL, _LONG_CELL = 26, 60  # letters: up to so many stay on one line, from so many on a column is wide
 _CASES_SECTION = "every-case"
 _FIGURE_MARK = re.compile(r"<!-- (figure (?P<name>\w+)|end of figure) -->")
 
 
-def render_html(
-    facts: Mapping[str, Any], markdown: str, results: Mapping[str, pd.DataFrame], figures_folder: Path
-) -> str:
+def render_html(facts: Mapping[str, Any], markdown: str, figures_folder: Path) -> str:
     """The page: the Markdown with raw HTML off, figures to enlarge, and a table of cases to sort and filter."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.validateLink = lambda url: True  # our own data: URIs; a value of a table is escaped and makes no link
@@ -44,9 +40,7 @@ def render_html(
     tokens = parser.parse(markdown)
     contents = _mark_headings(tokens)
     _mark_cells(tokens)
-    entries = FIGURES | facts["workload_figures"]
-    data = figure_tables.tables(results, facts["environment"]) | dict(results)
-    tokens = _figures(tokens, entries, data, figures_folder)
+    tokens = _figures(tokens, figures_folder)
     at = _end_of_section(tokens, _CASES_SECTION)
     before, after = (Markup(parser.renderer.render(part, parser.options, {})) for part in (tokens[:at], tokens[at:]))
     script, style = (
@@ -105,9 +99,7 @@ def _fence(renderer, tokens, index, options, env) -> str:
     return str(Markup('<pre tabindex="0"><code>{}</code></pre>\n').format(tokens[index].content))
 
 
-def _figures(
-    tokens: Sequence[Token], entries: Mapping[str, FigureEntry], data: Mapping[str, pd.DataFrame], folder: Path
-) -> list[Token]:
+def _figures(tokens: Sequence[Token], folder: Path) -> list[Token]:
     """Make an element of every figure: the picture and its caption stand between two comments that mark them."""
     marks = [
         (at, mark["name"])
@@ -118,15 +110,14 @@ def _figures(
     for (start, name), (end, _) in zip(marks[::2], marks[1::2], strict=True):
         made += tokens[done : start - 1]  # a comment is a paragraph: its opening, its text, its close
         picture, caption = (token for token in tokens[start + 2 : end - 1] if token.type == "inline")
-        made += _figure(picture, caption, _data_link(entries[name].table, data), folder / name)
+        made += _figure(picture, caption, folder / name)
         done = end + 2
     return [*made, *tokens[done:]]
 
 
-def _figure(picture: Token, caption: Token, link: Sequence[Token], stem: Path) -> list[Token]:
+def _figure(picture: Token, caption: Token, stem: Path) -> list[Token]:
     [image] = picture.children or []
     image.attrs["src"] = _data_uri(stem)
-    caption.children = [*(caption.children or []), *link]
     button = {"type": "button", "class": "zoom", "aria-label": f"Enlarge: {image.content}"}
     return [
         Token("figure_open", "figure", 1, block=True),
@@ -137,21 +128,6 @@ def _figure(picture: Token, caption: Token, link: Sequence[Token], stem: Path) -
         caption,
         Token("figcaption_close", "figcaption", -1, block=True),
         Token("figure_close", "figure", -1, block=True),
-    ]
-
-
-def _data_link(table: str, data: Mapping[str, pd.DataFrame]) -> list[Token]:
-    """After a caption: the numbers of its figure, in the page where they are not too many."""
-    text = data[table].to_csv(index=False) if len(data[table]) <= _LARGEST_CSV_BYTES // 40 else ""
-    words = Token("text", "", 0, content=f" Data: {table}.csv beside this page, in tables/.")
-    if not 0 < len(text) <= _LARGEST_CSV_BYTES:
-        return [words]
-    uri = "data:text/csv;base64," + base64.b64encode(text.encode()).decode()
-    return [
-        Token("text", "", 0, content=" "),
-        Token("link_open", "a", 1, attrs={"href": uri, "download": f"{table}.csv"}),
-        Token("text", "", 0, content=f"Data: {table}.csv"),
-        Token("link_close", "a", -1),
     ]
 
 

@@ -28,7 +28,7 @@ def write_report(
     markdown_path: Path,
     html_path: Path,
 ) -> None:
-    """Write the report as Markdown beside `figures/`, and as one HTML file with the pictures and their data inside.
+    """Write the report as Markdown beside `figures/`, and as one HTML file with the pictures inside.
 
     Args:
         config, environment: the completed config, and what `rnn-parity environment` wrote.
@@ -38,4 +38,4 @@ def write_report(
     facts = collect_facts(config, environment, results)
     markdown = render_markdown("report.md.j2", facts)
     write_text(markdown_path, markdown)
-    write_text(html_path, render_html(facts, markdown, results, figures_folder))
+    write_text(html_path, render_html(facts, markdown, figures_folder))

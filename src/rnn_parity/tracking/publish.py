@@ -75,7 +75,7 @@ def publish_report(
     `project` is the folder of the results. The report covers the whole grid, so runs of this folder whose cases are not
     among `case_ids` are deleted, and the note on the experiment is written.
     """
-    paths = [reports / "report.html", *sorted(reports.glob("figures/*")), *sorted(reports.glob("tables/*"))]
+    paths = [reports / "report.html", *sorted(reports.glob("figures/[!.]*")), *sorted(reports.glob("tables/[!.]*"))]
     files = {path.relative_to(reports).as_posix(): path for path in paths if path.is_file()}
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     run, folder = report_content(config, digests, environment), folder_tag(uri, project)
