@@ -42,7 +42,7 @@ DISTRIBUTION_DRAWS = 2000
 """With these, at the sizes of `small`, a dropout probability wrong by a tenth of itself was found from 8 of 8 seeds."""
 
 _PHASES = ("inference", "step")
-_TIMING = {"precision": 0.02, "min_rounds": 10, "confidence": 0.95, "exclusive": False}
+_TIMING: dict[str, Any] = {"precision": 0.02, "min_rounds": 10, "confidence": 0.95, "exclusive": False}
 _SECTIONS = re.compile(r"^(defaults|equivalence|sweeps\.check)\.")
 
 

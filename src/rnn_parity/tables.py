@@ -184,12 +184,12 @@ COLLECTED = {
 findings of the self-test in the cases of the grid."""
 
 
-def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], **metadata: str) -> None:
-    """Write rows as Parquet; a missing column is null, an unknown one raises `ValueError`. `metadata` goes along."""
+def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as Parquet; a missing column is null, an unknown one raises `ValueError`."""
     unknown = {name for row in rows for name in row} - set(schema.names)
     if unknown:
         raise ValueError(f"{path}: no such column: {', '.join(sorted(unknown))}")
-    write_table(path, pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata or None)))
+    write_table(path, pa.Table.from_pylist(rows, schema=schema))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -206,7 +206,7 @@ def read_table(paths: Path | Sequence[Path], schema: pa.Schema) -> pa.Table:
             table = pq.read_table(path, partitioning=None)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: cannot be read as a table ({error}); run `snakemake` to make it") from error
-        if table.schema.remove_metadata() != schema.remove_metadata():
+        if table.schema != schema:
             raise InputError(f"{path}: holds other columns than this version writes; run `snakemake` to make it again")
         tables.append(table.replace_schema_metadata())
     return pa.concat_tables(tables) if tables else schema.empty_table()

@@ -174,7 +174,7 @@ def schema() -> None:
 
 @app.command("self-test")
 def self_test(
-    dtype: Annotated[list[str], typer.Option(help="A dtype to try; all by default.")] = tuple(Dtype),
+    dtype: Annotated[list[str] | None, typer.Option(help="A dtype to try; all by default.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     cases: Annotated[int, typer.Option(min=1, help="Random cases per dtype.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
@@ -190,11 +190,12 @@ def self_test(
     from rnn_parity.tables import SELF_TEST, write_rows
     from rnn_parity.trust.run import PART, examine_in_parallel
 
-    if unknown := sorted(set(dtype) - set(Dtype)):
+    dtypes = dtype or list(Dtype)
+    if unknown := sorted(set(dtypes) - set(Dtype)):
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
     (device,) = resolve_devices([device])
     errors = Console(stderr=True)
-    parts, of = examine_in_parallel(device, dtype, cases, jobs), len(dtype) * -(-cases // PART)
+    parts, of = examine_in_parallel(device, dtypes, cases, jobs), len(dtypes) * -(-cases // PART)
     rows = [
         row for part in track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal) for row in part
     ]

@@ -76,7 +76,9 @@ def _compare(
     from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, worst
     from rnn_parity.layers.running import numerics
 
-    rows, planted, masks = [], [], []
+    rows: Rows = []
+    planted: Rows = []
+    masks: Rows = []
     for case in cases:
         of_case: Rows = []
         with numerics(case.threads, case.tf32):

@@ -124,7 +124,8 @@ def publish(
     from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
     from rnn_parity.tracking import publish_job
 
-    request, facts, histories = json.loads(run), _read_json(environment), {}
+    request, facts = json.loads(run), _read_json(environment)
+    histories: dict[str, Any] = {}
     tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
     for path in history or ():  # results/EXTRA/SWEEP/JOB.parquet
         extra = find_workload(request["workload"]).extras[path.parents[1].name]

@@ -178,6 +178,8 @@ def compare_quantity(
         if quantity in run.missing:
             verdict, reason = run.missing[quantity]
             return {**row, "verdict": verdict, "reason": f"{who}{reason}"}
+    assert reference is not None, quantity
+    assert baseline_reference is not None, quantity
     ours, theirs = of_baseline.values[quantity], of_candidate.values[quantity]
     comparable = reference is baseline_reference
     u = criterion.unit_roundoff(case.dtype, case.tf32)
@@ -187,7 +189,8 @@ def compare_quantity(
         "baseline_error": relative_errors(ours, baseline_reference.values[quantity]),
         "sensitivity": reference.sensitivities[quantity],
     }
-    pairs["limit"] = tuple(criterion.limit(sensitivity, floor) for sensitivity in pairs["sensitivity"])
+    of_2, of_inf = pairs["sensitivity"]
+    pairs["limit"] = criterion.limit(of_2, floor), criterion.limit(of_inf, floor)
     identical = comparable and torch.equal(ours, theirs)
     verdict, reason, ratio = criterion.judge(*pairs.values(), u=u, bit_identical=identical)
     row |= {"verdict": verdict, "reason": reason, "ratio": ratio, "bit_identical": identical}

@@ -62,6 +62,7 @@ def perturb(
     exact = stimulus.map(Tensor.double)
     values = run(exact, None)
     moved = exact.map(lambda tensor: rounded(tensor.expand(perturbations, *tensor.shape), case.tf32))
+    found: Mapping[str, Any]
     if side_by_side:
         found = run(moved, rounded)
     else:
@@ -105,14 +106,20 @@ def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:
 def sensitivity(moved: Iterable[Tensor], truth: Tensor) -> tuple[float, float]:
     """The root mean square of relative errors, in both norms, of a quantity that was moved some times."""
     squares = np.square([relative_errors(value, truth) for value in moved])
-    return tuple(float(s) for s in np.sqrt(squares.mean(axis=0)))
+    norm_2, norm_inf = np.sqrt(squares.mean(axis=0))
+    return float(norm_2), float(norm_inf)
 
 
 def relative_errors(value: Tensor, truth: Float[Tensor, ...]) -> tuple[float, float]:
     """‖x − x*‖₂ / ‖x*‖₂ and max|x − x*| / max|x*|, taken in float64; 0 / 0 is 0."""
     difference = value.double() - truth
-    pairs = (
-        (difference.norm().item(), truth.norm().item()),
-        (difference.abs().max().item(), truth.abs().max().item()),
+    return (
+        _ratio(difference.norm().item(), truth.norm().item()),
+        _ratio(difference.abs().max().item(), truth.abs().max().item()),
     )
-    return tuple(0.0 if error == 0 else (error / size if size else float("inf")) for error, size in pairs)
+
+
+def _ratio(error: float, size: float) -> float:
+    if error == 0:
+        return 0.0
+    return error / size if size else float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -119,7 +120,7 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
             for value, cotangent in zip(outputs, stimulus.cotangents, strict=True)
             if value.requires_grad
         ]
-        gradients = [None] * len(wanted)
+        gradients: Sequence[Tensor | None] = [None] * len(wanted)
         if sources:
             values, cotangents = zip(*sources, strict=True)
             gradients = torch.autograd.grad(values, list(wanted.values()), cotangents, allow_unused=True)

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Several = Annotated[list[Value], Field(min_length=1), AfterValidator(_once)]
 Seeds = Several[Seed]
-Regimes = Several[Literal[tuple(map(str, Regime))]]
+Regimes = Several[Literal[tuple(map(str, Regime))]]  # type: ignore[misc]
 SWEPT = {name: axis for name, axis in AXES.items() if name != "device"}  # `device` is a key of its own
 
 
@@ -60,7 +60,7 @@ def _swept(kind: Any) -> Any:
     return Annotated[list[kind], Field(min_length=1), BeforeValidator(_or_list)] | None
 
 
-Defaults = create_model(
+Defaults = create_model(  # type: ignore[call-overload]
     "Defaults",
     __base__=Section,
     __doc__="The value of every axis that a sweep does not name.",
@@ -79,7 +79,7 @@ class _SweepSettings(Section):
     """The extra tables of the workload that are made; all where it is not named."""
 
 
-Sweep = create_model(
+Sweep = create_model(  # type: ignore[call-overload]
     "Sweep",
     __base__=_SweepSettings,
     __doc__="One product of lists over the defaults, and a section of the report.",
@@ -92,7 +92,7 @@ class Equivalence(Section):
 
     seeds: Seeds = [0, 1, 2]
     """A stimulus is drawn from each."""
-    draws: int = Field(10_000, ge=1000)
+    draws: int = Field(default=10_000, ge=1000)
     """Dropout draws of `train_distribution`, each a batch row of its own."""
     regimes: Regimes = [Regime.EVAL.value, Regime.TRAIN_MATCHED_MASKS.value, Regime.TRAIN_SAME_SEED.value]
     """The regimes in which every case is compared."""
@@ -103,13 +103,13 @@ class Timing(Section):
 
     phases: Several[Literal[tuple(map(str, Phase))]] = list(map(str, Phase))
     """The phases that are timed."""
-    precision: float = Field(0.02, gt=0)
+    precision: float = Field(default=0.02, gt=0)
     """Stop when the intervals of the speedup and of the baseline against itself are narrower than this fraction."""
-    min_rounds: int = Field(10, ge=6)
+    min_rounds: int = Field(default=10, ge=6)
     """Rounds that are always made; in each, every implementation is timed once, the baseline twice."""
-    max_seconds: float = Field(4, gt=0)
+    max_seconds: float = Field(default=4, gt=0)
     """Seconds after which no further round of a phase begins, once min_rounds are made; large cases take longer."""
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the interval of a speedup."""
     exclusive: bool = True
     """Run nothing else of the workflow while the clock runs. `false` is faster, and its speedups say so."""
@@ -118,7 +118,7 @@ class Timing(Section):
 class SelfTest(Section):
     """The check tried on itself, with planted faults and with right layers that round differently."""
 
-    cases: int = Field(8, ge=0)
+    cases: int = Field(default=8, ge=0)
     """Random cases per dtype of the grid, tried on this machine beside the kept rates; 0 for none."""
     power: bool = False
     """Measure how often `train_distribution` finds each fault of dropout; else the kept rates are shown."""
@@ -140,7 +140,7 @@ class Tracking(Section):
 class Report(Section):
     """The report."""
 
-    title: str = Field("Recurrent layers compared", min_length=1)
+    title: str = Field(default="Recurrent layers compared", min_length=1)
     """Its heading."""
     width: Literal["page", "column"] = "page"
     """The width of the figures: page for two columns of a journal (178 mm), column for one (85 mm)."""
@@ -212,8 +212,8 @@ def complete(model: type[BaseModel], given: Mapping[str, Any], key: str = "") ->
 def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under: str) -> str:
     """`key: holds VALUE, expected WHAT` of the first error, in the order of the keys."""
     first = min(error.errors(include_url=False), key=lambda found: [str(part) for part in found["loc"]])
-    location, kind, limits = [part for part in first["loc"] if part != "[key]"], first["type"], first.get("ctx", {})
-    location = _as_written(location, given)
+    location = _as_written([part for part in first["loc"] if part != "[key]"], given)
+    kind, limits = first["type"], first.get("ctx", {})
     if kind in ("extra_forbidden", "missing"):
         *parent, name = location
         if kind == "missing":
@@ -242,26 +242,17 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
         "model_type": "a mapping of keys",
         "value_error": str(limits.get("error", "")),
     }.get(kind, first["msg"].removeprefix("Input should be "))
-    return f"{_key(location, under)}: holds {_short(_at(given, location, first['input']))}, expected {expected}"
+    return f"{_key(location, under)}: holds {_short(first['input'])}, expected {expected}"
 
 
 def _as_written(location: Sequence[Any], given: Any) -> list[Any]:
-    """A location without the parts that are not in the user's file: the 0 of a lone value, a branch of a union."""
+    """A location without the 0 of a lone value, which is not in the user's file."""
     written: list[Any] = []
     for part in location:
-        inside = _at(given, written, None)
-        if isinstance(inside, dict) or (isinstance(inside, list) and isinstance(part, int)) or not written:
+        if isinstance(given, dict | list):
+            given = given.get(part) if isinstance(given, dict) else given[part]
             written.append(part)
     return written
-
-
-def _at(given: Any, location: Sequence[Any], otherwise: Any) -> Any:
-    for part in location:
-        try:
-            given = given[part]
-        except (KeyError, IndexError, TypeError):
-            return otherwise
-    return given
 
 
 def _model_at(model: type[BaseModel], location: Sequence[Any]) -> type[BaseModel]:
@@ -270,8 +261,6 @@ def _model_at(model: type[BaseModel], location: Sequence[Any]) -> type[BaseModel
     for part in location:
         fields = getattr(kind, "model_fields", None)
         kind = fields[part].annotation if fields is not None else get_args(kind)[1]
-        while get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
     return kind
 
 

@@ -167,7 +167,7 @@ def _tracking_link(config: Mapping) -> str:
 
 def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
     """A section per sweep: what it varies, what it holds fixed, and its first cases."""
-    sections = []
+    sections: list[dict[str, Any]] = []
     for sweep, rows in cases.groupby("sweep", sort=False):
         if len(sections) == MOST_SWEEPS:
             break

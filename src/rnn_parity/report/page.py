@@ -33,7 +33,7 @@ _FIGURE_MARK = re.compile(r"<!-- (figure (?P<name>\w+)|end of figure) -->")
 def render_html(facts: Mapping[str, Any], markdown: str, figures_folder: Path) -> str:
     """The page: the Markdown with raw HTML off, figures to enlarge, and a table of cases to sort and filter."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    parser.validateLink = lambda url: True  # our own data: URIs; a value of a table is escaped and makes no link
+    parser.validateLink = lambda url: True  # type: ignore[method-assign]  # our own data: URIs; a value of a table is escaped and makes no link
     rules = {"table_open": _table_open, "table_close": _table_close, "fence": _fence}
     for name, rule in rules.items():
         parser.add_render_rule(name, rule)
@@ -106,7 +106,8 @@ def _figures(tokens: Sequence[Token], folder: Path) -> list[Token]:
         for at, token in enumerate(tokens)
         if token.type == "inline" and (mark := _FIGURE_MARK.fullmatch(token.content))
     ]
-    made, done = [], 0
+    made: list[Token] = []
+    done = 0
     for (start, name), (end, _) in zip(marks[::2], marks[1::2], strict=True):
         made += tokens[done : start - 1]  # a comment is a paragraph: its opening, its text, its close
         picture, caption = (token for token in tokens[start + 2 : end - 1] if token.type == "inline")

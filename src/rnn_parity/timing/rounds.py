@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -234,14 +235,14 @@ def run_rounds(
     clock = CudaClock() if device == "cuda" else WallClock()
     _forget_compiled()
     for contender in contenders:
-        _guard(contender, lambda c=contender: _warm_up(c, clock))
+        _guard(contender, partial(_warm_up, contender, clock))
     start = time.perf_counter()
     rounds, next_check = 0, min_rounds
     while rounds < min_rounds or time.perf_counter() < start + max_seconds:
         shuffled = list(contenders)
         order.shuffle(shuffled)
         for contender in shuffled:
-            _guard(contender, lambda c=contender: _sample(c, clock))
+            _guard(contender, partial(_sample, contender, clock))
         rounds += 1
         working = [contender for contender in contenders[1:] if contender.not_timed is None]
         if contenders[0].not_timed or not working:

@@ -23,7 +23,8 @@ from rnn_parity.trust.right import WrittenOut
 
 _PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
 FAULTS = {
-    f"{layer.__module__}:{name}": (layer.kind, layer.__doc__.removesuffix(".")) for name, layer in PLANTED.items()
+    f"{layer.__module__}:{name}": (layer.kind, (layer.__doc__ or "").removesuffix("."))
+    for name, layer in PLANTED.items()
 }
 """Import path of every planted fault to its kind, and the fault in words."""
 

@@ -12,6 +12,8 @@ from rnn_parity.layers.parameters import canonical_shapes
 class WrittenOut(nn.Module):
     """Layer by layer and step by step, a method for every step of it: the parent of every mutant."""
 
+    kind: str  # of a planted fault
+
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
         super().__init__()
         self.num_layers, self.dropout = num_layers, dropout

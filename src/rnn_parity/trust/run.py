@@ -50,7 +50,7 @@ def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[st
 
     case = Case("power", device, "float32", False, 7, 16, 3, 12, 1, 0.1, 1)
     too_often = f"{DropoutTooOften.__module__}:{DropoutTooOften.__name__}"
-    faults = {"torch.nn:GRU": "", too_often: DropoutTooOften.__doc__.removesuffix(".")}
+    faults = {"torch.nn:GRU": "", too_often: (DropoutTooOften.__doc__ or "").removesuffix(".")}
     # Forward alone, in training: a fault of the backward pass has the right law.
     faults |= {name: fault for name, (kind, fault) in FAULTS.items() if kind == "dropout" and "forward" not in fault}
     for row in detection_power(case, "stacking_gru_cell", list(faults), draws, trials, seed=0):
