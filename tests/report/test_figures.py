@@ -18,7 +18,7 @@ from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import FIGURES, FORMATS, SECTIONS, plot_all, speedup, style
 from rnn_parity.report.figures.study import WIDTHS_MM, Study, panels
-from rnn_parity.tables import COLLECTED, MASKS
+from rnn_parity.tables import COLLECTED
 from synthetic import environment, equivalence_rows, finding_rows, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
@@ -86,7 +86,7 @@ def test_a_figure_is_the_same_bytes_every_time(tmp_path):
 
 def test_empty_tables_are_drawn_as_what_they_lack(tmp_path):
     tables = {name: schema.empty_table().to_pandas() for name, schema in COLLECTED.items()}
-    plot_all(make_grid(SMOKE).config, tables, MASKS.empty_table().to_pandas(), {}, tmp_path)
+    plot_all(make_grid(SMOKE).config, tables, {}, tmp_path)
     assert_drawn(tmp_path)
 
 
@@ -149,8 +149,8 @@ def test_several_candidates_with_faults_and_gaps_are_drawn(tmp_path):
     timing.loc[untimed, columns] = np.nan
     timing.loc[untimed, "conclusion"] = "unsupported"
     masks = mask_rows([grid.config["baseline"], *candidates], gaps=3, steps=4, rows=12, units=20)
-    results = {"equivalence": equivalence, "timing": timing, "self_test": pd.DataFrame()}
-    plot_all(grid.config, results, masks, environment(grid), tmp_path)
+    results = {"equivalence": equivalence, "timing": timing, "masks": masks}
+    plot_all(grid.config, results, environment(grid), tmp_path)
     assert_drawn(tmp_path)
 
 

@@ -30,7 +30,7 @@ def path(tmp_path_factory):
     names = [grid.config["baseline"], *grid.config["candidates"]]
     trust = {"self_test": finding_rows(grid.cases), "coverage": finding_rows(grid.cases)}
     results = results_of(equivalence, pd.DataFrame(timing_rows(grid)), capabilities=capability_rows(names), **trust)
-    write_report(grid.config, {}, results, folder / "figures", folder / "report.md", folder / "report.html")
+    write_report(grid.config, {}, results, folder)
     return folder / "report.html"
 
 

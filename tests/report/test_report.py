@@ -13,8 +13,9 @@ from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import rates
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.page import MOST_CASES
+from rnn_parity.report.tables import write_tables
 from rnn_parity.report.wording import escape
-from rnn_parity.report.write import write_report, write_tables
+from rnn_parity.report.write import write_report
 from synthetic import PIXEL, capability_rows, equivalence_rows, finding_rows, results_of, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
@@ -35,11 +36,10 @@ def report(tmp_path):
         (tmp_path / f"figures/{name}.svg").write_text(PIXEL)
 
     def write(equivalence, timing, config=SMOKE, environment=None, **trust):
-        paths = tmp_path / "report.md", tmp_path / "report.html"
         completed = make_grid(config).config
         results = results_of(equivalence, timing, **trust)
-        write_report(completed, environment or {}, results, tmp_path / "figures", *paths)
-        return tuple(path.read_text() for path in paths)
+        write_report(completed, environment or {}, results, tmp_path)
+        return tuple((tmp_path / name).read_text() for name in ("report.md", "report.html"))
 
     return write
 

@@ -37,8 +37,7 @@ def shown(tmp_path_factory):
         (reports / f"figures/{name}.svg").write_text(PIXEL)
     (reports / "tables/verdicts.csv").write_text("case,verdict\nT=1,equivalent\n")
     results = results_of(*(table.to_pandas() for table in tables))
-    files = [reports / name for name in ("figures", "report.md", "report.html")]
-    write_report(grid.config | {"report": grid.config["report"] | {"title": HOSTILE}}, {}, results, *files)
+    write_report(grid.config | {"report": grid.config["report"] | {"title": HOSTILE}}, {}, results, reports)
     publish_report(uri, folder, grid.config, {case.case_id for case in grid.cases}, reports, ENVIRONMENT)
     command = [sys.executable, "-c", SERVE, uri, str(folder), "0", HOSTILE]
     ui = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -196,7 +196,7 @@ def figures(results: ResultsFolder, output: Output) -> None:
 
     files = Results(results)
     config, collected = _read_json(files.config), _collected(files)
-    plot_all(config, collected, collected["masks"], _read_json(files.environment), output)
+    plot_all(config, collected, _read_json(files.environment), output)
     for entry in workloads_of(config):
         if entry.plot:
             load_object(entry.plot)(config, collected, output)
@@ -205,13 +205,13 @@ def figures(results: ResultsFolder, output: Output) -> None:
 @command()
 def report(results: ResultsFolder, output: Output) -> None:
     """Write report.md, report.html and the tables beside the figures in the folder OUTPUT."""
-    from rnn_parity.report.write import write_report, write_tables
+    from rnn_parity.report.tables import write_tables
+    from rnn_parity.report.write import write_report
 
     files = Results(results)
     tables, environment = _collected(files), _read_json(files.environment)
     write_tables(tables, environment, output / "tables")
-    pages = output / "figures", output / "report.md", output / "report.html"
-    write_report(_read_json(files.config), environment, tables, *pages)
+    write_report(_read_json(files.config), environment, tables, output)
 
 
 def _publish(settings: dict[str, Any], act: Callable[[str], dict[str, str]], attempt: int, output: Path) -> None:

@@ -21,7 +21,7 @@ from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report import opening
-from rnn_parity.report.figures import FIGURES, SECTIONS, workload_figures
+from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.report.sections import workload_sections
 from rnn_parity.statistics import LARGEST_CHANGE
 
@@ -69,7 +69,6 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
         "tracking_link": _tracking_link(config),
         "sections": sections,
-        "workload_figures": workload_figures(config),
     }
     for section in sections:
         facts |= section.facts

@@ -128,19 +128,19 @@ def workload_figures(config: Mapping[str, Any]) -> dict[str, FigureEntry]:
     return {name: figure for figures in entries for name, figure in figures.items()}
 
 
-def plot_all(config: Mapping, results: Mapping[str, Any], masks: Any, environment: Mapping, folder: Path) -> None:
+def plot_all(config: Mapping, results: Mapping[str, Any], environment: Mapping, folder: Path) -> None:
     """Write every figure as `folder/{name}.pdf`, `.png` and `.svg`, byte for byte the same for the same tables.
 
     Args:
         config: the completed config; `report.width` says how wide the figures are.
-        results, masks: the tables of `rnn_parity.tables` as pandas data frames, the collected ones by name.
+        results: the collected tables of `rnn_parity.tables` as pandas data frames, by name.
         environment: as `rnn_parity.timing.environment.describe_environment` gives it.
         folder: where to; made if missing.
     """
     from rnn_parity.report.figures import style
     from rnn_parity.report.figures.study import Study
 
-    study = Study(config, results["equivalence"], results["timing"], masks, environment)
+    study = Study(config, results["equivalence"], results["timing"], results["masks"], environment)
     with style.applied():
         for name in FIGURES:
             plot = importlib.import_module(f"{__name__}.{name}").plot

@@ -21,7 +21,6 @@ _CHECKS = {
     "assert_close": ("assert_close", "^", "#8a8a8a"),
 }
 _ROW_MM = 3.7
-_RIGHT_MM = 40
 _SHARES = LinearSegmentedColormap.from_list("caught", ["#b5361c", "#f0c987", "#dcefe9", "#9bd0bd"])
 
 
