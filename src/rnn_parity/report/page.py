@@ -53,6 +53,8 @@ def render_html(facts: Mapping[str, Any], markdown: str, figures_folder: Path) -
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    named = {"number": wording.number, "times": wording.times, "fixed": wording.fixed}
+    page.filters |= named | {"sort_key": _sort_key, "tick_label": lambda value, axis: tick_label(axis, value)}
     return page.get_template("report.html.j2").render(
         title=facts["config"]["report"]["title"],
         contents=contents,
@@ -144,37 +146,16 @@ def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
     shown = cases if len(cases) <= MOST_CASES else worst_first(cases).iloc[:MOST_CASES]
     axes = swept_axes(cases) if len(cases) else []
     same = [axis_word(axis, cases[axis].iloc[0]) for axis in AXES if len(cases) and axis not in axes]
-    rows = []
-    for row in shown.to_dict("records"):
-        speedups = [(row.get(f"speedup_{phase}"), row.get(f"conclusion_{phase}"), phase) for phase in phases]
-        rows.append(
-            {
-                "case_id": row["case_id"],
-                "sweep": row["sweep"],
-                "candidate": row["candidate"],
-                "axes": [(row[axis], tick_label(axis, row[axis])) for axis in axes],
-                "verdict": row["verdict"] if isinstance(row["verdict"], str) else "not run",
-                "ratio": (_sort_key(row["ratio"]), wording.number(row["ratio"])),
-                "where": row["quantity"] if isinstance(row["quantity"], str) else "",
-                "speedups": [
-                    (_sort_key(value), wording.times(value), _interval(row, phase), conclusion)
-                    for value, conclusion, phase in speedups
-                ],
-            }
-        )
+    rows = shown.assign(verdict=shown["verdict"].astype(object).fillna("not run")).to_dict("records")
     heads = [(AXES[axis].label.rsplit(" ", 1)[-1], AXES[axis].label) for axis in axes]
     left_out = len(cases) - len(shown)
     several = cases["candidate"].nunique() > 1
-    return {"rows": rows, "heads": heads, "same": same, "left_out": left_out, "phases": phases, "several": several}
+    names = {"axes": axes, "heads": heads, "same": same, "phases": phases, "several": several}
+    return names | {"rows": rows, "left_out": left_out}
 
 
 def _sort_key(value: float | None) -> str:
     return "" if value is None or value != value else repr(float(value))
-
-
-def _interval(row: Mapping[str, Any], phase: str) -> str:
-    low, high = (row.get(f"speedup_{phase}_ci_{end}") for end in ("low", "high"))
-    return "" if low is None or low != low else f"{wording.fixed(low)}–{wording.fixed(high)}"
 
 
 def _data_uri(stem: Path) -> str:
