@@ -22,7 +22,7 @@ TINY = {
 RUN = {
     **SMOKE,
     "sweeps": {**SMOKE["sweeps"], "model": {"workload": "decoder", "hidden_size": 12, "sequence_length": [4, 5]}},
-    "decoder": {"file": "own.t", "vocabulary": 20, "training": {"steps": 4, "seeds": [0, 1]}},
+    "workloads": {"decoder": {"file": "own.t", "vocabulary": 20, "training": {"steps": 4, "seeds": [0, 1]}}},
 }
 """The smoke run and a sweep of t2vec's decoder: what the fixture `finished` has run, its config being `own.yaml`."""
 

@@ -66,7 +66,7 @@ def attribution_rows(
         for layer, both in zip(layers, boths, strict=True):
             variants = dict(zip(VARIANTS, (original, once, layer, both), strict=True))
             for row in attribute(variants, confidence):
-                yield {**columns, "phase": phase, "candidate": both.name, **row}
+                yield {**columns, "phase": phase, "implementation": both.name, **row}
     yield from ({**columns, **row} for row in _input_feeding(task, baseline, candidates, protocol))
 
 
@@ -106,7 +106,7 @@ def share_of_gain(original_s: ArrayLike, way_s: ArrayLike, both_s: ArrayLike, co
     """
     if median_ratio(original_s, both_s, confidence).low <= 1:
         return None
-    left = np.divide([way_s, both_s], original_s)  # (2, rounds)
+    left = np.array([way_s, both_s]) / np.asarray(original_s)  # (2, rounds)
     rounds = np.random.default_rng(0).integers(left.shape[1], size=(_RESAMPLES, left.shape[1]))
     way, both = 1 - np.median(left, axis=1)
     ways, boths = 1 - np.median(left[:, rounds], axis=2)
@@ -127,7 +127,7 @@ def _input_feeding(
             ratios = (median_ratio(original.seconds, other.seconds, protocol[-1]) for other in (candidate, control))
             row["conclusion"] = conclude(*ratios)
         row |= {"way": "input_feeding", "reason": row["reason"] or FED_BACK, "share": None}
-        yield {"phase": TRAIN_STEP, "candidate": candidate.name, **row}
+        yield {"phase": TRAIN_STEP, "implementation": candidate.name, **row}
 
 
 def _columns(name: str, interval: Interval | None) -> dict[str, float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import classify_exception
-from rnn_parity_t2vec.decoding import greedy
-from rnn_parity_t2vec.model import EOS, PAD
+from rnn_parity_t2vec.model import BOS, EOS, PAD, Generator, T2Vec
 from rnn_parity_t2vec.workload import Decoder
 
 _SEED = 1
@@ -25,18 +26,37 @@ def generation_rows(
     steps says the same one again and again. A choice between two tokens that are as likely as each other, but for a
     rounding, may go either way, and then all that follows differs.
     """
-    task, said = workload.draw(case, _SEED), {}
+    task = workload.draw(case, _SEED)
     batch = task.batch.to(case.device)
+    said: dict[str, Tensor] = {}
+    failed: dict[str, str] = {}
     for name in [baseline, *candidates]:
         try:
             model = task.build(name, "all_steps").train(False)
             said[name] = greedy(model.m0, model.m1, batch.source, batch.lengths, case.sequence_length)
         except Exception as error:  # whatever an implementation raises is a result
-            said[name] = classify_exception(error)[1]
+            failed[name] = classify_exception(error)[1]
     for name in candidates:
         row = {**case.columns, "baseline": baseline, "implementation": name}
-        failed = [found for found in (said[baseline], said[name]) if isinstance(found, str)]
-        yield row | ({"reason": failed[0]} if failed else agreement(said[baseline], said[name]))
+        reason = failed.get(baseline) or failed.get(name)
+        yield row | ({"reason": reason} if reason else agreement(said[baseline], said[name]))
+
+
+@torch.no_grad()
+def greedy(
+    model: T2Vec, generator: Generator, source: Int[Tensor, "S B"], lengths: Int[Tensor, " B"], steps: int
+) -> Int[Tensor, "T B"]:
+    """The likeliest token of every step, T = `steps`; padding after a sequence's end, which is EOS or padding."""
+    context, h = model.encoder(source, lengths)
+    padding = source.T == PAD
+    token, tokens = source.new_full(source.shape[1:], BOS), []
+    ended = torch.zeros_like(token, dtype=torch.bool)
+    for _ in range(steps):
+        output, h = model.decoder(token[None], h, context, padding)
+        token = generator(output)[0].argmax(dim=-1).masked_fill(ended, PAD)
+        ended = ended | (token == EOS) | (token == PAD)
+        tokens.append(token)
+    return torch.stack(tokens)
 
 
 def agreement(ours: Tensor, theirs: Tensor) -> dict[str, Any]:

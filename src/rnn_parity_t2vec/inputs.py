@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -19,7 +19,7 @@ from rnn_parity_t2vec.data.batches import Batch, drawn_batches, file_batches
 from rnn_parity_t2vec.data.city import Cells, city
 from rnn_parity_t2vec.data.files import Trajectories, read_trajectories
 from rnn_parity_t2vec.model import PAD, SPECIAL_TOKENS, Attending, Generator, Sizes, T2Vec, nll_loss, spatial_loss
-from rnn_parity_t2vec.settings import DecoderSettings, OnBadLine
+from rnn_parity_t2vec.settings import DecoderSettings, OnBadLine, Shape
 
 log = logging.getLogger("rnn_parity")
 
@@ -40,7 +40,7 @@ class Model:
     m1: Generator
 
     @property
-    def parameters(self) -> dict[str, nn.Parameter]:
+    def parameters(self) -> dict[str, Tensor]:
         """Every parameter once, under its canonical name."""
         own = {name: p for name, p in self.m0.named_parameters() if not name.startswith(STACK)}
         stack = {STACK + name: p for name, p in canonical_parameters(self.m0.decoder.rnn).items()}
@@ -163,7 +163,7 @@ def skipped_lines(settings: DecoderSettings) -> int:
 
 
 @cache
-def _city(vocabulary: int, kind: str) -> Cells:
+def _city(vocabulary: int, kind: Shape) -> Cells:
     return city(vocabulary - SPECIAL_TOKENS, kind)
 
 

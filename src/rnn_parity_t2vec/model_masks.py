@@ -71,47 +71,46 @@ def _layouts(case: Case, source_steps: int) -> list[MaskLayout]:
     return [MaskLayout(*size, case.batch_size, case.hidden_size) for size in sizes]
 
 
-def without_cudnn() -> Any:
-    """No cuDNN inside: it draws its masks where nobody sees them, and has no backward pass in eval mode."""
+@contextmanager
+def imposed(m0: T2Vec, lengths: Tensor, masks: Masks | None, in_stack: Any = None) -> Iterator[DropoutRecorder | None]:
+    """Inside, every dropout of the model applies these masks; yields the recorder of the stack's draws.
+
+    The encoder, which is not replaced, runs without cuDNN: that draws masks unseen, and has no backward pass in eval
+    mode. Without masks nothing else is changed. `in_stack` is entered around a stack that draws out of sight.
+    """
+    with ExitStack() as hooks:
+        hooks.enter_context(_around(m0.encoder.rnn, _without_cudnn))
+        if masks is None:
+            yield None
+        else:
+            gaps, steps, rows, width = masks.encoder.shape
+            of_encoder = DropoutRecorder(PackedLayout(gaps, steps, rows, width, lengths), masks.encoder)
+            of_stack, of_output = (
+                DropoutRecorder(MaskLayout(*part.shape), part) for part in (masks.stack, masks.output)
+            )
+            hooks.enter_context(_around(m0.encoder.rnn, lambda: of_encoder))
+            hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))
+            hooks.enter_context(_around(m0.decoder.dropout, lambda: of_output))
+            yield of_stack
+
+
+def _without_cudnn() -> Any:
     return torch.backends.cudnn.flags(enabled=False, allow_tf32=torch.backends.cudnn.allow_tf32)
 
 
-def encoder_seen(m0: T2Vec) -> Any:
-    """Inside, the encoder, which is not what is replaced, runs without cuDNN."""
-    return _around(m0.encoder.rnn, without_cudnn)
-
-
 @contextmanager
-def imposed(m0: T2Vec, lengths: Tensor, masks: Masks, in_stack: Any = None) -> Iterator[DropoutRecorder]:
-    """Inside, every dropout of the model applies these masks; yields the recorder of what the stack drew.
-
-    `in_stack` is entered around the stack instead, where that draws out of sight.
-    """
-    of_stack = DropoutRecorder(MaskLayout(*masks.stack.shape), masks.stack)
-    of_encoder = DropoutRecorder(PackedLayout(*masks.encoder.shape, lengths), masks.encoder)
-    of_output = DropoutRecorder(MaskLayout(*masks.output.shape), masks.output)
-    with ExitStack() as hooks:
-        hooks.enter_context(_around(m0.encoder.rnn, without_cudnn, lambda: of_encoder))
-        hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))
-        hooks.enter_context(_around(m0.decoder.dropout, lambda: of_output))
-        yield of_stack
-
-
-@contextmanager
-def _around(module: nn.Module, *contexts: Callable[[], Any]) -> Iterator[None]:
-    """Enter these whenever the module runs forward."""
+def _around(module: nn.Module, context: Callable[[], Any]) -> Iterator[None]:
+    """Enter this whenever the module runs forward."""
     entered = ExitStack()
 
     def enter(*_: Any) -> None:
-        for context in contexts:
-            entered.enter_context(context())
+        entered.enter_context(context())
 
     def leave(*_: Any) -> None:
         entered.close()
 
-    handles = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
-    try:
+    with (
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(leave, always_call=True),
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

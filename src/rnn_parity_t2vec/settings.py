@@ -12,6 +12,7 @@ from rnn_parity.experiment.config import Section, Seeds
 from rnn_parity.experiment.errors import InputError
 
 OnBadLine = Literal["refuse", "skip"]
+Shape = Literal["square", "hexagon"]
 
 
 def _check_file(file: str | None) -> str | None:
@@ -36,13 +37,13 @@ class DecoderSettings(Section):
     """V, the four special tokens among them; that of a file with GPS points."""
     loss: Literal["nll", "spatial"] = "nll"
     """`spatial` is the paper's, over the ten nearest cells."""
-    cells: Literal["square", "hexagon"] = "square"
+    cells: Shape = "square"
     """The cells of the made-up city."""
     file: Annotated[str | None, AfterValidator(_check_file)] = None
     """Trajectories to take instead: `*.t` (tokens, a line each), or `*.csv` (GPS, POLYLINE)."""
     on_bad_line: OnBadLine = "refuse"
     """Whether a bad line refuses the file, or is skipped."""
-    training: TrainingSettings = TrainingSettings()
+    training: TrainingSettings = TrainingSettings.model_validate({})
 
 
 def check_axes(axes: Mapping[str, Sequence[Any]]) -> None:

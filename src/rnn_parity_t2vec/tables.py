@@ -6,7 +6,7 @@ ATTRIBUTION = schema_of(
     CASE_COLUMNS
     | {
         "baseline": str,
-        "candidate": str,
+        "implementation": str,
         "phase": str,
         "way": str,
         "median_s": float,
@@ -22,9 +22,11 @@ ATTRIBUTION = schema_of(
         "reason": str,
     }
 )
-"""One row per case × candidate × phase × way of running the decoder (`attribution.VARIANTS`). `speedup` is over the
-original, `share` of the time that both changes save the part that this one saves alone; null within noise.
-`conclusion` is that of input feeding alone. `vocabulary` of the model, and `skipped_lines` of the data's file."""
+"""One row per case × implementation × phase × way of running the decoder (`attribution.VARIANTS`).
+
+`implementation` is the compared layer, also in the ways that keep the baseline's. `speedup` is over the original.
+`share` is the part of the time saved by both changes that this one saves alone; null within noise. `conclusion` is that
+of input feeding alone. `vocabulary` is the model's, and `skipped_lines` is counted in the data's file."""
 
 TRAINING = schema_of(
     CASE_COLUMNS

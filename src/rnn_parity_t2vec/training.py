@@ -132,7 +132,7 @@ def train(
         masks = Masks.draw(case, len(batch.source), number) if matched else None
         with imposed(model.m0, batch.lengths, masks) if masks else nullcontext() as drawn:
             output, _ = model.m0(batch.source, batch.lengths, batch.target[:-1])
-        if masks and case.draws_dropout and not drawn.drawn and case.dropout < 1:
+        if drawn and case.draws_dropout and not drawn.drawn and case.dropout < 1:
             raise UnknownDraw("its masks are drawn out of sight: unsupported with the same masks")
         said = model.m1(output)
         loss_of(said, batch.target[1:]).backward()

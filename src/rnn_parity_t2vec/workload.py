@@ -37,7 +37,7 @@ from rnn_parity_t2vec.inputs import (
     with_vocabulary,
 )
 from rnn_parity_t2vec.model import PAD, Attending
-from rnn_parity_t2vec.model_masks import Masks, encoder_seen, imposed
+from rnn_parity_t2vec.model_masks import Masks, imposed
 from rnn_parity_t2vec.phases import decoder_calls, training_step_calls
 from rnn_parity_t2vec.reference import Equations, training_step
 from rnn_parity_t2vec.settings import DecoderSettings
@@ -205,9 +205,8 @@ class DecoderTask:
         masks = None if flat is None else Masks.unflatten(flat, self.case, len(batch.source))
 
         def run(in_stack: Any = None) -> tuple[dict[str, Tensor], DropoutRecorder | None]:
-            around = encoder_seen(model.m0) if masks is None else imposed(model.m0, batch.lengths, masks, in_stack)
             torch.manual_seed(self.seed)
-            with around as drawn:
+            with imposed(model.m0, batch.lengths, masks, in_stack) as drawn:
                 context, h0 = model.m0.encoder(batch.source, batch.lengths)
                 output, hn = model.m0.decoder(batch.target[:-1], h0, context, batch.source.T == PAD)
             return {"output": output, "hn": hn, "context": context, "h0": h0}, drawn
@@ -218,11 +217,11 @@ class DecoderTask:
 
         try:
             done, drawn = run()
-            unseen = masks is not None and self.case.draws_dropout and self.case.dropout < 1 and not drawn.drawn
+            unseen = drawn is not None and self.case.draws_dropout and self.case.dropout < 1 and not drawn.drawn
             out_of_sight = unseen and draws_out_of_sight(states)
         except UnknownDraw:
             out_of_sight = True
-        if out_of_sight:
+        if masks is not None and out_of_sight:
             replay, result.out_of_sight = Replay(self.seed), True
             masks = replace(masks, stack=recover_masks(self.case, name, replay))
             done, _ = run(replay)

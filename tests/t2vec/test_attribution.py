@@ -117,7 +117,7 @@ def test_the_ways_between_are_timed_too():
     names = "stacking_gru_cell", ["stacking_gru", "faults:Crash"]
     rows = list(attribution_rows(DECODER, CASE, *names, **PROTOCOL))
     assert {name for row in rows for name in row} <= set(ATTRIBUTION.names)
-    found = {(row["candidate"], row["phase"], row["way"]): row for row in rows}
+    found = {(row["implementation"], row["phase"], row["way"]): row for row in rows}
     assert len(found) == len(rows) == 2 * (len(ATTRIBUTED) * len(VARIANTS) + 1)
     fed = found["stacking_gru", "train_step", "input_feeding"]
     assert "attention is fed back" in fed["reason"]

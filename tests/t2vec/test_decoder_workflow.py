@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import SMOKE, jobs_run, snakemake, write_config
 from project import copy_project
+from rnn_parity.experiment.grid import make_grid
 from rnn_parity_t2vec.report.entries import FIGURES
 
 pytestmark = pytest.mark.workflow
@@ -26,10 +27,10 @@ def test_the_tables_of_layers_hold_the_decoders_rows_too(finished):
 
 
 def test_its_own_tables_figures_and_section_are_there(finished):
-    training = pd.read_parquet(finished / "results/decoder/training.parquet")
+    training = pd.read_parquet(finished / "results/training.parquet")
     assert set(training["mode"]) == {"no_dropout", "matched_masks", "own_masks"}
     assert set(training["sequence_length"]) == {4, 5}
-    assert len(pd.read_parquet(finished / "results/decoder/generation.parquet")) == 2 * 2
+    assert len(pd.read_parquet(finished / "results/generation.parquet")) == 2
     report = (finished / "reports/report.md").read_text()
     assert "## In t2vec's decoder" in report
     assert "trajectories of `own.t`" in report
@@ -51,24 +52,22 @@ def test_losses_are_metric_histories_in_mlflow(finished):
 
 
 def test_an_edit_runs_again_what_it_touches(finished_copy):
-    for source, touched, untouched in (
-        ("model.py", {"decoder equivalence", "decoder timing", "decoder training"}, {"equivalence", "timing"}),
-        ("figures.py", {"decoder figures"}, {"decoder timing", "decoder training", "timing"}),
-    ):
+    measured = {"equivalence": 1, "timing": 1, "extra": 3}  # the one decoder job, and none of a layer
+    for source, touched in (("model.py", measured), ("report/figures.py", {})):
         path = finished_copy / "src/rnn_parity_t2vec" / source
         original = path.read_text()
         path.write_text(original + "\nEDITED = 1\n")
-        planned = set(jobs_run(snakemake(finished_copy, "-n")))
+        planned = jobs_run(snakemake(finished_copy, "-n"))
         path.write_text(original)
-        assert touched <= planned
-        assert not untouched & planned
+        assert {"figures", "report"} <= planned.keys(), source
+        assert {rule: count for rule, count in planned.items() if rule in measured} == touched
     (finished_copy / "own.t").write_text((finished_copy / "own.t").read_text() + "4 5 6\n")
-    planned = set(jobs_run(snakemake(finished_copy, "-n")))
-    assert "decoder equivalence" in planned
-    assert "equivalence" not in planned
+    planned = jobs_run(snakemake(finished_copy, "-n"))
+    assert {rule: count for rule, count in planned.items() if rule in measured} == measured
 
 
 def test_without_decoder_sweeps_nothing_of_it_is_planned(tmp_path):
     folder = copy_project(tmp_path)
     planned = jobs_run(snakemake(folder, "-n", config=write_config(folder, SMOKE)))
-    assert not [rule for rule in planned if "decoder" in rule]
+    assert planned["equivalence"] == planned["timing"] == len(make_grid(SMOKE).jobs)
+    assert "extra" not in planned

@@ -8,7 +8,7 @@ import torch
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity_t2vec.data.batches import drawn_batches
 from rnn_parity_t2vec.data.city import city
-from rnn_parity_t2vec.decoding import greedy
+from rnn_parity_t2vec.generation import greedy
 from rnn_parity_t2vec.model import (
     BOS,
     EOS,

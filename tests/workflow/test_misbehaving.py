@@ -94,7 +94,7 @@ def test_a_dead_server_costs_a_warning_and_the_next_run_publishes(finished_copy)
     assert (folder / "reports/report.html").exists()
     assert not (folder / "mlflow.db").exists()
     assert snakemake(folder, "publish").returncode == 0
-    assert len(runs(folder)) == len(make_grid(RUN | {"decoder": {}}).cases) + 1
+    assert len(runs(folder)) == len(make_grid(RUN | {"workloads": {}}).cases) + 1
     assert not jobs_run(snakemake(folder, "publish", "-n"))
     assert not any("timing" in name for name in jobs_run(snakemake(folder, "-n")))
 

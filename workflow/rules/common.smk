@@ -1,6 +1,7 @@
 # The grid, and what the rules share. Reading this changes no file, and starts no process but the one that tries layers
 # of the user's own.
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.sources import digest
 from rnn_parity.experiment.names import REGISTRY
+from rnn_parity.experiment.workloads import workloads_of
 
 # The rules' python is the one that runs Snakemake, with the sources beside the Snakefile; and no job outlives this run.
 for variable, folder in {"PATH": Path(sys.executable).parent, "PYTHONPATH": Path(workflow.basedir) / "src"}.items():
@@ -49,6 +51,7 @@ if (own := [name for name in IMPLEMENTATIONS if ":" in name]) and workflow.is_ma
 
 STARTED = time.time()
 RESULTS = Results()
+WORKLOADS = workloads_of(GRID.config)
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
 EXTRA_JOBS = {name: {(job.sweep, job.name) for job in jobs} for name, jobs in GRID.extra_jobs.items()}
 LAYER_MODULES = [REGISTRY.get(name, name).partition(":")[0] for name in IMPLEMENTATIONS]
@@ -84,6 +87,13 @@ def dtypes_on(device):
 def gpus(wildcards):
     device = job_of(wildcards).device if "job" in wildcards.keys() else wildcards.device
     return int(device == "cuda")
+
+
+def report_sources(kind):
+    """A digest of what the workloads of the grid bring to the report: `plot` or `section`, and its templates."""
+    modules = [getattr(entry, kind).partition(":")[0] for entry in WORKLOADS if getattr(entry, kind)]
+    places = [Path(importlib.util.find_spec(module).origin).parent / "templates" for module in modules]
+    return sources(*modules, files=[place for place in places if place.is_dir()])
 
 
 def workload_sources(wildcards):

@@ -37,6 +37,7 @@ rule figures:
     params:
         captions={name: figure.caption for name, figure in ALL_FIGURES.items()},
         sources=sources("rnn_parity.report.figures.*", files=["report/figures/rnn_parity.mplstyle"]),
+        workloads=report_sources("plot"),
     shell:
         "logged {log} python -m rnn_parity figures --results results --output reports/figures"
 
@@ -62,6 +63,7 @@ rule report:
     localrule: True
     params:
         sources=sources("rnn_parity.report.write", files=["report/templates"]),
+        workloads=report_sources("section"),
     shell:
         "logged {log} python -m rnn_parity report --results results --output reports"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from rnn_parity_t2vec.model import SPECIAL_TOKENS
+from rnn_parity_t2vec.settings import Shape
 
 CELL_M = 100.0
 """The published cell size, in metres."""
@@ -48,7 +48,7 @@ class Cells:
     def proximity(self, nearest: int = 10, scale_m: float = CELL_M) -> tuple[Tensor, Tensor]:
         """Per token the `nearest` tokens and their weights, proportional to exp(−distance / `scale_m`).
 
-        Two (V, K), as `models.t2vec.spatial_loss` takes them; a special token stands for itself alone.
+        Two (V, K), as `model.spatial_loss` takes them; a special token stands for itself alone.
         """
         distances, cells = self._tree.query(self.centres_m, k=list(range(1, min(nearest, len(self.centres_m)) + 1)))
         weights = np.exp(-distances / scale_m)
@@ -60,7 +60,7 @@ class Cells:
         return tokens, shares
 
 
-def city(count: int, kind: Literal["square", "hexagon"] = "square") -> Cells:
+def city(count: int, kind: Shape = "square") -> Cells:
     """`count` cells of 100 m in rows, about as many rows as columns."""
     row, column = np.divmod(np.arange(count), math.ceil(math.sqrt(count)))
     if kind == "square":

@@ -16,40 +16,37 @@ from rnn_parity.report.figures import FORMATS, style
 from rnn_parity_t2vec.report.findings import (
     MODE_WORDS,
     PHASE_WORDS,
-    DecoderTables,
-    attribution_table,
     divergence,
     largest_case,
     last_losses,
 )
 
-_WAYS = (("original", "attention_once", "both"), ("original", "layer_replaced", "both"))
-_CHANGES = {"attention_once": "attention once", "layer_replaced": "layer", "both": ("then layer", "then attention")}
+_CHANGES = {"attention_once": ("attention once", "then layer"), "layer_replaced": ("layer", "then attention")}
 _COLOURS = {"attention": "#e69f00", "layer": "#0072b2"}
 
 
 def plot_all(config: Mapping, results: Mapping[str, pd.DataFrame], folder: Path) -> None:
     """Write both figures as `folder/{name}.pdf`, `.png` and `.svg`."""
-    tables = DecoderTables.of(results)
     with style.applied():
         for name, draw in {"decoder_attribution": plot_attribution, "decoder_training": plot_training}.items():
-            style.save(draw(config, tables), folder, name, FORMATS)
+            style.save(draw(config, results), folder, name, FORMATS)
 
 
-def plot_attribution(config: Mapping, tables: DecoderTables) -> Figure:
+def plot_attribution(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Figure:
     """A waterfall per phase, in both orders, for every candidate a row."""
-    case_id = largest_case(tables.attribution)
-    rows = attribution_table(tables.attribution)
-    rows = rows[rows["case_id"] == case_id]
+    rows = results["attribution"]
+    case_id = largest_case(rows)
+    rows = rows[(rows["case_id"] == case_id) & (rows["way"] != "input_feeding")]
     phases = [phase for phase in PHASE_WORDS if phase in set(rows["phase"])]
-    candidates = [name for name in config["candidates"] if name in set(rows.dropna(subset=["median_s"])["candidate"])]
+    timed = set(rows.dropna(subset=["median_s"])["implementation"])
+    candidates = [name for name in config["candidates"] if name in timed]
     if case_id is None or not candidates:
         return style.say_no_data("Where the gain comes from needs a decoder case that was timed both ways.")
     height_mm = 56 * len(candidates) + 4
     figure, grid = style.grid_of_axes(len(candidates), len(phases), height_mm, sharey=True, sharex=True)
     for line, name in zip(grid, candidates, strict=True):
         for axes, phase in zip(line, phases, strict=True):
-            chosen = rows[(rows["candidate"] == name) & (rows["phase"] == phase)].set_index("way")
+            chosen = rows[(rows["implementation"] == name) & (rows["phase"] == phase)].set_index("way")
             _waterfall(axes, chosen)
             axes.set_title(PHASE_WORDS[phase] if len(candidates) == 1 else f"{PHASE_WORDS[phase]}: {name}")
     for axes in grid[-1]:
@@ -60,9 +57,9 @@ def plot_attribution(config: Mapping, tables: DecoderTables) -> Figure:
 def _waterfall(axes: Axes, rows: pd.DataFrame) -> None:
     """Two orders of the same two changes, one below the other."""
     places, labels, position = [], [], 0.0
-    for order, (_, first, _) in enumerate(_WAYS):
+    for first, (alone, then) in _CHANGES.items():
         left = 100.0
-        bars = [("original", None), (_CHANGES[first], first), (_CHANGES["both"][order], "both"), ("replaced", None)]
+        bars = [("original", None), (alone, first), (then, "both"), ("replaced", None)]
         for label, way in bars:
             places.append(position)
             labels.append(label)
@@ -96,9 +93,9 @@ def _change(axes: Axes, position: float, label: str, rows: pd.DataFrame, way: st
     return after
 
 
-def plot_training(config: Mapping, tables: DecoderTables) -> Figure:
+def plot_training(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Figure:
     """Losses above, what they differ by below; a column per mode."""
-    training = tables.training.dropna(subset=["loss"])
+    training = results["training"].dropna(subset=["loss"])
     case_id = largest_case(training)
     training = training[training["case_id"] == case_id]
     modes = [mode for mode in MODE_WORDS if mode in set(training["mode"])]

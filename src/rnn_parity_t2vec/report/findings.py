@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.stats import ttest_ind
 
 from rnn_parity.compare.criterion import FACTOR
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, PASSING, Dtype, Verdict
+from rnn_parity.experiment.vocabulary import Dtype, Verdict
+from rnn_parity.findings.answer import answer_for
+from rnn_parity.findings.verdicts import must_hold
 
 PHASE_WORDS = {
     "inference": "decoder, no gradients",
@@ -35,27 +36,6 @@ MODE_WORDS = {
 }
 _LAST_SHARE = 0.25
 _CONFIDENCE = 0.999  # three trainings a case: a difference that is none must hardly ever be called one
-
-
-@dataclass(frozen=True)
-class DecoderTables:
-    """The collected tables of decoder sweeps, and those of all sweeps that hold their rows too."""
-
-    attribution: pd.DataFrame
-    training: pd.DataFrame
-    generation: pd.DataFrame
-    timing: pd.DataFrame
-    equivalence: pd.DataFrame
-
-    @classmethod
-    def of(cls, results: Mapping[str, pd.DataFrame]) -> DecoderTables:
-        """The tables among the collected ones."""
-        return cls(**{field.name: results[field.name] for field in fields(cls)})
-
-    @property
-    def case_ids(self) -> list[str]:
-        """The decoder cases that were timed or trained, in their order."""
-        return list(dict.fromkeys([*self.attribution["case_id"], *self.training["case_id"]]))
 
 
 def divergence(training: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +81,7 @@ def training_table(training: pd.DataFrame) -> pd.DataFrame:
                 row |= {"largest_difference": largest, "floor": floor, "reason": ""}
                 rows.append(row | {"same": bool(largest <= FACTOR * floor)})
     columns = ["case_id", "mode", "implementation", "steps", "reason", "largest_difference", "floor", "same"]
-    more = ["seeds", "baseline_mean", "candidate_mean", "difference", "difference_ci_low", "difference_ci_high"]
+    more = ["seeds", "difference", "difference_ci_low", "difference_ci_high"]
     return pd.DataFrame(rows, columns=[*columns, *more])
 
 
@@ -117,32 +97,15 @@ def _compare_last(group: pd.DataFrame, name: str) -> dict[str, Any]:
     last = last_losses(group)
     ours = last[last["role"] == "baseline"]["loss"].to_numpy()
     theirs = last[(last["role"] == "candidate") & (last["implementation"] == name)]["loss"].to_numpy()
-    difference = float(theirs.mean() - ours.mean())
-    row = {
-        "seeds": len(theirs),
-        "baseline_mean": ours.mean(),
-        "candidate_mean": theirs.mean(),
-        "difference": difference,
-    }
+    difference = theirs.mean() - ours.mean()
+    row = {"seeds": len(theirs), "difference": difference}
     if min(len(ours), len(theirs)) < 2:
         return row
-    parts = [values.var(ddof=1) / len(values) for values in (ours, theirs)]
-    error, reach = math.sqrt(sum(parts)), 0.0
-    if error:
-        freedom = sum(parts) ** 2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, (ours, theirs), strict=True))
-        reach = float(student.ppf(0.5 + _CONFIDENCE / 2, freedom)) * error
-    low, high = difference - reach, difference + reach
+    low = high = difference
+    if np.ptp(ours) or np.ptp(theirs):
+        low, high = ttest_ind(theirs, ours, equal_var=False).confidence_interval(_CONFIDENCE)
     same = None if low <= 0 <= high else False  # that no difference was seen is not yet sameness
     return row | {"difference_ci_low": low, "difference_ci_high": high, "same": same}
-
-
-def attribution_table(attribution: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the ways without input feeding, with `of_original`: their time as a share of the original's."""
-    original = attribution[attribution["way"] == "original"].set_index(["case_id", "candidate", "phase"])["median_s"]
-    rows = attribution[attribution["way"] != "input_feeding"].copy()
-    keys = pd.MultiIndex.from_frame(rows[["case_id", "candidate", "phase"]])
-    rows["of_original"] = rows["median_s"].to_numpy() / original.reindex(keys).to_numpy()
-    return rows
 
 
 def largest_case(rows: pd.DataFrame) -> str | None:
@@ -153,44 +116,35 @@ def largest_case(rows: pd.DataFrame) -> str | None:
     return rows.loc[sizes.idxmax(), "case_id"]
 
 
-def facts(tables: DecoderTables, candidate: str) -> dict[str, Any]:
-    """What the report's paragraph states of one candidate; a key that could not be had is None."""
-    case_id = largest_case(tables.attribution)
-    rows = tables.attribution.query("case_id == @case_id and candidate == @candidate")
-    timed = tables.timing.query("case_id == @case_id and implementation == @candidate")
-    quality = tables.equivalence[
-        tables.equivalence["case_id"].isin(tables.case_ids)
-        & (tables.equivalence["candidate"] == candidate)
-        & tables.equivalence["regime"].isin(EXPECTED_TO_HOLD)
-    ]
-    trained = training_table(tables.training)
+def facts(results: Mapping[str, pd.DataFrame], candidate: str) -> dict[str, Any]:
+    """The values of the report's paragraph on one candidate; None where a table does not hold them."""
+    attribution, training, timing, equivalence = (
+        results[name] for name in ("attribution", "training", "timing", "equivalence")
+    )
+    case_id = largest_case(attribution)
+    rows = attribution.query("case_id == @case_id and implementation == @candidate")
+    timed = timing.query("case_id == @case_id and implementation == @candidate")
+    of_model = equivalence["case_id"].isin([*attribution["case_id"], *training["case_id"]])
+    compared = must_hold(equivalence[of_model & (equivalence["candidate"] == candidate)])
+    trained = training_table(training)
     trained = trained[trained["implementation"] == candidate]
     same = trained.dropna(subset=["same"])
     ways = {phase: group.set_index("way").to_dict("index") for phase, group in rows.groupby("phase", sort=False)}
+    generation = results["generation"]
     return {
         "candidate": candidate,
-        "case": _first(tables.attribution[tables.attribution["case_id"] == case_id]),
-        "verdicts": quality["verdict"].value_counts().to_dict(),
-        "cases": int(quality["case_id"].nunique()),
-        "word": _word(quality),
-        "dtypes": sorted(quality["dtype"].unique(), key=list(Dtype).index),
-        "worst_ratio": quality["ratio"].max(),
+        "case": _first(attribution[attribution["case_id"] == case_id]),
+        "verdicts": compared["verdict"].value_counts().to_dict(),
+        "answer": answer_for(compared, candidate),
+        "dtypes": sorted(compared["dtype"].unique(), key=list(Dtype).index),
         "train_step": _first(timed[timed["phase"] == "train_step"]),
         "decoder_step": _first(timed[timed["phase"] == "step"]),
         "ways": ways,
         "input_feeding": ways.get("train_step", {}).get("input_feeding"),
         "training": trained.to_dict("records"),
         "training_same": None if same.empty else bool(same["same"].all()),
-        "generation": tables.generation[tables.generation["implementation"] == candidate].to_dict("records"),
+        "generation": generation[generation["implementation"] == candidate].to_dict("records"),
     }
-
-
-def _word(quality: pd.DataFrame) -> str:
-    """`no` at any fault; `yes` where something passes of what flows forward and of what flows back; else `open`."""
-    if quality["verdict"].isin(FAILING).any():
-        return "no"
-    passing = quality[quality["verdict"].isin(PASSING)]["quantity"].str.startswith("grad_")
-    return "yes" if passing.nunique() == 2 else "open"
 
 
 def saved(speedup: float) -> float:

@@ -10,16 +10,15 @@ from rnn_parity.experiment.vocabulary import axis_word
 from rnn_parity.findings.cases import case_frame, swept_axes
 from rnn_parity.report.sections import Section
 from rnn_parity_t2vec.report.entries import FIGURES
-from rnn_parity_t2vec.report.findings import MODE_WORDS, PHASE_WORDS, WAY_WORDS, DecoderTables, facts, saved
+from rnn_parity_t2vec.report.findings import MODE_WORDS, PHASE_WORDS, WAY_WORDS, facts, saved
 
 
 def section(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Section:
     """The section on the decoder sweeps of an experiment."""
-    tables = DecoderTables.of(results)
     found = {
-        "decoder": [facts(tables, name) for name in config["candidates"]],
+        "decoder": [facts(results, name) for name in config["candidates"]],
         "decoder_figures": FIGURES,
-        "decoder_cases": _case_words(tables),
+        "decoder_cases": _case_words(results),
         "decoder_phases": PHASE_WORDS,
         "way_words": WAY_WORDS,
         "mode_words": MODE_WORDS,
@@ -28,10 +27,10 @@ def section(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Section:
     return Section("rnn_parity_t2vec.report", "decoder_answer.md.j2", "decoder.md.j2", found)
 
 
-def _case_words(tables: DecoderTables) -> dict[str, str]:
+def _case_words(results: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Id of a decoder case to its sweep and what that varies, in words."""
     words = {}
-    every = pd.concat([tables.attribution, tables.training])
+    every = pd.concat([results["attribution"], results["training"]])
     for sweep, cases in case_frame(every).groupby("sweep", sort=False):
         swept = swept_axes(cases)
         for case in cases.to_dict("records"):
