@@ -60,16 +60,18 @@ TRACKING_MODE = GRID.config["tracking"]["mode"] or "off"
 TRACKING_STORE = hashlib.sha256(
     f"{GRID.config['tracking']['uri']} {os.environ.get('MLFLOW_TRACKING_URI')}".encode()
 ).hexdigest()[:12]
+if GRID.config["tracking"]["uri"]:
+    os.environ["MLFLOW_TRACKING_URI"] = GRID.config["tracking"]["uri"]  # for the rule that makes the store
 FIRST = 1_000_000  # the priority of what need not be alone on the machine, before any timing
 
 
-def sources(*modules, files=()):
+def sources(*modules, files=(), without=()):
     """A digest of the code that computes a result. As a parameter it lets an edit run again what it touches, no more.
 
     One parameter in place of some dozen input files also lets Snakemake plan ten thousand cases in seconds.
     """
     package = Path(rnn_parity.__file__).parent
-    return digest(modules, [package.parent, Path.cwd()], [package / file for file in files])
+    return digest(modules, [package.parent, Path.cwd()], [package / file for file in files], without)
 
 
 def job_of(wildcards):
@@ -96,11 +98,18 @@ def report_sources(kind):
     return sources(*modules, files=[place for place in places if place.is_dir()])
 
 
-def workload_sources(wildcards):
-    """A digest of the code of a job's workload where it is not the core's, its extras included."""
-    entry = job_of(wildcards).entry
-    paths = [entry.factory, *(extra.compute for extra in entry.extras.values())]
-    return sources(*(path.partition(":")[0] for path in paths)) if entry.extras or entry.settings else ""
+def workload_sources(*without):
+    """A digest of the code of a job's workload: it serves comparison and timing, each without the other."""
+
+    def digest_of(wildcards):
+        entry = job_of(wildcards).entry
+        computed = [extra.compute for name, extra in entry.extras.items() if name == wildcards.get("extra")]
+        return sources(*(path.partition(":")[0] for path in [entry.factory, *computed]), without=without)
+
+    return digest_of
+
+
+NOT_TIMED, NOT_COMPARED = ("rnn_parity.timing",), ("rnn_parity.compare.case", "rnn_parity.trust")
 
 
 def histories_of(wildcards):

@@ -17,8 +17,8 @@ rule equivalence:
     resources:
         gpu=gpus,
     params:
-        sources=sources("rnn_parity.compare.case", "rnn_parity.workloads.layer", "rnn_parity.trust.run", *LAYER_MODULES),
-        workload=workload_sources,
+        sources=sources("rnn_parity.compare.case", "rnn_parity.trust.run", *LAYER_MODULES, without=NOT_TIMED),
+        workload=workload_sources(*NOT_TIMED),
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
     message:
         "Checking {wildcards.sweep} {wildcards.job}"
@@ -42,8 +42,8 @@ rule timing:
     resources:
         gpu=gpus,
     params:
-        sources=sources("rnn_parity.timing.rounds", "rnn_parity.workloads.layer", *LAYER_MODULES),
-        workload=workload_sources,
+        sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES),
+        workload=workload_sources(*NOT_COMPARED),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
     message:
         "Timing {wildcards.sweep} {wildcards.job}"
@@ -69,7 +69,7 @@ rule extra:
         gpu=gpus,
     params:
         sources=sources("rnn_parity.timing.rounds", "rnn_parity.compare.case", *LAYER_MODULES),
-        workload=workload_sources,
+        workload=workload_sources(),
         job=lambda wildcards: GRID.extra_request(job_of(wildcards), wildcards.extra),
     message:
         "Making {wildcards.extra} of {wildcards.sweep} {wildcards.job}"

@@ -1,7 +1,7 @@
 # What was measured, shown in MLflow. A projection of results/: it can be made again at will.
 
 
-# The config is there before the store is, and is no input: of a job after an `ancient` one Snakemake asks no parameters.
+# The config is there before any table is, and is no input: a change of it that a job does not see publishes nothing again.
 rule publish_job:
     input:
         store=rules.tracking_store.output[0],
@@ -18,13 +18,14 @@ rule publish_job:
         tracking=1,
     params:
         sources=sources("rnn_parity.tracking.*"),
+        config=str(RESULTS.config),
         run=lambda wildcards: GRID.publish_request(wildcards.sweep),
         histories=lambda wildcards, input: " ".join(f"--history {path}" for path in input.histories),
         attempt=lambda wildcards: attempt(RESULTS.published(**wildcards)),
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
-        "logged {log} python -m rnn_parity publish --run {params.run:q} --config {RESULTS.config}"
+        "logged {log} python -m rnn_parity publish --run {params.run:q} --config {params.config}"
         " --equivalence {input.equivalence} --timing {input.timing} {params.histories}"
         " --environment {input.environment} --attempt {params.attempt} --output {output}"
 

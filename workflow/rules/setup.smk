@@ -33,8 +33,6 @@ rule environment:
 
 
 rule tracking_store:
-    input:
-        ancient(str(RESULTS.config)),
     output:
         RESULTS.store,
     log:
@@ -44,4 +42,4 @@ rule tracking_store:
     params:
         store=TRACKING_STORE,
     shell:
-        "logged {log} python -m rnn_parity store --config {input} > {output}"
+        "logged {log} python -m rnn_parity store > {output}"

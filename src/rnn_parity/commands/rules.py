@@ -99,11 +99,11 @@ def capabilities(
 
 
 @command()
-def store(config: ConfigFile = Path("config.yaml")) -> None:
-    """Create the embedded tracking store in this folder, if that is what is used; print where the runs are shown."""
+def store() -> None:
+    """Create the embedded store unless MLFLOW_TRACKING_URI names another; print where the runs are shown."""
     from rnn_parity import tracking
 
-    resolved = tracking.resolve_uri(read_grid(config).config["tracking"]["uri"], Path.cwd())
+    resolved = tracking.resolve_uri(None, Path.cwd())
     tracking.ensure_store(resolved)
     print(tracking.redact(resolved))
 

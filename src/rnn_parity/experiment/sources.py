@@ -17,13 +17,16 @@ LEFT_OUT = ("rnn_parity", "rnn_parity.api", "rnn_parity.tables", "rnn_parity.exp
 down. What these decide reaches a measurement in its request, so that a new column of a table measures nothing again."""
 
 
-def digest(modules: Iterable[str], folders: Sequence[Path], files: Iterable[Path] = ()) -> str:
+def digest(
+    modules: Iterable[str], folders: Sequence[Path], files: Iterable[Path] = (), without: tuple[str, ...] = ()
+) -> str:
     """A digest of the modules and of whatever they import that lies in one of the folders.
 
     Args:
         modules: dotted names; `package.*` means every module of a package. One that is in no folder is left out.
         folders: where modules are looked for, in this order, as in `sys.path`.
         files: other files, and folders of files, that count as they are.
+        without: packages that the modules import for another purpose, as `rnn_parity.timing` where nothing is timed.
     """
     found: dict[str, Path] = {}
     named = {name for module in modules for name in _expand(module, folders)}
@@ -31,7 +34,7 @@ def digest(modules: Iterable[str], folders: Sequence[Path], files: Iterable[Path
     while waiting:
         name = waiting.pop()
         left_out = name in LEFT_OUT or name.startswith("rnn_parity.experiment.")
-        if name in found or (left_out and name not in named):
+        if name in found or (left_out and name not in named) or name.startswith(without):
             continue
         path = _find(name, tuple(folders))
         if path is not None:
