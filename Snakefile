@@ -30,7 +30,11 @@ include: "workflow/rules/publish.smk"
 
 # One run at a time in a folder. The system lets go of this lock however a run ends: a killed one needs no `--unlock`.
 onstart:
-    lock_working_folder(Path(".snakemake"))
+    try:
+        lock_working_folder(Path(".snakemake"))
+    except InputError as error:
+        refuse(error)
+    keep_config()
 
 
 # What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.

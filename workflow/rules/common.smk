@@ -61,7 +61,7 @@ TRACKING_STORE = hashlib.sha256(
     f"{GRID.config['tracking']['uri']} {os.environ.get('MLFLOW_TRACKING_URI')}".encode()
 ).hexdigest()[:12]
 if GRID.config["tracking"]["uri"]:
-    os.environ["MLFLOW_TRACKING_URI"] = GRID.config["tracking"]["uri"]  # for the rule that makes the store
+    os.environ.update(MLFLOW_TRACKING_URI=GRID.config["tracking"]["uri"])  # for the rule that makes the store
 FIRST = 1_000_000  # the priority of what need not be alone on the machine, before any timing
 
 
@@ -109,7 +109,8 @@ def workload_sources(*without):
     return digest_of
 
 
-NOT_TIMED, NOT_COMPARED = ("rnn_parity.timing",), ("rnn_parity.compare.case", "rnn_parity.trust")
+NOT_TIMED = ("rnn_parity.timing",)
+NOT_COMPARED = ("rnn_parity.compare", "rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.trust")
 
 
 def histories_of(wildcards):
@@ -138,6 +139,14 @@ def attempt(marker):
     """Goes up while a server took nothing. As a parameter it makes the next run try again."""
     last = json.loads(marker.read_text()) if marker.exists() else {"published": True}
     return last.get("attempt", 0) + (not last["published"])
+
+
+def keep_config():
+    """Write the config before any job: what is published reads it, also where only some targets are asked for."""
+    text = json.dumps(GRID.config, indent=2) + "\n"
+    if not RESULTS.config.exists() or RESULTS.config.read_text() != text:
+        RESULTS.config.parent.mkdir(exist_ok=True)
+        RESULTS.config.write_text(text)
 
 
 def publish_unfinished():

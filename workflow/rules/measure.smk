@@ -42,7 +42,7 @@ rule timing:
     resources:
         gpu=gpus,
     params:
-        sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES),
+        sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES, without=NOT_COMPARED),
         workload=workload_sources(*NOT_COMPARED),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
     message:

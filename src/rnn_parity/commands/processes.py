@@ -17,8 +17,12 @@ RUN_VARIABLE = "RNN_PARITY_RUN"
 """The environment variable in which a run of the workflow tells its jobs its process id."""
 
 
+_HELD: list[IO[str]] = []
+"""The locks of this process: a file that nobody refers to is closed, and its lock let go."""
+
+
 def lock_working_folder(snakemake_folder: Path) -> IO[str]:
-    """Make this process the one run of its folder for as long as the returned file is open.
+    """Make this process the one run of its folder until it ends or closes the returned file.
 
     The system lets go of the lock when the process ends, however it ends; so whoever gets it knows that locks which
     Snakemake left are a dead run's, and removes them. Raises `InputError` if another run holds the folder.
@@ -37,6 +41,7 @@ def lock_working_folder(snakemake_folder: Path) -> IO[str]:
     held.flush()
     for lock in snakemake_folder.glob("locks/*.lock"):
         lock.unlink(missing_ok=True)
+    _HELD.append(held)
     return held
 
 
