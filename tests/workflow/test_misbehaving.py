@@ -75,7 +75,7 @@ def test_mended_it_runs_again_and_the_gate_closes_on_the_one_that_is_wrong(misbe
     assert planned["equivalence"] == planned["timing"] == 4
     done = snakemake(misbehaving, "gate")
     assert done.returncode == 1
-    assert "`my_layers:Wrong`" in (misbehaving / "logs/gate.log").read_text()
+    assert "| mine | `my_layers:Wrong` | " in (misbehaving / "logs/gate.log").read_text()
     assert (misbehaving / "reports/report.html").exists()
     assert snakemake(misbehaving).returncode == 0  # a mismatch is a result
     assert list(runs(misbehaving)["status"]) == ["FINISHED"] * 9

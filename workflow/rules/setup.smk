@@ -9,7 +9,7 @@ rule experiment:
     priority: FIRST
     localrule: True
     params:
-        config=json.dumps(GRID.config, indent=2),
+        config=CONFIG,
     shell:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 
