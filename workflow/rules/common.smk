@@ -51,7 +51,7 @@ if (own := [name for name in IMPLEMENTATIONS if ":" in name]) and workflow.is_ma
 
 STARTED = time.time()
 RESULTS = Results()
-CONFIG = json.dumps(GRID.config, indent=2)
+CONFIG = f"{json.dumps(GRID.config, indent=2)}\n"
 WORKLOADS = workloads_of(GRID.config)
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
 EXTRA_JOBS = {name: {(job.sweep, job.name) for job in jobs} for name, jobs in GRID.extra_jobs.items()}
@@ -144,9 +144,9 @@ def attempt(marker):
 
 def keep_config():
     """Write the config before any job: what is published reads it, also where only some targets are asked for."""
-    if not RESULTS.config.exists() or RESULTS.config.read_text() != CONFIG + "\n":
+    if not RESULTS.config.exists() or RESULTS.config.read_text() != CONFIG:
         RESULTS.config.parent.mkdir(exist_ok=True)
-        RESULTS.config.write_text(CONFIG + "\n")
+        RESULTS.config.write_text(CONFIG)
 
 
 def publish_unfinished():

@@ -11,7 +11,7 @@ rule experiment:
     params:
         config=CONFIG,
     shell:
-        "printf '%s\\n' {params.config:q} > {output} 2> {log}"
+        "printf %s {params.config:q} > {output} 2> {log}"
 
 
 rule environment:
