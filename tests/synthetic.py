@@ -43,7 +43,7 @@ def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
                         {
                             **case.columns,
                             "baseline": grid.config["baseline"],
-                            "candidate": candidate,
+                            "implementation": candidate,
                             "regime": regime,
                             "seed": 0,
                             "quantity": quantity,
@@ -136,12 +136,12 @@ def finding_rows(cases, *, missed: str | None = None) -> list[dict]:
         common = {**case.columns, "seed": 0, "weight_scale": 2.0, "input_scale": 1.0, "state_scale": 1.0}
         common |= {"baseline": "stacking_gru_cell", "comparisons": 16, "not_judged": 0, "ratio": 0.4}
         common |= {"allclose_unequal": 7, "assert_close_unequal": 1, "fault_size_u": None}
-        right = {"layer": "torch.nn:GRU", "kind": "correct", "fault": "", "finding": "held", "different": 0}
+        right = {"implementation": "torch.nn:GRU", "kind": "correct", "fault": "", "finding": "held", "different": 0}
         rows.append(common | right)
         for fault, kind in FAULTS.items():
             finding = "missed" if fault == missed else "caught"
             finding = "not exercised" if kind == "dropout" and not case.draws_dropout else finding
-            wrong = {"layer": f"mutants:{kind}", "kind": kind, "fault": fault, "finding": finding}
+            wrong = {"implementation": f"mutants:{kind}", "kind": kind, "fault": fault, "finding": finding}
             rows.append(common | wrong | {"different": 3 * (finding == "caught")})
     return rows
 

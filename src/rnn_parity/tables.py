@@ -34,7 +34,7 @@ EQUIVALENCE = schema_of(
     CASE_COLUMNS
     | {
         "baseline": str,
-        "candidate": str,
+        "implementation": str,
         "regime": str,
         "seed": int,
         "quantity": str,
@@ -139,7 +139,7 @@ SELF_TEST = schema_of(
         "input_scale": float,
         "state_scale": float,
         "baseline": str,
-        "layer": str,
+        "implementation": str,
         "kind": str,
         "fault": str,
         "finding": str,
@@ -159,7 +159,7 @@ largest error / limit of those that were judged, `fault_size_u` the exact size o
 POWER = schema_of(
     {
         "device": str,
-        "layer": str,
+        "implementation": str,
         "fault": str,
         "draws": int,
         "trials": int,

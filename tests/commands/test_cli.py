@@ -125,7 +125,7 @@ def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
     assert [line.rpartition(": ")[2] for line in checked.stderr.splitlines()] == ["identical", "equivalent"]
     assert read_table(tmp_path / "equivalence/x/all.parquet", EQUIVALENCE).num_rows == 2 * 3 * (4 + 4 * 3)
     coverage = read_table(tmp_path / "coverage/x/all.parquet", SELF_TEST).to_pandas()
-    assert coverage.groupby("case_id")["layer"].nunique().tolist() == [len(mutants_for("float32"))] * 2
+    assert coverage.groupby("case_id")["implementation"].nunique().tolist() == [len(mutants_for("float32"))] * 2
     masks = read_table(tmp_path / "masks/x/all.parquet", MASKS).to_pandas()
     assert set(masks["sequence_length"]) == {2}
     assert len(masks) == 2 * 2 * 2 * 7 * 10

@@ -132,7 +132,7 @@ def test_masks_that_were_recovered_have_their_law_tried_too():
     """In `train_matched_masks` whatever masks a layer draws by itself are right."""
     given = CASE, "stacking_gru_cell", ["faults:HiddenDropout", "faults:HiddenOneMask", "stacking_gru"], [0]
     rows = list(compare_case(Layer(), *given, ["train_matched_masks"], num_draws=1000))
-    found = {name: [row for row in rows if row["candidate"] == name] for name in given[2]}
+    found = {name: [row for row in rows if row["implementation"] == name] for name in given[2]}
     assert {row["verdict"] for row in found["faults:HiddenDropout"]} <= {"identical", "equivalent"}
     assert {row["regime"] for row in found["faults:HiddenDropout"]} == {"train_matched_masks", "train_distribution"}
     assert set(verdicts(found["faults:HiddenOneMask"], "train_matched_masks").values()) == {"equivalent"}

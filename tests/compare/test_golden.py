@@ -29,7 +29,7 @@ REGIMES = {
     "stacking_gru": ["eval", "train_matched_masks", "train_same_seed"],
     "rnn_parity.trust.faults:ResetBeforeProduct": ["eval"],
 }
-KEY = ["case_id", "candidate", "regime", "quantity"]
+KEY = ["case_id", "implementation", "regime", "quantity"]
 ANYWHERE = ["sensitivity_2", "limit_2"]
 OF_THE_KERNELS = ["error_2", "baseline_error_2", "ratio"]
 MACHINE = f"{torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"

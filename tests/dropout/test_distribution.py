@@ -79,7 +79,7 @@ def by_quantity(rows, column="verdict"):
 
 def shares(case, names, draws, trials, seed=0):
     rows = detection_power(case, "stacking_gru_cell", names, draws, trials, seed)
-    return {row["candidate"]: row["share"] for row in rows}
+    return {row["implementation"]: row["share"] for row in rows}
 
 
 # The comparison, on samples of known law.
@@ -174,7 +174,7 @@ def test_a_row_is_a_statistic_and_fits_the_table():
     assert [row["quantity"] for row in rows] == list(STATISTICS)
     for row in rows:
         assert set(row) <= set(EQUIVALENCE.names)
-        assert (row["candidate"], row["bit_identical"]) == (f"{MUTANTS}:NoDropout", False)
+        assert (row["implementation"], row["bit_identical"]) == (f"{MUTANTS}:NoDropout", False)
         assert row["verdict"] == "different"
         assert 1 < row["ratio"] < math.inf
     assert re.fullmatch(
@@ -293,7 +293,7 @@ def test_draws_come_from_the_seed_and_are_independent_of_the_baselines():
 def test_power_is_a_share_with_its_interval():
     names = [f"{MUTANTS}:NoDropout", "stacking_gru", "faults:Crash"]
     caught, right, crashed = detection_power(SMALL, "stacking_gru_cell", names, 100, 4, seed=5)
-    assert caught == {"candidate": names[0], "draws": 100, "trials": 4, "detections": 4, "share": 1.0} | {
+    assert caught == {"implementation": names[0], "draws": 100, "trials": 4, "detections": 4, "share": 1.0} | {
         "share_ci_low": pytest.approx(0.510, abs=1e-3),
         "share_ci_high": 1.0,
     }

@@ -138,7 +138,7 @@ def test_several_candidates_with_faults_and_gaps_are_drawn(tmp_path):
     sweeps = {"both": {"sequence_length": [1, 4], "dtype": ["float32", "bfloat16"], "num_layers": [2, 3]}, "one": {}}
     grid = make_grid(SMOKE | {"candidates": candidates, "sweeps": sweeps})
     equivalence = pd.DataFrame(equivalence_rows(grid, wrong="torch.nn:GRU"))
-    unjudged = (equivalence["candidate"] == candidates[2]) & equivalence["quantity"].str.startswith("grad")
+    unjudged = (equivalence["implementation"] == candidates[2]) & equivalence["quantity"].str.startswith("grad")
     numeric = [name for name in equivalence if name.endswith(("_2", "_inf", "diff", "ratio"))]
     equivalence.loc[unjudged, numeric] = np.nan
     equivalence.loc[unjudged, "verdict"] = "unsupported"

@@ -25,7 +25,7 @@ def path(tmp_path_factory):
     grid = make_grid(SMOKE | {"candidates": ["stacking_gru", "torch.nn:GRU"]})
     equivalence = pd.DataFrame(equivalence_rows(grid, wrong="torch.nn:GRU"))
     for case, ratio in zip(grid.cases, (0.12, 0.9, 9.5, 12.0, 100.0), strict=True):
-        own = (equivalence["case_id"] == case.case_id) & (equivalence["candidate"] == "stacking_gru")
+        own = (equivalence["case_id"] == case.case_id) & (equivalence["implementation"] == "stacking_gru")
         equivalence.loc[own, "ratio"] = ratio
     names = [grid.config["baseline"], *grid.config["candidates"]]
     trust = {"self_test": finding_rows(grid.cases), "coverage": finding_rows(grid.cases)}

@@ -66,10 +66,10 @@ def test_default_tolerances_cry_wolf_on_the_same_layers(tried):
 
 def test_every_mutant_and_every_right_layer_is_tried_in_turn(tried):
     in_float32 = tried[tried["dtype"] == "float32"]
-    assert set(in_float32["layer"]) == {*FAULTS, *CORRECT}
-    cases = in_float32[in_float32["kind"] != "correct"].groupby("layer")["case_id"].nunique()
+    assert set(in_float32["implementation"]) == {*FAULTS, *CORRECT}
+    cases = in_float32[in_float32["kind"] != "correct"].groupby("implementation")["case_id"].nunique()
     assert set(cases) == {24 // CASES_PER_MUTANT}
-    assert (in_float32["layer"] != in_float32["baseline"]).all()
+    assert (in_float32["implementation"] != in_float32["baseline"]).all()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_samples_are_wide_and_the_same_for_the_same_seed():
 def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
     task = Layer().draw(dataclasses.replace(CASE, sequence_length=1), 1215)
     rows = list(examine_own_case(task.references, "stacking_gru_cell"))
-    assert [row["layer"] for row in rows] == mutants_for("float32")
+    assert [row["implementation"] for row in rows] == mutants_for("float32")
     write_rows(tmp_path / "table.parquet", SELF_TEST, rows)
     table = read_table(tmp_path / "table.parquet", SELF_TEST).to_pandas()
     (row,) = undetected_by_case(table)
@@ -234,7 +234,7 @@ def test_the_kept_rates_are_those_of_every_planted_fault_and_meet_the_targets():
     kept = kept_rates()
     faults = {(words, kind) for kind, words in FAULTS.values()}
     assert set(zip(kept.detection["fault"], kept.detection["kind"], strict=True)) == faults
-    assert set(kept.detection["layer"]) == set(FAULTS)
+    assert set(kept.detection["implementation"]) == set(FAULTS)
     assert set(kept.false_alarms["dtype"]) == {"float64", "float32", "bfloat16", "float16"}
     assert kept.cases == 500
     assert unmet_targets(kept.detection, kept.false_alarms) == []

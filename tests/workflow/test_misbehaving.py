@@ -53,7 +53,7 @@ def test_a_job_that_dies_is_shown_with_its_reason_and_the_rest_goes_on(misbehavi
 
 def test_what_a_layer_does_wrong_is_a_result_and_the_others_go_on(misbehaving):
     (part,) = misbehaving.glob("results/equivalence/mine/*h11*.parquet")
-    verdicts = pd.read_parquet(part).groupby("candidate")["verdict"].agg(set)
+    verdicts = pd.read_parquet(part).groupby("implementation")["verdict"].agg(set)
     assert "different" in verdicts["my_layers:Wrong"]
     assert "different" not in verdicts["stacking_gru"]
     (part,) = misbehaving.glob("results/timing/mine/*h11*[0-9].parquet")

@@ -100,7 +100,7 @@ def compare_task(
     for regime in regimes:
         if regime != "train_distribution":
             for name, ours, theirs in _run_pairs(task, baseline, candidates, regime):
-                context = {**columns, "candidate": name, "regime": regime}
+                context = {**columns, "implementation": name, "regime": regime}
                 yield from ({**context, **row} for row in _compare_pair(task, regime, ours, theirs))
                 if regime == "train_matched_masks" and (ours.out_of_sight or theirs.out_of_sight):
                     needs_distribution.add(name)

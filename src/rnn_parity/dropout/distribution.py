@@ -115,7 +115,7 @@ def distribution_rows(
             else:
                 judged = dict.fromkeys(statistics_of(case), (*failure, math.inf))
         for quantity, (verdict, reason, ratio) in judged.items():
-            row = {"candidate": name, "quantity": quantity, "verdict": verdict, "reason": reason}
+            row = {"implementation": name, "quantity": quantity, "verdict": verdict, "reason": reason}
             yield {**row, "ratio": ratio, "bit_identical": False}
 
 
@@ -130,11 +130,11 @@ def detection_power(
     with numerics(case.threads, case.tf32):
         for trial in range(seed, seed + trials):
             rows = distribution_rows(case, baseline, candidates, draw_stimulus(case, trial), draws, trial)
-            for name in {row["candidate"] for row in rows if row["verdict"] == Verdict.DIFFERENT}:
+            for name in {row["implementation"] for row in rows if row["verdict"] == Verdict.DIFFERENT}:
                 detections[name] += 1
     for name, count in detections.items():
         low, high = wilson(count, trials)
-        row = {"candidate": name, "draws": draws, "trials": trials, "detections": count, "share": count / trials}
+        row = {"implementation": name, "draws": draws, "trials": trials, "detections": count, "share": count / trials}
         yield {**row, "share_ci_low": low, "share_ci_high": high}
 
 

@@ -72,12 +72,12 @@ class Answer:
 
 def answers(equivalence: pd.DataFrame) -> list[Answer]:
     """The answer for every candidate of the table."""
-    return [answer_for(equivalence, candidate) for candidate in equivalence["candidate"].unique()]
+    return [answer_for(equivalence, candidate) for candidate in equivalence["implementation"].unique()]
 
 
 def answer_for(equivalence: pd.DataFrame, candidate: str) -> Answer:
     """The answer for one candidate, from its rows alone."""
-    rows = equivalence[equivalence["candidate"] == candidate].reset_index(drop=True)
+    rows = equivalence[equivalence["implementation"] == candidate].reset_index(drop=True)
     held, wrong, seed = must_hold(rows), failing(rows), same_seed(rows)
     passes = held["verdict"].isin(PASSING)
     unjudged = held[~passes.groupby(held["quantity"]).transform("any")]

@@ -8,26 +8,26 @@ from rnn_parity.experiment.vocabulary import AXES, axis_word
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import RANKED, deciding_rows, must_hold, severity
 
-_KEYS = ["case_id", "candidate"]
+_KEYS = ["case_id", "implementation"]
 
 
 def case_table(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     """One row per case × candidate, in the order of the grid.
 
-    Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `candidate`; `verdict`,
+    Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `implementation`; `verdict`,
     the worst one over the regimes that must hold, and of the row that decides there `ratio` (error / limit),
     `quantity`, `regime` and `reason`; the worst verdict of each regime as `verdict_{regime}`; of each phase
     `speedup_{phase}`, its interval `…_ci_low` and `…_ci_high`, `conclusion_{phase}`, `exclusive_{phase}` and
     `reason_{phase}`.
     """
-    speedups = speedup_table(timing).rename(columns={"implementation": "candidate"})
+    speedups = speedup_table(timing)
     cases = pd.concat([case_frame(equivalence), case_frame(timing)]).drop_duplicates("case_id")
     pairs = pd.concat([equivalence[_KEYS], speedups[_KEYS]]).drop_duplicates()
     result = pairs.merge(cases, on="case_id", how="left")
     result["case"] = result["case_id"].map(case_names(cases))
     for part in (_verdicts(equivalence), _speedups(speedups)):
         result = result.merge(part, on=_KEYS, how="left")
-    first = ["case_id", "sweep", *AXES, "case", "candidate"]
+    first = ["case_id", "sweep", *AXES, "case", "implementation"]
     return result[[*first, *(name for name in result if name not in first)]]
 
 

@@ -38,8 +38,8 @@ class RunComparison:
             part of the cases then: the same case on another device is the same case.
         machines: name to its value in either run, of the environments' and settings' differences.
         cases: how many cases both have. only_a, only_b: ids of the cases that one alone has.
-        verdicts: one row per case × candidate × regime of both: `verdict_a`, `verdict_b`, `reason_b`, `flipped`.
-        speedups: one row per case × candidate × phase of both: speedup with its interval, twice; `parted`, whether the
+        verdicts: one row per case × implementation × regime of both: `verdict_a`, `verdict_b`, `reason_b`, `flipped`.
+        speedups: one row per case × implementation × phase of both: speedup with its interval, twice; `parted`, whether the
             intervals are disjoint; `times_faster`, the baseline's own median time in a over that in b.
     """
 
@@ -87,9 +87,9 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     if both.empty:
         raise InputError(f"{b.name}: has no case of {a.name}, expected the same sweeps with the same sizes")
     both["case"] = _names(both, apart)
-    verdicts = _side_by_side(_verdicts(a.equivalence), _verdicts(b.equivalence), both, ["candidate", "regime"])
+    verdicts = _side_by_side(_verdicts(a.equivalence), _verdicts(b.equivalence), both, ["implementation", "regime"])
     verdicts["flipped"] = verdicts["verdict_a"] != verdicts["verdict_b"]
-    speedups = _side_by_side(_speedups(a.timing), _speedups(b.timing), both, ["candidate", "phase"])
+    speedups = _side_by_side(_speedups(a.timing), _speedups(b.timing), both, ["implementation", "phase"])
     low = speedups[["speedup_ci_low_a", "speedup_ci_low_b"]].max(axis=1)
     high = speedups[["speedup_ci_high_a", "speedup_ci_high_b"]].min(axis=1)
     speedups["parted"] = low > high
@@ -121,15 +121,15 @@ def _names(both: pd.DataFrame, apart: Mapping[str, Any]) -> pd.Series:
 
 
 def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
-    keys = ["case_id", "candidate", "regime"]
+    keys = ["case_id", "implementation", "regime"]
     return deciding_rows(equivalence, keys)[[*keys, "verdict", "quantity", "reason"]]
 
 
 def _speedups(timing: pd.DataFrame) -> pd.DataFrame:
-    table = speedup_table(timing).rename(columns={"implementation": "candidate"}).dropna(subset=["speedup"])
+    table = speedup_table(timing).dropna(subset=["speedup"])
     own = timing[timing["implementation"] == timing["baseline"]].drop_duplicates(["case_id", "phase"])
     own = own.set_index(["case_id", "phase"])["median_s"].rename("baseline_median_s")
-    names = ["case_id", "candidate", "phase", "speedup", "speedup_ci_low", "speedup_ci_high", "conclusion"]
+    names = ["case_id", "implementation", "phase", "speedup", "speedup_ci_low", "speedup_ci_high", "conclusion"]
     return table[names].join(own, on=["case_id", "phase"])
 
 

@@ -48,7 +48,10 @@ def error_vs_length(equivalence: pd.DataFrame) -> pd.DataFrame:
     table = []
     for family, prefixes in FAMILIES.items():
         members = rows[rows["quantity"].str.startswith(prefixes)]
-        for name, column, key in (("baseline", "baseline_error_2", []), ("candidate", "error_2", ["candidate"])):
+        for name, column, key in (
+            ("baseline", "baseline_error_2", []),
+            ("implementation", "error_2", ["implementation"]),
+        ):
             chosen = members.dropna(subset=[column])
             worst = chosen.loc[chosen.groupby(["case_id", *key], sort=False)[column].idxmax()]
             worst = worst.assign(implementation=worst[name], error_2=worst[column], family=family)
@@ -62,7 +65,7 @@ def error_ratio(equivalence: pd.DataFrame) -> pd.DataFrame:
     rows = must_hold(equivalence)
     rows = rows[rows["regime"] != "train_distribution"]  # its quantities are other ones, and have no error
     kind = rows["quantity"].str.replace(r"_l\d+(_reverse)?$", "", regex=True)
-    keys = ["candidate", "quantity", "sweep"]
+    keys = ["implementation", "quantity", "sweep"]
     table = deciding_rows(rows.assign(worst_quantity=rows["quantity"], quantity=kind), keys)
     return table[[*keys, "ratio", "verdict", "case_id", "regime", "seed", "reason", "worst_quantity"]]
 
@@ -76,7 +79,7 @@ def dropout(equivalence: pd.DataFrame) -> pd.DataFrame:
     rows = rows[draw_dropout(rows)].dropna(subset=["max_abs_diff"])
     deep = rows[rows["num_layers"] > 2]
     rows = rows if deep.empty else deep
-    keys = ["case_id", "sweep", *AXES, "candidate", "regime"]
+    keys = ["case_id", "sweep", *AXES, "implementation", "regime"]
     aggregates = {"max_abs_diff": ("max_abs_diff", "max"), "mask_agreement": ("mask_agreement", "min")}
     return rows.groupby(keys, sort=False).agg(**aggregates).reset_index()
 
@@ -93,8 +96,8 @@ def overview(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
                 f"{phase}_speedup_lowest": speedup.min(),
                 f"{phase}_speedup_highest": speedup.max(),
             }
-        ).rename_axis(["sweep", "candidate"])
-        table = table.merge(summary.reset_index(), how="left", on=["sweep", "candidate"])
+        ).rename_axis(["sweep", "implementation"])
+        table = table.merge(summary.reset_index(), how="left", on=["sweep", "implementation"])
     return table
 
 

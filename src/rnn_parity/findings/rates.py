@@ -25,7 +25,7 @@ EXERCISED = (Detection.CAUGHT, Detection.MISSED, Detection.HIDDEN, Detection.NOT
 _COUNTED = [name.replace(" ", "_") for name in EXERCISED]
 _CHECKS = ["allclose", "assert_close"]
 _SHARE = ["share", "share_ci_low", "share_ci_high"]
-_FAULT = ["device", "dtype", "kind", "layer", "fault"]
+_FAULT = ["device", "dtype", "kind", "implementation", "fault"]
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     Columns: `verdict`, the worst one; `cases`; `cases_passing`; of the deciding row `worst_ratio`, `worst_case_id`,
     `worst_quantity` and `reason`.
     """
-    keys = ["sweep", "candidate", "regime"]
+    keys = ["sweep", "implementation", "regime"]
     passing = equivalence["verdict"].isin(PASSING).groupby([equivalence[key] for key in [*keys, "case_id"]]).all()
     counts = passing.groupby(keys).agg(cases="size", cases_passing="sum").reset_index()
     names = {name: f"worst_{name}" for name in ("ratio", "case_id", "quantity")}
@@ -81,18 +81,20 @@ def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
 def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The rows without a verdict for or against: one row per candidate × regime × verdict × kind of reason.
 
-    Columns: `candidate`, `regime`, `verdict` (`unsupported` or `not judged`), `quantities` (empty for all of them),
+    Columns: `implementation`, `regime`, `verdict` (`unsupported` or `not judged`), `quantities` (empty for all of them),
     `cases` and the first `reason`.
     """
     rows = equivalence[equivalence["verdict"].isin(UNDECIDED)]
     kind = rows["reason"].str.split(":").str[0].rename("kind")  # numbers after the colon differ from case to case
     table = []
-    for (candidate, regime, verdict, _), group in rows.groupby(["candidate", "regime", "verdict", kind], sort=False):
+    for (candidate, regime, verdict, _), group in rows.groupby(
+        ["implementation", "regime", "verdict", kind], sort=False
+    ):
         named = set(group["quantity"])
         every = set(equivalence.loc[equivalence["case_id"].isin(group["case_id"]), "quantity"])
         quantities = [] if named == every else sorted(named)
         table.append((candidate, regime, verdict, quantities, group["case_id"].nunique(), group["reason"].iloc[0]))
-    return pd.DataFrame(table, columns=["candidate", "regime", "verdict", "quantities", "cases", "reason"])
+    return pd.DataFrame(table, columns=["implementation", "regime", "verdict", "quantities", "cases", "reason"])
 
 
 def tolerance_checks(equivalence: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -119,7 +121,7 @@ def tolerance_checks(equivalence: pd.DataFrame) -> dict[str, dict[str, int]]:
 def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The cases of `train_same_seed` that draw dropout: those of the sweep `article` where there are any, else all.
 
-    Columns: case, candidate, axes; `verdict`, the worst one; `max_abs_diff` of the forward pass; `mask_agreement`, the
+    Columns: case, implementation, axes; `verdict`, the worst one; `max_abs_diff` of the forward pass; `mask_agreement`, the
     smallest.
     """
     rows = equivalence[(equivalence["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(equivalence)]
@@ -128,7 +130,7 @@ def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     forward = rows["max_abs_diff"].where(rows["quantity"].isin(["output", "hn"]))
     rows = rows.assign(max_abs_diff=forward).astype({"verdict": RANKED, "mask_agreement": float})
     aggregates = {"verdict": "max", "max_abs_diff": "max", "mask_agreement": "min"}
-    groups = rows.groupby(["case_id", "candidate"], sort=False)
+    groups = rows.groupby(["case_id", "implementation"], sort=False)
     table = groups.agg({"sweep": "first", **dict.fromkeys(AXES, "first"), **aggregates})
     return table.astype({"verdict": str}).reset_index()
 
@@ -138,6 +140,6 @@ def article_lengths(equivalence: pd.DataFrame) -> dict[str, dict[str, list[int]]
     rows = seed_table(equivalence)
     rows = rows[rows["sweep"] == "article"].sort_values("sequence_length")
     found: dict[str, dict[str, list[int]]] = {}
-    for (candidate, verdict), group in rows.groupby(["candidate", "verdict"], sort=False):
+    for (candidate, verdict), group in rows.groupby(["implementation", "verdict"], sort=False):
         found.setdefault(candidate, {})[verdict] = list(dict.fromkeys(group["sequence_length"]))
     return found

@@ -35,7 +35,7 @@ def _not_shown(answer: Answer) -> str:
 
 def _failing_markdown(equivalence: pd.DataFrame, deciding: pd.Series) -> str:
     """The cases that must hold and fail, one row per sweep × candidate × regime."""
-    keys, names = ["sweep", "candidate", "regime"], case_names(equivalence)
+    keys, names = ["sweep", "implementation", "regime"], case_names(equivalence)
     wrong = failing(equivalence)
     counts = wrong.groupby(keys)["case_id"].nunique().rename("failing").reset_index()
     rows = verdict_table(must_hold(equivalence)).merge(counts, on=keys)

@@ -69,7 +69,7 @@ def write_comparison(comparison: RunComparison, folder: Path) -> None:
 def plot_speedups(comparison: RunComparison) -> Figure:
     """Plot a panel per candidate: speedup in `a` against speedup in `b`, filled where the intervals part."""
     table = comparison.speedups
-    names = list(table["candidate"].unique())[:_MOST_PANELS]
+    names = list(table["implementation"].unique())[:_MOST_PANELS]
     if not names:
         return style.say_no_data("No case was timed in both runs.")
     across = style.fitting(style.PAGE_MM, 60, min(2, len(names)))
@@ -79,7 +79,7 @@ def plot_speedups(comparison: RunComparison) -> Figure:
     bounds = [f"speedup_ci_{end}_{side}" for end in ("low", "high") for side in "ab"]
     low, high = table[bounds].min().min() / 1.08, table[bounds].max().max() * 1.08
     for axes, name in zip(grid.flat, names, strict=False):
-        _against(axes, table[table["candidate"] == name], min(low, 0.95), max(high, 1.05))
+        _against(axes, table[table["implementation"] == name], min(low, 0.95), max(high, 1.05))
         axes.set_title(style.wrapped(name, 40))
         axes.set_xlabel(f"speedup in {style.wrapped(comparison.a, 34)}")
         axes.set_ylabel(f"speedup in {style.wrapped(comparison.b, 34)}")

@@ -129,7 +129,7 @@ def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:
     column = f"conclusion_{phase}"
     if column not in cases:
         return []
-    rows = cases[(cases["candidate"] == candidate) & (cases[column] == "slower")]
+    rows = cases[(cases["implementation"] == candidate) & (cases[column] == "slower")]
     return [f"{sweep} {case}".strip() for sweep, case in zip(rows["sweep"], rows["case"], strict=True)]
 
 
@@ -137,8 +137,8 @@ def _matrix(verdicts: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, 
     """One row per sweep × candidate: by regime, the row of the verdict table with its deciding case in words."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for row in records(verdicts):
-        place = {"sweep": row["sweep"], "candidate": row["candidate"], "by_regime": {}}
-        cells = rows.setdefault((row["sweep"], row["candidate"]), place)["by_regime"]
+        place = {"sweep": row["sweep"], "implementation": row["implementation"], "by_regime": {}}
+        cells = rows.setdefault((row["sweep"], row["implementation"]), place)["by_regime"]
         cells[row["regime"]] = row | {"worst_case": names[row["worst_case_id"]]}
     return list(rows.values())
 

@@ -149,7 +149,7 @@ def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
     rows = shown.assign(verdict=shown["verdict"].astype(object).fillna("not run")).to_dict("records")
     heads = [(AXES[axis].label.rsplit(" ", 1)[-1], AXES[axis].label) for axis in axes]
     left_out = len(cases) - len(shown)
-    several = cases["candidate"].nunique() > 1
+    several = cases["implementation"].nunique() > 1
     names = {"axes": axes, "heads": heads, "same": same, "phases": phases, "several": several}
     return names | {"rows": rows, "left_out": left_out}
 

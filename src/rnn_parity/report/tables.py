@@ -23,7 +23,7 @@ MOST_PRINTED_ROWS = 400
 _ONE_PAGE = 45  # rows; a longer table breaks over pages
 _VERDICTS = {
     "sweep": "sweep",
-    "candidate": "candidate",
+    "implementation": "candidate",
     "regime": "regime",
     "verdict": "verdict",
     "cases": "cases",
@@ -34,7 +34,7 @@ _VERDICTS = {
 _SPEEDUPS = {
     "sweep": "sweep",
     "case": "case",
-    "candidate": "candidate",
+    "implementation": "candidate",
     "phase": "phase",
     "median_s": "median / s",
     "speedup": "speedup",
@@ -59,7 +59,7 @@ def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, fold
     for name, table in tables.items():
         with atomic_path(folder / f"{name}.csv") as path:  # pandas' own writer takes minutes for large grids
             csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), path)
-    named = speedups.assign(case=speedups["case_id"].map(case_names(timing)), candidate=speedups["implementation"])
+    named = speedups.assign(case=speedups["case_id"].map(case_names(timing)))
     for name, table in {
         "verdicts": verdicts[list(_VERDICTS)].rename(columns=_VERDICTS),
         "speedup": named[list(_SPEEDUPS)].rename(columns=_SPEEDUPS),

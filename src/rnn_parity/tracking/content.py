@@ -135,7 +135,7 @@ def _metrics(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Itera
             yield f"speedup/{phase} {name}", row["speedup"]
             yield f"speedup_interval/{phase} {name} low", row["speedup_ci_low"]
             yield f"speedup_interval/{phase} {name} high", row["speedup_ci_high"]
-    for (candidate, regime), rows in _by(equivalence, "candidate", "regime").items():
+    for (candidate, regime), rows in _by(equivalence, "implementation", "regime").items():
         name = safe_name(candidate)
         yield f"error_over_limit/{regime} {name}", _largest(rows, "ratio")
         # Logarithms, as the UI's bars show two decimals.
@@ -146,7 +146,7 @@ def _metrics(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Itera
 
 def _tags(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable[tuple[str, str]]:
     held = []
-    for (candidate, regime), rows in _by(equivalence, "candidate", "regime").items():
+    for (candidate, regime), rows in _by(equivalence, "implementation", "regime").items():
         verdict = worst(row["verdict"] for row in rows)
         if regime in EXPECTED_TO_HOLD:
             held.append(verdict)

@@ -60,7 +60,7 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
                 **case.columns,
                 "seed": seed,
                 "baseline": baseline,
-                "layer": name,
+                "implementation": name,
                 "kind": kind,
                 "fault": fault,
                 "finding": finding,

@@ -54,8 +54,8 @@ def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[st
     # Forward alone, in training: a fault of the backward pass has the right law.
     faults |= {name: fault for name, (kind, fault) in FAULTS.items() if kind == "dropout" and "forward" not in fault}
     for row in detection_power(case, "stacking_gru_cell", list(faults), draws, trials, seed=0):
-        layer = row.pop("candidate")
-        yield {"device": device, "layer": layer, "fault": faults[layer], **row}
+        name = row.pop("implementation")
+        yield {"device": device, "implementation": name, "fault": faults[name], **row}
 
 
 def mutants_for(dtype: str) -> list[str]:

@@ -125,7 +125,7 @@ def facts(results: Mapping[str, pd.DataFrame], candidate: str) -> dict[str, Any]
     rows = attribution.query("case_id == @case_id and implementation == @candidate")
     timed = timing.query("case_id == @case_id and implementation == @candidate")
     of_model = equivalence["case_id"].isin([*attribution["case_id"], *training["case_id"]])
-    compared = must_hold(equivalence[of_model & (equivalence["candidate"] == candidate)])
+    compared = must_hold(equivalence[of_model & (equivalence["implementation"] == candidate)])
     trained = training_table(training)
     trained = trained[trained["implementation"] == candidate]
     same = trained.dropna(subset=["same"])

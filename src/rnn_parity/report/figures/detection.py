@@ -29,7 +29,7 @@ def plot(study: Study) -> Figure:
     kept = rates.kept_rates()
     caught, alarms = (table.assign(column=_columns(table)) for table in (kept.detection, kept.false_alarms))
     columns = list(alarms["column"].unique())
-    faults = caught.drop_duplicates("layer")
+    faults = caught.drop_duplicates("implementation")
     width_mm = min(study.width_mm, max(style.COLUMN_MM, 62 + 22 * len(columns)))
     heights = [_ROW_MM * (len(faults) + faults["kind"].nunique() - 1), 30]
     figure, _ = style.grid_of_axes(1, 1, sum(heights) + 26, width_mm)
@@ -52,19 +52,19 @@ def _faults(axes: Axes, wide: bool, caught: pd.DataFrame, faults: pd.DataFrame, 
     places, at, ends = {}, 0.0, []
     for kind, group in faults.groupby("kind", sort=False):
         ends.append((kind, at, at + len(group)))
-        for layer in group["layer"]:
+        for layer in group["implementation"]:
             places[layer] = at
             at += 1
         at += 1
     for row in caught.itertuples():
-        x, y = columns.index(row.column), places[row.layer]
+        x, y = columns.index(row.column), places[row.implementation]
         judged = row.exercised - row.not_judged
         fill = _SHARES(row.share) if judged else "white"
         axes.barh(y + 0.5, 0.96, left=x + 0.02, height=0.9, color=fill, lw=0)
         ink = "white" if judged and row.share < 0.25 else style.DARK
         axes.text(x + 0.5, y + 0.5, f"{row.caught}/{judged}" if judged else "–", ha="center", va="center", fontsize=5.5,
                   color=ink, weight="bold" if row.missed else "normal")  # fmt: skip
-    names = dict(zip(faults["layer"], faults["fault"], strict=True))
+    names = dict(zip(faults["implementation"], faults["fault"], strict=True))
     axes.set_yticks(
         [y + 0.5 for y in places.values()], [names[layer] for layer in places], fontsize=5.5 if wide else 4.5
     )

@@ -119,7 +119,7 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
     bottom = 10.0 ** (np.floor(np.log10(positive.min())) - 1) if len(positive) else 1e-9
     top = max(positive.max() if len(positive) else 1.0, 1.0)
     table = table.assign(shown=table["max_abs_diff"].clip(lower=bottom))
-    for (name, regime), rows in table.groupby(["candidate", "regime"], sort=False):
+    for (name, regime), rows in table.groupby(["implementation", "regime"], sort=False):
         _, line, full = _REGIMES[regime]
         many = len(rows) > _MOST_CASES
         look = {"color": palette[name], "marker": marks[name], "mfc": palette[name] if full else "white"}
@@ -141,8 +141,8 @@ def _differences(figure, table: pd.DataFrame, study: Study) -> None:
 
 def _handles(study: Study, palette: dict, marks: dict, table: pd.DataFrame) -> list[Line2D]:
     handles = []
-    several = table["candidate"].nunique() > 1
-    for name in [name for name in study.candidates if several and name in set(table["candidate"])]:
+    several = table["implementation"].nunique() > 1
+    for name in [name for name in study.candidates if several and name in set(table["implementation"])]:
         look = {"color": palette[name], "marker": marks[name], "ls": "none"}
         handles.append(Line2D([], [], label=style.wrapped(name, 34), **look))
     for regime, (words, line, full) in _REGIMES.items():

@@ -22,7 +22,7 @@ _COLUMN_MM, _NARROWEST_MM, _ROW_MM, _BAR_MM = 13.0, 4.2, 5.5, 18.0
 def plot(study: Study) -> Figure:
     """Plot a heat map per candidate, side by side while they fit, coloured around 1."""
     table = figure_tables.error_ratio(study.equivalence)
-    candidates = [name for name in study.candidates if name in set(table["candidate"])]
+    candidates = [name for name in study.candidates if name in set(table["implementation"])]
     if not candidates:
         return style.say_no_data("Errors over limits need a case in eval or train_matched_masks.", study.width_mm)
     every, quantities = list(table["sweep"].unique()), list(table["quantity"].unique())
@@ -37,7 +37,7 @@ def plot(study: Study) -> Figure:
     figure, grid = style.grid_of_axes(down, across, height_mm, width_mm, sharey=True)
     norm, colours = LogNorm(1 / _SPAN, _SPAN), sns.color_palette("vlag", as_cmap=True)
     for axes, name in zip(grid.flat, candidates, strict=False):
-        _heat_map(axes, table[table["candidate"] == name], sweeps, quantities, norm, colours, column_mm)
+        _heat_map(axes, table[table["implementation"] == name], sweeps, quantities, norm, colours, column_mm)
         axes.set_title(style.wrapped(name, int(column_mm * len(sweeps) / 1.45) + 6))
     style.hidden(grid.flat[len(candidates) :])
     label = "worst error / limit (passes below 1)"

@@ -29,12 +29,12 @@ _PHASES = {"inference": ("o", -0.16), "step": ("D", 0.16)}
 def plot(study: Study) -> Figure:
     """Plot one block per candidate: a row per sweep, its verdicts and its speedup, side by side where there is room."""
     table = figure_tables.overview(study.equivalence, study.timing)
-    candidates = [name for name in study.candidates if name in set(table["candidate"])][:_MOST_BLOCKS]
+    candidates = [name for name in study.candidates if name in set(table["implementation"])][:_MOST_BLOCKS]
     if not candidates:
         return style.say_no_data("Verdicts need at least one case in the equivalence table.", study.width_mm)
     sweeps = list(table["sweep"].unique())
     shown = sweeps[: max(3, _MOST_LINES // len(candidates))]
-    blocks = [table[(table["candidate"] == name) & table["sweep"].isin(shown)] for name in candidates]
+    blocks = [table[(table["implementation"] == name) & table["sweep"].isin(shown)] for name in candidates]
     figure, grid = _places(study, [block["sweep"].nunique() for block in blocks])
     regimes = [name for name in _REGIMES if name in set(table["regime"])]
     low, high = _speedup_range(table)
