@@ -14,8 +14,8 @@ _KEYS = ["case_id", "implementation"]
 def case_table(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     """One row per case × candidate, in the order of the grid.
 
-    Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `implementation`; `verdict`,
-    the worst one over the regimes that must hold, and of the row that decides there `ratio` (error / limit),
+    Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `implementation`;
+    `verdict`, the worst one over the regimes that must hold, and of the row that decides there `ratio` (error / limit),
     `quantity`, `regime` and `reason`; the worst verdict of each regime as `verdict_{regime}`; of each phase
     `speedup_{phase}`, its interval `…_ci_low` and `…_ci_high`, `conclusion_{phase}`, `exclusive_{phase}` and
     `reason_{phase}`.

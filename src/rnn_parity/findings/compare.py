@@ -39,8 +39,8 @@ class RunComparison:
         machines: name to its value in either run, of the environments' and settings' differences.
         cases: how many cases both have. only_a, only_b: ids of the cases that one alone has.
         verdicts: one row per case × implementation × regime of both: `verdict_a`, `verdict_b`, `reason_b`, `flipped`.
-        speedups: one row per case × implementation × phase of both: speedup with its interval, twice; `parted`, whether the
-            intervals are disjoint; `times_faster`, the baseline's own median time in a over that in b.
+        speedups: one row per case × implementation × phase of both: speedup with its interval, twice; `parted`, whether
+            the intervals are disjoint; `times_faster`, the baseline's own median time in a over that in b.
     """
 
     a: str

@@ -81,7 +81,7 @@ def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
 def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The rows without a verdict for or against: one row per candidate × regime × verdict × kind of reason.
 
-    Columns: `implementation`, `regime`, `verdict` (`unsupported` or `not judged`), `quantities` (empty for all of them),
+    Columns: `implementation`, `regime`, `verdict` (`unsupported` or `not judged`), `quantities` (empty for all),
     `cases` and the first `reason`.
     """
     rows = equivalence[equivalence["verdict"].isin(UNDECIDED)]
@@ -121,8 +121,8 @@ def tolerance_checks(equivalence: pd.DataFrame) -> dict[str, dict[str, int]]:
 def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The cases of `train_same_seed` that draw dropout: those of the sweep `article` where there are any, else all.
 
-    Columns: case, implementation, axes; `verdict`, the worst one; `max_abs_diff` of the forward pass; `mask_agreement`, the
-    smallest.
+    Columns: case, implementation, axes; `verdict`, the worst one; `max_abs_diff` of the forward pass; `mask_agreement`,
+    the smallest.
     """
     rows = equivalence[(equivalence["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(equivalence)]
     if "article" in set(rows["sweep"]):
