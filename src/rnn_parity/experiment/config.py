@@ -57,7 +57,7 @@ def _or_list(value: Any) -> Any:
 
 def _swept(kind: Any) -> Any:
     """One value of an axis, or a list of values."""
-    return Annotated[list[kind], Field(min_length=1), BeforeValidator(_or_list)] | None
+    return Annotated[list[kind], Field(min_length=1), BeforeValidator(_or_list), AfterValidator(_once)] | None
 
 
 Defaults = create_model(  # type: ignore[call-overload]

@@ -152,12 +152,6 @@ class Grid:
                     found.setdefault(name, []).append(job)
         return found
 
-    @property
-    def table_jobs(self) -> dict[str, list[Job]]:
-        """By table, the jobs that have a part of it: `results/TABLE/SWEEP/JOB.parquet`."""
-        of_all = {name: list(self.jobs) for name in ("equivalence", "timing", "coverage", "masks")}
-        return of_all | self.extra_jobs
-
     def _request(self, job: Job, **settings: Any) -> str:
         """A job's line: workload, its settings without those of its extras, implementations, and more."""
         own = {key: value for key, value in self._settings(job).items() if key not in job.entry.extras}
@@ -182,8 +176,7 @@ class Grid:
         axes = {"device": self.config["device"], **self.config["sweeps"][sweep]}
         varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
         named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
-        named["workload"] = self.config["sweeps"][sweep].get("workload", LAYER.name)
-        return json.dumps({**named, "sweep": sweep, "varied": varied})
+        return json.dumps({**named, "workload": axes["workload"], "sweep": sweep, "varied": varied})
 
     def _setting(self, sweep: str, name: str) -> Any:
         """A setting of `equivalence` that a sweep may have for itself."""
@@ -242,18 +235,13 @@ def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
     swept = {axis: value for axis, value in config["sweeps"][sweep].items() if axis in AXES}
     axes = {"device": tuple(config["device"])}
     axes |= {axis: _values(axis, swept.get(axis, config["defaults"].get(axis))) for axis in AXES if axis != "device"}
-    for axis, values in axes.items():
-        repeated = sorted({value for value in values if values.count(value) > 1})
-        if repeated:
-            key = f"sweeps.{sweep}.{axis}"
-            raise InputError(f"{key}: holds {repeated[0]!r} twice, a duplicate case; expected every value once")
     inner = [axis for axis in AXES if axis in config["within_job"]]
     outer = {axis: values for axis, values in axes.items() if axis not in inner}
-    workload, jobs = config["sweeps"][sweep].get("workload", "layer"), []
+    entry = find_workload(config["sweeps"][sweep]["workload"])
+    jobs = []
     for point in product(outer):
         job_axes = {axis: (point[axis],) if axis in point else axes[axis] for axis in AXES}
-        jobs.append(Job(sweep, job_axes, slug(point), workload))
-    entry = find_workload(workload)
+        jobs.append(Job(sweep, job_axes, slug(point), config["sweeps"][sweep]["workload"]))
     if entry.check_axes:
         try:
             load_object(entry.check_axes)(axes)
@@ -285,20 +273,20 @@ def resolve_devices(wanted: list[str]) -> list[str]:
 def _complete_workloads(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of every workload of the sweeps; raises `InputError` for what is not there."""
     for sweep, axes in config["sweeps"].items():
-        entry = find_workload(axes.get("workload", LAYER.name), key=f"sweeps.{sweep}.workload")
+        entry = find_workload(axes["workload"], key=f"sweeps.{sweep}.workload")
         for name in axes.get("extras") or ():
             if name not in entry.extras:
                 known = ", ".join(entry.extras) or "none"
                 raise InputError(f"sweeps.{sweep}.extras: holds {name!r}, expected those of {entry.name}: {known}")
     used = {entry.name: entry for entry in workloads_of(config)}
-    given = config.get("workloads") or {}
+    given = config["workloads"]
     unused = sorted(set(given) - set(used))
     if unused:
         raise InputError(f"workloads.{unused[0]}: no sweep has this workload, expected one of {', '.join(used)}")
     return {
-        name: complete_settings(entry, given.get(name) or {})
+        name: complete_settings(entry, given.get(name, {}))
         for name, entry in used.items()
-        if entry.settings or given.get(name)
+        if entry.settings or name in given
     }
 
 

@@ -16,12 +16,12 @@ REGISTRY: dict[str, str | Callable[..., Any]] = {
 """Registered name to import path. Add a line to compare a layer of your own under a short name. A class without a path
 stands here itself while `rnn_parity.layers.registry.named` lends it a name."""
 
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def check_name(name: str, key: str) -> None:
     """Raise `InputError`, naming the config's `key`, for a name that is neither registered nor an import path."""
-    if name not in REGISTRY and not _IMPORT_PATH.fullmatch(name):
+    if name not in REGISTRY and not IMPORT_PATH.fullmatch(name):
         close = difflib.get_close_matches(name, REGISTRY, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         known = ", ".join(REGISTRY)

@@ -52,15 +52,16 @@ class Results:
 
     def parts(self, grid: Grid) -> dict[str, list[Path]]:
         """Every table of the whole experiment, with the parts that the config asks for and that it is joined from."""
-        trust, devices = grid.config["self_test"], grid.config["device"]
-        return {name: self.of_jobs(name, jobs) for name, jobs in grid.table_jobs.items()} | {
-            "self_test": [self.of_device("self_test", device) for device in devices if trust["cases"]],
-            "power": [
-                self.of_device("power", device) for device in devices if trust["power"] and grid.compares_distributions
-            ],
-            "capabilities": [
-                self.of_device("capabilities", device) for device in devices if grid.config["capabilities"]
-            ],
+        trust = grid.config["self_test"]
+        by_job = dict.fromkeys(("equivalence", "timing", "coverage", "masks"), grid.jobs) | grid.extra_jobs
+        by_device = {
+            "self_test": trust["cases"] > 0,
+            "power": trust["power"] and grid.compares_distributions,
+            "capabilities": grid.config["capabilities"],
+        }
+        return {name: self.of_jobs(name, jobs) for name, jobs in by_job.items()} | {
+            name: [self.of_device(name, device) for device in grid.config["device"] if asked]
+            for name, asked in by_device.items()
         }
 
     def published(self, sweep: str = "{sweep}", job: str = "{job}") -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,10 +15,9 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.names import IMPORT_PATH
 
 GROUP = "rnn_parity.workloads"
-
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def find_workload(name: str, key: str = "workload") -> WorkloadEntry:
     if name == LAYER.name:
         return LAYER
     known = _registered()
-    if name not in known and not _IMPORT_PATH.fullmatch(name):
+    if name not in known and not IMPORT_PATH.fullmatch(name):
         close = difflib.get_close_matches(name, [LAYER.name, *known], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         names = ", ".join([LAYER.name, *sorted(known)])
