@@ -6,10 +6,9 @@ Each table is tidy: one row, one observation. Units stand in the names: `_s` sec
 from __future__ import annotations
 
 import errno
-import os
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,14 +217,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises `InputError` where the disk is full or takes no file there; what was at `path` is as it was.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name[:64]}.{uuid.uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:64]}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -233,7 +228,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be written ({reason}); expected a place for a new file") from error
     finally:
-        if temporary:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
@@ -241,9 +236,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

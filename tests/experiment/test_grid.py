@@ -36,8 +36,8 @@ def changed(path, value):
     [
         ("studdy", "x", 'config: unknown key "studdy", expected one of baseline, .*; did you mean study'),
         ("sweeps.width.hiden_size", 8, 'sweeps.width: unknown key "hiden_size".*did you mean hidden_size'),
-        ("sweeps.width.hidden_size", "wide", 'sweeps.width.hidden_size: holds "wide", expected an integer'),
-        ("sweeps.width.hidden_size", True, "sweeps.width.hidden_size: holds true, expected an integer"),
+        ("sweeps.width.hidden_size", "wide", 'sweeps.width.hidden_size: holds "wide", expected a valid integer'),
+        ("sweeps.width.hidden_size", True, "sweeps.width.hidden_size: holds true, expected a valid integer"),
         ("sweeps.width.hidden_size", [], r"sweeps.width.hidden_size: holds \[\], expected at least 1 value"),
         ("sweeps.width.hidden_size", -3, "sweeps.width.hidden_size: holds -3, expected at least 1"),
         ("sweeps.width.hidden_size", [8, 0], r"sweeps.width.hidden_size\[1\]: holds 0, expected at least 1"),
@@ -60,7 +60,7 @@ def changed(path, value):
         ("equivalence.seeds", [1, 1], r"equivalence.seeds: holds \[1, 1\], expected every value once"),
         ("equivalence.regimes", ["test"], r"equivalence.regimes\[0\]: holds \"test\", expected one of eval"),
         ("timing.precision", 0, "timing.precision: holds 0, expected more than 0"),
-        ("timing.max_seconds", "4 s", 'timing.max_seconds: holds "4 s", expected a number'),
+        ("timing.max_seconds", "4 s", 'timing.max_seconds: holds "4 s", expected a valid number'),
         ("defaults.dropout", float("nan"), "defaults.dropout: holds NaN, expected a finite number"),
         ("timing.max_seconds", float("inf"), "timing.max_seconds: holds Infinity, expected a finite number"),
         (
@@ -71,7 +71,7 @@ def changed(path, value):
         ("equivalence.seed", [0], 'equivalence: unknown key "seed", expected one of .*; did you mean seeds'),
         ("device", ["cpu", "auto"], "device: holds 'auto' beside others, expected auto alone"),
         ("device", ["cpu", "tpu"], r"device\[1\]: holds \"tpu\", expected one of"),
-        ("tracking.uri", 5, "tracking.uri: holds 5, expected a text"),
+        ("tracking.uri", 5, "tracking.uri: holds 5, expected a valid string"),
     ],
 )
 def test_bad_input_gets_one_line_that_names_the_key_the_value_and_what_was_expected(path, value, message):
@@ -227,8 +227,3 @@ def test_peaks_are_asked_for_once_for_every_setting_that_changes_them():
     assert [(kind["dtype"], kind["tf32"], kind["threads"]) for kind in asked] == [
         ("float32", False, 1), ("float32", False, 2), ("float64", False, 1),
     ]  # fmt: skip
-
-
-def test_the_size_of_a_job_is_its_number_of_cases():
-    for job in make_grid(SMOKE | {"sweeps": {"a": {"sequence_length": [1, 2, 3], "dropout": [0.0, 0.1]}}}).jobs:
-        assert job.size == len(job.cases) == 6

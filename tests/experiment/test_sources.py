@@ -2,6 +2,7 @@
 
 import pytest
 
+from rnn_parity.experiment import sources
 from rnn_parity.experiment.sources import digest
 
 KERNELS = '''"""Fast."""
@@ -52,8 +53,6 @@ def seen(tmp_path):
             (folder / name).write_text(text)
 
     def digest_now(modules):
-        from rnn_parity.experiment import sources
-
         sources._read.cache_clear()
         sources._find.cache_clear()
         return digest(modules, folders)
@@ -73,10 +72,7 @@ def one_more(text):
     return text + "\nMORE = 1\n"
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["my_layer/__init__.py", "my_layer/kernels.py", "my_layer/tricks.py", "helper.py", "rnn_parity/cells/late.py"],
-)
+@pytest.mark.parametrize("name", IMPORTED)
 def test_an_edit_of_code_that_is_imported_is_seen(seen, name):
     assert seen(name, one_more)
 

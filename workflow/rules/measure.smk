@@ -88,7 +88,7 @@ rule sweep:
         "logs/sweeps/{sweep}.log",
     localrule: True
     params:
-        cases=lambda wildcards: sum(job.size for job in jobs_of(wildcards)),
+        cases=lambda wildcards: sum(len(job.cases) for job in jobs_of(wildcards)),
     shell:
         'echo "$(date +%T) {wildcards.sweep}: {params.cases} cases compared and timed" > {output} 2> {log};'
         " [ -t 1 ] || cat {output}"

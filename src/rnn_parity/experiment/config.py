@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import InputError, did_you_mean
 from rnn_parity.experiment.vocabulary import AXES, Axis, Dtype, Phase, Regime
 
 Value = TypeVar("Value")
@@ -219,8 +219,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
         if kind == "missing":
             return f"{_key(parent, under)}: the key {_short(name)} is missing"
         known = sorted(_model_at(model, parent).model_fields)
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(str(name), known)
         return f"{_key(parent, under)}: unknown key {_short(name)}, expected one of {', '.join(known)}{hint}"
     if kind == "string_pattern_mismatch":
         name = _short(first["input"])
@@ -229,19 +228,12 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
         "greater_than_equal": f"at least {limits.get('ge')}",
         "less_than_equal": f"at most {limits.get('le')}",
         "greater_than": f"more than {limits.get('gt')}",
-        "less_than": f"less than {limits.get('lt')}",
         "too_short": "at least 1 value",
         "string_too_short": "at least 1 character",
         "literal_error": "one of " + str(limits.get("expected", "")).replace("'", "").replace(" or ", ", "),
-        "int_type": "an integer",
-        "float_type": "a number",
-        "bool_type": "true or false",
-        "string_type": "a text",
-        "list_type": "a list",
         "dict_type": "a mapping of keys",
         "model_type": "a mapping of keys",
-        "value_error": str(limits.get("error", "")),
-    }.get(kind, first["msg"].removeprefix("Input should be "))
+    }.get(kind, re.sub("^(Input should be|Value error,) ", "", first["msg"]))
     return f"{_key(location, under)}: holds {_short(first['input'])}, expected {expected}"
 
 

@@ -1,5 +1,16 @@
 """The error that is the user's to mend: one line that names the key or file, what it holds and what was expected."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input. Its message is shown as it is, without a traceback; the exit code is 2."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name that is closest, as the end of a message; empty where none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

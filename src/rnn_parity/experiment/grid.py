@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import AXES
-from rnn_parity.experiment.workloads import (
-    LAYER,
-    WorkloadEntry,
-    complete_settings,
-    find_workload,
-    load_object,
-    workloads_of,
-)
+from rnn_parity.experiment.workloads import LAYER, WorkloadEntry, find_workload, load_object, workloads_of
 
 _PROTOCOL = ("precision", "min_rounds", "max_seconds", "confidence")
 
@@ -89,11 +82,6 @@ class Job:
     def threads(self) -> int:
         """The largest number of CPU threads that a case of this job computes with."""
         return max(self.axes["threads"])
-
-    @property
-    def size(self) -> int:
-        """How many cases it computes."""
-        return math.prod(map(len, self.axes.values()))
 
     def to_json(self, **settings: Any) -> str:
         """One line that says everything a measuring process needs to know of this job, whatever the config's order."""
@@ -182,7 +170,7 @@ class Grid:
         """A setting of `equivalence` that a sweep may have for itself."""
         return self.config["sweeps"][sweep].get(name, self.config["equivalence"][name])
 
-    @property
+    @cached_property
     def _picture(self) -> Case | None:
         """The smallest case where the same seed can give other masks, which a figure shows; None for none."""
         cases = [case for job in self.jobs if job.workload == LAYER.name for case in job.cases]
@@ -207,12 +195,13 @@ def make_grid(config: Any) -> Grid:
     from rnn_parity.experiment.config import complete_config  # the processes that measure need no pydantic
 
     config = complete_config(config)
-    check_name(config["baseline"], key="baseline")
-    for index, name in enumerate(config["candidates"]):
-        check_name(name, key=f"candidates[{index}]")
-    if config["baseline"] in config["candidates"] or len(set(config["candidates"])) < len(config["candidates"]):
-        names = ", ".join([config["baseline"], *config["candidates"]])
-        raise InputError(f"candidates: holds the same implementation twice ({names}), expected each once")
+    names = {"baseline": config["baseline"]}
+    names |= {f"candidates[{index}]": name for index, name in enumerate(config["candidates"])}
+    for key, name in names.items():
+        check_name(name, key)
+    if len(set(names.values())) < len(names):
+        listed = ", ".join(names.values())
+        raise InputError(f"candidates: holds the same implementation twice ({listed}), expected each once")
     config["workloads"] = _complete_workloads(config)
     config["device"] = resolve_devices(config["device"])
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep)]
@@ -232,24 +221,18 @@ def slug(axes: Mapping[str, Any]) -> str:
 
 
 def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
-    swept = {axis: value for axis, value in config["sweeps"][sweep].items() if axis in AXES}
-    axes = {"device": tuple(config["device"])}
-    axes |= {axis: _values(axis, swept.get(axis, config["defaults"].get(axis))) for axis in AXES if axis != "device"}
-    inner = [axis for axis in AXES if axis in config["within_job"]]
-    outer = {axis: values for axis, values in axes.items() if axis not in inner}
-    entry = find_workload(config["sweeps"][sweep]["workload"])
-    jobs = []
-    for point in product(outer):
-        job_axes = {axis: (point[axis],) if axis in point else axes[axis] for axis in AXES}
-        jobs.append(Job(sweep, job_axes, slug(point), config["sweeps"][sweep]["workload"]))
-    if entry.check_axes:
-        try:
+    given = {"device": config["device"], **config["defaults"], **config["sweeps"][sweep]}
+    axes = {axis: _values(axis, given[axis]) for axis in AXES}
+    entry = find_workload(given["workload"])
+    try:
+        _check_axes(axes)
+        if entry.check_axes:
             load_object(entry.check_axes)(axes)
-        except InputError as error:
-            raise InputError(f"sweeps.{sweep}.{error}") from error
-    for case in (case for job in jobs for case in job.cases):
-        _check_case(case)
-    return jobs
+    except InputError as error:
+        raise InputError(f"sweeps.{sweep}.{error}") from error
+    outer = {axis: values for axis, values in axes.items() if axis not in config["within_job"]}
+    points = [(point, {axis: (value,) for axis, value in point.items()}) for point in product(outer)]
+    return [Job(sweep, axes | fixed, slug(point), given["workload"]) for point, fixed in points]
 
 
 def _values(axis: str, value: Any) -> tuple:
@@ -278,25 +261,22 @@ def _complete_workloads(config: Mapping[str, Any]) -> dict[str, Any]:
             if name not in entry.extras:
                 known = ", ".join(entry.extras) or "none"
                 raise InputError(f"sweeps.{sweep}.extras: holds {name!r}, expected those of {entry.name}: {known}")
-    used = {entry.name: entry for entry in workloads_of(config)}
-    given = config["workloads"]
-    unused = sorted(set(given) - set(used))
-    if unused:
-        raise InputError(f"workloads.{unused[0]}: no sweep has this workload, expected one of {', '.join(used)}")
-    return {
-        name: complete_settings(entry, given.get(name, {}))
-        for name, entry in used.items()
-        if entry.settings or name in given
-    }
+    from rnn_parity.experiment.config import complete  # the processes that measure need no pydantic
+
+    models = {entry.name: load_object(entry.settings) for entry in workloads_of(config) if entry.settings}
+    for name in sorted(set(config["workloads"]) - set(models)):
+        known = ", ".join(models) or "none"
+        raise InputError(f"workloads.{name}: no sweep has this workload, or it has no settings; expected {known}")
+    given = {name: config["workloads"].get(name, {}) for name in models}
+    return {name: complete(model, given[name], f"workloads.{name}") for name, model in models.items()}
 
 
-def _check_case(case: Case) -> None:
-    key = f"sweeps.{case.sweep}"
-    if case.tf32 and case.device == "cpu":
-        raise InputError(f"{key}.tf32: holds true, which a CPU does not have; expected false, or device: cuda")
-    if case.tf32 and case.dtype != "float32":
-        raise InputError(
-            f"{key}.tf32: holds true with dtype {case.dtype}, expected float32: TF32 replaces float32 products"
-        )
-    if case.device == "cuda" and case.dtype == "bfloat16" and (devices.cuda_compute_capability_major() or 0) < 8:
-        raise InputError(f"{key}.dtype: holds bfloat16, which needs compute capability 8; expected another dtype")
+def _check_axes(axes: Mapping[str, tuple]) -> None:
+    """Raise `InputError` for axes with a case that no machine, or not this one, can compute."""
+    if True in axes["tf32"] and "cpu" in axes["device"]:
+        raise InputError("tf32: holds true, which a CPU does not have; expected false, or device: cuda")
+    if True in axes["tf32"] and (others := [dtype for dtype in axes["dtype"] if dtype != "float32"]):
+        raise InputError(f"tf32: holds true with dtype {others[0]}, expected float32: TF32 replaces float32 products")
+    on_cuda = axes["dtype"] if "cuda" in axes["device"] else ()
+    if "bfloat16" in on_cuda and (devices.cuda_compute_capability_major() or 0) < 8:
+        raise InputError("dtype: holds bfloat16, which needs compute capability 8; expected another dtype")

@@ -72,27 +72,19 @@ def _read(name: str, path: Path) -> tuple[bytes, tuple[str, ...]]:
     imported: list[str] = []
     try:
         tree = ast.parse(text)
-        for node in _statements(tree):
+        for node in ast.walk(tree):
             imported += _imported(node, package)
+            body = getattr(node, "body", None)
+            if isinstance(body, list):  # a lambda has a body that is no statement
+                body[:] = [statement for statement in body if not _is_text(statement)]
         text = ast.dump(tree)
     except (SyntaxError, ValueError):  # whoever imports it is told
         pass
     return hashlib.sha256(text.encode()).digest(), tuple(imported)
 
 
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Every statement below a node; those that are a string, as docstrings are, are taken out."""
-    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
-        children = getattr(node, field, None)
-        if not isinstance(children, list):  # a lambda has a body that is no statement
-            continue
-        children[:] = [child for child in children if not _is_text(child)]
-        for child in children:
-            yield child
-            yield from _statements(child)
-
-
 def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a bare string, as docstrings are."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

@@ -8,17 +8,21 @@ from enum import StrEnum
 from typing import Any
 
 
-class Dtype(StrEnum):
+class _Word(StrEnum):
+    """Words with attributes: a subclass annotates them, and a member gives them after its word, in that order."""
+
+    def __new__(cls, word: str, *attributes: Any) -> _Word:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        vars(member).update(zip(cls.__annotations__, attributes, strict=True))
+        return member
+
+
+class Dtype(_Word):
     """The dtypes in which layers are compared, from the finest to the coarsest."""
 
     short: str  # for ticks of figures
     unit_roundoff: float
-
-    def __new__(cls, value: str, short: str = "", unit_roundoff: float = 0.0) -> Dtype:
-        """Attach the attributes to the member."""
-        member = str.__new__(cls, value)
-        member._value_, member.short, member.unit_roundoff = value, short, unit_roundoff
-        return member
 
     FLOAT64 = "float64", "fp64", 2.0**-53
     FLOAT32 = "float32", "fp32", 2.0**-24
@@ -35,17 +39,11 @@ def unit_roundoff(dtype: str, tf32: bool = False) -> float:
     return TF32_UNIT_ROUNDOFF if tf32 else Dtype(dtype).unit_roundoff
 
 
-class Regime(StrEnum):
+class Regime(_Word):
     """How two implementations are made comparable."""
 
     words: str
     must_hold: bool  # whether a correct implementation must agree
-
-    def __new__(cls, value: str, words: str = "", must_hold: bool = True) -> Regime:
-        """Attach the attributes to the member."""
-        member = str.__new__(cls, value)
-        member._value_, member.words, member.must_hold = value, words, must_hold
-        return member
 
     EVAL = "eval", "dropout off", True
     TRAIN_MATCHED_MASKS = "train_matched_masks", "dropout on and the same masks", True
@@ -57,16 +55,10 @@ EXPECTED_TO_HOLD = tuple(regime for regime in Regime if regime.must_hold)
 """The regimes in which a correct implementation must agree; in `train_same_seed` it need not."""
 
 
-class Phase(StrEnum):
+class Phase(_Word):
     """A part of the work that is timed."""
 
     words: str
-
-    def __new__(cls, value: str, words: str = "") -> Phase:
-        """Attach the words to the member."""
-        member = str.__new__(cls, value)
-        member._value_, member.words = value, words
-        return member
 
     INFERENCE = "inference", "inference"
     FORWARD = "forward", "the forward"

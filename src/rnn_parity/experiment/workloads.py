@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.names import IMPORT_PATH
+from rnn_parity.experiment.names import check_name
+from rnn_parity.experiment.vocabulary import Regime
 
 GROUP = "rnn_parity.workloads"
 
@@ -60,11 +60,7 @@ class WorkloadEntry:
     plot: str = ""
 
 
-LAYER = WorkloadEntry(
-    "layer",
-    "rnn_parity.workloads.layer:Layer",
-    ("eval", "train_matched_masks", "train_distribution", "train_same_seed"),
-)
+LAYER = WorkloadEntry("layer", "rnn_parity.workloads.layer:Layer", regimes=tuple(Regime))
 
 
 def find_workload(name: str, key: str = "workload") -> WorkloadEntry:
@@ -72,11 +68,7 @@ def find_workload(name: str, key: str = "workload") -> WorkloadEntry:
     if name == LAYER.name:
         return LAYER
     known = _registered()
-    if name not in known and not IMPORT_PATH.fullmatch(name):
-        close = difflib.get_close_matches(name, [LAYER.name, *known], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        names = ", ".join([LAYER.name, *sorted(known)])
-        raise InputError(f"{key}: holds {name!r}, expected one of {names}, or package:name{hint}")
+    check_name(name, key, [LAYER.name, *known], "package:name")
     try:
         entry = load_object(known.get(name, name))
     except Exception as error:  # whatever the package raises while it is imported
@@ -97,26 +89,14 @@ def _registered() -> dict[str, str]:
 
 def workloads_of(config: Mapping[str, Any]) -> list[WorkloadEntry]:
     """The workloads of a config's sweeps, each once, `layer` among them where a sweep has it."""
-    names = dict.fromkeys(sweep.get("workload") or LAYER.name for sweep in config["sweeps"].values())
-    return list({entry.name: entry for entry in map(find_workload, names)}.values())
+    entries = [find_workload(sweep.get("workload", LAYER.name)) for sweep in config["sweeps"].values()]
+    return list({entry.name: entry for entry in entries}.values())
 
 
 def sweeps_of(config: Mapping[str, Any], entry: WorkloadEntry) -> list[str]:
     """The sweeps of a config that have this workload."""
     sweeps = config["sweeps"].items()
-    return [name for name, sweep in sweeps if find_workload(sweep.get("workload") or LAYER.name).name == entry.name]
-
-
-def complete_settings(entry: WorkloadEntry, given: Any) -> dict[str, Any]:
-    """A workload's settings from the config, checked, with every default; `InputError` in one line."""
-    key = f"workloads.{entry.name}"
-    if not entry.settings:
-        if given:
-            raise InputError(f"{key}: holds {given!r:.60}, but {entry.name} has no settings")
-        return {}
-    from rnn_parity.experiment.config import complete  # the processes that measure need no pydantic
-
-    return complete(load_object(entry.settings), given, key)
+    return [name for name, sweep in sweeps if find_workload(sweep.get("workload", LAYER.name)).name == entry.name]
 
 
 def load_object(path: str) -> Any:

@@ -7,6 +7,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import AXES, axis_word
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import RANKED, deciding_rows, must_hold, severity
+from rnn_parity.tables import CASE_COLUMNS
 
 _KEYS = ["case_id", "implementation"]
 
@@ -21,19 +22,19 @@ def case_table(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     `reason_{phase}`.
     """
     speedups = speedup_table(timing)
-    cases = pd.concat([case_frame(equivalence), case_frame(timing)]).drop_duplicates("case_id")
+    cases = case_frame(equivalence, timing)
     pairs = pd.concat([equivalence[_KEYS], speedups[_KEYS]]).drop_duplicates()
     result = pairs.merge(cases, on="case_id", how="left")
     result["case"] = result["case_id"].map(case_names(cases))
     for part in (_verdicts(equivalence), _speedups(speedups)):
         result = result.merge(part, on=_KEYS, how="left")
-    first = ["case_id", "sweep", *AXES, "case", "implementation"]
+    first = [*CASE_COLUMNS, "case", "implementation"]
     return result[[*first, *(name for name in result if name not in first)]]
 
 
-def case_frame(table: pd.DataFrame) -> pd.DataFrame:
-    """Sweep, id and axes of every case of a table."""
-    return table[["case_id", "sweep", *AXES]].drop_duplicates("case_id")
+def case_frame(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Id, sweep and axes of every case of the tables."""
+    return pd.concat([table[list(CASE_COLUMNS)] for table in tables]).drop_duplicates("case_id")
 
 
 def swept_axes(rows: pd.DataFrame) -> list[str]:

@@ -11,10 +11,9 @@ import pandas as pd
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING
 from rnn_parity.findings.cases import case_frame, case_names
-from rnn_parity.findings.speedups import speedup_table
+from rnn_parity.findings.speedups import baseline_seconds, speedup_table
 from rnn_parity.findings.verdicts import RANKED, deciding_rows
 
-_CASE = ["case_id", "sweep", *AXES]
 _MACHINE = ("rnn_parity", "commit", "python", "torch", "platform")
 
 
@@ -78,9 +77,7 @@ class RunComparison:
 
 def compare_runs(a: Run, b: Run) -> RunComparison:
     """Compare two runs; raise `InputError` where they share no case."""
-    cases_a, cases_b = (
-        case_frame(pd.concat([run.equivalence[_CASE], run.timing[_CASE]], ignore_index=True)) for run in (a, b)
-    )
+    cases_a, cases_b = (case_frame(run.equivalence, run.timing) for run in (a, b))
     apart = _apart(cases_a, cases_b)
     shared = ["sweep", *(axis for axis in AXES if axis not in apart)]
     both = cases_a.merge(cases_b, on=shared, suffixes=("_a", "_b"))
@@ -127,8 +124,7 @@ def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
 
 def _speedups(timing: pd.DataFrame) -> pd.DataFrame:
     table = speedup_table(timing).dropna(subset=["speedup"])
-    own = timing[timing["implementation"] == timing["baseline"]].drop_duplicates(["case_id", "phase"])
-    own = own.set_index(["case_id", "phase"])["median_s"].rename("baseline_median_s")
+    own = baseline_seconds(timing).rename("baseline_median_s")
     names = ["case_id", "implementation", "phase", "speedup", "speedup_ci_low", "speedup_ci_high", "conclusion"]
     return table[names].join(own, on=["case_id", "phase"])
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnn_parity.experiment.vocabulary import AXES, unit_roundoff
+from rnn_parity.experiment.vocabulary import unit_roundoff
 from rnn_parity.findings import rates
 from rnn_parity.findings.efficiency import efficiency_table
-from rnn_parity.findings.speedups import speedup_table
+from rnn_parity.findings.speedups import baseline_seconds, speedup_table
 from rnn_parity.findings.verdicts import deciding_rows, draw_dropout, must_hold, verdict_table
 from rnn_parity.tables import CASE_COLUMNS
 
@@ -44,19 +44,14 @@ def error_vs_length(equivalence: pd.DataFrame) -> pd.DataFrame:
     """Per case, implementation and family of quantities: the worst error in the 2-norm and its limit, also over u."""
     rows = must_hold(equivalence).dropna(subset=["error_2", "limit_2"]).reset_index(drop=True)
     rows["u"] = [unit_roundoff(dtype, bool(tf32)) for dtype, tf32 in zip(rows["dtype"], rows["tf32"], strict=True)]
-    columns = ["error_2", "limit_2", "quantity", "regime", "seed", "u"]
+    own = rows.assign(implementation=rows["baseline"], error_2=rows["baseline_error_2"]).dropna(subset=["error_2"])
+    rows = pd.concat([own, rows], ignore_index=True)
     table = []
     for family, prefixes in FAMILIES.items():
-        members = rows[rows["quantity"].str.startswith(prefixes)]
-        for name, column, key in (
-            ("baseline", "baseline_error_2", []),
-            ("implementation", "error_2", ["implementation"]),
-        ):
-            chosen = members.dropna(subset=[column])
-            worst = chosen.loc[chosen.groupby(["case_id", *key], sort=False)[column].idxmax()]
-            worst = worst.assign(implementation=worst[name], error_2=worst[column], family=family)
-            table.append(worst[["case_id", "sweep", *AXES, "implementation", "family", *columns]])
-    result = pd.concat(table, ignore_index=True)
+        members = rows[rows["quantity"].str.startswith(prefixes)].assign(family=family)
+        table.append(members.loc[members.groupby(["case_id", "implementation"], sort=False)["error_2"].idxmax()])
+    columns = ["implementation", "family", "error_2", "limit_2", "quantity", "regime", "seed", "u"]
+    result = pd.concat(table, ignore_index=True)[[*CASE_COLUMNS, *columns]]
     return result.assign(error_over_u=result["error_2"] / result["u"], limit_over_u=result["limit_2"] / result["u"])
 
 
@@ -79,9 +74,8 @@ def dropout(equivalence: pd.DataFrame) -> pd.DataFrame:
     rows = rows[draw_dropout(rows)].dropna(subset=["max_abs_diff"])
     deep = rows[rows["num_layers"] > 2]
     rows = rows if deep.empty else deep
-    keys = ["case_id", "sweep", *AXES, "implementation", "regime"]
-    aggregates = {"max_abs_diff": ("max_abs_diff", "max"), "mask_agreement": ("mask_agreement", "min")}
-    return rows.groupby(keys, sort=False).agg(**aggregates).reset_index()
+    groups = rows.groupby([*CASE_COLUMNS, "implementation", "regime"], sort=False)
+    return groups.agg({"max_abs_diff": "max", "mask_agreement": "min"}).reset_index()
 
 
 def overview(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
@@ -89,15 +83,9 @@ def overview(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     table = verdict_table(equivalence)
     timed = timing[timing["implementation"] != timing["baseline"]].dropna(subset=["speedup"])
     for phase in ("inference", "step"):
-        speedup = timed[timed["phase"] == phase].groupby(["sweep", "implementation"], sort=False)["speedup"]
-        summary = pd.DataFrame(
-            {
-                f"{phase}_speedup_geometric_mean": speedup.apply(lambda s: float(np.exp(np.log(s).mean()))),
-                f"{phase}_speedup_lowest": speedup.min(),
-                f"{phase}_speedup_highest": speedup.max(),
-            }
-        ).rename_axis(["sweep", "implementation"])
-        table = table.merge(summary.reset_index(), how="left", on=["sweep", "implementation"])
+        speedup = timed[timed["phase"] == phase].groupby(["sweep", "implementation"])["speedup"]
+        summary = speedup.agg(geometric_mean=lambda s: np.exp(np.log(s).mean()), lowest="min", highest="max")
+        table = table.join(summary.add_prefix(f"{phase}_speedup_"), on=["sweep", "implementation"])
     return table
 
 
@@ -114,9 +102,9 @@ def crossover(timing: pd.DataFrame) -> pd.DataFrame:
     table = table[table["phase"].isin(["inference", "step"])]
     parts = []
     for _, rows in table.groupby("sweep", sort=False):
-        swept = [axis for axis in CROSSED if rows[axis].nunique() > 1]
-        if len(swept) > 1:
-            most = sorted(swept, key=lambda axis: (-rows[axis].nunique(), CROSSED.index(axis)))[:2]
+        values = {axis: rows[axis].nunique() for axis in CROSSED}
+        most = sorted(CROSSED, key=values.__getitem__, reverse=True)[:2]
+        if values[most[1]] > 1:
             x, y = sorted(most, key=CROSSED.index)
             parts.append(rows.assign(x=x, y=y))
     return pd.concat(parts, ignore_index=True) if parts else table.iloc[:0].assign(x="", y="")
@@ -130,9 +118,8 @@ def phases(timing: pd.DataFrame) -> pd.DataFrame:
     Without forward or backward the unit is the baseline's step.
     """
     table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s", "speedup"]]
-    table = table.drop_duplicates(["case_id", "phase", "implementation"]).reset_index(drop=True)
-    own = timing[timing["implementation"] == timing["baseline"]].drop_duplicates(["case_id", "phase"])
-    own = own.set_index(["case_id", "phase"])["median_s"].astype(float)
+    table = table.reset_index(drop=True)
+    own = baseline_seconds(timing)
     of_case = own.unstack("phase").reindex(columns=["forward", "backward", "step"])
     both = (of_case["forward"] + of_case["backward"]).fillna(of_case["step"])
     unit = np.where(table["phase"] == "step", table["case_id"].map(of_case["step"]), table["case_id"].map(both))
@@ -152,24 +139,24 @@ def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
     if name == "detection":
         return f"n = {rates.kept_rates().cases} random cases in each dtype."
     if name in TIMED:
-        timed = TIMED[name](timing.dropna(subset=["median_s"]))
-        if timed.empty:
-            return ""
-        low, high = int(timed["samples"].min()), int(timed["samples"].max())
-        rounds = f"{low}" if low == high else f"{low} to {high}"
-        samples = f", {rounds} samples per point" if name != "resources" else ""
-        return f"n = {_cases(timed['case_id'].nunique())}{samples}."
-    rows = {"dropout": dropout, "overview": lambda table: table}.get(name, must_hold)(equivalence)
-    seeds = equivalence[["case_id", "seed"]].drop_duplicates().groupby("case_id").size()
+        rows = TIMED[name](timing.dropna(subset=["median_s"]))
+    else:
+        rows = {"dropout": dropout, "overview": lambda table: table}.get(name, must_hold)(equivalence)
     if rows.empty:
         return ""
-    seeds = seeds.loc[rows["case_id"].unique()]
-    each = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return f"n = {_cases(rows['case_id'].nunique())}, {each} seed{'' if each == '1' else 's'} each."
+    case_ids = rows["case_id"].unique()
+    each = ""
+    if name not in TIMED:
+        seeds = equivalence.groupby("case_id")["seed"].nunique().loc[case_ids]
+        each = f", {_range(seeds)} seed{'' if seeds.max() == 1 else 's'} each"
+    elif name != "resources":
+        each = f", {_range(rows['samples'])} samples per point"
+    return f"n = {len(case_ids):,} case{'' if len(case_ids) == 1 else 's'}{each}."
 
 
-def _cases(n: int) -> str:
-    return f"{n:,} case{'' if n == 1 else 's'}"
+def _range(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def with_lengths(timed: pd.DataFrame) -> pd.DataFrame:

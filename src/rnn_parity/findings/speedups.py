@@ -36,6 +36,12 @@ def speedup_table(timing: pd.DataFrame) -> pd.DataFrame:
     return timing.loc[timing["implementation"] != timing["baseline"], columns].reset_index(drop=True)
 
 
+def baseline_seconds(timing: pd.DataFrame) -> pd.Series:
+    """The baseline's own median time in seconds, by case and phase."""
+    own = timing[timing["implementation"] == timing["baseline"]]
+    return own.set_index(["case_id", "phase"])["median_s"].astype(float)
+
+
 def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = None) -> pd.DataFrame:
     """The rows `inference` and `step` of one candidate in the largest case, by FLOPs, of the sweep that is quoted.
 
@@ -54,23 +60,13 @@ def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = No
 def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
     """Per phase: how many cases are faster, within noise, slower, disturbed and not timed; the speedup's range."""
     rows = timing[timing["implementation"] == candidate]
-    table = []
-    for phase, group in rows.groupby("phase", sort=False):
-        count = group["conclusion"].value_counts()
-        table.append(
-            {
-                "phase": phase,
-                "cases": len(group),
-                **{
-                    name.replace(" ", "_"): int(count.get(name, 0))
-                    for name in ("faster", "within noise", "slower", "disturbed")
-                },
-                "not_timed": int(group["conclusion"].isin(NOT_TIMED).sum()),
-                "lowest": group["speedup"].min(),
-                "highest": group["speedup"].max(),
-            }
-        )
-    return pd.DataFrame(table)
+    words = ("faster", "within noise", "slower", "disturbed")
+    counted = {word.replace(" ", "_"): rows["conclusion"] == word for word in words}
+    counted["not_timed"] = rows["conclusion"].isin(NOT_TIMED)
+    phases = rows.assign(**counted).groupby("phase", sort=False)
+    table = phases[list(counted)].sum()
+    table.insert(0, "cases", phases.size())
+    return table.assign(lowest=phases["speedup"].min(), highest=phases["speedup"].max()).reset_index()
 
 
 def timing_effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
