@@ -16,7 +16,6 @@ from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
 from rnn_parity.statistics import Interval, conclude, median_ratio
 from rnn_parity.timing.rounds import Contender, contender_of, run_rounds
-from rnn_parity_t2vec.inputs import skipped_lines
 from rnn_parity_t2vec.model import Attending
 from rnn_parity_t2vec.workload import TRAIN_STEP, Decoder, DecoderTask
 
@@ -48,25 +47,22 @@ def attribution_rows(
     confidence: float,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per candidate × phase × way. An implementation that cannot do a phase gives the reason."""
-    task = workload.draw(case, 0)
-    settings = workload.settings
-    columns = {**case.columns, "vocabulary": settings.vocabulary, "skipped_lines": skipped_lines(settings)}
-    columns["baseline"] = baseline
+    task, columns = workload.draw(case, 0), {**case.columns, "baseline": baseline}
     protocol = precision, min_rounds, max_seconds, confidence
     for phase in ATTRIBUTED:
-        original, once, control = (
-            contender(task, baseline, VARIANTS[way][1], phase) for way in ("original", "attention_once", "original")
-        )
-        layers, boths = (
-            [contender(task, name, VARIANTS[way][1], phase) for name in candidates]
-            for way in ("layer_replaced", "both")
-        )
+        timed = {
+            (name, attending): contender(task, name, attending, phase)
+            for name in (baseline, *candidates)
+            for attending in ("each_step", "all_steps")
+        }
+        control = contender(task, baseline, "each_step", phase)
         order = random.Random(f"{case.case_id} {phase} attribution")
-        run_rounds([original, once, *layers, *boths, control], case.device, order, *protocol)
-        for layer, both in zip(layers, boths, strict=True):
-            variants = dict(zip(VARIANTS, (original, once, layer, both), strict=True))
+        run_rounds([*timed.values(), control], case.device, order, *protocol)
+        for name in candidates:
+            by_role = {Role.BASELINE: baseline, Role.CANDIDATE: name}
+            variants = {way: timed[by_role[role], attending] for way, (role, attending) in VARIANTS.items()}
             for row in attribute(variants, confidence):
-                yield {**columns, "phase": phase, "implementation": both.name, **row}
+                yield {**columns, "phase": phase, "implementation": name, **row}
     yield from ({**columns, **row} for row in _input_feeding(task, baseline, candidates, protocol))
 
 

@@ -32,7 +32,7 @@ def generation_rows(
     failed: dict[str, str] = {}
     for name in [baseline, *candidates]:
         try:
-            model = task.build(name, "all_steps").train(False)
+            model = task.build(name, "all_steps").eval()
             said[name] = greedy(model.m0, model.m1, batch.source, batch.lengths, case.sequence_length)
         except Exception as error:  # whatever an implementation raises is a result
             failed[name] = classify_exception(error)[1]

@@ -11,7 +11,7 @@ Shapes: S source steps, T target steps, B batch, E embedding, H hidden, L layers
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rnn_parity.layers.parameters import canonical_parameters
 from rnn_parity.layers.registry import build
 
 PAD, BOS, EOS, UNKNOWN = range(4)
@@ -26,19 +27,22 @@ PAD, BOS, EOS, UNKNOWN = range(4)
 
 SPECIAL_TOKENS = 4
 
+STACK = "decoder.rnn."
+"""The beginning of the names of the replaced layer's parameters; `nn.GRU`'s names follow."""
+
 Attending = Literal["each_step", "all_steps"]
 """How a decoder attends: after every step, as t2vec is written, or once for the outputs of all steps."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a model; the defaults are the published ones."""
+    """The sizes of a model."""
 
-    vocabulary: int = 18_864
-    embedding_size: int = 256
-    hidden_size: int = 256
-    num_layers: int = 3
-    dropout: float = 0.2
+    vocabulary: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    dropout: float
 
 
 class Encoder(nn.Module):
@@ -165,25 +169,22 @@ class Generator(nn.Sequential):
         super().__init__(nn.Linear(sizes.hidden_size, sizes.vocabulary), nn.LogSoftmax(dim=-1))
 
 
+class Model(nn.Module):
+    """Both modules of t2vec, `m0` and `m1`; the arguments are those of `T2Vec`."""
+
+    def __init__(self, sizes: Sizes, *arguments: Any, **options: Any) -> None:
+        super().__init__()
+        self.m0 = T2Vec(sizes, *arguments, **options)
+        self.m1 = Generator(sizes)
+
+    def canonical_parameters(self) -> dict[str, Tensor]:
+        """Every parameter once, by t2vec's name without the module's, and in the replaced layer by nn.GRU's."""
+        own = {name: p for name, p in self.m0.named_parameters() if not name.startswith(STACK)}
+        stack = {STACK + name: p for name, p in canonical_parameters(self.m0.decoder.rnn).items()}
+        return own | stack | {f"generator.{name}": p for name, p in self.m1.named_parameters()}
+
+
 def nll_loss(log_probabilities: Float[Tensor, "T B V"], wanted: Int[Tensor, "T B"]) -> Float[Tensor, ""]:
     """Negative log-likelihood of the wanted tokens, padding left out, summed over the steps and averaged over B."""
     each = F.nll_loss(log_probabilities.flatten(0, 1), wanted.flatten(), ignore_index=PAD, reduction="none")
     return (each / wanted.shape[1]).sum()  # the sum over the whole batch may be more than float16 holds
-
-
-def spatial_loss(
-    log_probabilities: Float[Tensor, "T B V"],
-    wanted: Int[Tensor, "T B"],
-    nearest: Int[Tensor, "V K"],
-    weights: Float[Tensor, "V K"],
-) -> Float[Tensor, ""]:
-    """The spatial-proximity loss: KL(weights of the K cells nearest to the wanted one ‖ prediction), as `nll_loss`.
-
-    Args:
-        nearest: per token those it stands for. weights: per token a distribution over them; `Cells.proximity` has both.
-    """
-    real = wanted.flatten() != PAD
-    wanted_real = wanted.flatten()[real]
-    predicted = log_probabilities.flatten(0, 1)[real].gather(1, nearest[wanted_real])
-    each = F.kl_div(predicted, weights[wanted_real], reduction="none").sum(dim=-1)
-    return (each / wanted.shape[1]).sum()

@@ -13,25 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draw_masks
+from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity_t2vec.model import T2Vec
-
-
-@dataclass(frozen=True)
-class PackedLayout(MaskLayout):
-    """Masks of a packed sequence: a draw is one gap, over the rows of all steps that are no padding, (N, H)."""
-
-    lengths: Tensor
-
-    def view(self, masks: Float[Tensor, "G S B H"], index: int, drawn_shape: tuple[int, ...]) -> Tensor | None:
-        """The rows of a gap in the order in which packing puts them."""
-        if index >= self.gaps:
-            return None
-        packed = pack_padded_sequence(masks[index], self.lengths, enforce_sorted=False).data
-        if tuple(packed.shape) != drawn_shape:
-            raise UnknownDraw(f"it draws a dropout mask of shape {drawn_shape}, expected {tuple(packed.shape)}")
-        return packed
 
 
 @dataclass(frozen=True)
@@ -49,8 +33,8 @@ class Masks:
     @classmethod
     def draw(cls, case: Case, source_steps: int, seed: int) -> Masks:
         """Masks of our own, from a seed."""
-        layouts = enumerate(_layouts(case, source_steps))
-        return cls(*(draw_masks(layout, case.dropout, 3 * seed + place) for place, layout in layouts))
+        shapes = enumerate(_shapes(case, source_steps))
+        return cls(*(draw_masks(MaskLayout(*shape), case.dropout, 3 * seed + place) for place, shape in shapes))
 
     def flatten(self) -> Float[Tensor, " N"]:
         """All masks in one row."""
@@ -59,16 +43,16 @@ class Masks:
     @classmethod
     def unflatten(cls, flat: Float[Tensor, " N"], case: Case, source_steps: int) -> Masks:
         """The masks behind `flatten`."""
-        shapes = [layout.shape for layout in _layouts(case, source_steps)]
+        shapes = _shapes(case, source_steps)
         parts = flat.split([math.prod(shape) for shape in shapes])
         return cls(*(part.view(shape) for part, shape in zip(parts, shapes, strict=True)))
 
 
-def _layouts(case: Case, source_steps: int) -> list[MaskLayout]:
-    """Of the encoder, the stack and the output."""
+def _shapes(case: Case, source_steps: int) -> list[tuple[int, int, int, int]]:
+    """Of the encoder's, the stack's and the output's masks."""
     gaps, steps = case.num_layers - 1, case.sequence_length
-    sizes = ((gaps, source_steps), (gaps, steps), (1, steps))
-    return [MaskLayout(*size, case.batch_size, case.hidden_size) for size in sizes]
+    sizes = (gaps, source_steps), (gaps, steps), (1, steps)
+    return [(*size, case.batch_size, case.hidden_size) for size in sizes]
 
 
 @contextmanager
@@ -82,16 +66,23 @@ def imposed(m0: T2Vec, lengths: Tensor, masks: Masks | None, in_stack: Any = Non
         hooks.enter_context(_around(m0.encoder.rnn, _without_cudnn))
         if masks is None:
             yield None
-        else:
-            gaps, steps, rows, width = masks.encoder.shape
-            of_encoder = DropoutRecorder(PackedLayout(gaps, steps, rows, width, lengths), masks.encoder)
-            of_stack, of_output = (
-                DropoutRecorder(MaskLayout(*part.shape), part) for part in (masks.stack, masks.output)
-            )
-            hooks.enter_context(_around(m0.encoder.rnn, lambda: of_encoder))
-            hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))
-            hooks.enter_context(_around(m0.decoder.dropout, lambda: of_output))
-            yield of_stack
+            return
+        # The encoder reads a packed sequence: a draw is one gap, over the rows of all steps that are no padding.
+        flat = masks.encoder.flatten(1, 2)  # (L − 1, S · B, H)
+        places = torch.arange(flat.shape[1]).view(masks.encoder.shape[1:3])
+        packed = flat[:, None, pack_padded_sequence(places, lengths, enforce_sorted=False).data]
+        of_encoder, of_stack, of_output = (
+            DropoutRecorder(MaskLayout(*part.shape), part) for part in (packed, masks.stack, masks.output)
+        )
+        hooks.enter_context(_around(m0.encoder.rnn, lambda: of_encoder))
+        hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))
+        hooks.enter_context(_around(m0.decoder.dropout, lambda: of_output))
+        yield of_stack
+
+
+def draws_unseen(case: Case, recorder: DropoutRecorder) -> bool:
+    """Whether the case has the stack draw masks, and its recorder saw none: they are out of sight, or missing."""
+    return case.draws_dropout and case.dropout < 1 and not recorder.drawn
 
 
 def _without_cudnn() -> Any:

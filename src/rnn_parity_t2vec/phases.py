@@ -1,14 +1,13 @@
-"""The calls that are timed: the decoder alone, and the training step of the whole model."""
+"""The calls that are timed, of the decoder alone and of a training step, and that training step."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rnn_parity.timing.rounds import Calls, phase_calls
 from rnn_parity_t2vec.data.batches import Batch
-from rnn_parity_t2vec.inputs import Model
-from rnn_parity_t2vec.model import PAD
+from rnn_parity_t2vec.model import PAD, Model, nll_loss
 
 LEARNING_RATE, CLIP = 1e-3, 5.0
 """The published ones: Adam's rate, and the norm to which gradients are clipped."""
@@ -23,24 +22,27 @@ def decoder_calls(phase: str, model: Model, batch: Batch) -> Calls:
     return phase_calls(phase, decoder, lambda: decoder(target, h0, context, padding), (context, h0), (cotangent,))
 
 
-def training_step_calls(model: Model, batch: Batch, loss_of) -> Calls:
-    """Of the whole model: forward, loss, backward, clipping, Adam."""
-    parameters = list(model.parameters.values())
-    refuse_without_adam(parameters[0].dtype)
-    adam = torch.optim.Adam(parameters, LEARNING_RATE)
-
-    def step(_):
-        output, _hn = model.m0(batch.source, batch.lengths, batch.target[:-1])
-        loss_of(model.m1(output), batch.target[1:]).backward()
-        nn.utils.clip_grad_norm_(parameters, CLIP)
-        adam.step()
-
-    return lambda: adam.zero_grad(set_to_none=True), step
+def training_step_calls(model: Model, batch: Batch) -> Calls:
+    """Of the whole model."""
+    adam = make_adam(model)
+    return lambda: adam.zero_grad(set_to_none=True), lambda _: take_step(model, adam, batch)
 
 
-def refuse_without_adam(dtype: torch.dtype) -> None:
-    """Raise `NotImplementedError` for the dtype in which the published training step cannot be made."""
-    if dtype == torch.float16:
+def make_adam(model: Model) -> torch.optim.Adam:
+    """The published optimizer; raises `NotImplementedError` for the dtype in which it cannot train."""
+    parameters = list(model.canonical_parameters().values())
+    if parameters[0].dtype == torch.float16:
         raise NotImplementedError(
             "Adam's eps of 1e-8 is 0 in float16, so that weights kept in it are no numbers after one step"
         )
+    return torch.optim.Adam(parameters, LEARNING_RATE)
+
+
+def take_step(model: Model, adam: torch.optim.Adam, batch: Batch) -> Tensor:
+    """Forward, loss, backward, clipping, Adam; the log-probabilities (T, B, V) from before the parameters move."""
+    output, _hn = model.m0(batch.source, batch.lengths, batch.target[:-1])
+    log_probabilities = model.m1(output)
+    nll_loss(log_probabilities, batch.target[1:]).backward()
+    nn.utils.clip_grad_norm_(adam.param_groups[0]["params"], CLIP)
+    adam.step()
+    return log_probabilities

@@ -1,6 +1,6 @@
 """t2vec's equations in float64 on the CPU: what is right for a whole training step.
 
-Written apart from `models.t2vec`, without its modules. Both recurrent stacks, the decoder's and the encoder's, are the
+Written apart from `model.py`, without its modules. Both recurrent stacks, the decoder's and the encoder's, are the
 hand-written oracle's, forward and backward; autograd joins them with the few products between.
 Everything may have leading dimensions *K, runs side by side with parameters of their own.
 """
@@ -16,8 +16,7 @@ from torch import Tensor
 from rnn_parity.cells import stack as oracle
 from rnn_parity.cells.stack import Rounding
 from rnn_parity_t2vec.data.batches import Batch
-from rnn_parity_t2vec.inputs import STACK
-from rnn_parity_t2vec.model import PAD
+from rnn_parity_t2vec.model import PAD, STACK
 from rnn_parity_t2vec.model_masks import Masks
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -29,13 +28,11 @@ class Equations:
 
     Attributes:
         batch: what it reads and shall say. masks: in all places, None for no dropout; dropout: p, with them.
-        proximity: per token those near it and their weights, for the spatial loss; None for the likelihood.
     """
 
     batch: Batch
     masks: Masks | None
     dropout: float
-    proximity: tuple[Tensor, Tensor] | None = None
 
 
 def training_step(
@@ -112,15 +109,9 @@ def _attention(equations: Equations, given: Mapping[str, Tensor], states: Tensor
 def _loss(equations: Equations, log_probabilities: Tensor) -> Tensor:
     """(*K,): summed over the tokens that are no padding, averaged over the batch."""
     wanted = equations.batch.target[1:]
-    real = wanted != PAD
-    if equations.proximity is None:
-        chosen = wanted[..., None].expand(*log_probabilities.shape[:-1], 1)
-        terms = -log_probabilities.gather(-1, chosen)[..., 0]
-    else:
-        nearest, weights = (table[wanted] for table in equations.proximity)
-        predicted = log_probabilities.gather(-1, nearest.expand(*log_probabilities.shape[:-1], -1))
-        terms = (torch.xlogy(weights, weights) - weights * predicted).sum(-1)
-    return (terms * real).sum((-2, -1)) / wanted.shape[1]
+    chosen = wanted[..., None].expand(*log_probabilities.shape[:-1], 1)
+    terms = -log_probabilities.gather(-1, chosen)[..., 0]
+    return (terms * (wanted != PAD)).sum((-2, -1)) / wanted.shape[1]
 
 
 def _scale(dropout: float) -> float:

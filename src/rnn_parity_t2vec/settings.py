@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from rnn_parity.experiment.config import Section, Seeds
 from rnn_parity.experiment.errors import InputError
-
-OnBadLine = Literal["refuse", "skip"]
-Shape = Literal["square", "hexagon"]
 
 
 def _check_file(file: str | None) -> str | None:
@@ -34,15 +31,9 @@ class DecoderSettings(Section):
     """The model and the data of the sweeps with `workload: decoder`."""
 
     vocabulary: int = Field(18_864, ge=8)
-    """V, the four special tokens among them; that of a file with GPS points."""
-    loss: Literal["nll", "spatial"] = "nll"
-    """`spatial` is the paper's, over the ten nearest cells."""
-    cells: Shape = "square"
-    """The cells of the made-up city."""
+    """V, the four special tokens among them."""
     file: Annotated[str | None, AfterValidator(_check_file)] = None
-    """Trajectories to take instead: `*.t` (tokens, a line each), or `*.csv` (GPS, POLYLINE)."""
-    on_bad_line: OnBadLine = "refuse"
-    """Whether a bad line refuses the file, or is skipped."""
+    """Trajectories in place of the made-up ones, in t2vec's format: one per line, its tokens separated by spaces."""
     training: TrainingSettings = TrainingSettings.model_validate({})
 
 

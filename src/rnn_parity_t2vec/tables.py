@@ -17,8 +17,6 @@ ATTRIBUTION = schema_of(
         "share_ci_low": float,
         "share_ci_high": float,
         "conclusion": str,
-        "vocabulary": int,
-        "skipped_lines": int,
         "reason": str,
     }
 )
@@ -26,7 +24,7 @@ ATTRIBUTION = schema_of(
 
 `implementation` is the compared layer, also in the ways that keep the baseline's. `speedup` is over the original.
 `share` is the part of the time saved by both changes that this one saves alone; null within noise. `conclusion` is that
-of input feeding alone. `vocabulary` is the model's, and `skipped_lines` is counted in the data's file."""
+of input feeding alone."""
 
 TRAINING = schema_of(
     CASE_COLUMNS

@@ -24,11 +24,10 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception
 from rnn_parity_t2vec.data.batches import Batch
-from rnn_parity_t2vec.inputs import Model, build_model, draw_batches, draw_parameters, make_loss
-from rnn_parity_t2vec.model import PAD
-from rnn_parity_t2vec.model_masks import Masks, imposed
-from rnn_parity_t2vec.phases import CLIP, LEARNING_RATE, refuse_without_adam
-from rnn_parity_t2vec.settings import DecoderSettings
+from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters
+from rnn_parity_t2vec.model import PAD, Model, nll_loss
+from rnn_parity_t2vec.model_masks import Masks, draws_unseen, imposed
+from rnn_parity_t2vec.phases import make_adam, take_step
 from rnn_parity_t2vec.workload import ATTENTION_BY_ROLE, Decoder
 
 MODES = ("no_dropout", "matched_masks", "own_masks")
@@ -48,37 +47,33 @@ def training_rows(
 
     Without matched masks one training per seed and implementation; with them, and without dropout, of the first seed.
     """
-    settings = workload.settings
-    batches = draw_batches(case, settings, steps, seeds[0])
+    batches = draw_batches(case, workload.settings, steps, seeds[0])
+    start = initial(case, workload.settings.vocabulary)
     for mode in MODES if case.dropout > 0 else MODES[:1]:
         for name, role, seed in _runs(mode, baseline, candidates, seeds):
             context = {**case.columns, "baseline": baseline, "mode": mode, "implementation": name, "role": role}
-            start = initial(case, settings)
-            start = perturbed(start, case, seed) if role == "perturbed" else start
-            losses, end = _train(case, settings, name, role, mode, seed, batches, start)
+            context |= {"seed": seed, "verdict": "", "reason": ""}
+            parameters = perturbed(start, case, seed) if role == "perturbed" else start
+            losses, end = _train(case, name, role, mode, seed, batches, parameters)
             for step, loss in enumerate(losses):
-                yield {**context, "seed": seed, "step": step, "loss": loss, "verdict": "", "reason": ""}
+                yield {**context, "step": step, "loss": loss}
             if end:
                 verdict, reason = end
-                early = {"seed": seed, "step": len(losses), "loss": None, "verdict": verdict, "reason": reason}
-                yield {**context, **early}
+                yield {**context, "step": len(losses), "loss": None, "verdict": verdict, "reason": reason}
 
 
 def _runs(mode: str, baseline: str, candidates: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     """Implementation, role and seed of every training of a mode."""
-    if mode == "own_masks":
-        for seed in seeds:
-            yield baseline, "baseline", seed
-            yield from ((name, "candidate", seed) for name in candidates)
-        return
-    yield baseline, "baseline", seeds[0]
-    yield from ((name, "candidate", seeds[0]) for name in candidates)
-    yield from ((baseline, "perturbed", seed) for seed in range(PERTURBATIONS))
+    for seed in seeds if mode == "own_masks" else seeds[:1]:
+        yield baseline, "baseline", seed
+        yield from ((name, "candidate", seed) for name in candidates)
+    if mode != "own_masks":
+        yield from ((baseline, "perturbed", seed) for seed in range(PERTURBATIONS))
 
 
-def initial(case: Case, settings: DecoderSettings) -> dict[str, Tensor]:
+def initial(case: Case, vocabulary: int) -> dict[str, Tensor]:
     """The parameters that every training starts from."""
-    drawn = draw_parameters(case, settings, 0)
+    drawn = draw_parameters(case, vocabulary, 0)
     return {name: value * (1 if name == "embedding.weight" else INITIAL_SCALE) for name, value in drawn.items()}
 
 
@@ -95,18 +90,17 @@ def perturbed(parameters: Mapping[str, Tensor], case: Case, seed: int) -> dict[s
 
 
 def _train(
-    case: Case, settings: DecoderSettings, name: str, role: str, mode: str, seed: int, batches: Sequence[Batch], start
+    case: Case, name: str, role: str, mode: str, seed: int, batches: Sequence[Batch], start: Mapping[str, Tensor]
 ) -> tuple[list[float], tuple[Verdict, str] | None]:
     """The loss of every step, and if it ended before the last, what that says of the implementation, and why."""
     losses: list[float] = []
     if mode == "no_dropout":  # not eval: in that mode cuDNN has no backward pass
         case = replace(case, dropout=0.0)
     try:
-        refuse_without_adam(getattr(torch, case.dtype))
         attending = ATTENTION_BY_ROLE[Role.CANDIDATE if role == "candidate" else Role.BASELINE]
-        model = build_model(case, settings, name, attending, start).train(True)
+        model = build_model(case, name, attending, start).train()
         torch.manual_seed(seed)
-        for loss in train(model, case, settings, batches, matched=mode == "matched_masks"):
+        for loss in train(model, case, batches, matched=mode == "matched_masks"):
             if not math.isfinite(loss):
                 return losses, (Verdict.FAILED, f"the loss is no number any more at step {len(losses)}")
             losses.append(loss)
@@ -117,27 +111,19 @@ def _train(
     return losses, None
 
 
-def train(
-    model: Model, case: Case, settings: DecoderSettings, batches: Sequence[Batch], *, matched: bool
-) -> Iterator[float]:
-    """Adam with clipping, one step per batch; the loss per token of each. Masks of step k are from seed k if `matched`.
+def train(model: Model, case: Case, batches: Sequence[Batch], *, matched: bool) -> Iterator[float]:
+    """Train one step per batch; yield the loss per token of each. Masks of step k are from seed k if `matched`.
 
     Raises `UnknownDraw` if they are to match and the stack draws none that can be seen.
     """
-    parameters = list(model.parameters.values())
-    adam, loss_of = torch.optim.Adam(parameters, LEARNING_RATE), make_loss(case, settings)
-    read_loss = make_loss(replace(case, dtype="float64"), settings)
+    adam = make_adam(model)
     for number, batch in enumerate(batch.to(case.device) for batch in batches):
         adam.zero_grad(set_to_none=True)
         masks = Masks.draw(case, len(batch.source), number) if matched else None
         with imposed(model.m0, batch.lengths, masks) if masks else nullcontext() as drawn:
-            output, _ = model.m0(batch.source, batch.lengths, batch.target[:-1])
-        if drawn and case.draws_dropout and not drawn.drawn and case.dropout < 1:
+            said = take_step(model, adam, batch)
+        if drawn and draws_unseen(case, drawn):
             raise UnknownDraw("its masks are drawn out of sight: unsupported with the same masks")
-        said = model.m1(output)
-        loss_of(said, batch.target[1:]).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        adam.step()
         tokens = (batch.target[1:] != PAD).sum().item() / case.batch_size
         # Read in float64: a loss that is rounded to 16 bits would hide how far apart two trainings are.
-        yield read_loss(said.detach().double(), batch.target[1:]).item() / tokens
+        yield nll_loss(said.detach().double(), batch.target[1:]).item() / tokens

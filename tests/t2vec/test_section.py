@@ -224,13 +224,10 @@ def test_what_is_wrong_or_was_not_measured_is_said_or_not_said(changes, words):
 
 def test_the_data_are_those_that_were_read():
     found = results()
-    assert "Vocabulary 50, loss `nll`, trajectories walked through square cells; " in markdown(found)
-    found["attribution"][["vocabulary", "skipped_lines"]] = [5004, 12]
-    settings = {**CONFIG["workloads"]["decoder"], "file": __file__}
-    grid = make_grid({**CONFIG, "workloads": {"decoder": settings}})
+    assert "Vocabulary 50, trajectories walked through a made-up city; " in markdown(found)
+    grid = make_grid({**CONFIG, "workloads": {"decoder": {"vocabulary": 5004, "file": __file__}}})
     text = render_markdown("report.md.j2", collect_facts(grid.config, {}, found))
-    assert "Vocabulary 5,004, loss `nll`, trajectories of `" in text
-    assert "without 12 lines that could not be read; the sizes" in text
+    assert f"Vocabulary 5,004, trajectories of `{__file__}`; the sizes" in text
 
 
 def test_without_a_decoder_sweep_the_report_says_nothing_of_it():
@@ -278,7 +275,7 @@ def test_the_grid_asks_decoder_jobs_for_the_model_and_layers_for_none():
     assert "training" not in asked["settings"]
     assert asked["regimes"] == ["eval", "train_matched_masks"]
     assert not {"own_cases", "picture"} & asked.keys()
-    assert json.loads(GRID.timing_request(model))["settings"]["loss"] == "nll"
+    assert json.loads(GRID.timing_request(model))["settings"]["file"] is None
     training = json.loads(GRID.extra_request(model, "training"))
     assert (training["steps"], training["seeds"]) == (8, [0, 1, 2])
     assert json.loads(GRID.extra_request(model, "attribution"))["min_rounds"] == GRID.config["timing"]["min_rounds"]
@@ -316,7 +313,7 @@ def test_other_settings_of_the_training_measure_nothing_else_again():
             'decoder.file: holds "absent.t", expected trajectories in a file that is there',
         ),
         ({"workloads": {"decoder": {"vocabulary": 3}}}, "workloads.decoder.vocabulary: holds 3, expected at least 8"),
-        ({"workloads": {"decoder": {"los": "nll"}}}, 'workloads.decoder: unknown key "los", .*did you mean loss'),
+        ({"workloads": {"decoder": {"fil": "a.t"}}}, 'workloads.decoder: unknown key "fil", .*did you mean file'),
         (
             {"workloads": {"decoder": {"training": {"step": 3}}}},
             'workloads.decoder.training: unknown key "step", .* mean steps',

@@ -104,8 +104,8 @@ def test_in_float16_the_published_training_is_said_to_be_none():
 
 def test_the_loss_falls():
     batches = draw_batches(CASE, SETTINGS, 1, 0) * 60
-    model = build_model(CASE, SETTINGS, "stacking_gru", "all_steps", initial(CASE, SETTINGS)).train(False)
-    losses = list(train(model, CASE, SETTINGS, batches, matched=False))
+    model = build_model(CASE, "stacking_gru", "all_steps", initial(CASE, SETTINGS.vocabulary)).eval()
+    losses = list(train(model, CASE, batches, matched=False))
     assert losses[-1] < losses[0] - 0.3
 
 

@@ -18,18 +18,10 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.tables import EQUIVALENCE
 from rnn_parity_t2vec import model as t2vec
 from rnn_parity_t2vec.data.batches import make_batch
-from rnn_parity_t2vec.inputs import (
-    build_model,
-    draw_batches,
-    draw_parameters,
-    model_sizes,
-    parameter_shapes,
-    with_vocabulary,
-)
+from rnn_parity_t2vec.inputs import draw_batches, draw_parameters
 from rnn_parity_t2vec.model import PAD
 from rnn_parity_t2vec.model_masks import Masks, imposed
 from rnn_parity_t2vec.reference import Equations, training_step
-from rnn_parity_t2vec.settings import DecoderSettings
 from rnn_parity_t2vec.workload import Decoder
 
 CASE = Case("decoder", "cpu", "float32", False, 6, 8, 3, 7, 4, 0.3, 1)
@@ -50,15 +42,13 @@ def verdicts(rows, regime="eval"):
 
 def reference(case=CASE, settings=SETTINGS, masks=None, seed=0):
     (batch,) = draw_batches(case, settings, 1, seed)
-    parameters = {name: value.double() for name, value in draw_parameters(case, settings, seed).items()}
-    near = None
-    return Equations(batch, masks(len(batch.source)) if masks else None, case.dropout, near), parameters
+    parameters = {name: value.double() for name, value in draw_parameters(case, settings.vocabulary, seed).items()}
+    return Equations(batch, masks(len(batch.source)) if masks else None, case.dropout), parameters
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("loss", ["nll", "spatial"])
-def test_a_training_step_is_equivalent_in_every_dtype(dtype, loss):
-    rows = compare(dataclasses.replace(CASE, dtype=dtype), seeds=[0, 1], loss=loss)
+def test_a_training_step_is_equivalent_in_every_dtype(dtype):
+    rows = compare(dataclasses.replace(CASE, dtype=dtype), seeds=[0, 1])
     found = [row["verdict"] for row in rows]
     assert set(found) <= PASSES | {"not judged"}
     assert found.count("not judged") <= 0.03 * len(found)  # bfloat16: too coarse to judge
@@ -71,28 +61,27 @@ def test_a_training_step_is_equivalent_in_every_dtype(dtype, loss):
     assert all(set(row) <= set(EQUIVALENCE.names) for row in rows)
 
 
-@pytest.mark.parametrize("cells", ["square", "hexagon"])
-def test_a_saturated_attention_is_no_fault(cells):
+def test_a_saturated_attention_is_no_fault():
     """Where a weight is nearly 1 the softmax's gradient cancels: what rounding does there is granted."""
     case = dataclasses.replace(CASE, input_size=3, hidden_size=4, sequence_length=5, batch_size=8, dropout=0.8)
-    rows = compare(case, regimes=["eval"], seeds=[541721], vocabulary=60, loss="spatial", cells=cells)
+    rows = compare(case, regimes=["eval"], seeds=[541721], vocabulary=60)
     assert set(verdicts(rows).values()) <= PASSES
 
 
 def test_one_saturated_gate_that_rules_a_gradient_is_no_fault():
     """There the rounding of one number decides, and of six draws of it all may happen to be small."""
     case = dataclasses.replace(CASE, input_size=33, hidden_size=4, sequence_length=20, dropout=0.2)
-    rows = compare(case, seeds=[798988], vocabulary=200, loss="spatial", cells="hexagon")
+    rows = compare(case, seeds=[798988], vocabulary=200)
     assert {row["verdict"] for row in rows} <= PASSES
 
 
 def test_the_names_of_the_parameters_are_those_of_the_model():
     for name in ("stacking_gru_cell", "stacking_gru"):
-        model = build_model(CASE, SETTINGS, name, "all_steps", draw_parameters(CASE, SETTINGS, 0))
-        assert {key: tuple(p.shape) for key, p in model.parameters.items()} == parameter_shapes(
-            model_sizes(CASE, SETTINGS)
-        )
-        assert len({id(p) for p in model.parameters.values()}) == len([*model.m0.parameters(), *model.m1.parameters()])
+        task = DECODER.draw(CASE, 0)
+        found = task.build(name, "all_steps").canonical_parameters()
+        assert found.keys() == task.parameters.keys()
+        assert all(torch.equal(found[key], value) for key, value in task.parameters.items())
+        assert len({id(p) for p in found.values()}) == len(list(task.build(name, "all_steps").parameters()))
 
 
 @pytest.mark.parametrize("group", ["embedding", "encoder", "decoder.attention", "decoder.rnn", "generator"])
@@ -144,9 +133,10 @@ def test_padding_reaches_nothing():
 
 def test_all_masks_of_the_model_are_imposed():
     """With everything dropped behind the attention, nothing comes out; between the layers, only biases get on."""
-    parameters, (batch,) = draw_parameters(CASE, SETTINGS, 0), draw_batches(CASE, SETTINGS, 1, 0)
+    task = DECODER.draw(CASE, 0)
+    batch = task.batch
     for name, attending in (("stacking_gru_cell", "each_step"), ("stacking_gru", "all_steps")):
-        model = build_model(CASE, SETTINGS, name, attending, parameters).train(True)
+        model = task.build(name, attending).train()
         given = batch.source, batch.lengths, batch.target[:-1]
         masks = Masks.draw(CASE, len(batch.source), 0)
         with imposed(model.m0, batch.lengths, masks):
@@ -283,10 +273,8 @@ def test_a_file_of_trajectories_is_read_and_must_fit(tmp_path):
     path.write_text("".join(f"{4 + k} {5 + k} {6 + k} 7\n" for k in range(9)))
     rows = compare(file=str(path), regimes=["eval"])
     assert set(verdicts(rows).values()) <= PASSES
-    with pytest.raises(InputError, match=r"workloads.decoder.vocabulary: holds 10, but .*train.t has the token 14"):
-        with_vocabulary(DecoderSettings(vocabulary=10, file=str(path)))
-    with pytest.raises(InputError, match=r"workloads.decoder.loss: holds 'spatial', but tokens alone have no places"):
-        compare(file=str(path), loss="spatial", regimes=["eval"])
+    with pytest.raises(InputError, match=r"train.t: line 5: holds '10', expected tokens from 4 to 9"):
+        compare(file=str(path), vocabulary=10)
 
 
 def test_the_baseline_and_the_candidate_are_given_the_same():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from rnn_parity.compare.case import ComparedTask
+from rnn_parity.compare.reference import Reference, References
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.workloads import WorkloadEntry, load_object
 from rnn_parity.timing.rounds import TimedTask
@@ -13,6 +17,40 @@ from rnn_parity.timing.rounds import TimedTask
 
 class Task(ComparedTask, TimedTask, Protocol):
     """What one seed gives to every implementation of a case: builds, runs and times them, and knows what is right."""
+
+
+@dataclass
+class ReferencedTask:
+    """The part of a task that is the same in every workload: one stimulus, with its references."""
+
+    references: References
+
+    @property
+    def case(self) -> Case:
+        """The case that it was drawn for."""
+        return self.references.case
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was drawn from."""
+        return self.references.seed
+
+    @property
+    def stimulus(self) -> Any:
+        """Everything that was drawn, on the CPU."""
+        return self.references.stimulus
+
+    def reference(self, masks: Tensor | None) -> Reference:
+        """The float64 reference under some masks."""
+        return self.references.with_masks(masks)
+
+    def compare_distributions(self, *_: Any) -> Iterator[dict[str, Any]]:
+        """Yield nothing, unless a workload compares the law of many draws."""
+        return iter(())
+
+    def rates(self, phase: str) -> dict[str, Any]:
+        """None, unless a workload counts its operations and bytes."""
+        return {}
 
 
 class Workload(Protocol):

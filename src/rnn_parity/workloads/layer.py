@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from rnn_parity.compare.criterion import layer_terms
-from rnn_parity.compare.reference import Reference, References
+from rnn_parity.compare.reference import References
 from rnn_parity.compare.run import Role, RunResult, quantities, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
@@ -18,6 +17,7 @@ from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.timing.peaks import measure_gemm
 from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
 from rnn_parity.timing.rounds import Calls, phase_calls
+from rnn_parity.workloads.base import ReferencedTask
 
 
 class Layer:
@@ -32,26 +32,8 @@ class Layer:
         return asked
 
 
-@dataclass
-class LayerTask:
+class LayerTask(ReferencedTask):
     """A stimulus of a layer, with its references."""
-
-    references: References
-
-    @property
-    def case(self) -> Case:
-        """The case that it was drawn for."""
-        return self.references.case
-
-    @property
-    def seed(self) -> int:
-        """The seed that it was drawn from."""
-        return self.references.seed
-
-    @property
-    def stimulus(self) -> Stimulus:
-        """Weights, input, states and cotangents, on the CPU."""
-        return self.references.stimulus
 
     def quantities(self) -> list[str]:
         """Output, final states and every gradient."""
@@ -64,10 +46,6 @@ class LayerTask:
     def run(self, implementation: str, role: Role, regime: str, masks: Tensor | None) -> RunResult:
         """Run a layer forward and backward; its role changes nothing."""
         return run_implementation(self.case, implementation, self.stimulus, self.seed, regime, masks)
-
-    def reference(self, masks: Tensor | None) -> Reference:
-        """The oracle's."""
-        return self.references.with_masks(masks)
 
     def terms(self, quantity: str) -> int:
         """As the criterion counts them."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity_t2vec.data.city import Cells
 from rnn_parity_t2vec.data.walks import thinned, walks
 from rnn_parity_t2vec.model import BOS, EOS, PAD
 
@@ -53,22 +53,20 @@ def make_batch(trajectories: Sequence[list[int]], steps: int, random: np.random.
     return Batch(_padded(sources, int(lengths.max())), lengths, _padded(targets, steps + 1))
 
 
-def drawn_batches(cells: Cells, steps: int, batch_size: int, count: int, seed: int) -> list[Batch]:
-    """`count` batches of walks with lengths spread over the bucket that ends with `steps`; one fills it."""
+def drawn_batches(vocabulary: int, steps: int, batch_size: int, count: int, seed: int) -> Iterator[Batch]:
+    """Yield `count` batches of walks with lengths spread over the bucket that ends with `steps`; one fills it."""
     random = np.random.default_rng([seed, steps, batch_size])
     low, high = _lengths_of(steps)
-    batches = []
     for _ in range(count):
         lengths = random.integers(low, high + 1, batch_size)
         lengths[0] = high
-        batches.append(make_batch(walks(cells, lengths, int(random.integers(2**31))), steps, random))
-    return batches
+        yield make_batch(walks(vocabulary, lengths, int(random.integers(2**31))), steps, random)
 
 
 def file_batches(
     trajectories: Sequence[list[int]], steps: int, batch_size: int, count: int, seed: int, name: str = "the file"
-) -> list[Batch]:
-    """`count` batches of those trajectories whose length is in the bucket, in random order, begun anew when used up.
+) -> Iterator[Batch]:
+    """Yield `count` batches of those trajectories whose length is in the bucket, each taken once before any twice.
 
     Raises `InputError` where fewer than `batch_size` are.
     """
@@ -79,10 +77,9 @@ def file_batches(
             f"{name}: {len(fitting)} trajectories have {low} to {high} tokens, expected a batch of {batch_size}"
         )
     random = np.random.default_rng([seed, steps, batch_size])
-    order, batches = _endless(len(fitting), random), []
+    order = _shuffled(len(fitting), random)
     for _ in range(count):
-        batches.append(make_batch([fitting[order()] for _ in range(batch_size)], steps, random))
-    return batches
+        yield make_batch([fitting[index] for index in islice(order, batch_size)], steps, random)
 
 
 def _lengths_of(steps: int) -> tuple[int, int]:
@@ -91,16 +88,10 @@ def _lengths_of(steps: int) -> tuple[int, int]:
     return max(1, below if steps in BUCKETS and below else steps // 2), max(1, steps - 1)
 
 
-def _endless(size: int, random: np.random.Generator) -> Callable[[], int]:
-    """A draw without replacement that begins anew when all are drawn."""
-    left: list[int] = []
-
-    def draw() -> int:
-        if not left:
-            left.extend(random.permutation(size).tolist())
-        return left.pop()
-
-    return draw
+def _shuffled(size: int, random: np.random.Generator) -> Iterator[int]:
+    """Yield indices in random order, begun anew when all are used up."""
+    while True:
+        yield from reversed(random.permutation(size).tolist())
 
 
 def _padded(sequences: Sequence[Sequence[int]], length: int) -> Tensor:
