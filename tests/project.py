@@ -1,9 +1,12 @@
-"""A copy of the project to run in, for tests and benchmarks."""
+"""Where the project is, its smallest experiment, and a copy of it to run in, for tests and benchmarks."""
 
 import shutil
 from pathlib import Path
 
+import yaml
+
 PROJECT = Path(__file__).parents[1]
+SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
 
 def copy_project(folder):

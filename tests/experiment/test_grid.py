@@ -7,17 +7,14 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
-from conftest import PROJECT
+from project import PROJECT, SMOKE
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.config import Config, complete_config, load_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid, parse_request
 from rnn_parity.experiment.vocabulary import AXES
 from rnn_parity.tables import CASE_COLUMNS
-
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
 
 def changed(path, value):

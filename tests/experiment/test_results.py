@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import yaml
-
-from conftest import PROJECT
+from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 RESULTS = Results()
 
 

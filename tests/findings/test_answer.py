@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from conftest import PROJECT
+from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.verdicts import failing, not_judged
@@ -13,20 +12,15 @@ from rnn_parity.report import brief
 from rnn_parity.report.check import Report
 from synthetic import equivalence_rows
 
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+GRID = make_grid(SMOKE)
 
 
-@pytest.fixture(scope="module")
-def grid():
-    return make_grid(SMOKE)
+def equivalence(**changes):
+    return pd.DataFrame(equivalence_rows(GRID, **changes))
 
 
-def equivalence(grid, **changes):
-    return pd.DataFrame(equivalence_rows(grid, **changes))
-
-
-def test_a_correct_candidate_that_draws_other_masks_is_a_yes_with_a_condition(grid):
-    answer = answer_for(equivalence(grid), "stacking_gru")
+def test_a_correct_candidate_that_draws_other_masks_is_a_yes_with_a_condition():
+    answer = answer_for(equivalence(), "stacking_gru")
     assert answer.word == "yes, when"
     assert (answer.cases, answer.passing, answer.failing) == (5, 5, 0)
     assert (answer.same_seed.drawing, answer.same_seed.differing) == (5, 4)
@@ -35,8 +29,8 @@ def test_a_correct_candidate_that_draws_other_masks_is_a_yes_with_a_condition(gr
     assert answer.same_seed.masks_differ == pytest.approx(0.18)
 
 
-def test_it_says_in_how_many_cases_each_regime_was_compared(grid):
-    table = equivalence(grid)
+def test_it_says_in_how_many_cases_each_regime_was_compared():
+    table = equivalence()
     table.loc[table["hidden_size"] == 8, "dropout"] = 0.0
     compared = answer_for(table, "stacking_gru").compared
     assert compared == {"eval": 5, "train_matched_masks": 4}
@@ -44,27 +38,27 @@ def test_it_says_in_how_many_cases_each_regime_was_compared(grid):
     assert answer_for(dry, "stacking_gru").compared == {"eval": 1}
 
 
-def test_without_the_seed_regime_the_yes_has_no_condition(grid):
-    table = equivalence(grid)
+def test_without_the_seed_regime_the_yes_has_no_condition():
+    table = equivalence()
     answer = answer_for(table[table["regime"] != "train_same_seed"], "stacking_gru")
     assert answer.word == "yes"
     assert answer.same_seed is None
 
 
-def test_the_seed_regime_alone_answers_nothing(grid):
-    table = equivalence(grid)
+def test_the_seed_regime_alone_answers_nothing():
+    table = equivalence()
     assert answer_for(table[table["regime"] == "train_same_seed"], "stacking_gru").word == "open"
 
 
-def test_not_every_deep_and_long_case_differs(grid):
-    table = equivalence(grid)
+def test_not_every_deep_and_long_case_differs():
+    table = equivalence()
     lucky = (table["sweep"] == "width") & (table["hidden_size"] == 8) & (table["regime"] == "train_same_seed")
     table.loc[lucky, ["verdict", "mask_agreement"]] = ["identical", 1.0]
     assert not answer_for(table, "stacking_gru").same_seed.always
 
 
-def test_a_wrong_candidate_is_a_no_and_its_worst_row_is_named(grid):
-    table = equivalence(grid, wrong="stacking_gru")
+def test_a_wrong_candidate_is_a_no_and_its_worst_row_is_named():
+    table = equivalence(wrong="stacking_gru")
     table.loc[table["regime"] == "train_matched_masks", "ratio"] *= 10  # worse, and of a later regime
     answer = answer_for(table, "stacking_gru")
     assert answer.word == "no"
@@ -74,8 +68,8 @@ def test_a_wrong_candidate_is_a_no_and_its_worst_row_is_named(grid):
     assert answer.deciding["regime"] == "eval"
 
 
-def test_one_failed_gradient_in_one_case_is_a_no_that_says_what_sets_the_case_apart(grid):
-    table = equivalence(grid)
+def test_one_failed_gradient_in_one_case_is_a_no_that_says_what_sets_the_case_apart():
+    table = equivalence()
     at = table.index[(table["hidden_size"] == 16) & (table["regime"] == "eval") & (table["quantity"] == "grad_h0")]
     table.loc[at, "verdict"], table.loc[at, "reason"], table.loc[at, "ratio"] = "failed", "RuntimeError: x", np.nan
     answer = answer_for(table, "stacking_gru")
@@ -85,8 +79,8 @@ def test_one_failed_gradient_in_one_case_is_a_no_that_says_what_sets_the_case_ap
     assert len(failing(table)) == 1
 
 
-def test_not_judged_is_neither_yes_nor_no(grid):
-    table = equivalence(grid)
+def test_not_judged_is_neither_yes_nor_no():
+    table = equivalence()
     rows = table["quantity"].isin(["grad_h0", "grad_input"]) & (table["regime"] == "eval") & (table["sweep"] == "width")
     table.loc[rows, "verdict"], table.loc[rows, "reason"] = "not judged", "ill-conditioned: by 1.0e-01"
     answer = answer_for(table, "stacking_gru")
@@ -97,15 +91,15 @@ def test_not_judged_is_neither_yes_nor_no(grid):
     assert answer_for(table, "stacking_gru").word == "open"
 
 
-def test_a_quantity_that_was_judged_nowhere_leaves_the_answer_open_for_the_check_and_the_gate_alike(grid):
-    table = equivalence(grid)
+def test_a_quantity_that_was_judged_nowhere_leaves_the_answer_open_for_the_check_and_the_gate_alike():
+    table = equivalence()
     table = table[table["regime"] != "train_same_seed"]
     never = table["quantity"] == "grad_h0"
     in_part = never & (table["hidden_size"] == 16)
     for rows, word in ((in_part, "yes"), (never, "open")):
         changed = table.copy()
         changed.loc[rows, ["verdict", "reason"]] = ["not judged", "ill-conditioned: by 3e-02"]
-        report = Report("stacking_gru_cell", "stacking_gru", grid.cases[0], changed, None, None)
+        report = Report("stacking_gru_cell", "stacking_gru", GRID.cases[0], changed, None, None)
         holds, text = brief.gate(changed)
         assert report.answer.word == word
         assert report.equivalent is holds is (word == "yes")
@@ -114,15 +108,15 @@ def test_a_quantity_that_was_judged_nowhere_leaves_the_answer_open_for_the_check
     assert text == "gate: stacking_gru: grad_h0 could be judged in no case: ill-conditioned: by 3e-02\n"
 
 
-def test_one_layer_draws_no_dropout_whatever_its_probability(grid):
-    table = equivalence(grid)
+def test_one_layer_draws_no_dropout_whatever_its_probability():
+    table = equivalence()
     table.loc[table["hidden_size"] == 16, "num_layers"] = 1
     answer = answer_for(table, "stacking_gru")
     assert answer.compared == {"eval": 5, "train_matched_masks": 4}
     assert answer.same_seed.drawing == 4
 
 
-def test_the_gate_is_shut_for_a_table_of_nothing(grid):
-    assert brief.gate(equivalence(grid).iloc[:0]) == (False, "gate: the table has no comparison\n")
-    holds, text = brief.gate(equivalence(grid).query("regime == 'train_same_seed'"))
+def test_the_gate_is_shut_for_a_table_of_nothing():
+    assert brief.gate(equivalence().iloc[:0]) == (False, "gate: the table has no comparison\n")
+    holds, text = brief.gate(equivalence().query("regime == 'train_same_seed'"))
     assert (holds, text) == (False, "gate: stacking_gru: no case was run in a regime that must hold\n")

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from typer.testing import CliRunner
 
-from conftest import PROJECT
 from legible import illegible
+from project import SMOKE
 from rnn_parity.commands.cli import app
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
@@ -16,8 +15,6 @@ from rnn_parity.report import comparison as write
 from rnn_parity.report.figures import FORMATS, style
 from rnn_parity.tables import EQUIVALENCE, TIMING, write_rows
 from synthetic import equivalence_rows, timing_rows
-
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
 
 def a_run(name, environment=None, **changes):

@@ -2,15 +2,13 @@
 
 import pandas as pd
 import pytest
-import yaml
 
-from conftest import PROJECT
+from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.tables import TIMING
 from synthetic import environment, timing_rows
 
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 GRID = make_grid(SMOKE | {"sweeps": {"precision": {"dtype": ["float32", "float64"], "threads": [1, 2]}}})
 
 

@@ -3,24 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from conftest import PROJECT
+from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.speedups import conclusions, quoted_speedups, shares_of_peak, timing_effort
 from synthetic import environment, timing_rows
 
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+GRID = make_grid(SMOKE)
 
 
-@pytest.fixture(scope="module")
-def grid():
-    return make_grid(SMOKE)
-
-
-def test_the_quoted_case_is_the_largest_of_t2vec_where_there_is_one(grid):
-    table = pd.DataFrame(timing_rows(grid))
+def test_the_quoted_case_is_the_largest_of_t2vec_where_there_is_one():
+    table = pd.DataFrame(timing_rows(GRID))
     quoted = quoted_speedups(table, "stacking_gru")
     assert list(quoted["phase"]) == ["inference", "step"]
     assert set(quoted["case_id"]) == {table.loc[table["flops"].idxmax(), "case_id"]}
@@ -29,8 +23,8 @@ def test_the_quoted_case_is_the_largest_of_t2vec_where_there_is_one(grid):
     assert set(quoted_speedups(table, "stacking_gru")["case_id"]) == {small["case_id"]}
 
 
-def test_conclusions_count_every_case_once(grid):
-    table = pd.DataFrame(timing_rows(grid))
+def test_conclusions_count_every_case_once():
+    table = pd.DataFrame(timing_rows(GRID))
     ours = table["implementation"] == "stacking_gru"
     first, second = table.index[ours & (table["phase"] == "step")][:2]
     table.loc[first, "conclusion"] = "within noise"
@@ -41,8 +35,8 @@ def test_conclusions_count_every_case_once(grid):
     assert sum(counts) == step["cases"]
 
 
-def test_the_effort_counts_each_measurement_once_and_what_was_saved(grid):
-    table = pd.DataFrame(timing_rows(grid))
+def test_the_effort_counts_each_measurement_once_and_what_was_saved():
+    table = pd.DataFrame(timing_rows(GRID))
     table["clock_limits"] = table["clock_limits"].astype(object)
     table["rounds_s"] = 4.0
     first, second = (table["case_id"] == name for name in table["case_id"].unique()[:2])
@@ -53,7 +47,7 @@ def test_the_effort_counts_each_measurement_once_and_what_was_saved(grid):
     ]
     table.loc[second & (table["phase"] == "step"), "rounds_s"] = 5.0  # the least number of rounds took longer
     effort = timing_effort(table, 4.0)
-    assert effort["measurements"] == 4 * len(grid.cases)
+    assert effort["measurements"] == 4 * len(GRID.cases)
     assert (effort["stopped_early"], effort["saved_s"]) == (1, 3.0)
     assert effort["allowed_s"] == 4.0 * effort["measurements"]
     assert (effort["loaded"], effort["clock_limited"], effort["shared"]) == (1, 1, False)
@@ -61,10 +55,10 @@ def test_the_effort_counts_each_measurement_once_and_what_was_saved(grid):
     assert timing_effort(table, 4.0)["shared"]
 
 
-def test_shares_of_the_peak_are_of_the_case_that_is_asked_for(grid):
-    timing = pd.DataFrame(timing_rows(grid))
-    table = efficiency_table(timing, environment(grid)["peaks"])
-    case_id = grid.cases[1].case_id
+def test_shares_of_the_peak_are_of_the_case_that_is_asked_for():
+    timing = pd.DataFrame(timing_rows(GRID))
+    table = efficiency_table(timing, environment(GRID)["peaks"])
+    case_id = GRID.cases[1].case_id
     shares = shares_of_peak(table, case_id, ["stacking_gru", "stacking_gru_cell"])
     ours, theirs = shares["step"]
     assert ours == pytest.approx(1.5 * theirs)

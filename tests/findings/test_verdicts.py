@@ -1,10 +1,8 @@
 """Verdicts and counts follow the equivalence table."""
 
 import pandas as pd
-import pytest
-import yaml
 
-from conftest import PROJECT
+from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.verdicts import (
     article_lengths,
@@ -17,28 +15,23 @@ from rnn_parity.findings.verdicts import (
 )
 from synthetic import equivalence_rows
 
-SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
+GRID = make_grid(SMOKE)
 
 
-@pytest.fixture(scope="module")
-def grid():
-    return make_grid(SMOKE)
+def equivalence(**changes):
+    return pd.DataFrame(equivalence_rows(GRID, **changes))
 
 
-def equivalence(grid, **changes):
-    return pd.DataFrame(equivalence_rows(grid, **changes))
-
-
-def test_unmet_looks_only_where_agreement_is_expected(grid):
-    table = equivalence(grid)
+def test_unmet_looks_only_where_agreement_is_expected():
+    table = equivalence()
     assert (table["verdict"] == "different").any()
     assert failing(table).empty
-    wrong = failing(equivalence(grid, wrong="stacking_gru"))
+    wrong = failing(equivalence(wrong="stacking_gru"))
     assert set(wrong["regime"]) == {"eval", "train_matched_masks"}
 
 
-def test_the_verdict_table_counts_the_cases_that_pass_in_full(grid):
-    table = verdict_table(equivalence(grid)).set_index(["sweep", "regime"])
+def test_the_verdict_table_counts_the_cases_that_pass_in_full():
+    table = verdict_table(equivalence()).set_index(["sweep", "regime"])
     assert len(table) == 2 * 3
     assert table.loc[("article", "eval"), "verdict"] == "equivalent"
     seeded = table.loc[("article", "train_same_seed")]
@@ -46,8 +39,8 @@ def test_the_verdict_table_counts_the_cases_that_pass_in_full(grid):
     assert "t1-" not in seeded["worst_case_id"]
 
 
-def test_default_tolerances_are_held_against_the_verdicts(grid):
-    table = equivalence(grid)
+def test_default_tolerances_are_held_against_the_verdicts():
+    table = equivalence()
     held = len(must_hold(table))
     assert tolerance_checks(table)["torch.allclose"] == {
         "equal": held,
@@ -55,12 +48,12 @@ def test_default_tolerances_are_held_against_the_verdicts(grid):
         "different": 0,
         "missed": 0,
     }
-    wrong = equivalence(grid, wrong="stacking_gru").assign(allclose_default=True)
+    wrong = equivalence(wrong="stacking_gru").assign(allclose_default=True)
     assert tolerance_checks(wrong)["torch.allclose"]["missed"] == held
 
 
-def test_the_articles_protocol_is_told_by_sequence_length(grid):
-    assert article_lengths(equivalence(grid)) == {"stacking_gru": {"equivalent": [1], "different": [2, 10]}}
+def test_the_articles_protocol_is_told_by_sequence_length():
+    assert article_lengths(equivalence()) == {"stacking_gru": {"equivalent": [1], "different": [2, 10]}}
 
 
 def test_the_row_that_decides_has_the_worst_verdict_the_forward_pass_first_and_the_largest_ratio():
@@ -77,8 +70,8 @@ def test_the_row_that_decides_has_the_worst_verdict_the_forward_pass_first_and_t
         assert row["quantity"] == table.loc[decided[count - 1], "quantity"]
 
 
-def test_rows_of_several_groups_are_decided_in_the_order_in_which_the_groups_appear(grid):
-    table = equivalence(grid)
+def test_rows_of_several_groups_are_decided_in_the_order_in_which_the_groups_appear():
+    table = equivalence()
     keys = ["sweep", "case_id", "regime"]
     decided = deciding_rows(table, keys)
     assert decided[keys].equals(table[keys].drop_duplicates().reset_index(drop=True))

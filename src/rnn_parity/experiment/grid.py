@@ -83,12 +83,6 @@ class Job:
         """The largest number of CPU threads that a case of this job computes with."""
         return max(self.axes["threads"])
 
-    def to_json(self, **settings: Any) -> str:
-        """One line that says everything a measuring process needs to know of this job, whatever the config's order."""
-        axes = {axis: values[0] if len(values) == 1 else list(values) for axis, values in self.axes.items()}
-        settings = {name: settings[name] for name in sorted(settings)}
-        return json.dumps({"sweep": self.sweep, **axes, **settings}, separators=(",", ":"))
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -110,13 +104,8 @@ class Grid:
             of_layer["own_cases"] = self.config["self_test"]["own_cases"]
             if self._picture in job.cases:
                 of_layer["picture"] = self._picture.case_id
-        return self._request(
-            job,
-            seeds=self._setting(job.sweep, "seeds"),
-            regimes=regimes,
-            draws=self.config["equivalence"]["draws"],
-            **of_layer,
-        )
+        seeds, draws = self._setting(job.sweep, "seeds"), self.config["equivalence"]["draws"]
+        return self._request(job, seeds=seeds, regimes=regimes, draws=draws, **of_layer)
 
     def timing_request(self, job: Job) -> str:
         """The `--job` of `rnn-parity job timing`."""
@@ -141,18 +130,21 @@ class Grid:
         return found
 
     def _request(self, job: Job, **settings: Any) -> str:
-        """A job's line: workload, its settings without those of its extras, implementations, and more."""
+        """One line that says all a measuring process needs to know of a job, whatever the order of the config."""
+        axes = {axis: values[0] if len(values) == 1 else values for axis, values in job.axes.items()}
         own = {key: value for key, value in self._settings(job).items() if key not in job.entry.extras}
-        names = {"baseline": self.config["baseline"], "candidates": list(self.config["candidates"])}
-        return job.to_json(workload=job.workload, settings=own, **names, **settings)
+        names = {key: self.config[key] for key in ("baseline", "candidates")}
+        more = dict(sorted({**names, "workload": job.workload, "settings": own, **settings}.items()))
+        return json.dumps({"sweep": job.sweep, **axes, **more}, separators=(",", ":"))
 
     def _settings(self, job: Job) -> dict[str, Any]:
         return self.config["workloads"].get(job.entry.name, {})
 
     def environment_request(self) -> str:
         """The `--settings` of `rnn-parity environment`: each combination of what changes the machine's rates."""
-        kinds = {(case.device, case.dtype, case.tf32, case.threads): None for case in self.cases}
-        return json.dumps([dict(zip(("device", "dtype", "tf32", "threads"), kind, strict=True)) for kind in kinds])
+        axes = ("device", "dtype", "tf32", "threads")
+        kinds = dict.fromkeys(tuple(getattr(case, axis) for axis in axes) for case in self.cases)
+        return json.dumps([dict(zip(axes, kind, strict=True)) for kind in kinds])
 
     @property
     def compares_distributions(self) -> bool:
@@ -180,7 +172,7 @@ class Grid:
 
 
 def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
-    """The cases of a job and its settings, from the line that `Job.to_json` made."""
+    """The cases of a job and its settings, from a line that the grid made."""
     try:
         request = json.loads(text)
         sweep = request.pop("sweep")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import AXES, axis_word
@@ -68,15 +70,9 @@ def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
 
 
 def _speedups(speedups: pd.DataFrame) -> pd.DataFrame:
+    columns = ["speedup", "speedup_ci_low", "speedup_ci_high", "conclusion", "exclusive", "reason"]
     parts = []
     for phase, rows in speedups.groupby("phase", sort=False):
-        names = {
-            "speedup": f"speedup_{phase}",
-            "speedup_ci_low": f"speedup_{phase}_ci_low",
-            "speedup_ci_high": f"speedup_{phase}_ci_high",
-            "conclusion": f"conclusion_{phase}",
-            "exclusive": f"exclusive_{phase}",
-            "reason": f"reason_{phase}",
-        }
-        parts.append(rows.set_index(_KEYS)[list(names)].rename(columns=names))
+        names = {name: re.sub("^[a-z]+", rf"\g<0>_{phase}", name) for name in columns}  # behind the first word
+        parts.append(rows.set_index(_KEYS)[columns].rename(columns=names))
     return pd.concat(parts, axis=1).reset_index() if parts else pd.DataFrame(columns=_KEYS)

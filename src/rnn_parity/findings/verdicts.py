@@ -6,7 +6,8 @@ import math
 
 import pandas as pd
 
-from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING, PASSING, UNDECIDED, Regime, Verdict
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, PASSING, UNDECIDED, Regime, Verdict
+from rnn_parity.tables import CASE_COLUMNS
 
 RANKED = pd.CategoricalDtype([str(verdict) for verdict in Verdict], ordered=True)
 """The type of a column of verdicts whose maximum is the worst one."""
@@ -121,7 +122,7 @@ def tolerance_checks(equivalence: pd.DataFrame) -> dict[str, dict[str, int]]:
 def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The cases of `train_same_seed` that draw dropout: those of the sweep `article` where there are any, else all.
 
-    Columns: case, implementation, axes; `verdict`, the worst one; `max_abs_diff` of the forward pass; `mask_agreement`,
+    Columns: case, axes, implementation; `verdict`, the worst one; `max_abs_diff` of the forward pass; `mask_agreement`,
     the smallest.
     """
     rows = equivalence[(equivalence["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(equivalence)]
@@ -129,9 +130,8 @@ def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
         rows = rows[rows["sweep"] == "article"]
     forward = rows["max_abs_diff"].where(rows["quantity"].isin(["output", "hn"]))
     rows = rows.assign(max_abs_diff=forward).astype({"verdict": RANKED, "mask_agreement": float})
-    aggregates = {"verdict": "max", "max_abs_diff": "max", "mask_agreement": "min"}
-    groups = rows.groupby(["case_id", "implementation"], sort=False)
-    table = groups.agg({"sweep": "first", **dict.fromkeys(AXES, "first"), **aggregates})
+    groups = rows.groupby([*CASE_COLUMNS, "implementation"], sort=False)
+    table = groups.agg({"verdict": "max", "max_abs_diff": "max", "mask_agreement": "min"})
     return table.astype({"verdict": str}).reset_index()
 
 
