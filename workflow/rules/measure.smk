@@ -37,7 +37,7 @@ rule timing:
         "logs/timing/{sweep}/{job}.log",
     benchmark:
         RESULTS.benchmark("timing", "{sweep}", "{job}")
-    priority: lambda wildcards: job_of(wildcards).size
+    priority: lambda wildcards: len(job_of(wildcards).cases)
     threads: lambda wildcards: cores_of(job_of(wildcards), timed=True)
     resources:
         gpu=gpus,
