@@ -139,8 +139,12 @@ class ReadsNumbers(nn.GRU):
 
 class TangentOfAnother(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, input):
+    def forward(input):
         return input.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
 
     @staticmethod
     def backward(ctx, gradient):

@@ -28,6 +28,7 @@ FAULTS = [
     ("some_gradients", "NeedsInputGradient", "wrong", "grad_h0 differs from that of a pass where all ask for one"),
     ("gradient_checkpointing", "OwnGenerator", "wrong", "differs from that of the plain pass"),
     ("forward_ad", "DifferentiableOnce", "refuses", "RuntimeError: "),
+    ("forward_ad", "WrongTangent", "wrong", "derivative differs from that of the backward pass by 4.0e+00"),
     ("vmap", "ReadsNumbers", "refuses", "RuntimeError: vmap"),
     ("per_sample_gradients", "DifferentiableOnce", "refuses", "RuntimeError: "),
     ("nan_propagation", "HidesNaN", "wrong", "output differs from that of a NaN kept in its row by nan"),

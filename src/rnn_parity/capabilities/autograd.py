@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -13,7 +15,7 @@ from rnn_parity.capabilities.subject import (
     expect_same,
     forward,
     gradients_of,
-    results,
+    sources_of,
 )
 from rnn_parity.layers.parameters import canonical_parameters
 
@@ -22,15 +24,15 @@ from rnn_parity.layers.parameters import canonical_parameters
 def eval_backward(subject: Subject) -> ProbeResult:
     """In eval mode with dropout 0.5, results and gradients are those of training mode without dropout."""
     found = subject.run(subject.vary(dropout=0.5).load().eval())
-    return expect_same(found, subject.run(subject.load()), "training without dropout")
+    return expect_same(found, subject.run(), "training without dropout")
 
 
 @capability("Double backward (gradient of a gradient)")
 def double_backward(subject: Subject) -> ProbeResult:
     """The gradients, of input, h0 and every parameter, of the squared norm of all first gradients."""
     module, (input, h0) = subject.load(), subject.arguments()
-    sources = {"input": input, "h0": h0, **canonical_parameters(module)}
-    first = gradients_of(forward(module, input, h0), sources, subject.cotangents(), create_graph=True)
+    sources = sources_of(module, input, h0)
+    first = gradients_of(forward(module, input, h0), sources, subject.stimulus.cotangents, create_graph=True)
     # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
     torch.stack([gradient.square().sum() for gradient in first.values()]).sum().backward()
     second = {f"grad_{name}": tensor.grad for name, tensor in sources.items() if tensor.grad is not None}
@@ -41,37 +43,31 @@ def double_backward(subject: Subject) -> ProbeResult:
 def backward_twice(subject: Subject) -> ProbeResult:
     """With `retain_graph=True`, a second backward pass gives the gradients of the first."""
     module, (input, h0) = subject.load(), subject.arguments()
-    sources = {"input": input, "h0": h0, **canonical_parameters(module)}
-    outputs = forward(module, input, h0)
-    first, second = (gradients_of(outputs, sources, subject.cotangents(), retain_graph=True) for _ in range(2))
-    expect_same(second, first, "the first backward pass")
-    return ProbeResult(numbers=second)
+    given = forward(module, input, h0), sources_of(module, input, h0), subject.stimulus.cotangents
+    first, second = (gradients_of(*given, retain_graph=True) for _ in range(2))
+    return expect_same(second, first, "the first backward pass")
 
 
 @capability("Gradients of some tensors only")
 def some_gradients(subject: Subject) -> ProbeResult:
     """The gradient of input, h0 or a parameter alone is the one of a pass in which all ask for theirs."""
-    module, expected = subject.load(), subject.run(subject.load())
+    module, arguments = subject.load(), subject.arguments()
+    sources = sources_of(module, *arguments)
     found: dict[str, Tensor] = {}
-    for name in ("input", "h0", *subject.stimulus.weights):
-        input, h0 = subject.arguments()
-        tensors = {"input": input, "h0": h0, **canonical_parameters(module)}
-        for tensor in tensors.values():
-            tensor.requires_grad_(tensor is tensors[name])
-        found |= subject.run(module, arguments=(input, h0))
-    return expect_same(found, expected, "a pass where all ask for one")
+    for alone in sources.values():
+        for tensor in sources.values():
+            tensor.requires_grad_(tensor is alone)
+        found |= subject.run(module, arguments=arguments)
+    return expect_same(found, subject.run(), "a pass where all ask for one")
 
 
 @capability("Gradient checkpointing")
 def gradient_checkpointing(subject: Subject) -> ProbeResult:
     """Recomputed in the backward pass, with dropout 0.3, it gives the gradients of the plain pass under this seed."""
     subject = subject.vary(dropout=0.3)
-    module, found = subject.load(), []
-    for call in (module, lambda input, h0: checkpoint(module, input, h0, use_reentrant=False)):
-        torch.manual_seed(0)
-        found.append(subject.run(module, call))
-    plain, recomputed = found
-    expect_same(recomputed, plain, "the plain pass")
+    module = subject.load()
+    recomputed = subject.run(module, call=lambda input, h0: checkpoint(module, input, h0, use_reentrant=False))
+    expect_same(recomputed, subject.run(module), "the plain pass")
     return ProbeResult()  # masks, and so numbers, differ between implementations under one seed
 
 
@@ -80,13 +76,12 @@ def forward_ad(subject: Subject) -> ProbeResult:
     """`torch.func.jvp` along ones in input and h0 gives tangents that fit the backward pass: ⟨C, J·1⟩ = ⟨Jᵀ·C, 1⟩."""
     module, arguments = subject.load(), subject.arguments()
     ones = tuple(map(torch.ones_like, arguments))
-    tangents = torch.func.jvp(lambda input, h0: forward(module, input, h0), arguments, ones)[1]
+    tangents = torch.func.jvp(partial(forward, module), arguments, ones)[1]
     backward = subject.run(module)
-    of_output, of_hn = subject.cotangents()
-    forwards = (of_output * tangents[0]).sum() + (of_hn * tangents[1]).sum()
+    forwards = sum((c * t).sum() for c, t in zip(subject.stimulus.cotangents, tangents.values(), strict=True))
     backwards = backward["grad_input"].sum() + backward["grad_h0"].sum()
     expect_same({"derivative": forwards}, {"derivative": backwards}, "the backward pass")
-    return ProbeResult(numbers={"tangent_output": tangents[0].detach(), "tangent_hn": tangents[1].detach()})
+    return ProbeResult(numbers={f"tangent_{name}": tangent for name, tangent in tangents.items()})
 
 
 @capability("`torch.func.vmap`")
@@ -94,8 +89,8 @@ def vmap(subject: Subject) -> ProbeResult:
     """Mapped over a new first dimension, in eval mode, the layer gives the results of single calls."""
     module, (input, h0) = subject.load().eval(), subject.arguments()
     inputs, states = torch.stack([input, -input]), torch.stack([h0, h0 / 2])
-    found = results(torch.func.vmap(module), inputs, states)
-    each = [results(module, *arguments) for arguments in zip(inputs, states, strict=True)]
+    found = forward(torch.func.vmap(module), inputs, states)
+    each = [forward(module, *arguments) for arguments in zip(inputs, states, strict=True)]
     return expect_same(found, {name: torch.stack([one[name] for one in each]) for name in found}, "calls one by one")
 
 
@@ -111,8 +106,8 @@ def per_sample_gradients(subject: Subject) -> ProbeResult:
         return sum((c * value).sum() for c, value in zip(cotangents, outputs, strict=True))
 
     per_row = torch.func.vmap(torch.func.grad(loss), (None, 1, 1, 1, 1))
-    gradients = per_row(parameters, *subject.arguments(), *subject.cotangents())
+    gradients = per_row(parameters, *subject.arguments(), *subject.stimulus.cotangents)
     by_tensor = {id(parameter): gradients[name].detach() for name, parameter in parameters.items()}
     found = {f"grad_{name}": by_tensor[id(parameter)] for name, parameter in names.items()}
-    expect_same({name: g.sum(0) for name, g in found.items()}, subject.run(subject.load()), "the batch")
+    expect_same({name: g.sum(0) for name, g in found.items()}, subject.run(), "the batch")
     return ProbeResult(numbers=found)

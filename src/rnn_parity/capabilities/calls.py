@@ -18,7 +18,6 @@ from rnn_parity.capabilities.subject import (
     forward,
     gradients_of,
     one_line,
-    results,
 )
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 
@@ -39,8 +38,8 @@ def packed_sequence(subject: Subject) -> ProbeResult:
     packed, hn = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), h0)
     if not isinstance(packed, PackedSequence):
         raise Wrong(f"gives a {type(packed).__name__}, expected a PackedSequence")
-    found = {"output": pad_packed_sequence(packed)[0].detach(), "hn": hn.detach()}
-    alone = [results(module, input[:n, [row]], h0[:, [row]]) for row, n in enumerate(lengths)]
+    found = {"output": pad_packed_sequence(packed)[0], "hn": hn}
+    alone = [forward(module, input[:n, [row]], h0[:, [row]]) for row, n in enumerate(lengths)]
     expected = {
         "output": pad_sequence([one["output"][:, 0] for one in alone]),
         "hn": torch.cat([one["hn"] for one in alone], 1),
@@ -52,7 +51,7 @@ def packed_sequence(subject: Subject) -> ProbeResult:
 def unbatched(subject: Subject) -> ProbeResult:
     """Input (T, I) and h0 (L, H) give output (T, H) and hn (L, H)."""
     module, (input, h0) = subject.load(), subject.arguments()
-    found, whole = results(module, input[:, 0], h0[:, 0]), results(module, input, h0)
+    found, whole = forward(module, input[:, 0], h0[:, 0]), forward(module, input, h0)
     return expect_same(found, {"output": whole["output"][:, 0], "hn": whole["hn"][:, 0]}, "the same row in a batch")
 
 
@@ -60,9 +59,9 @@ def unbatched(subject: Subject) -> ProbeResult:
 def batch_first(subject: Subject) -> ProbeResult:
     """Built with `batch_first=True`, it maps (B, T, I) to (B, T, H); the states stay (L, B, H)."""
     module, (input, h0) = subject.load(batch_first=True), subject.arguments()
-    found = results(module, input.transpose(0, 1), h0)
+    found = forward(module, input.transpose(0, 1), h0)
     found["output"] = found["output"].transpose(0, 1)
-    return expect_same(found, subject.run(subject.load()), "the layer without batch_first")
+    return expect_same(found, subject.run(), "the layer without batch_first")
 
 
 @capability("`bidirectional=True`")
@@ -75,8 +74,9 @@ def bidirectional(subject: Subject) -> ProbeResult:
     output, _ = module(input, h0.repeat(2, 1, 1))
     if output.shape != (shape := (*input.shape[:-1], 2 * h0.shape[-1])):
         raise Wrong(f"gives output {tuple(output.shape)}, expected {shape}")
-    halves = [gradients_of(half.sum(), {"input": input}, None, retain_graph=True) for half in output[0].chunk(2, -1)]
-    if [gradient["grad_input"][-1].any().item() for gradient in halves] != [False, True]:
+    options = {"retain_graph": True, "materialize_grads": True}
+    halves = [torch.autograd.grad(half.sum(), input, **options)[0] for half in output[0].chunk(2, -1)]
+    if [gradient[-1].any().item() for gradient in halves] != [False, True]:
         raise Wrong("the second half of the output does not come from the steps behind it")
     return ProbeResult()
 
@@ -99,8 +99,7 @@ def no_bias(subject: Subject) -> ProbeResult:
 def non_contiguous(subject: Subject) -> ProbeResult:
     """Every second entry of wider tensors gives the results and gradients of a contiguous copy."""
     module = subject.load()
-    input, h0 = (t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_() for t in subject.arguments())
-    found = subject.run(module, arguments=(input, h0))
+    found = subject.run(module, arguments=subject.arguments(lambda tensor: tensor.repeat_interleave(2, -1)[..., ::2]))
     return expect_same(found, subject.run(module), "a contiguous copy")
 
 
@@ -108,8 +107,8 @@ def non_contiguous(subject: Subject) -> ProbeResult:
 def empty_batch(subject: Subject) -> ProbeResult:
     """A batch of no sequences gives empty results, and gradients of zero for every parameter."""
     module, (input, h0) = subject.load(), subject.arguments()
-    output, hn = forward(module, input[:, :0], h0[:, :0])
-    gradients = gradients_of(output.sum() + hn.sum(), canonical_parameters(module), None)
+    outputs = forward(module, input[:, :0], h0[:, :0])
+    gradients = gradients_of(outputs, canonical_parameters(module), outputs.values())
     if moved := [name for name, gradient in gradients.items() if gradient.count_nonzero()]:
         raise Wrong(f"{moved[0]} is not zero")
     return ProbeResult()
@@ -119,8 +118,7 @@ def empty_batch(subject: Subject) -> ProbeResult:
 def empty_sequence(subject: Subject) -> ProbeResult:
     """Sequences of no steps give an empty output, and hn = h0."""
     module, (input, h0) = subject.load(), subject.arguments()
-    _, hn = forward(module, input[:0], h0)
-    expect_same({"hn": hn}, {"hn": h0}, "h0")
+    expect_same({"hn": forward(module, input[:0], h0)["hn"]}, {"hn": h0}, "h0")
     return ProbeResult()
 
 
@@ -132,7 +130,7 @@ def carried_state(subject: Subject) -> ProbeResult:
     def in_pieces(input, h):
         outputs = []
         for piece in input.split([1, 1, 2]):
-            output, h = forward(module, piece, h)
+            output, h = forward(module, piece, h).values()
             outputs.append(output)
         return torch.cat(outputs), h
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import tempfile
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from rnn_parity.capabilities.subject import (
     NotProbed,
@@ -21,16 +21,14 @@ from rnn_parity.capabilities.subject import (
     expect_same,
     forward,
     one_line,
-    results,
 )
 
 
 @capability("`torch.export`")
 def torch_export(subject: Subject) -> ProbeResult:
     """Exported with one input, it gives the layer's results for another."""
-    module, arguments = subject.load().eval(), _detached(subject)
-    exported = torch.export.export(module, arguments).module()
-    return _same_for_other_input(subject, exported, arguments)
+    module, stimulus = subject.load().eval(), subject.stimulus
+    return _same_for_other_input(subject, torch.export.export(module, (stimulus.input, stimulus.h0)).module())
 
 
 @capability("ONNX export")
@@ -40,28 +38,23 @@ def onnx_export(subject: Subject) -> ProbeResult:
         raise NotProbed(f"not installed: {', '.join(missing)}")
     from onnx.reference import ReferenceEvaluator
 
-    module, arguments = subject.load().eval(), _detached(subject)
+    module, stimulus = subject.load().eval(), subject.stimulus
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layer.onnx"
-        torch.onnx.export(module, arguments, path, dynamo=True, verbose=False)
+        torch.onnx.export(module, (stimulus.input, stimulus.h0), path, dynamo=True, verbose=False)
         evaluator = ReferenceEvaluator(str(path))
 
     def run(*arguments):
         feeds = dict(zip(evaluator.input_names, (t.cpu().numpy() for t in arguments), strict=True))
         return [torch.from_numpy(value).to(subject.case.device) for value in evaluator.run(None, feeds)]
 
-    return _same_for_other_input(subject, run, arguments)
+    return _same_for_other_input(subject, run)
 
 
-def _detached(subject: Subject) -> tuple[Tensor, Tensor]:
-    input, h0 = subject.arguments()
-    return input.detach(), h0.detach()
-
-
-def _same_for_other_input(subject: Subject, exported, arguments: tuple[Tensor, Tensor]) -> ProbeResult:
-    input, h0 = arguments
+def _same_for_other_input(subject: Subject, exported) -> ProbeResult:
+    input, h0 = -subject.stimulus.input, subject.stimulus.h0 / 2
     with torch.no_grad():
-        found, expected = (results(call, -input, h0 / 2) for call in (exported, subject.load().eval()))
+        found, expected = (forward(call, input, h0) for call in (exported, subject.load().eval()))
     return expect_same(found, expected, "the layer")
 
 
@@ -70,15 +63,15 @@ def torch_compile(subject: Subject) -> ProbeResult:
     """Compiled by the default backend, T = 2, results and gradients are the same. The detail counts the graphs."""
     if error := compiler_error(subject.case.device):
         raise NotProbed(f"torch.compile fails here for any function: {error}")
-    found, graphs = _compiled(subject, "inductor", fullgraph=False)
+    result, graphs = _compiled(subject, "inductor", fullgraph=False)
     detail = {0: "nothing of it is compiled: it runs as before", 1: "one graph"}.get(graphs, f"{graphs} graphs")
-    return ProbeResult(detail=detail, numbers=found)
+    return dataclasses.replace(result, detail=detail)
 
 
 @capability("`torch.compile(fullgraph=True)`")
 def torch_compile_fullgraph(subject: Subject) -> ProbeResult:
     """The whole layer is captured as one graph, T = 2, and run as captured (backend `aot_eager`)."""
-    return ProbeResult(numbers=_compiled(subject, "aot_eager", fullgraph=True)[0])
+    return _compiled(subject, "aot_eager", fullgraph=True)[0]
 
 
 @capability("CUDA graph capture")
@@ -97,11 +90,11 @@ def cuda_graph(subject: Subject) -> ProbeResult:
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            output, hn = forward(module, input, h0)
+            captured = forward(module, input, h0)
         input.neg_()
         graph.replay()
-        found = {"output": output.clone(), "hn": hn.clone()}
-        return expect_same(found, results(module, input, h0), "a call without a graph")
+        found = {name: value.clone() for name, value in captured.items()}
+        return expect_same(found, forward(module, input, h0), "a call without a graph")
 
 
 @functools.cache
@@ -130,8 +123,8 @@ def fresh_compiler() -> Iterator[None]:
         torch._dynamo.reset()
 
 
-def _compiled(subject: Subject, backend: str, fullgraph: bool) -> tuple[dict[str, Tensor], int]:
-    """Results of the compiled layer, and the number of its graphs."""
+def _compiled(subject: Subject, backend: str, fullgraph: bool) -> tuple[ProbeResult, int]:
+    """The result of the layer compiled, and the number of its graphs."""
     subject = subject.vary(sequence_length=2)  # a loop is unrolled: every step is compiled
     module = subject.load()
     with fresh_compiler():
@@ -139,5 +132,4 @@ def _compiled(subject: Subject, backend: str, fullgraph: bool) -> tuple[dict[str
 
         counter = CompileCounterWithBackend(backend)
         found = subject.run(module, call=torch.compile(module, backend=counter, fullgraph=fullgraph))
-    expect_same(found, subject.run(module), "the layer uncompiled")
-    return found, counter.frame_count
+    return expect_same(found, subject.run(module), "the layer uncompiled"), counter.frame_count

@@ -21,7 +21,6 @@ from rnn_parity.capabilities.subject import (
     disagreement,
     isolated,
     one_line,
-    shortened,
 )
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -35,8 +34,7 @@ CAPABILITIES: dict[str, Capability] = {
 }
 """Name to capability, in the order in which a report shows them."""
 
-LAST = "cuda_graph"
-"""Tried after all others of all layers: a capture that fails may leave the device unfit for them."""
+LONGEST_DETAIL = 200
 
 
 def probe_capabilities(
@@ -50,16 +48,19 @@ def probe_capabilities(
     names = [baseline, *candidates]
     for name in names:
         load_factory(name)
-    every = list(itertools.product(names, CAPABILITIES))
-    results: dict[tuple[str, str], ProbeResult] = {}
-    for name, capability in sorted(every, key=lambda pair: pair[1] == LAST):
-        results[name, capability] = probe(capability, tiny_subject(name, device, threads))
-    for name, capability in every:
+    # The capture of a CUDA graph comes last for all layers: where it fails, it may leave the device unfit.
+    results = {
+        (name, capability): probe(capability, tiny_subject(name, device, threads))
+        for capability in CAPABILITIES
+        for name in names
+    }
+    for name, capability in itertools.product(names, CAPABILITIES):
         result, numbers = results[name, capability], results[baseline, capability].numbers
         agrees, difference = None, ""
         if name != baseline and result.numbers and numbers:
             difference = disagreement(result.numbers, numbers, "the baseline", result.tolerance)
             agrees = not difference
+        detail = "; ".join(filter(None, (result.detail, difference)))
         yield {
             "implementation": name,
             "baseline": baseline,
@@ -67,7 +68,7 @@ def probe_capabilities(
             "capability": capability,
             "title": CAPABILITIES[capability].title,
             "outcome": result.outcome,
-            "detail": "; ".join(filter(None, (result.detail, difference))),
+            "detail": detail if len(detail) <= LONGEST_DETAIL else f"{detail[: LONGEST_DETAIL - 1]}…",
             "agrees": agrees,
         }
 
@@ -85,8 +86,8 @@ def probe(capability: str, subject: Subject) -> ProbeResult:
     except InputError:
         raise
     except NotProbed as error:
-        return ProbeResult(Support.NOT_PROBED, shortened(str(error)))
+        return ProbeResult(Support.NOT_PROBED, str(error))
     except Wrong as error:
-        return ProbeResult(Support.WRONG, shortened(str(error)))
+        return ProbeResult(Support.WRONG, str(error))
     except Exception as error:  # an implementation under test may raise anything
         return ProbeResult(Support.REFUSES, one_line(error))

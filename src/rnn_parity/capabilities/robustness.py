@@ -20,7 +20,6 @@ from rnn_parity.capabilities.subject import (
     expect_same,
     forward,
     one_line,
-    results,
 )
 
 THREADS = 8
@@ -31,19 +30,19 @@ CALLS_PER_THREAD = 8
 def nan_propagation(subject: Subject) -> ProbeResult:
     """A NaN in the input of one sequence at one step makes its later outputs NaN, and no other."""
     module, (input, h0) = subject.load(), subject.arguments()
-    expected = {name: value.clone() for name, value in results(module, input, h0).items()}
+    expected = {name: value.clone() for name, value in forward(module, input, h0).items()}
     expected["output"][1:, 0] = expected["hn"][:, 0] = torch.nan
     with torch.no_grad():
         input[1, 0, 0] = torch.nan
-        found = results(module, input, h0)
+        found = forward(module, input, h0)
     return expect_same(found, expected, "a NaN kept in its row")
 
 
 @capability("Very large input")
 def large_input(subject: Subject) -> ProbeResult:
     """Input of the order of 10³⁰ saturates every gate: output, hn and all gradients stay finite."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    found = subject.run(module, arguments=((1e30 * input).detach().requires_grad_(), h0))
+    stimulus = subject.stimulus
+    found = subject.run(arguments=((1e30 * stimulus.input).requires_grad_(), stimulus.h0.requires_grad_()))
     if lost := [name for name, value in found.items() if not value.isfinite().all()]:
         raise Wrong(f"{lost[0]} is not finite")
     return ProbeResult(numbers={name: found[name] for name in ("output", "hn")})  # its gradients are zero, or nearly
@@ -52,12 +51,10 @@ def large_input(subject: Subject) -> ProbeResult:
 @capability("Same seed, same bits")
 def repeatable(subject: Subject) -> ProbeResult:
     """Two calls of one module under one seed, with dropout 0.3, are equal bit for bit, forward and backward."""
-    subject, found = subject.vary(dropout=0.3), []
+    subject = subject.vary(dropout=0.3)
     module = subject.load()
-    for _ in range(2):
-        torch.manual_seed(0)
-        found.append(subject.run(module))
-    expect_same(found[1], found[0], "the call before", tolerance=0.0)
+    before, after = subject.run(module), subject.run(module)
+    expect_same(after, before, "the call before", tolerance=0.0)
     return ProbeResult()
 
 
@@ -69,10 +66,10 @@ def deterministic(subject: Subject) -> ProbeResult:
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
-        found = subject.run(subject.load())
+        found = subject.run()
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-    return expect_same(found, subject.run(subject.load()), "the algorithms by default")
+    return expect_same(found, subject.run(), "the algorithms by default")
 
 
 @capability("Calls from several threads at once")
@@ -82,7 +79,7 @@ def multi_threading(subject: Subject) -> ProbeResult:
     scales = [1 + thread / THREADS for thread in range(THREADS)] * CALLS_PER_THREAD
 
     def run(scale):
-        return subject.run(module, arguments=tuple((scale * t).detach().requires_grad_() for t in subject.arguments()))
+        return subject.run(module, arguments=subject.arguments(lambda tensor: scale * tensor))
 
     alone = {scale: run(scale) for scale in scales[:THREADS]}
     with ThreadPoolExecutor(THREADS) as pool:
@@ -97,16 +94,14 @@ def multi_threading(subject: Subject) -> ProbeResult:
 @capability("Parameters of 16 bits")
 def half_precision(subject: Subject) -> ProbeResult:
     """Converted to bfloat16, and to float16, it gives results in that dtype close to float64, forward and backward."""
-    expected = subject.run(subject.load())
+    expected = subject.run()
     numbers: dict[str, Tensor] = {}
-    for dtype in (torch.bfloat16, torch.float16):
-        word = str(dtype).removeprefix("torch.")
-        narrow = subject.vary(dtype=word)
-        found = narrow.run(narrow.load())
-        if others := [name for name, value in found.items() if value.dtype != dtype]:
-            raise Wrong(f"gives {others[0]} in {found[others[0]].dtype} where all is in {dtype}")
-        expect_same(found, expected, f"float64 when in {word}", COARSE)
-        numbers |= {f"{name} in {word}": value for name, value in found.items()}
+    for dtype in ("bfloat16", "float16"):
+        found = subject.vary(dtype=dtype).run()
+        if others := [name for name, value in found.items() if value.dtype != getattr(torch, dtype)]:
+            raise Wrong(f"gives {others[0]} in {found[others[0]].dtype} where all is in torch.{dtype}")
+        expect_same(found, expected, f"float64 when in {dtype}", COARSE)
+        numbers |= {f"{name} in {dtype}": value for name, value in found.items()}
     return ProbeResult(numbers=numbers, tolerance=COARSE)
 
 
@@ -118,7 +113,7 @@ def autocast(subject: Subject) -> ProbeResult:
     narrow = subject.vary(dtype="float32")
     module = narrow.load()
     found = narrow.run(module, call=torch.autocast(subject.case.device, torch.bfloat16)(module.__call__))
-    expect_same(found, subject.run(subject.load()), "float64", COARSE)
+    expect_same(found, subject.run(), "float64", COARSE)
     dtypes = " and ".join(str(found[name].dtype).removeprefix("torch.") for name in ("output", "hn"))
     return ProbeResult(detail=f"gives {dtypes}", numbers=found, tolerance=COARSE)
 
@@ -157,7 +152,7 @@ def deepcopy(subject: Subject) -> ProbeResult:
 def meta_device(subject: Subject) -> ProbeResult:
     """Moved to the device `meta`, it gives the shapes of output and hn without computing them."""
     module = subject.construct().to("meta")
-    if not all(value.is_meta for value in forward(module, *(t.to("meta") for t in subject.arguments()))):
+    if not all(value.is_meta for value in forward(module, *subject.arguments(lambda t: t.to("meta"))).values()):
         raise Wrong("gives a tensor on another device")
     return ProbeResult()
 

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,9 +30,6 @@ EXACT = 1e-10
 
 COARSE = 2.0**-4
 """The same for float16 and bfloat16, sixteen roundoffs of bfloat16: results of different order, not of other gates."""
-
-LONGEST_LINE = 200
-"""The longest detail that a table shows."""
 
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
@@ -87,8 +84,8 @@ class Subject:
 
     @property
     def stimulus(self) -> Stimulus:
-        """The weights, arguments and cotangents that every implementation is given."""
-        return draw_stimulus(self.case, seed=0)
+        """The weights, arguments and cotangents that every implementation is given, drawn anew on the device."""
+        return draw_stimulus(self.case, seed=0).map(lambda tensor: tensor.to(self.case.device))
 
     def construct(self, **keywords: Any) -> nn.Module:
         """Build the module with weights of its own, its factory called with `keywords` besides the usual ones."""
@@ -103,35 +100,30 @@ class Subject:
         copy_weights(self.stimulus.weights, module)
         return module
 
-    def arguments(self) -> tuple[Tensor, Tensor]:
-        """Input (T, B, I) and h0 (L, B, H), on the device, asking for gradients."""
+    def arguments(self, change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> tuple[Tensor, Tensor]:
+        """Input (T, B, I) and h0 (L, B, H), both as `change` makes them, asking for gradients."""
         stimulus = self.stimulus
-        input, h0 = stimulus.input.to(self.case.device), stimulus.h0.to(self.case.device)
-        return input.requires_grad_(), h0.requires_grad_()
-
-    def cotangents(self) -> tuple[Tensor, Tensor]:
-        """Of output (T, B, H) and of hn (L, B, H)."""
-        of_output, of_hn = self.stimulus.cotangents
-        return of_output.to(self.case.device), of_hn.to(self.case.device)
+        return change(stimulus.input).requires_grad_(), change(stimulus.h0).requires_grad_()
 
     def run(
         self,
-        module: nn.Module,
+        module: nn.Module | None = None,
         call: Callable[[Tensor, Tensor], Any] | None = None,
-        arguments: tuple[Tensor, Tensor] | None = None,
+        arguments: Iterable[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Output, hn, and the gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ for all that asks for one.
 
-        `call` runs the module in a way of its own; `arguments` replace the stimulus'.
+        Every run has the same dropout. `call` runs the module, by default a new one, in a way of its own; `arguments`
+        replace the stimulus'.
         """
+        module = self.load() if module is None else module
         input, h0 = self.arguments() if arguments is None else arguments
+        if self.case.dropout:
+            torch.manual_seed(0)
         # `call or module` would ask a compiled module for its length.
-        output, hn = forward(module if call is None else call, input, h0)
-        sources = {"input": input, "h0": h0, **canonical_parameters(module)}
-        sources = {name: tensor for name, tensor in sources.items() if tensor.requires_grad}
-        cotangents = [c.to(value.dtype) for c, value in zip(self.cotangents(), (output, hn), strict=True)]
-        gradients = gradients_of((output, hn), sources, cotangents)
-        return {"output": output.detach(), "hn": hn.detach(), **gradients}
+        outputs = forward(module if call is None else call, input, h0)
+        sources = {name: tensor for name, tensor in sources_of(module, input, h0).items() if tensor.requires_grad}
+        return outputs | gradients_of(outputs, sources, self.stimulus.cotangents)
 
 
 @dataclass(frozen=True)
@@ -147,29 +139,33 @@ def capability(title: str) -> Callable[[Callable[[Subject], ProbeResult]], Capab
     return partial(Capability, title)
 
 
-def forward(call: Callable[[Tensor, Tensor], Any], input: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    """Call it; return output (…, H) and hn, or raise `Wrong` where they are not two tensors of these shapes."""
+def forward(call: Callable[[Tensor, Tensor], Any], input: Tensor, h0: Tensor) -> dict[str, Tensor]:
+    """Call it; return `output` (…, H) and `hn`, or raise `Wrong` where they are not two tensors of these shapes."""
     result = call(input, h0)
     pair = isinstance(result, tuple | list) and len(result) == 2
     if not pair or not all(isinstance(value, Tensor) for value in result):
         raise Wrong(f"gives a {type(result).__name__}, expected two tensors")
-    shapes = (*input.shape[:-1], h0.shape[-1]), tuple(h0.shape)
-    for name, value, shape in zip(("output", "hn"), result, shapes, strict=True):
-        if value.shape != shape:
-            raise Wrong(f"gives {name} {tuple(value.shape)}, expected {shape}")
-    return tuple(result)
+    outputs = dict(zip(("output", "hn"), result, strict=True))
+    shapes = {"output": (*input.shape[:-1], h0.shape[-1]), "hn": tuple(h0.shape)}
+    for name, shape in shapes.items():
+        if outputs[name].shape != shape:
+            raise Wrong(f"gives {name} {tuple(outputs[name].shape)}, expected {shape}")
+    return outputs
 
 
-def gradients_of(values, sources: Mapping[str, Tensor], cotangents, **options: Any) -> dict[str, Tensor]:
-    """Gradients under `grad_…` names; where nothing flows back, a gradient of zero."""
+def sources_of(module: nn.Module, input: Tensor, h0: Tensor) -> dict[str, Tensor]:
+    """All that a gradient can be taken of, by name."""
+    return {"input": input, "h0": h0, **canonical_parameters(module)}
+
+
+def gradients_of(
+    outputs: Mapping[str, Tensor], sources: Mapping[str, Tensor], cotangents: Iterable[Tensor], **options: Any
+) -> dict[str, Tensor]:
+    """Gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ under `grad_…` names; where nothing flows back, of zero."""
+    values = tuple(outputs.values())
+    cotangents = [c.to(value.dtype) for c, value in zip(cotangents, values, strict=True)]
     gradients = torch.autograd.grad(values, list(sources.values()), cotangents, materialize_grads=True, **options)
     return {f"grad_{name}": gradient for name, gradient in zip(sources, gradients, strict=True)}
-
-
-def results(call: Callable[[Tensor, Tensor], Any], input: Tensor, h0: Tensor) -> dict[str, Tensor]:
-    """Run forward; return `output` and `hn` by name, detached."""
-    output, hn = forward(call, input, h0)
-    return {"output": output.detach(), "hn": hn.detach()}
 
 
 def expect_same(
@@ -195,7 +191,7 @@ def disagreement(
         if (value.dtype, value.shape) != (like.dtype, like.shape):
             gives, wanted = (f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (value, like))
             return f"{name} is {gives}, that of {reference} {wanted}"
-        value, like = value.double(), like.double()
+        value, like = value.detach().double(), like.detach().double()
         apart = ~torch.isclose(value, like, rtol=0, atol=0, equal_nan=True)
         error = (value - like)[apart].norm() / like.nan_to_num(0.0, 0.0, 0.0).norm()
         if apart.any() and not error <= tolerance:
@@ -229,9 +225,4 @@ def one_line(error: BaseException) -> str:
     """`RuntimeError: the first line of the message`, without folders and addresses, which differ from run to run."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = ": ".join([type(error).__name__, *lines[:1]])
-    return shortened(_ADDRESS.sub("0x…", _FOLDERS.sub("", text)))
-
-
-def shortened(text: str) -> str:
-    """Cut a text to `LONGEST_LINE`."""
-    return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…"
+    return _ADDRESS.sub("0x…", _FOLDERS.sub("", text))
