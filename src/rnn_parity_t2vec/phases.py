@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rnn_parity.timing.rounds import Calls, phase_calls
+from rnn_parity.timing.calls import Calls, phase_calls
 from rnn_parity_t2vec.data.batches import Batch
 from rnn_parity_t2vec.model import PAD, Model, nll_loss
 

@@ -22,7 +22,7 @@ from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.timing.rounds import Calls
+from rnn_parity.timing.calls import Calls
 from rnn_parity.workloads.base import ReferencedTask
 from rnn_parity_t2vec.data.batches import Batch
 from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters

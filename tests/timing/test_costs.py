@@ -9,7 +9,7 @@ import torch
 
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
-from rnn_parity.timing.costs import OperatorMeter, kernel_launches, measure_costs
+from rnn_parity.timing.costs import WARM_UPS, OperatorMeter, measure_costs, measure_kernels
 from rnn_parity.timing.rounds import make_contender
 from rnn_parity.workloads.layer import Layer
 
@@ -26,29 +26,29 @@ def test_memory_is_counted_at_its_peak_and_not_in_sum():
             kept = torch.empty(250_000)  # one million bytes, freed before the next
         return kept
 
-    assert costs_of(call).peak_memory_bytes == 2_000_000  # the next is there before the old goes
+    assert costs_of(call)["peak_memory_bytes"] == 2_000_000  # the next is there before the old goes
 
 
 def test_what_a_layer_costs_is_the_same_every_time_and_in_every_phase():
     task = Layer().draw(CASE, 0)
     for phase in ("inference", "forward", "backward", "step"):
-        found = set()
+        found = []
         for _ in range(3):
             contender = make_contender(task, "stacking_gru_cell", Role.BASELINE, phase)
-            found.add(measure_costs(contender.prepare, contender.call, "cpu"))
-        assert len(found) == 1
-        assert found.pop().peak_memory_bytes > 12 * 4 * 8 * 4  # at least its output, or the gradient of its input
+            found.append(measure_costs(contender.prepare, contender.call, "cpu"))
+        assert found[0] == found[1] == found[2]
+        assert found[0]["peak_memory_bytes"] > 12 * 4 * 8 * 4  # at least its output, or the gradient of its input
 
 
 def test_operator_calls_grow_with_the_steps_of_a_loop_and_are_few_in_a_matrix_product():
     def calls(steps):
         case = dataclasses.replace(CASE, sequence_length=steps, dropout=0.0)
         contender = make_contender(Layer().draw(case, 0), "stacking_gru_cell", Role.BASELINE, "inference")
-        return measure_costs(contender.prepare, contender.call, "cpu").operator_calls
+        return measure_costs(contender.prepare, contender.call, "cpu")["operator_calls"]
 
     assert calls(12) - calls(11) == calls(11) - calls(10) > 3  # so many a step, three layers
     weight = torch.ones(4, 4)
-    assert costs_of(lambda: weight @ weight).operator_calls == 1
+    assert costs_of(lambda: weight @ weight)["operator_calls"] == 1
 
 
 def test_views_and_changes_in_place_take_no_memory_and_freed_memory_is_given_back():
@@ -120,14 +120,14 @@ def test_memory_is_what_is_held_above_the_inputs_on_either_device(gpu_memory, de
         return make(30)
 
     costs = measure_costs(prepare, call, device)
-    assert (costs.peak_memory_bytes, costs.operator_calls) == (270, 2)
+    assert costs == {"peak_memory_bytes": 270, "operator_calls": 2}
     del inputs
 
 
 def test_a_backward_pass_holds_what_its_forward_pass_saved():
     weight = torch.ones(100, 100, requires_grad=True)
     costs = measure_costs(lambda: weight.exp().exp().sum(), lambda loss: loss.backward(), "cpu")
-    assert costs.peak_memory_bytes >= 80_000  # both results of exp
+    assert costs["peak_memory_bytes"] >= 80_000  # both results of exp
 
 
 CUDA, CPU = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
@@ -138,9 +138,19 @@ CALLS_ONLY = [(CUDA, "Memcpy HtoD"), (CUDA, "Memset"), (CPU, "cudaLaunchKernel")
     ("seen", "launches"), [([(CUDA, "gemm"), (CUDA, "sigmoid"), *CALLS_ONLY], 2), (CALLS_ONLY, None), ([], None)]
 )
 def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypatch, seen, launches):
-    """On a GPU that is not there. A profiler that sees none is one that cannot see."""
+    """On a GPU that is not there. A profiler that sees none is one that cannot see; it looks at one warm call."""
     events = [SimpleNamespace(device_type=device, name=name) for device, name in seen]
     profile = SimpleNamespace(events=lambda: events)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr(torch.profiler, "profile", lambda activities: contextlib.nullcontext(profile))
-    assert kernel_launches(lambda: None, lambda _: torch.ones(3)) == launches
+    log = []
+
+    @contextlib.contextmanager
+    def profiler(activities):
+        log.append("profile")
+        yield profile
+        log.append("done")
+
+    monkeypatch.setattr(torch.profiler, "profile", profiler)
+    found = measure_kernels(lambda: log.append("prepare"), lambda _: log.append("call"))
+    assert found == {"kernel_launches": launches}
+    assert log == [*WARM_UPS * ["prepare", "call"], "prepare", "profile", "call", "done"]

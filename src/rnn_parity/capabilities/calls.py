@@ -74,8 +74,10 @@ def bidirectional(subject: Subject) -> ProbeResult:
     output, _ = module(input, h0.repeat(2, 1, 1))
     if output.shape != (shape := (*input.shape[:-1], 2 * h0.shape[-1])):
         raise Wrong(f"gives output {tuple(output.shape)}, expected {shape}")
-    options = {"retain_graph": True, "materialize_grads": True}
-    halves = [torch.autograd.grad(half.sum(), input, **options)[0] for half in output[0].chunk(2, -1)]
+    halves = [
+        torch.autograd.grad(half.sum(), input, retain_graph=True, materialize_grads=True)[0]
+        for half in output[0].chunk(2, -1)
+    ]
     if [gradient[-1].any().item() for gradient in halves] != [False, True]:
         raise Wrong("the second half of the output does not come from the steps behind it")
     return ProbeResult()

@@ -27,21 +27,17 @@ class Watch:
     """Watches from its making to `met`."""
 
     def __init__(self, device: str) -> None:
-        self._device = device
-        self.started_at = time.time()
-        self._all_s, self._own_s, self._start = _all_busy_s(), _own_busy_s(), time.monotonic()
+        self._device, self._started_at = device, time.time()
+        self._others_s, self._start = _others_busy_s(), time.monotonic()
 
     def met(self) -> dict[str, Any]:
         """Columns of the timing table.
 
-        `other_busy_cores`: how many cores all other processes kept busy on average, None where the system does not
-        say; `clock_limits`: on a GPU, what holds its clock down at the end, while it is still warm.
+        `other_busy_cores`: how many cores all other processes kept busy on average; `clock_limits`: on a GPU, what
+        holds its clock down at the end, while it is still warm.
         """
-        wall_s = time.monotonic() - self._start
-        columns = {"other_busy_cores": None, "started_at": self.started_at, "ended_at": time.time()}
-        if self._all_s is not None and (all_s := _all_busy_s()) is not None and wall_s > 0:
-            others_s = all_s - self._all_s - (_own_busy_s() - self._own_s)
-            columns["other_busy_cores"] = max(0.0, others_s / wall_s)
+        cores = (_others_busy_s() - self._others_s) / (time.monotonic() - self._start)
+        columns = {"other_busy_cores": max(0.0, cores), "started_at": self._started_at, "ended_at": time.time()}
         return columns | ({"clock_limits": clock_limits()} if self._device == "cuda" else {})
 
 
@@ -54,22 +50,13 @@ def clock_limits() -> str | None:
     try:
         pynvml.nvmlInit()
         device = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-        read = getattr(pynvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
-        limits = (read or pynvml.nvmlDeviceGetCurrentClocksThrottleReasons)(device)  # its older name
-    except (pynvml.NVMLError, AttributeError):  # no driver, a GPU that does not say, or a torch that does not say which
+        limits = pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)
+    except (pynvml.NVMLError, AttributeError):  # no driver, a GPU that does not say, or a library from before 2023
         return None
     return ", ".join(name for bit, name in _CLOCK_LIMITS.items() if limits & bit)
 
 
-def _own_busy_s() -> float:
-    own = os.times()
-    return own.user + own.system
-
-
-def _all_busy_s() -> float | None:
-    """Seconds that all cores together were busy since the system started; None where the system does not say."""
-    try:
-        times = psutil.cpu_times()
-    except OSError:
-        return None
-    return sum(getattr(times, name, 0.0) for name in _BUSY)
+def _others_busy_s() -> float:
+    """Seconds that all cores together were busy with other processes since the system started."""
+    everyone, own = psutil.cpu_times(), os.times()
+    return sum(getattr(everyone, name, 0.0) for name in _BUSY) - own.user - own.system

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,23 +11,17 @@ from torch.utils._pytree import tree_leaves
 
 from rnn_parity.layers.running import LightDispatchMode
 
+WARM_UPS = 3
+"""A compiled layer compiles in its first call, and may record a CUDA graph in its second."""
 
-@dataclass(frozen=True)
-class Costs:
-    """What one call takes.
 
-    Attributes:
-        peak_memory_bytes: the most memory that is held at one time during it above what was there before `prepare`, on
-            either device: its result and temporaries, and in `backward` also what the forward pass keeps for it.
-        operator_calls: how many ATen operators it runs.
+def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> dict[str, int]:
+    """Run `call` on what `prepare` makes, and count its memory and its operators: columns of the timing table.
+
+    `peak_memory_bytes`: the most memory that is held at one time during the call above what was there before `prepare`,
+    on either device: its result and temporaries, and in `backward` also what the forward pass keeps for it.
+    `operator_calls`: how many ATen operators it runs.
     """
-
-    peak_memory_bytes: int
-    operator_calls: int
-
-
-def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> Costs:
-    """Run `call` on what `prepare` makes, and count its memory and its operators."""
     prepare()  # what the last call left, its gradients, is no part of this one
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
     with OperatorMeter() as meter:
@@ -37,39 +30,36 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
         if device == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        result = call(prepared)
-        del result
+        call(prepared)
+    peak_bytes = meter.peak_bytes
     if device == "cuda":
         torch.cuda.synchronize()
         peak_bytes = torch.cuda.max_memory_allocated() - before
-    else:
-        peak_bytes = meter.peak_bytes
-    return Costs(peak_bytes, meter.operator_calls)
+    return {"peak_memory_bytes": peak_bytes, "operator_calls": meter.operator_calls}
 
 
-def kernel_launches(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> int | None:
-    """The kernels that one call runs on the GPU, copies and fills aside; None where the profiler sees none.
+def measure_kernels(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> dict[str, int | None]:
+    """Count the kernels that one warm call runs on the GPU, copies and fills aside: columns of the timing table.
 
-    The profiler stays attached to the process (pytorch#144455) and slows its every launch: time nothing after this.
+    None where the profiler sees none. It stays attached to the process (pytorch#144455) and slows its every launch:
+    time nothing after this.
     """
+    for _ in range(WARM_UPS):
+        call(prepare())
     prepared = prepare()
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        result = call(prepared)
+        call(prepared)
         torch.cuda.synchronize()
-        del result
     on_device = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    return sum(not name.startswith(("Memcpy", "Memset")) for name in on_device) or None
+    return {"kernel_launches": sum(not name.startswith(("Memcpy", "Memset")) for name in on_device) or None}
 
 
 class OperatorMeter(LightDispatchMode):
     """Counts the operators that run inside the `with`, and the bytes of every tensor storage that they make.
 
-    Exact and the same in every run; scratch memory inside one operator is not seen.
-
-    Attributes:
-        operator_calls: how many ran. held_bytes: what is held now of what they made. peak_bytes: the most that was held
-            at one time.
+    `held_bytes` of them are held now, `peak_bytes` were held at one time at most. Exact and the same in every run;
+    scratch memory inside one operator is not seen.
     """
 
     def __init__(self) -> None:

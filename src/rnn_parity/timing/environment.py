@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,14 +19,15 @@ _PACKAGES = ("torch", "numpy", "snakemake", "mlflow")
 
 
 def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Versions, commit, processor, GPU, numeric flags, and the measured peaks.
+    """Versions, commit, processor, GPU, and the measured peaks.
 
     Args:
         settings: the arguments of `measure_peaks` for every kind of case that is measured.
     """
     return {
         "rnn_parity": _version("rnn-parity"),
-        "commit": _commit(),
+        # with `-dirty` after it where tracked files were changed
+        "commit": _first_line("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
         "platform": " ".join(
@@ -37,13 +39,8 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
             "threads": max(setting["threads"] for setting in settings),
         },
         "gpu": _gpu() if any(setting["device"] == "cuda" for setting in settings) else None,
-        "flags": {
-            "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        },
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "peaks": [measure_peaks(**setting) for setting in settings],
+        "peaks": [{**setting, **measure_peaks(**setting)} for setting in settings],
     }
 
 
@@ -54,37 +51,27 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """The commit of the checkout, with `-dirty` after it where tracked files were changed."""
+def _first_line(*command: str) -> str | None:
+    """The first line that a command prints in the folder of this file; None where it is missing or fails."""
     try:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        folder = Path(__file__).parent
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return done.stdout.partition("\n")[0].strip()
 
 
 def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    """The name that an x86 processor has; of others the architecture."""
+    named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return named[1] if named else platform.machine()
 
 
 def _gpu() -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(0)
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        driver = None
     return {
         "name": properties.name,
         "memory_bytes": properties.total_memory,
-        "driver": driver,
+        "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
     }

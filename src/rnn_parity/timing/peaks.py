@@ -16,7 +16,7 @@ _SAMPLE_S = {"cpu": 2e-4, "cuda": 2e-3}  # long beside the clock's resolution an
 _SAMPLES = 10
 
 
-def measure_peaks(device: str, dtype: str, tf32: bool, threads: int) -> dict[str, Any]:
+def measure_peaks(device: str, dtype: str, tf32: bool, threads: int) -> dict[str, float]:
     """The best rate of square matrix products (FLOP/s), and that of copies (bytes read and written per second)."""
     with numerics(threads, tf32):
         kind = getattr(torch, dtype)
@@ -25,14 +25,7 @@ def measure_peaks(device: str, dtype: str, tf32: bool, threads: int) -> dict[str
         copy_s = _best_s(lambda: target.copy_(source), device, enough_s=0.5)
         del source, target
         gemm = max(measure_gemm(size, size, size, device, dtype, enough_s=0.5) for size in _GEMM_SIZES[device])
-    return {
-        "device": device,
-        "dtype": dtype,
-        "tf32": tf32,
-        "threads": threads,
-        "gemm_flops_per_s": gemm,
-        "copy_bytes_per_s": 2 * _COPY_BYTES[device] / copy_s,
-    }
+    return {"gemm_flops_per_s": gemm, "copy_bytes_per_s": 2 * _COPY_BYTES[device] / copy_s}
 
 
 def measure_gemm(m: int, k: int, n: int, device: str, dtype: str, enough_s: float = 0.05) -> float:

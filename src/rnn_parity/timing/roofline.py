@@ -27,14 +27,12 @@ _ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 def matmul_flops(case: Case, phase: str) -> int:
     """Floating-point operations of the matrix products of one call: 2·T·B·3H·(I_l + H) per layer and forward."""
-    columns = sum(width + case.hidden_size for width in _widths(case))
-    return _TIMES_FORWARD[phase] * 2 * case.sequence_length * case.batch_size * 3 * case.hidden_size * columns
+    return _TIMES_FORWARD[phase] * 2 * case.sequence_length * case.batch_size * sum(_weights(case))
 
 
 def sequential_flops(case: Case, phase: str) -> int:
     """The part of `matmul_flops` in which each step waits for another: 2·T·B·3H·H per layer, forward and backward."""
-    steps = case.sequence_length * case.num_layers
-    return _TIMES_SEQUENTIAL[phase] * 2 * steps * case.batch_size * 3 * case.hidden_size**2
+    return _TIMES_SEQUENTIAL[phase] * 2 * case.sequence_length * case.batch_size * _weights(case)[1]
 
 
 def least_bytes(case: Case, phase: str) -> int:
@@ -43,14 +41,16 @@ def least_bytes(case: Case, phase: str) -> int:
     Given are parameters, input (T, B, I) and h0 (L, B, H), and for a gradient both cotangents; given back are output
     (T, B, H) and hn (L, B, H), or the gradients of parameters, input and h0, or all of these in a `step`.
     """
-    parameters = sum(3 * case.hidden_size * (width + case.hidden_size + 2) for width in _widths(case))
-    inputs = case.sequence_length * case.batch_size * case.input_size + _states(case)
-    outputs = case.sequence_length * case.batch_size * case.hidden_size + _states(case)
+    biases = 2 * 3 * case.hidden_size * case.num_layers
+    states = case.num_layers * case.batch_size * case.hidden_size
+    sequence = case.sequence_length * case.batch_size
+    given = sum(_weights(case)) + biases + sequence * case.input_size + states
+    outputs = sequence * case.hidden_size + states
     elements = {
-        "inference": parameters + inputs + outputs,
-        "forward": parameters + inputs + outputs,
-        "backward": parameters + inputs + outputs + parameters + inputs,
-        "step": parameters + inputs + outputs + outputs + parameters + inputs,
+        "inference": given + outputs,
+        "forward": given + outputs,
+        "backward": given + outputs + given,
+        "step": given + outputs + outputs + given,
     }[phase]
     return elements * _ELEMENT_BYTES[case.dtype]
 
@@ -70,9 +70,7 @@ def step_floor_s(
     return sequential / step_gemm_flops_per_s + (flops - sequential) / gemm_flops_per_s
 
 
-def _widths(case: Case) -> list[int]:
-    return [case.input_size] + [case.hidden_size] * (case.num_layers - 1)
-
-
-def _states(case: Case) -> int:
-    return case.num_layers * case.batch_size * case.hidden_size
+def _weights(case: Case) -> tuple[int, int]:
+    """Elements of the weights (3H, I_l) of all layers, and of those (3H, H)."""
+    rows, hidden = 3 * case.hidden_size, case.hidden_size
+    return rows * (case.input_size + hidden * (case.num_layers - 1)), rows * hidden * case.num_layers

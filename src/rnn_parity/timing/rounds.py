@@ -11,12 +11,10 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
@@ -32,9 +30,10 @@ from rnn_parity.statistics import (
     median_ratio,
     ratio_changes,
 )
+from rnn_parity.timing.calls import Calls, TimedTask, TimedWorkload
 from rnn_parity.timing.clocks import CudaClock, WallClock
 from rnn_parity.timing.conditions import Watch
-from rnn_parity.timing.costs import Costs, kernel_launches, measure_costs
+from rnn_parity.timing.costs import measure_costs, measure_kernels
 
 log = logging.getLogger("rnn_parity")
 
@@ -61,38 +60,8 @@ class Contender:
     calls_per_sample: int = 1
     seconds: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
-    costs: Costs | None = None
+    costs: dict[str, int] = field(default_factory=dict)
     not_timed: tuple[Verdict, str] | None = None
-
-
-Calls = tuple[Callable[[], Any], Callable[[Any], Any]]
-"""What is made before the clock starts, and what the clock sees, which is given what was made."""
-
-
-@runtime_checkable
-class TimedTask(Protocol):
-    """What every implementation of a case is timed with."""
-
-    @property
-    def case(self) -> Case:
-        """The case."""
-
-    def calls(self, implementation: str, role: Role, phase: str) -> Calls:
-        """Build an implementation and what a phase asks of it; raises what keeps it from being timed."""
-
-    def rates(self, phase: str) -> dict[str, Any]:
-        """Columns of the timing table that follow from the case: operations, bytes, and the rate of one step."""
-
-
-@runtime_checkable
-class TimedWorkload(Protocol):
-    """Draws the task of a case, and says what is timed of it."""
-
-    def draw(self, case: Case, seed: int) -> TimedTask:
-        """Draw what one seed gives to every implementation."""
-
-    def phases(self, asked: Sequence[str]) -> Sequence[str]:
-        """The phases that are timed where these are asked for."""
 
 
 def time_case(
@@ -116,8 +85,8 @@ def time_case(
     rows = []
     with numerics(case.threads, case.tf32):
         task = workload.draw(case, 0)
-        rates = {phase: task.rates(phase) for phase in workload.phases(phases)}
-        for phase, columns in rates.items():
+        for phase in workload.phases(phases):
+            columns = task.rates(phase)
             watch = Watch(case.device)
             first, control = (make_contender(task, baseline, Role.BASELINE, phase) for _ in range(2))
             contenders = [first, *(make_contender(task, name, Role.CANDIDATE, phase) for name in candidates)]
@@ -125,8 +94,9 @@ def time_case(
             everyone = [*contenders, control]
             rounds_s = run_rounds(everyone, case.device, order, precision, min_rounds, max_seconds, confidence)
             met = watch.met()
-            for contender in contenders:
-                count_costs(contender, case.device)
+            for contender in contenders:  # after the rounds: the meter slows down, and may recompile, what it watches
+                if contender.not_timed is None:
+                    contender.costs = _counted(contender, "costs", measure_costs, case.device)
             context = {**case.columns, "phase": phase, "baseline": baseline, "exclusive": exclusive}
             context |= {"rounds_s": rounds_s, **columns, **met}
             rows += [{**context, **row} for row in summarize(contenders, control, confidence)]
@@ -139,25 +109,24 @@ def count_kernels(workload: TimedWorkload, cases: Iterable[Case], rows: Sequence
     Only after the last sample of the process: the profiler stays attached to it and slows its every launch.
     """
     for case in cases:
-        if case.device == "cuda":
+        timed = [row for row in rows if row["case_id"] == case.case_id and "median_s" in row]
+        if case.device == "cuda" and timed:
             with numerics(case.threads, case.tf32):
                 task = workload.draw(case, 0)
-                for row in rows:
-                    if row["case_id"] == case.case_id and "median_s" in row:
-                        role = Role.BASELINE if row["implementation"] == row["baseline"] else Role.CANDIDATE
-                        contender = make_contender(task, row["implementation"], role, row["phase"])
-                        row["kernel_launches"] = _kernel_launches(contender)
+                for row in timed:
+                    role = Role.BASELINE if row["implementation"] == row["baseline"] else Role.CANDIDATE
+                    contender = make_contender(task, row["implementation"], role, row["phase"])
+                    _forget_compiled()
+                    row.update(_counted(contender, "kernels", measure_kernels))
 
 
-def _kernel_launches(contender: Contender) -> int | None:
-    """Of a warm call; None where they cannot be counted."""
-    _forget_compiled()
+def _counted(contender: Contender, what: str, measure: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    """The columns that a meter gives; none where a layer cannot be watched: its times are known all the same."""
     try:
-        _warm_up(contender, CudaClock())
-        return kernel_launches(contender.prepare, contender.call)
-    except Exception as error:  # its times are known all the same
-        _log_uncounted("kernels", contender, error)
-        return None
+        return measure(contender.prepare, contender.call, *given)
+    except Exception as error:
+        log.warning("%s: its %s could not be counted: %s", contender.name, what, classify_exception(error)[1])
+        return {}
 
 
 def make_contender(task: TimedTask, name: str, role: Role, phase: str) -> Contender:
@@ -173,50 +142,6 @@ def contender_of(name: str, build: Callable[[], Calls]) -> Contender:
         raise
     except Exception as error:
         return Contender(name, lambda: None, lambda _: None, not_timed=classify_exception(error))
-
-
-def phase_calls(
-    phase: str,
-    module: nn.Module,
-    forward: Callable[[], Sequence[Tensor]],
-    leaves: Sequence[Tensor],
-    cotangents: Sequence[Tensor],
-) -> Calls:
-    """The calls of a phase: `forward` gives outputs, whose gradients by the leaves and the parameters are taken.
-
-    Args:
-        module: has the parameters, and is switched between training and evaluation. leaves: the inputs that get a
-            gradient. cotangents: of the first outputs.
-    """
-    module.train(phase != "inference")
-    if phase == "inference":
-
-        def infer(_):
-            with torch.no_grad():
-                return forward()
-
-        return lambda: None, infer
-
-    for leaf in leaves:
-        leaf.requires_grad_()
-
-    def clear() -> None:
-        module.zero_grad(set_to_none=True)
-        for leaf in leaves:
-            leaf.grad = None
-
-    def backward(outputs):
-        torch.autograd.backward(outputs[: len(cotangents)], cotangents)
-
-    def forward_untimed():
-        clear()
-        return forward()
-
-    return {
-        "forward": (clear, lambda _: forward()),
-        "backward": (forward_untimed, backward),
-        "step": (clear, lambda _: backward(forward())),
-    }[phase]
 
 
 def run_rounds(
@@ -235,22 +160,19 @@ def run_rounds(
     clock = CudaClock() if device == "cuda" else WallClock()
     _forget_compiled()
     for contender in contenders:
-        _guard(contender, partial(_warm_up, contender, clock))
+        _attempt(_warm_up, contender, clock)
     start = time.perf_counter()
     rounds, next_check = 0, min_rounds
     while rounds < min_rounds or time.perf_counter() < start + max_seconds:
-        shuffled = list(contenders)
-        order.shuffle(shuffled)
-        for contender in shuffled:
-            _guard(contender, partial(_sample, contender, clock))
+        for contender in order.sample(contenders, len(contenders)):
+            _attempt(_sample, contender, clock)
         rounds += 1
-        working = [contender for contender in contenders[1:] if contender.not_timed is None]
-        if contenders[0].not_timed or not working:
-            if all(contender.not_timed for contender in contenders):
-                break
-        elif rounds >= next_check:
+        working = [contender for contender in contenders if contender.not_timed is None]
+        if not working:
+            break
+        if rounds >= next_check and working[0] is contenders[0] and working[1:]:
             next_check = int(rounds * _CHECK_GROWTH)
-            ratios = [median_ratio(contenders[0].seconds, c.seconds, confidence) for c in working]
+            ratios = [median_ratio(working[0].seconds, other.seconds, confidence) for other in working[1:]]
             if all(ratio.relative_width <= precision for ratio in ratios):
                 break
     return time.perf_counter() - start
@@ -265,8 +187,8 @@ def _forget_compiled() -> None:
 def summarize(contenders: Sequence[Contender], control: Contender, confidence: float) -> list[dict[str, Any]]:
     """The columns of the timing table that come from the samples, one row per contender."""
     baseline = contenders[0]
-    has_baseline = baseline.not_timed is None and control.not_timed is None
-    noise = median_ratio(baseline.seconds, control.seconds, confidence) if has_baseline else None
+    compared = baseline.not_timed is None and control.not_timed is None
+    noise = median_ratio(baseline.seconds, control.seconds, confidence) if compared else None
     return [_summary(contender, baseline, noise, confidence) for contender in contenders]
 
 
@@ -275,9 +197,8 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
     if contender.not_timed:
         verdict, reason = contender.not_timed
         return {**row, "conclusion": Conclusion(verdict), "reason": reason}
-    row |= describe_samples(contender.seconds)
+    row |= {**describe_samples(contender.seconds), **contender.costs}
     row |= {"first_call_s": contender.first_call_s, "calls_per_sample": contender.calls_per_sample}
-    row |= asdict(contender.costs) if contender.costs else {}
     if contender.device_seconds:
         row["device_median_s"] = describe_samples(contender.device_seconds)["median_s"]
     if noise is None:
@@ -294,15 +215,15 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
     return {**row, "conclusion": conclude(speedup, noise)}
 
 
-def _guard(contender: Contender, action: Callable[[], None]) -> None:
-    if contender.not_timed is not None:
-        return
-    try:
-        action()
-    except Exception as error:  # an implementation that cannot do this phase is a result
-        contender.not_timed = classify_exception(error)
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
+def _attempt(action: Callable[[Contender, WallClock], None], contender: Contender, clock: WallClock) -> None:
+    """Warm up or sample what has worked so far; an implementation that cannot do this phase is a result."""
+    if contender.not_timed is None:
+        try:
+            action(contender, clock)
+        except Exception as error:
+            contender.not_timed = classify_exception(error)
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
 
 
 def _warm_up(contender: Contender, clock: WallClock) -> None:
@@ -310,21 +231,7 @@ def _warm_up(contender: Contender, clock: WallClock) -> None:
     seconds = [contender.first_call_s]
     while len(seconds) < 2 or (seconds[-1] < WARMED_UP * seconds[-2] and len(seconds) < MOST_WARM_UPS):
         seconds.append(_time_once(contender, clock)[0])
-    wanted = _RESOLUTIONS_PER_SAMPLE * clock.resolution_s()
-    contender.calls_per_sample = max(1, int(wanted / min(seconds) + 1)) if min(seconds) < wanted else 1
-
-
-def count_costs(contender: Contender, device: str) -> None:
-    """Count what a call costs, after the rounds: the meters slow down, and may recompile, what they watch."""
-    if contender.not_timed is None:
-        try:
-            contender.costs = measure_costs(contender.prepare, contender.call, device)
-        except Exception as error:  # a layer that cannot be watched still has its times
-            _log_uncounted("costs", contender, error)
-
-
-def _log_uncounted(what: str, contender: Contender, error: Exception) -> None:
-    log.warning("%s: its %s could not be counted: %s", contender.name, what, classify_exception(error)[1])
+    contender.calls_per_sample = int(_RESOLUTIONS_PER_SAMPLE * clock.resolution_s() / min(seconds) + 1)
 
 
 def _sample(contender: Contender, clock: WallClock) -> None:

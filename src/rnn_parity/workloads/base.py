@@ -12,7 +12,7 @@ from rnn_parity.compare.case import ComparedTask
 from rnn_parity.compare.reference import Reference, References
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.workloads import WorkloadEntry, load_object
-from rnn_parity.timing.rounds import TimedTask
+from rnn_parity.timing.calls import TimedTask
 
 
 class Task(ComparedTask, TimedTask, Protocol):

@@ -14,9 +14,9 @@ from rnn_parity.compare.run import Role, RunResult, quantities, run_implementati
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
+from rnn_parity.timing.calls import Calls, phase_calls
 from rnn_parity.timing.peaks import measure_gemm
 from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
-from rnn_parity.timing.rounds import Calls, phase_calls
 from rnn_parity.workloads.base import ReferencedTask
 
 
