@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 
 class Conclusion(StrEnum):
-    """What is said of a timing."""
+    """The word for a timing."""
 
     BASELINE = "baseline"
     FASTER = "faster"
@@ -25,7 +25,7 @@ class Conclusion(StrEnum):
 
 
 LARGEST_CHANGE = 0.05
-"""A ratio that differs by more than this fraction between the halves of the rounds is no one ratio."""
+"""The largest fraction by which a ratio may differ between the halves of the rounds."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class Interval:
 def median_ratio(numerator: ArrayLike, denominator: ArrayLike, confidence: float) -> Interval:
     """The median over rounds of numerator / denominator, with its distribution-free interval.
 
-    Element k of both was timed in round k, so that what slows a round down slows both, and their ratio not at all. Of n
-    ratios in order, the k-th from either end hold the median between them unless fewer than k of n fair coins show
-    heads. The intervals of the two k next to `confidence` are interpolated as in Hettmansperger and Sheather (1986,
-    Statistics & Probability Letters 4, 75-79). With fewer than 6 rounds the extremes cover less than 95 %.
+    Element k of both was timed in round k, so that what slows a round down slows both, and their ratio not at all. The
+    interval is that of the sign test: the k-th smallest and the k-th largest of n ratios cover the median with
+    probability 1 - 2 P(Binomial(n, 1/2) < k). The intervals of the two k next to `confidence` are interpolated as in
+    Hettmansperger and Sheather (1986, Statistics & Probability Letters 4, 75-79). With fewer than 6 rounds the extremes
+    cover less than 95 %.
 
     Raises `ValueError` unless both have the same number, at least 2, of elements.
     """
@@ -80,10 +81,10 @@ def _fewer_heads(n: int) -> np.ndarray:
 
 
 def ratio_changes(numerator: ArrayLike, denominator: ArrayLike, confidence: float) -> bool:
-    """Whether the ratio is another in the first half of the rounds than in the second: something else came or went.
+    """Whether the ratio of the first half of the rounds differs from that of the second.
 
-    True where the halves' medians differ by more than `LARGEST_CHANGE` and their intervals are apart. What slows both
-    alike changes nothing; nor can fewer than 10 rounds tell.
+    True where the medians differ by more than `LARGEST_CHANGE` and the intervals are apart. A load that slows both
+    alike changes nothing. Fewer than 10 rounds cannot tell.
     """
     half = len(np.asarray(numerator)) // 2
     if half < 5:

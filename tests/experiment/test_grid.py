@@ -82,7 +82,7 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=r"is not YAML|expected a mapping"):
-        load_config(path)
+        make_grid(load_config(path))
     with pytest.raises(InputError, match="cannot be read"):
         load_config(tmp_path / "absent.yaml")
 

@@ -178,16 +178,15 @@ class Config(Section):
     report: Report = Report()
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a config file and complete it, or raise `InputError`."""
+def load_config(path: Path) -> Any:
+    """Read a config file as it is written; raise `InputError` where it is no YAML."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read ({reason}); expected a config file") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    return complete_config(config)
 
 
 def complete_config(config: Any) -> dict[str, Any]:

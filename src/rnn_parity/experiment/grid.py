@@ -1,4 +1,4 @@
-"""From the config to the grid: its cases, its jobs, and what each job is asked. Imports no torch.
+"""From the config to the grid: its cases, its jobs, and the request of each job. Imports no torch.
 
 A **case** is one point of the grid. A **job** is the cases one process computes: the axes of `within_job` vary inside
 it. Names of both come from their values, so that a larger grid keeps the names, and the files, of the smaller one.
@@ -65,7 +65,7 @@ class Job:
 
     @property
     def entry(self) -> WorkloadEntry:
-        """What is known of its workload."""
+        """The entry of its workload."""
         return find_workload(self.workload)
 
     @property

@@ -74,5 +74,5 @@ class Results:
         return self.folder / "published" / "report.json"
 
     def benchmark(self, *parts: str) -> Path:
-        """What a process of the workflow took: wall and CPU seconds, memory."""
+        """The wall and CPU seconds and the memory of a process of the workflow."""
         return self.folder.joinpath("benchmarks", *parts[:-1], f"{parts[-1]}.tsv")

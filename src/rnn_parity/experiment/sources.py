@@ -1,4 +1,4 @@
-"""Which code a result depends on: the modules that compute it and all that they import, by what they say.
+"""The code that a result depends on: the modules that compute it and all that they import, by content.
 
 A digest of it is a parameter of every rule that measures, so that an edit runs again what it touches and nothing else.
 Comments, docstrings and blank lines are not code. Imports nothing heavy, and none of the modules that it reads.
@@ -20,7 +20,7 @@ down. What these decide reaches a measurement in its request, so that a new colu
 def digest(
     modules: Iterable[str], folders: Sequence[Path], files: Iterable[Path] = (), without: tuple[str, ...] = ()
 ) -> str:
-    """A digest of the modules and of whatever they import that lies in one of the folders.
+    """A digest of the modules and of everything they import from the folders.
 
     Args:
         modules: dotted names; `package.*` means every module of a package. One that is in no folder is left out.

@@ -90,7 +90,7 @@ def worst(verdicts: Iterable[str]) -> Verdict:
 
 
 class Detection(StrEnum):
-    """What the check made of a right layer, or of a planted fault, in one case of the self-test."""
+    """The outcome of the check on a right layer, or on a planted fault, in one case of the self-test."""
 
     HELD = "held"  # a right layer, and nothing was said against it
     FALSE_ALARM = "false alarm"

@@ -39,7 +39,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class WorkloadEntry:
-    """What is known of a workload before it is loaded. Code is named by its import path; "" means none.
+    """The facts of a workload before it is loaded. Code is named by its import path; "" means none.
 
     Attributes:
         name: under which the config has its settings. factory: from settings to the workload.

@@ -96,7 +96,7 @@ CROSSED = ("sequence_length", "batch_size", "hidden_size", "num_layers", "input_
 def crossover(timing: pd.DataFrame) -> pd.DataFrame:
     """The speedups of `inference` and `step` in the sweeps that vary two or more sizes, with the axes of their map.
 
-    Columns beside those of the speedups: `x` and `y`, names of axes; `panel`, the values of the other swept axes.
+    Columns beside those of the speedups: `x` and `y`, names of axes.
     """
     table = speedup_table(timing)
     table = table[table["phase"].isin(["inference", "step"])]
@@ -117,8 +117,7 @@ def phases(timing: pd.DataFrame) -> pd.DataFrame:
     timed one after the other, so that only what was paired in one phase is not moved by a machine whose speed changes.
     Without forward or backward the unit is the baseline's step.
     """
-    table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s", "speedup"]]
-    table = table.reset_index(drop=True)
+    table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s", "speedup"]].reset_index(drop=True)
     own = baseline_seconds(timing)
     of_case = own.unstack("phase").reindex(columns=["forward", "backward", "step"])
     both = (of_case["forward"] + of_case["backward"]).fillna(of_case["step"])
@@ -134,7 +133,7 @@ def resources(timing: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
-    """What n is in a figure, in words for its caption."""
+    """The n of a figure, in words for its caption."""
     equivalence, timing = results["equivalence"], results["timing"]
     if name == "detection":
         return f"n = {rates.kept_rates().cases} random cases in each dtype."
