@@ -56,7 +56,7 @@ WORKLOADS = workloads_of(GRID.config)
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
 EXTRA_JOBS = {name: {(job.sweep, job.name) for job in jobs} for name, jobs in GRID.extra_jobs.items()}
 LAYER_MODULES = [REGISTRY.get(name, name).partition(":")[0] for name in IMPLEMENTATIONS]
-TRACKING_MODE = GRID.config["tracking"]["mode"] or "off"
+TRACKING_MODE = GRID.config["tracking"]["mode"]
 # Another tracking server is published to anew. Only a digest, since the URI may hold a password.
 TRACKING_STORE = hashlib.sha256(
     f"{GRID.config['tracking']['uri']} {os.environ.get('MLFLOW_TRACKING_URI')}".encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -191,8 +191,6 @@ def load_config(path: Path) -> Any:
 
 def complete_config(config: Any) -> dict[str, Any]:
     """Return the config with every default filled in, as plain data; raise `InputError` at the first error."""
-    if not isinstance(config, dict):
-        raise InputError(f"config: holds {_short(config)}, expected a mapping of keys")
     completed = complete(Config, config)
     for sweep in completed["sweeps"].values():  # an axis that is not named takes the default, not null
         for key in [key for key, value in sweep.items() if value is None]:
@@ -200,7 +198,7 @@ def complete_config(config: Any) -> dict[str, Any]:
     return completed
 
 
-def complete(model: type[BaseModel], given: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+def complete(model: type[BaseModel], given: Any, key: str = "") -> dict[str, Any]:
     """The data of a model with every default, as plain data; `InputError` in one line, its keys under `key`."""
     try:
         return model.model_validate(given).model_dump(mode="json")

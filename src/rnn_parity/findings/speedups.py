@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from rnn_parity.statistics import Conclusion
 from rnn_parity.tables import CASE_COLUMNS
 
-NOT_TIMED = ("unsupported", "not judged", "failed", "no baseline")
-UNSURE = ("within noise", "disturbed")
+NOT_TIMED = (Conclusion.UNSUPPORTED, Conclusion.NOT_JUDGED, Conclusion.FAILED, Conclusion.NO_BASELINE)
+UNSURE = (Conclusion.WITHIN_NOISE, Conclusion.DISTURBED)
 LOADED_CORES = 0.2
 QUOTED_SWEEP = "t2vec"
 """The sweep whose largest case is quoted first, where the grid has it."""
@@ -60,7 +61,7 @@ def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = No
 def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
     """Per phase: how many cases are faster, within noise, slower, disturbed and not timed; the speedup's range."""
     rows = timing[timing["implementation"] == candidate]
-    words = ("faster", "within noise", "slower", "disturbed")
+    words = (Conclusion.FASTER, Conclusion.WITHIN_NOISE, Conclusion.SLOWER, Conclusion.DISTURBED)
     counted = {word.replace(" ", "_"): rows["conclusion"] == word for word in words}
     counted["not_timed"] = rows["conclusion"].isin(NOT_TIMED)
     phases = rows.assign(**counted).groupby("phase", sort=False)
