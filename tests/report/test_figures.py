@@ -193,27 +193,3 @@ def test_the_overview_averages_speedups_geometrically():
     row = figure_tables.overview(pd.DataFrame(equivalence_rows(grid)), timing).set_index("sweep").loc["width"].iloc[0]
     assert row["step_speedup_geometric_mean"] == pytest.approx(1.0)
     assert (row["step_speedup_lowest"], row["step_speedup_highest"]) == (0.5, 2.0)
-
-
-def relative_times(timing):
-    table = figure_tables.phases(timing)
-    return table.pivot_table(index=["case_id", "implementation"], columns="phase", values="relative_time")
-
-
-def test_a_machine_that_slowed_down_between_the_phases_moves_no_candidate_against_the_baseline():
-    timing = pd.DataFrame(timing_rows(make_grid(SMOKE)))
-    timing["median_s"] *= timing["phase"].map({"inference": 1, "forward": 1, "backward": 1.7, "step": 2.5})
-    shares = relative_times(timing)
-    assert np.allclose(shares.xs("stacking_gru_cell", level=1)[["forward", "backward"]].sum(axis=1), 1)
-    assert np.allclose(shares.xs("stacking_gru", level=1)[["forward", "backward"]].sum(axis=1), 1 / 1.5)
-    assert np.allclose(shares.xs("stacking_gru", level=1)["step"], 1 / 1.5)
-
-
-def test_without_forward_and_backward_the_unit_is_the_step():
-    timing = pd.DataFrame(timing_rows(make_grid(SMOKE)))
-    shares = relative_times(timing[timing["phase"].isin(["inference", "step"])])
-    own = timing[timing["implementation"] == "stacking_gru_cell"].pivot(
-        index="case_id", columns="phase", values="median_s"
-    )
-    baseline = shares.xs("stacking_gru_cell", level=1)
-    assert np.allclose(baseline["inference"], (own["inference"] / own["step"]).loc[baseline.index])

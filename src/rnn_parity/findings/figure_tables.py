@@ -30,7 +30,6 @@ def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) 
         "overview": overview(equivalence, timing),
         "speedup": speedup_table(timing),
         "crossover": crossover(timing),
-        "phases": phases(timing),
         "resources": resources(timing),
         "roofline": efficiency_table(timing, environment.get("peaks") or []),
         "error_ratio": error_ratio(equivalence),
@@ -110,22 +109,6 @@ def crossover(timing: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else table.iloc[:0].assign(x="", y="")
 
 
-def phases(timing: pd.DataFrame) -> pd.DataFrame:
-    """Per case, implementation and phase: its time, with the baseline's forward and backward together as the unit.
-
-    A candidate's is the baseline's over its speedup, and a step is measured by the baseline's step: the phases are
-    timed one after the other, so that only what was paired in one phase is not moved by a machine whose speed changes.
-    Without forward or backward the unit is the baseline's step.
-    """
-    table = timing[[*CASE_COLUMNS, "implementation", "phase", "median_s", "speedup"]].reset_index(drop=True)
-    own = baseline_seconds(timing)
-    of_case = own.unstack("phase").reindex(columns=["forward", "backward", "step"])
-    both = (of_case["forward"] + of_case["backward"]).fillna(of_case["step"])
-    unit = np.where(table["phase"] == "step", table["case_id"].map(of_case["step"]), table["case_id"].map(both))
-    baselines = own.reindex(pd.MultiIndex.from_frame(table[["case_id", "phase"]])).to_numpy()
-    return table.assign(relative_time=baselines / unit / table["speedup"].astype(float))
-
-
 def resources(timing: pd.DataFrame) -> pd.DataFrame:
     """Per case, implementation and phase: peak memory, calls of operators, launches of kernels, and the first call."""
     names = ["peak_memory_bytes", "operator_calls", "kernel_launches", "first_call_s"]
@@ -170,7 +153,6 @@ def _crossed(timed: pd.DataFrame) -> pd.DataFrame:
 
 TIMED = {
     "speedup": lambda timed: timed,
-    "phases": lambda timed: timed,
     "resources": lambda timed: timed,
     "roofline": lambda timed: timed.dropna(subset=["flops"]),
     "latency": with_lengths,

@@ -51,14 +51,6 @@ FIGURES = {
         "is. Hatched cells are within noise or disturbed.",
         "crossover",
     ),
-    "phases": FigureEntry(
-        "Where the time goes",
-        "The bars are forward in training and backward, one on the other. The unit is the baseline's forward and "
-        "backward together. The ring is inference, in the same unit. The dot is the whole training step, with the "
-        "baseline's step as the unit. The baseline's bars are its medians. A candidate's are the baseline's divided "
-        "by its speedup in that phase.",
-        "phases",
-    ),
     "latency": FigureEntry(
         "Latency against sequence length",
         "Median wall time of one call, with the band between the quartiles, in the sweeps that vary the sequence "
