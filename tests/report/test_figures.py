@@ -17,7 +17,7 @@ from rnn_parity.compare.criterion import unit_roundoff
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import FIGURES, FORMATS, SECTIONS, plot_all, speedup, style
-from rnn_parity.report.figures.study import WIDTHS_MM, Study, panels
+from rnn_parity.report.figures.layout import Study, panels
 from rnn_parity.tables import COLLECTED
 from synthetic import environment, equivalence_rows, finding_rows, timing_rows
 
@@ -119,7 +119,7 @@ def test_every_word_of_a_figure_can_be_read(sweeps, width):
         for name in FIGURES:
             figure = importlib.import_module(f"rnn_parity.report.figures.{name}").plot(study)
             assert illegible(figure) == [], name
-            assert figure.get_figwidth() * 25.4 <= WIDTHS_MM[width] + 0.01
+            assert figure.get_figwidth() * 25.4 <= study.width_mm + 0.01
             plt.close(figure)
 
 

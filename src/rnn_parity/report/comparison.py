@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.findings.compare import Run, RunComparison
 from rnn_parity.report.figures import FORMATS, style
+from rnn_parity.report.figures.layout import panel_grid
 from rnn_parity.report.markdown import render_markdown
 from rnn_parity.tables import COLLECTED, atomic_path, read_table, write_text
 
-_MOST_PANELS = 4
+_PARTED = "#0072b2"
 MOST_ROWS = 12
 """Rows of each list in the Markdown: it is pasted into a pull request."""
 
@@ -69,25 +69,24 @@ def write_comparison(comparison: RunComparison, folder: Path) -> None:
 def plot_speedups(comparison: RunComparison) -> Figure:
     """Plot a panel per candidate: speedup in `a` against speedup in `b`, filled where the intervals part."""
     table = comparison.speedups
-    names = list(table["implementation"].unique())[:_MOST_PANELS]
+    names = list(table["implementation"].unique())
     if not names:
         return style.say_no_data("No case was timed in both runs.")
-    across = style.fitting(style.PAGE_MM, 60, min(2, len(names)))
-    down = -(-len(names) // across)
-    width_mm = style.COLUMN_MM if across == 1 else style.PAGE_MM
-    figure, grid = style.grid_of_axes(down, across, 76 * down + 10, width_mm)
     bounds = [f"speedup_ci_{end}_{side}" for end in ("low", "high") for side in "ab"]
-    low, high = table[bounds].min().min() / 1.08, table[bounds].max().max() * 1.08
-    for axes, name in zip(grid.flat, names, strict=False):
-        _against(axes, table[table["implementation"] == name], min(low, 0.95), max(high, 1.05))
+    low, high = min(table[bounds].min().min() / 1.08, 0.95), max(table[bounds].max().max() * 1.08, 1.05)
+
+    def plot_panel(axes: Axes, name: str) -> None:
+        _against(axes, table[table["implementation"] == name], low, high)
         axes.set_title(style.wrapped(name, 40))
         axes.set_xlabel(f"speedup in {style.wrapped(comparison.a, 34)}")
         axes.set_ylabel(f"speedup in {style.wrapped(comparison.b, 34)}")
-    style.hidden(grid.flat[len(names) :])
+
+    width_mm = style.PAGE_MM if len(names) > 1 else style.COLUMN_MM
+    figure, _ = panel_grid(width_mm, names, plot_panel, least_mm=style.COLUMN_MM, row_mm=72, most_rows=2)
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
-    handles = [Line2D([], [], color=style.DARK, marker=style.PHASE_MARKERS[p], ls="none", label=p) for p in phases]
-    handles.append(Line2D([], [], color=style.GREY, marker="o", mfc="white", ls="none", label="intervals meet"))
-    handles.append(Line2D([], [], color="#0072b2", marker="o", ls="none", label="intervals part"))
+    handles = [style.key(phase, marker=style.PHASE_MARKERS[phase]) for phase in phases]
+    handles.append(style.key("intervals meet", color=style.GREY, marker="o", mfc="white"))
+    handles.append(style.key("intervals part", color=_PARTED, marker="o"))
     style.legend_above(figure, handles)
     return figure
 
@@ -97,7 +96,7 @@ def _against(axes: Axes, rows: pd.DataFrame, low: float, high: float) -> None:
     axes.axhline(1, color=style.LIGHT, lw=0.6, zorder=0)
     axes.axvline(1, color=style.LIGHT, lw=0.6, zorder=0)
     for phase, marker in style.PHASE_MARKERS.items():
-        for parted, colour in ((False, style.GREY), (True, "#0072b2")):
+        for parted, colour in ((False, style.GREY), (True, _PARTED)):
             some = rows[(rows["phase"] == phase) & (rows["parted"] == parted)]
             x, y = some["speedup_a"].to_numpy(float), some["speedup_b"].to_numpy(float)
             wide = np.array([x - some["speedup_ci_low_a"], some["speedup_ci_high_a"] - x]).clip(0)

@@ -103,10 +103,11 @@ FIGURES = {
         "dropout",
     ),
     "detection": FigureEntry(
-        "The check tried on planted faults and on right layers",
-        "Above: of the random cases in which a planted fault changes anything that can be judged, the share in which "
-        "it was caught. Below: of the comparisons with right layers that only round differently, the share that this "
-        "check and the usual ones at their defaults call different: false alarms, with the 95 % interval.",
+        "The check and the usual ones, tried on right layers and on planted faults",
+        "Left: of the comparisons with right layers that only round differently, the share that this check and the "
+        "usual ones at their defaults call different: false alarms. The dotted line is the most that is allowed. "
+        "Right: of the random cases in which a planted fault changes anything that can be judged, the share in which "
+        "it is not caught. Lines are 95 % intervals. A hollow point on the axis is a share of 0.",
         "detection",
         "trust",
     ),
@@ -130,7 +131,7 @@ def plot_all(config: Mapping, results: Mapping[str, Any], environment: Mapping, 
         folder: where to; made if missing.
     """
     from rnn_parity.report.figures import style
-    from rnn_parity.report.figures.study import Study
+    from rnn_parity.report.figures.layout import Study
 
     study = Study(config, results["equivalence"], results["timing"], results["masks"], environment)
     with style.applied():

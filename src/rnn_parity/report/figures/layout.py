@@ -1,32 +1,111 @@
-"""Panels side by side: the grid that most figures are, its axis of values, and the legend of implementations."""
+"""What is drawn and how it falls into panels: a study, the panels of its sweeps, and the grid that most figures are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
-from rnn_parity.experiment.vocabulary import AXES, tick_label
+from rnn_parity.experiment.vocabulary import AXES, Dtype, axis_word, tick_label
+from rnn_parity.findings.cases import swept_axes
 from rnn_parity.report.figures import style
-from rnn_parity.report.figures.study import Panel, Study
 
 _MOST_ACROSS = 4
 
 
+@dataclass(frozen=True)
+class Study:
+    """The completed config, the tables that are drawn, and the machine they were measured on."""
+
+    config: Mapping[str, Any]
+    equivalence: pd.DataFrame
+    timing: pd.DataFrame
+    masks: pd.DataFrame
+    environment: Mapping[str, Any]
+
+    @property
+    def width_mm(self) -> int:
+        """The width of the figures."""
+        return {"page": style.PAGE_MM, "column": style.COLUMN_MM}[self.config["report"]["width"]]
+
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for two parts of a figure side by side."""
+        return self.width_mm >= style.PAGE_MM
+
+    @property
+    def baseline(self) -> str:
+        """The implementation that might be replaced."""
+        return self.config["baseline"]
+
+    @property
+    def candidates(self) -> list[str]:
+        """The candidates in the order of the config."""
+        return list(self.config["candidates"])
+
+    @property
+    def looks(self) -> dict[str, dict[str, Any]]:
+        """The baseline, then the candidates, each with its colour, marker and fill."""
+        return style.looks([self.baseline, *self.candidates])
+
+    def handles(self, **options: Any) -> list[Line2D]:
+        """An entry of the legend per implementation; `options` are those of `Line2D`."""
+        return [style.key(name, **{"ls": "-"} | look | options) for name, look in self.looks.items()]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The rows of one sweep that differ in the axis `x` only."""
+
+    title: str
+    x: str
+    rows: pd.DataFrame
+
+    @property
+    def values(self) -> list:
+        """The values of the axis `x`, in order."""
+        values = self.rows[self.x].unique().tolist()
+        return sorted(values, key=list(Dtype).index if self.x == "dtype" else None)
+
+    @property
+    def places(self) -> dict[Any, int]:
+        """Value of the axis `x` to its place on an axis with the values side by side."""
+        return {value: at for at, value in enumerate(self.values)}
+
+
+def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
+    """Split a table by sweep, and by every swept axis but one: `x`, or else the numeric axis with the most values."""
+    for sweep, rows in table.groupby("sweep", sort=False):
+        swept = swept_axes(rows)
+        numeric = [axis for axis in swept if rows[axis].dtype.kind in "if"]
+        along = x or max(numeric or swept or ["sequence_length"], key=lambda axis: rows[axis].nunique())
+        for words, group in split_by(rows, [axis for axis in swept if axis != along]):
+            yield Panel(", ".join([str(sweep), *words]), along, group)
+
+
+def split_by(rows: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    """Yield the values of some axes, in words, with the rows that have them."""
+    for values, group in rows.groupby(list(axes), sort=False) if axes else [((), rows)]:
+        yield [axis_word(axis, value) for axis, value in zip(axes, values, strict=True)], group
+
+
 def panel_grid(
-    study: Study,
+    width_mm: float,
     panels: Sequence[Any],
     plot: Callable[[Axes, Any], None],
     *,
     least_mm: float,
     row_mm: float,
     most_rows: int,
-    what: str = "panel",
     **options: Any,
 ) -> tuple[Figure, np.ndarray]:
     """Plot every panel into axes of its own, side by side while they fit.
@@ -34,26 +113,25 @@ def panel_grid(
     Args:
         panels: what `plot` is given, one after the other.
         least_mm, row_mm: the least width of a panel, and its height. most_rows: as many; below the figure stands how
-            many panels (`what`) are left out. options: those of `plt.subplots`.
+            many panels are left out. options: those of `plt.subplots`.
 
     Returns:
         the figure and its axes, (rows, columns).
     """
-    across = style.fitting(study.width_mm, least_mm, min(_MOST_ACROSS, len(panels)))
+    across = style.fitting(width_mm, least_mm, min(_MOST_ACROSS, len(panels)))
     shown = panels[: across * most_rows]
     rows = [shown[at : at + across] for at in range(0, len(shown), across)]
-    figure, grid = plot_rows(study, rows, plot, row_mm=row_mm, **options)
-    style.left_out(figure, len(panels) - len(shown), what)
+    figure, grid = plot_rows(width_mm, rows, plot, row_mm=row_mm, **options)
+    style.left_out(figure, len(panels) - len(shown), "panel")
     return figure, grid
 
 
 def plot_rows(
-    study: Study, rows: Sequence[Sequence[Any]], plot: Callable[[Axes, Any], None], *, row_mm: float, **options: Any
+    width_mm: float, rows: Sequence[Sequence[Any]], plot: Callable[[Axes, Any], None], *, row_mm: float, **options: Any
 ) -> tuple[Figure, np.ndarray]:
     """Plot rows of panels that may be of unlike length."""
-    figure, grid = style.grid_of_axes(
-        len(rows), max(map(len, rows)), row_mm * len(rows) + 14, study.width_mm, **options
-    )
+    height_mm = row_mm * len(rows) + 14
+    figure, grid = style.grid_of_axes(len(rows), max(map(len, rows)), height_mm, width_mm, **options)
     for line, row in zip(grid, rows, strict=True):
         for axes, panel in zip_longest(line, row):
             if panel is None:
@@ -77,19 +155,33 @@ def value_axis(axes: Axes, panel: Panel) -> None:
     axes.set_title(style.wrapped(panel.title, int(width_mm / 1.5)))
 
 
-def implementation_looks(study: Study) -> dict[str, dict[str, Any]]:
-    """Implementation to colour, marker and fill: the baseline filled, candidates hollow."""
-    palette, marks = style.colours(study.implementations), style.markers(study.implementations)
-    return {
-        name: {
-            "color": palette[name],
-            "marker": marks[name],
-            "mfc": palette[name] if name == study.baseline else "white",
-        }
-        for name in study.implementations
-    }
+def heat_map(
+    axes: Axes, ratios: pd.DataFrame, hatched: pd.DataFrame, norm: LogNorm, colours: Colormap, size_pt: float | None
+) -> None:
+    """Plot a table of ratios around 1, its first row below, with their numbers (none for `size_pt=None`).
+
+    A cell without a number is white. `hatched`: the cells that say nothing for sure.
+    """
+    values = ratios.to_numpy(dtype=float).clip(norm.vmin, norm.vmax)
+    axes.pcolormesh(np.ma.masked_invalid(values), norm=norm, cmap=colours, edgecolors="white", linewidth=0.6)
+    for (y, x), value in np.ndenumerate(values):
+        look = {"ha": "center", "va": "center", "fontsize": size_pt}
+        look["color"] = "white" if abs(np.log(value)) > 0.72 * np.log(norm.vmax) else style.DARK
+        if hatched.iloc[y, x]:
+            axes.add_patch(Rectangle((x, y), 1, 1, facecolor="none", edgecolor=style.GREY, hatch="////", lw=0))
+            look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+        if size_pt:
+            axes.text(x + 0.5, y + 0.5, _in_few_letters(ratios.iloc[y, x]), **look)
+    axes.set_xticks(np.arange(values.shape[1]) + 0.5, ratios.columns)
+    axes.set_yticks(np.arange(values.shape[0]) + 0.5, ratios.index)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
-def implementation_handles(study: Study, **options: Any) -> list[Line2D]:
-    """A line of the legend per implementation; `options` are those of `Line2D`."""
-    return [Line2D([], [], label=name, **look | options) for name, look in implementation_looks(study).items()]
+def _in_few_letters(ratio: float) -> str:
+    if not np.isfinite(ratio):
+        return "" if np.isnan(ratio) else "∞"
+    if ratio < 10:
+        return f"{ratio:.2f}"
+    return f"{ratio:.0f}" if ratio < 1e3 else f"{ratio:.0e}".replace("e+0", "e")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import style
-from rnn_parity.report.figures.layout import implementation_handles, implementation_looks, plot_rows, value_axis
-from rnn_parity.report.figures.study import Panel, Study, panels
+from rnn_parity.report.figures.layout import Panel, Study, panels, plot_rows, value_axis
 
 _MEASURES = {
     "peak_memory_bytes": ("peak memory", "B"),
@@ -26,7 +24,7 @@ def plot(study: Study) -> Figure:
     table = table[table["phase"].isin(_FILLED)]
     measures = [name for name in _MEASURES if (table[name] > 0).any()]
     if not measures:
-        return style.say_no_data("Memory and calls need a case that was timed.", study.width_mm)
+        return style.say_no_data("Memory and calls need a case that was timed.")
     every = list(panels(table.dropna(subset=measures, how="all")))
     across = style.fitting(study.width_mm, 40, min(4, len(every)))
     shown = every[: across * (_MOST_ROWS // len(measures))]
@@ -40,7 +38,7 @@ def plot(study: Study) -> Figure:
         axes.set_title(axes.get_title(loc="left") if measure == measures[0] else "")
         axes.set_xlabel(axes.get_xlabel() if measure == measures[-1] else "")
 
-    figure, grid = plot_rows(study, rows, plot_panel, row_mm=31, sharey="row")
+    figure, grid = plot_rows(study.width_mm, rows, plot_panel, row_mm=31, sharey="row")
     for line, row in zip(grid, rows, strict=True):
         label, unit = _MEASURES[row[0][1]]
         line[0].set_yscale("log")
@@ -49,26 +47,19 @@ def plot(study: Study) -> Figure:
         style.log_axis(line[0].yaxis, span, wanted=4, unit=unit)
         line[0].set_ylabel(label)
     figure.align_ylabels(grid[:, 0])
-    style.legend_above(figure, _handles(study, set(table["phase"])))
+    handles = study.handles(lw=0.7, ms=3, mfc=None)
+    for phase, filled in _FILLED.items():
+        if phase in set(table["phase"]):
+            handles.append(style.key(phase, marker="o", ms=3, mfc=style.DARK if filled else "white"))
+    style.legend_above(figure, handles)
     style.left_out(figure, len(every) - len(shown), "panel")
     return figure
 
 
 def _panel(axes: Axes, panel: Panel, measure: str, study: Study) -> None:
-    for name, look in implementation_looks(study).items():
-        for phase, full in _FILLED.items():
+    size = {"lw": 0.7, "mew": 0.6, "ms": 3 if len(panel.places) <= 30 else 1.5}
+    for name, look in study.looks.items():
+        for phase, filled in _FILLED.items():
             mine = panel.rows[(panel.rows["implementation"] == name) & (panel.rows["phase"] == phase)]
             mine = mine[mine[measure] > 0].assign(at=mine[panel.x].map(panel.places)).sort_values("at")
-            fill = {"mfc": look["color"] if full else "white"}
-            axes.plot(
-                mine["at"], mine[measure], lw=0.7, ms=3 if len(panel.places) <= 30 else 1.5, mew=0.6, **look | fill
-            )
-
-
-def _handles(study: Study, phases: set[str]) -> list[Line2D]:
-    handles = implementation_handles(study, lw=0.7, ms=3, mfc=None)
-    for phase, full in _FILLED.items():
-        if phase in phases:
-            look = {"marker": "o", "ms": 3, "mfc": style.DARK if full else "white", "ls": "none"}
-            handles.append(Line2D([], [], color=style.DARK, label=phase, **look))
-    return handles
+            axes.plot(mine["at"], mine[measure], **look | size | {"mfc": look["color"] if filled else "white"})

@@ -22,12 +22,14 @@ from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from rnn_parity.report.figures.study import WIDTHS_MM
 from rnn_parity.tables import atomic_path
 
-PAGE_MM, COLUMN_MM = WIDTHS_MM["page"], WIDTHS_MM["column"]
+PAGE_MM, COLUMN_MM = 178, 85
+"""Two columns of a journal, and one: the widths of the figures by `report.width`."""
+
 LIGHT, GREY, DARK = "#dcdcdc", "#8a8a8a", "#202020"
 
 # Okabe and Ito's colours; the baseline is neutral, so that colour always means a candidate.
@@ -83,18 +85,30 @@ def colours(implementations: Sequence[str]) -> dict[str, str]:
     return dict(zip(implementations, itertools.chain([_BASELINE], itertools.cycle(_CANDIDATES)), strict=False))
 
 
-def markers(implementations: Sequence[str]) -> dict[str, str]:
-    """Implementation to marker, the baseline first."""
-    return dict(zip(implementations, itertools.chain(["o"], itertools.cycle(_MARKERS)), strict=False))
+def looks(implementations: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Implementation to colour, marker and fill, the baseline first and filled; candidates are hollow."""
+    shapes = itertools.chain(["o"], itertools.cycle(_MARKERS))
+    fills = itertools.chain([_BASELINE], itertools.repeat("white"))
+    pairs = zip(colours(implementations).items(), shapes, fills, strict=False)
+    return {name: {"color": colour, "marker": marker, "mfc": fill} for (name, colour), marker, fill in pairs}
 
 
-def say_no_data(what: str, width_mm: float = PAGE_MM) -> Figure:
+def key(label: str, **look: Any) -> Line2D:
+    """An entry of a legend: a dark marker without a line, unless `look` says otherwise."""
+    return Line2D([], [], **{"color": DARK, "ls": "none", "label": label} | look)
+
+
+def say_no_data(needs: str) -> Figure:
     """A figure that says in a line or two what data it needs."""
-    figure, axes = grid_of_axes(1, 1, 16, width_mm)
-    axes[0, 0].axis("off")
-    words = textwrap.fill(what, int(width_mm / 1.35))
-    axes[0, 0].text(0.5, 0.5, words, ha="center", va="center", transform=axes[0, 0].transAxes, color="#505050")
+    figure, axes = grid_of_axes(1, 1, 16, COLUMN_MM)
+    say_instead(axes[0, 0], textwrap.fill(needs, 60))
     return figure
+
+
+def say_instead(axes: Axes, words: str) -> None:
+    """Say why there is nothing in these axes."""
+    axes.axis("off")
+    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="#505050")
 
 
 def fitting(width_mm: float, least_mm: float, wanted: int) -> int:
@@ -102,18 +116,11 @@ def fitting(width_mm: float, least_mm: float, wanted: int) -> int:
     return max(1, min(wanted, int(width_mm // least_mm)))
 
 
-def hidden(axes: Iterable[Axes]) -> None:
-    """Leave these places of a grid empty."""
-    for place in axes:
-        place.set_visible(False)
-
-
 def left_out(figure: Figure, number: int, what: str) -> None:
     """Say below a figure how many of something it does not show."""
     if number > 0:
-        figure.supxlabel(
-            f"{number:,} more {what}{'' if number == 1 else 's'}: see the table of this figure", fontsize=6.5
-        )
+        some = f"{number:,} more {what}{'' if number == 1 else 's'}"
+        figure.supxlabel(f"{some}: see the table of this figure", fontsize=6.5)
 
 
 def legend_above(figure: Figure, handles: Sequence) -> None:
@@ -169,12 +176,16 @@ def log_axis(axis: Axis, values: Iterable[float], *, wanted: int = 5, unit: str 
     """Ticks on a log axis that a person would choose: decades, or 1-2-5 where there are few decades."""
     values = [value for value in values if value > 0 and math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0.1, 10)
+    fixed_ticks(axis, _decades(low, high, wanted), EngFormatter(unit, sep=" ").format_data if unit else plain)
+
+
+def _decades(low: float, high: float, wanted: int) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for heads, stride in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 3), ((1,), 5), ((1,), 10), ((1,), 50)):
         ticks = [head * 10.0**power for power in powers if power % stride == 0 for head in heads]
         if sum(low <= tick <= high for tick in ticks) <= wanted:
             break
-    fixed_ticks(axis, ticks, EngFormatter(unit, sep=" ").format_data if unit else plain)
+    return ticks
 
 
 def length_axis(axes: Axes, lengths: Iterable[float], *, label: str = "sequence length T") -> None:
@@ -199,20 +210,7 @@ def ratio_axis(axes: Axes, which: str, low: float, high: float, wanted: int = 7)
 
 
 def ratio_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
-    """Ticks of a log axis of ratios around 1 that a person would choose, 1 among them."""
-    steps = (
-        (1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5),
-        (1, 1.1, 1.2, 1.4, 1.6, 1.8, 2),
-        (1, 1.2, 1.5, 2, 2.5, 3, 4),
-        (1, 1.5, 2, 3, 4, 6, 8),
-        (1, 2, 4, 8, 16, 32),
-        (1, 10, 100, 1000, 10000),
-    )
-    below = ((0.95, 0.9, 0.85, 0.8, 0.7), (0.9, 0.8, 0.7, 0.6, 0.5), (0.8, 0.6, 0.5, 0.4, 0.3), (0.7, 0.5, 0.3, 0.2))
-    halves = (*below, (0.5, 0.25, 0.125, 0.0625), (0.1, 0.01, 0.001, 0.0001))
-    for up, down in zip(steps, halves, strict=True):
-        covers = up[-1] * 1.4 >= high and down[-1] / 1.4 <= low
-        ticks = sorted(float(tick) for tick in (*up, *down) if low <= tick <= high)
-        if covers and len(ticks) <= wanted:
-            return ticks
-    return ticks
+    """Ticks of an axis of ratios around 1: evenly spaced in a narrow range, else decades or 1-2-5; 1 is among them."""
+    even = MaxNLocator(wanted, steps=[1, 2, 2.5, 5, 10])
+    ticks = even.tick_values(low, high) if high < 6 * low else _decades(low, high, wanted)
+    return [float(tick) for tick in ticks if low <= tick <= high]
