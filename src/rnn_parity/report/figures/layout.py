@@ -165,7 +165,7 @@ def heat_map(
     values = ratios.to_numpy(dtype=float).clip(norm.vmin, norm.vmax)
     axes.pcolormesh(np.ma.masked_invalid(values), norm=norm, cmap=colours, edgecolors="white", linewidth=0.6)
     for (y, x), value in np.ndenumerate(values):
-        look = {"ha": "center", "va": "center", "fontsize": size_pt}
+        look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size_pt}
         look["color"] = "white" if abs(np.log(value)) > 0.72 * np.log(norm.vmax) else style.DARK
         if hatched.iloc[y, x]:
             axes.add_patch(Rectangle((x, y), 1, 1, facecolor="none", edgecolor=style.GREY, hatch="////", lw=0))
