@@ -11,7 +11,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import unit_roundoff
 from rnn_parity.findings import rates
 from rnn_parity.findings.efficiency import efficiency_table
-from rnn_parity.findings.speedups import baseline_seconds, speedup_table
+from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import deciding_rows, draw_dropout, must_hold, verdict_table
 from rnn_parity.tables import CASE_COLUMNS
 
