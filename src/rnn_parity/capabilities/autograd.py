@@ -8,15 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from rnn_parity.capabilities.subject import (
-    ProbeResult,
-    Subject,
-    capability,
-    expect_same,
-    forward,
-    gradients_of,
-    sources_of,
-)
+from rnn_parity.capabilities.subject import ProbeResult, Subject, capability, expect_same, forward, sources_of
 from rnn_parity.layers.parameters import canonical_parameters
 
 
@@ -32,7 +24,7 @@ def double_backward(subject: Subject) -> ProbeResult:
     """The gradients, of input, h0 and every parameter, of the squared norm of all first gradients."""
     module, (input, h0) = subject.load(), subject.arguments()
     sources = sources_of(module, input, h0)
-    first = gradients_of(forward(module, input, h0), sources, subject.stimulus.cotangents, create_graph=True)
+    first = subject.gradients(forward(module, input, h0), sources, create_graph=True)
     # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
     torch.stack([gradient.square().sum() for gradient in first.values()]).sum().backward()
     second = {f"grad_{name}": tensor.grad for name, tensor in sources.items() if tensor.grad is not None}
@@ -43,8 +35,8 @@ def double_backward(subject: Subject) -> ProbeResult:
 def backward_twice(subject: Subject) -> ProbeResult:
     """With `retain_graph=True`, a second backward pass gives the gradients of the first."""
     module, (input, h0) = subject.load(), subject.arguments()
-    given = forward(module, input, h0), sources_of(module, input, h0), subject.stimulus.cotangents
-    first, second = (gradients_of(*given, retain_graph=True) for _ in range(2))
+    outputs, sources = forward(module, input, h0), sources_of(module, input, h0)
+    first, second = (subject.gradients(outputs, sources, retain_graph=True) for _ in range(2))
     return expect_same(second, first, "the first backward pass")
 
 

@@ -16,7 +16,6 @@ from rnn_parity.capabilities.subject import (
     capability,
     expect_same,
     forward,
-    gradients_of,
     one_line,
 )
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
@@ -108,10 +107,8 @@ def non_contiguous(subject: Subject) -> ProbeResult:
 @capability("Empty batch (B = 0)")
 def empty_batch(subject: Subject) -> ProbeResult:
     """A batch of no sequences gives empty results, and gradients of zero for every parameter."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    outputs = forward(module, input[:, :0], h0[:, :0])
-    gradients = gradients_of(outputs, canonical_parameters(module), outputs.values())
-    if moved := [name for name, gradient in gradients.items() if gradient.count_nonzero()]:
+    found = subject.vary(batch_size=0).run()
+    if moved := [name for name, value in found.items() if value.count_nonzero()]:
         raise Wrong(f"{moved[0]} is not zero")
     return ProbeResult()
 

@@ -13,15 +13,7 @@ from pathlib import Path
 
 import torch
 
-from rnn_parity.capabilities.subject import (
-    NotProbed,
-    ProbeResult,
-    Subject,
-    capability,
-    expect_same,
-    forward,
-    one_line,
-)
+from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, forward, one_line
 
 
 @capability("`torch.export`")

@@ -111,7 +111,7 @@ class Subject:
         call: Callable[[Tensor, Tensor], Any] | None = None,
         arguments: Iterable[Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Output, hn, and the gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ for all that asks for one.
+        """Output, hn, and the gradient of all that asks for one.
 
         Every run has the same dropout. `call` runs the module, by default a new one, in a way of its own; `arguments`
         replace the stimulus'.
@@ -123,7 +123,16 @@ class Subject:
         # `call or module` would ask a compiled module for its length.
         outputs = forward(module if call is None else call, input, h0)
         sources = {name: tensor for name, tensor in sources_of(module, input, h0).items() if tensor.requires_grad}
-        return outputs | gradients_of(outputs, sources, self.stimulus.cotangents)
+        return outputs | self.gradients(outputs, sources)
+
+    def gradients(
+        self, outputs: Mapping[str, Tensor], sources: Mapping[str, Tensor], **options: Any
+    ) -> dict[str, Tensor]:
+        """Gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ under `grad_…` names; where nothing flows back, of zero."""
+        values = tuple(outputs.values())
+        cotangents = [c.to(value.dtype) for c, value in zip(self.stimulus.cotangents, values, strict=True)]
+        gradients = torch.autograd.grad(values, list(sources.values()), cotangents, materialize_grads=True, **options)
+        return {f"grad_{name}": gradient for name, gradient in zip(sources, gradients, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -156,16 +165,6 @@ def forward(call: Callable[[Tensor, Tensor], Any], input: Tensor, h0: Tensor) ->
 def sources_of(module: nn.Module, input: Tensor, h0: Tensor) -> dict[str, Tensor]:
     """All that a gradient can be taken of, by name."""
     return {"input": input, "h0": h0, **canonical_parameters(module)}
-
-
-def gradients_of(
-    outputs: Mapping[str, Tensor], sources: Mapping[str, Tensor], cotangents: Iterable[Tensor], **options: Any
-) -> dict[str, Tensor]:
-    """Gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ under `grad_…` names; where nothing flows back, of zero."""
-    values = tuple(outputs.values())
-    cotangents = [c.to(value.dtype) for c, value in zip(cotangents, values, strict=True)]
-    gradients = torch.autograd.grad(values, list(sources.values()), cotangents, materialize_grads=True, **options)
-    return {f"grad_{name}": gradient for name, gradient in zip(sources, gradients, strict=True)}
 
 
 def expect_same(

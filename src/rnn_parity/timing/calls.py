@@ -50,7 +50,12 @@ def phase_calls(
     """
     module.train(phase != "inference")
     if phase == "inference":
-        return lambda: None, torch.no_grad()(lambda _: forward())
+
+        def infer(_):
+            with torch.no_grad():  # as a decorator it takes a microsecond more of each call
+                return forward()
+
+        return lambda: None, infer
 
     for leaf in leaves:
         leaf.requires_grad_()

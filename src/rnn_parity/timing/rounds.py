@@ -60,7 +60,6 @@ class Contender:
     calls_per_sample: int = 1
     seconds: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
-    costs: dict[str, int] = field(default_factory=dict)
     not_timed: tuple[Verdict, str] | None = None
 
 
@@ -94,12 +93,12 @@ def time_case(
             everyone = [*contenders, control]
             rounds_s = run_rounds(everyone, case.device, order, precision, min_rounds, max_seconds, confidence)
             met = watch.met()
-            for contender in contenders:  # after the rounds: the meter slows down, and may recompile, what it watches
-                if contender.not_timed is None:
-                    contender.costs = _counted(contender, "costs", measure_costs, case.device)
             context = {**case.columns, "phase": phase, "baseline": baseline, "exclusive": exclusive}
             context |= {"rounds_s": rounds_s, **columns, **met}
-            rows += [{**context, **row} for row in summarize(contenders, control, confidence)]
+            for contender, row in zip(contenders, summarize(contenders, control, confidence), strict=True):
+                # After the rounds: the meter slows down, and may recompile, what it watches.
+                costs = {} if contender.not_timed else _counted(contender, "costs", measure_costs, case.device)
+                rows.append({**context, **row, **costs})
     return rows
 
 
@@ -197,7 +196,7 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
     if contender.not_timed:
         verdict, reason = contender.not_timed
         return {**row, "conclusion": Conclusion(verdict), "reason": reason}
-    row |= {**describe_samples(contender.seconds), **contender.costs}
+    row |= describe_samples(contender.seconds)
     row |= {"first_call_s": contender.first_call_s, "calls_per_sample": contender.calls_per_sample}
     if contender.device_seconds:
         row["device_median_s"] = describe_samples(contender.device_seconds)["median_s"]
