@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -187,8 +187,8 @@ def disagreement(
     """
     for name, value in actual.items():
         like = expected[name]
-        if (value.dtype, value.shape) != (like.dtype, like.shape):
-            gives, wanted = (f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (value, like))
+        gives, wanted = (f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (value, like))
+        if gives != wanted:
             return f"{name} is {gives}, that of {reference} {wanted}"
         value, like = value.detach().double(), like.detach().double()
         apart = ~torch.isclose(value, like, rtol=0, atol=0, equal_nan=True)
@@ -202,8 +202,8 @@ def disagreement(
 def isolated(case: Case) -> Iterator[None]:
     """Run under seed 0 with the case's threads, in silence; leave generators and settings as they were."""
     devices = [torch.cuda.current_device()] if case.device == "cuda" else []
-    silenced = logging.root.manager.disable
     with (
+        ExitStack() as stack,
         torch.random.fork_rng(devices),
         numerics(case.threads, case.tf32),
         warnings.catch_warnings(),
@@ -211,13 +211,11 @@ def isolated(case: Case) -> Iterator[None]:
         redirect_stderr(io.StringIO()),
         mock.patch.dict(os.environ),  # put back as it was: the compiler writes to it
     ):
-        warnings.simplefilter("ignore")
+        stack.callback(logging.disable, logging.root.manager.disable)
         logging.disable()
+        warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        try:
-            yield
-        finally:
-            logging.disable(silenced)
+        yield
 
 
 def one_line(error: BaseException) -> str:
