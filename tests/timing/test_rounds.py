@@ -59,10 +59,14 @@ def contender(name, seconds, calls=None):
     return Contender(name, lambda: None, call)
 
 
+def run(contenders, precision=0.02, min_rounds=6, max_seconds=1.0):
+    return run_rounds(contenders, "cpu", random.Random(0), precision, min_rounds, max_seconds, confidence=0.95)
+
+
 def test_in_every_round_each_is_timed_once_and_the_baseline_twice_in_shuffled_order(clock):
     calls = []
     contenders = [contender(name, [1e-3], calls) for name in ("baseline", "a", "b", "control")]
-    run_rounds(contenders, "cpu", random.Random(0), precision=1e-9, min_rounds=5, max_seconds=0.1, confidence=0.95)
+    run(contenders, precision=1e-9, min_rounds=5, max_seconds=0.1)
     rounds = [calls[i : i + 4] for i in range(4 * 2, len(calls), 4)]  # after two calls each
     assert len(rounds) >= 5
     assert all(sorted(one) == ["a", "b", "baseline", "control"] for one in rounds)
@@ -72,13 +76,10 @@ def test_in_every_round_each_is_timed_once_and_the_baseline_twice_in_shuffled_or
 
 def test_it_warms_up_until_calls_get_no_faster(clock):
     slow_start = [contender(name, [9.0, 5.0, 3.0, 1.0]) for name in ("baseline", "control")]
-    run_rounds(slow_start, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1.0, confidence=0.95)
+    run(slow_start)
     assert set(slow_start[0].seconds) == {1.0}
     falling = contender("baseline", [0.5**k for k in range(99)])
-    run_rounds(
-        [falling, contender("control", [1.0])], "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1.0,
-        confidence=0.95,
-    )  # fmt: skip
+    run([falling, contender("control", [1.0])])
     assert falling.seconds[0] == 0.5**timing.MOST_WARM_UPS
 
 
@@ -86,9 +87,7 @@ def test_what_only_the_first_call_takes_is_in_no_sample_and_recorded_apart(clock
     compiled = contender("candidate", [40.0, 1.0])
     others = [contender(name, [1.0]) for name in ("baseline", "control")]
     everyone = [others[0], compiled, others[1]]
-    rounds_s = run_rounds(
-        everyone, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=9.0, confidence=0.95
-    )
+    rounds_s = run(everyone, max_seconds=9.0)
     assert compiled.first_call_s == 40.0
     assert set(compiled.seconds) == {1.0}
     assert rounds_s == pytest.approx(6 * 3)
@@ -125,7 +124,7 @@ def test_a_ratio_that_changes_midway_is_disturbed_and_a_load_on_both_is_not(cloc
         quiet = [3.0, 2.0, 3.0]
         lists = [[t] * 52 + [t * f] * 999 for t, f in zip(quiet, factors, strict=True)]  # two calls to warm up
         everyone = [contender(name, seconds) for name, seconds in zip(("baseline", "a", "control"), lists, strict=True)]
-        run_rounds(everyone, "cpu", random.Random(0), precision=1e-9, min_rounds=100, max_seconds=0.0, confidence=0.95)
+        run(everyone, precision=1e-9, min_rounds=100, max_seconds=0.0)
         return summarize(everyone[:-1], everyone[-1], 0.95)[1]
 
     alike = conclusion(2.0, 2.0, 2.0)
@@ -224,26 +223,26 @@ def test_kernels_are_counted_in_their_role_and_of_the_rows_of_their_case(gpu, mo
 
 def test_it_stops_when_the_ratio_is_known_well_enough(clock):
     exact = [contender(name, [1e-3]) for name in ("baseline", "a", "control")]
-    run_rounds(exact, "cpu", random.Random(0), precision=0.02, min_rounds=6, max_seconds=1e9, confidence=0.95)
+    run(exact, max_seconds=1e9)
     assert len(exact[0].seconds) == 6
 
 
 def test_it_goes_on_until_the_time_is_spent_while_the_ratio_is_unsure(clock):
     noisy = random.Random(0)
     contenders = [contender(n, [noisy.uniform(1, 3) for _ in range(999)]) for n in ("baseline", "a", "control")]
-    run_rounds(contenders, "cpu", random.Random(0), precision=1e-6, min_rounds=4, max_seconds=300.0, confidence=0.95)
+    run(contenders, precision=1e-6, min_rounds=4, max_seconds=300.0)
     assert len(contenders[0].seconds) == pytest.approx(300 / 6, rel=0.2)  # three samples of two seconds a round
 
 
 def test_the_least_number_of_rounds_is_made_whatever_it_costs(clock):
     contenders = [contender(name, [100.0]) for name in ("baseline", "a", "control")]
-    run_rounds(contenders, "cpu", random.Random(0), precision=1e-9, min_rounds=7, max_seconds=1.0, confidence=0.95)
+    run(contenders, precision=1e-9, min_rounds=7)
     assert len(contenders[0].seconds) == 7
 
 
 def test_a_call_too_short_for_the_clock_is_repeated_within_a_sample(clock):
     contenders = [contender(name, [1e-7]) for name in ("baseline", "a", "control")]
-    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=1.0, confidence=0.95)
+    run(contenders, min_rounds=4)
     assert contenders[0].calls_per_sample == 11  # 100 times the resolution of 10 ns, and one more
     assert contenders[0].seconds[0] == pytest.approx(1e-7)
 
@@ -251,7 +250,7 @@ def test_a_call_too_short_for_the_clock_is_repeated_within_a_sample(clock):
 def test_one_that_fails_leaves_the_others_their_measurement(clock):
     contenders = [contender(name, [1e-3]) for name in ("baseline", "broken", "a", "control")]
     contenders[1].call = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
-    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=1.0, confidence=0.95)
+    run(contenders, min_rounds=4)
     rows = summarize(contenders[:-1], contenders[-1], 0.95)
     assert [row["conclusion"] for row in rows] == ["baseline", "not judged", "within noise"]
     assert rows[1]["reason"] == "out of memory: CUDA out of memory"
@@ -262,7 +261,7 @@ def test_without_a_baseline_there_is_a_time_and_no_speedup(clock):
     contenders = [contender(name, [1e-3]) for name in ("baseline", "a", "control")]
     for broken in (contenders[0], contenders[2]):
         broken.call = lambda _: (_ for _ in ()).throw(NotImplementedError("no kernel"))
-    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=4, max_seconds=0.1, confidence=0.95)
+    run(contenders, min_rounds=4, max_seconds=0.1)
     rows = summarize(contenders[:-1], contenders[-1], 0.95)
     assert [row["conclusion"] for row in rows] == ["unsupported", "no baseline"]
     assert rows[1]["median_s"] == pytest.approx(1e-3)
@@ -271,7 +270,7 @@ def test_without_a_baseline_there_is_a_time_and_no_speedup(clock):
 
 def test_a_speedup_is_the_baselines_median_over_this_one(clock):
     contenders = [contender("baseline", [3e-3]), contender("a", [2e-3]), contender("control", [3e-3])]
-    run_rounds(contenders, "cpu", random.Random(0), precision=0.02, min_rounds=5, max_seconds=1.0, confidence=0.95)
+    run(contenders, min_rounds=5)
     baseline, candidate = summarize(contenders[:-1], contenders[-1], 0.95)
     assert candidate["speedup"] == pytest.approx(1.5)
     assert candidate["conclusion"] == "faster"

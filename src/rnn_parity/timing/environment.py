@@ -15,7 +15,7 @@ import torch
 
 from rnn_parity.timing.peaks import measure_peaks
 
-_PACKAGES = ("torch", "numpy", "snakemake", "mlflow")
+_PACKAGES = ("rnn-parity", "torch", "numpy", "snakemake", "mlflow")
 
 
 def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -25,30 +25,18 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
         settings: the arguments of `measure_peaks` for every kind of case that is measured.
     """
     return {
-        "rnn_parity": _version("rnn-parity"),
+        **{name.replace("-", "_"): importlib.metadata.version(name) for name in _PACKAGES},
         # with `-dirty` after it where tracked files were changed
         "commit": _first_line("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
         "python": platform.python_version(),
-        **{package: _version(package) for package in _PACKAGES},
         "platform": " ".join(
             [platform.system(), platform.release().partition("-")[0], platform.machine(), *platform.libc_ver()]
         ),
-        "cpu": {
-            "model": _cpu_model(),
-            "cores": torch.multiprocessing.cpu_count(),
-            "threads": max(setting["threads"] for setting in settings),
-        },
+        "cpu": {"model": _cpu_model(), "cores": torch.multiprocessing.cpu_count()},
         "gpu": _gpu() if any(setting["device"] == "cuda" for setting in settings) else None,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "peaks": [{**setting, **measure_peaks(**setting)} for setting in settings],
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _first_line(*command: str) -> str | None:
