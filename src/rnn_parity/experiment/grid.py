@@ -16,7 +16,7 @@ from typing import Any
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import check_name
-from rnn_parity.experiment.vocabulary import AXES
+from rnn_parity.experiment.vocabulary import AXES, RATE_AXES
 from rnn_parity.experiment.workloads import LAYER, WorkloadEntry, find_workload, load_object, workloads_of
 
 _PROTOCOL = ("precision", "min_rounds", "max_seconds", "confidence")
@@ -142,9 +142,8 @@ class Grid:
 
     def environment_request(self) -> str:
         """The `--settings` of `rnn-parity environment`: each combination of what changes the machine's rates."""
-        axes = ("device", "dtype", "tf32", "threads")
-        kinds = dict.fromkeys(tuple(getattr(case, axis) for axis in axes) for case in self.cases)
-        return json.dumps([dict(zip(axes, kind, strict=True)) for kind in kinds])
+        kinds = dict.fromkeys(tuple(getattr(case, axis) for axis in RATE_AXES) for case in self.cases)
+        return json.dumps([dict(zip(RATE_AXES, kind, strict=True)) for kind in kinds])
 
     @property
     def compares_distributions(self) -> bool:

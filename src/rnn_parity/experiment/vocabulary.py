@@ -125,6 +125,9 @@ AXES = {
 }
 """Every axis of the grid, in the order in which names and tables give them."""
 
+RATE_AXES = ["device", "dtype", "tf32", "threads"]
+"""The axes that change the rates that a machine reaches."""
+
 
 def tick_label(axis: str, value: Any) -> str:
     """A value of an axis, short: `fp32`, `TF32`, `30`."""

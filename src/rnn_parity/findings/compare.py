@@ -11,7 +11,7 @@ import pandas as pd
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING
 from rnn_parity.findings.cases import case_frame, case_names
-from rnn_parity.findings.speedups import baseline_seconds, speedup_table
+from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import RANKED, deciding_rows
 
 _MACHINE = ("rnn_parity", "commit", "python", "torch", "platform")
@@ -124,9 +124,9 @@ def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
 
 def _speedups(timing: pd.DataFrame) -> pd.DataFrame:
     table = speedup_table(timing).dropna(subset=["speedup"])
-    own = baseline_seconds(timing).rename("baseline_median_s")
+    own = timing[timing["implementation"] == timing["baseline"]].set_index(["case_id", "phase"])["median_s"]
     names = ["case_id", "implementation", "phase", "speedup", "speedup_ci_low", "speedup_ci_high", "conclusion"]
-    return table[names].join(own, on=["case_id", "phase"])
+    return table[names].join(own.rename("baseline_median_s"), on=["case_id", "phase"])
 
 
 def _side_by_side(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

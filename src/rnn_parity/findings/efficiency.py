@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from rnn_parity.experiment.vocabulary import RATE_AXES
 from rnn_parity.tables import CASE_COLUMNS
 from rnn_parity.timing.roofline import floor_s, step_floor_s
 
-_SETTING = ["device", "dtype", "tf32", "threads"]
 _RATES = ["gemm_flops_per_s", "copy_bytes_per_s"]
 _MEASURED = ["median_s", "flops", "sequential_flops", "least_bytes", "step_gemm_flops_per_s"]
 
@@ -23,9 +23,9 @@ def efficiency_table(timing: pd.DataFrame, peaks: Sequence[Mapping[str, Any]]) -
     Empty (NaN) where the environment has no peaks of that setting.
     """
     timed = timing.loc[timing["median_s"].notna(), [*CASE_COLUMNS, "implementation", "phase", *_MEASURED]]
-    kinds = timed[_SETTING].dtypes.to_dict() | dict.fromkeys(_RATES, float)
-    rates = pd.DataFrame(list(peaks), columns=list(kinds)).astype(kinds).drop_duplicates(_SETTING)
-    table = timed.merge(rates, on=_SETTING, how="left")
+    kinds = timed[RATE_AXES].dtypes.to_dict() | dict.fromkeys(_RATES, float)
+    rates = pd.DataFrame(list(peaks), columns=list(kinds)).astype(kinds).drop_duplicates(RATE_AXES)
+    table = timed.merge(rates, on=RATE_AXES, how="left")
     table["floor_s"] = floor_s(*(table[name] for name in ("flops", "least_bytes", *_RATES)))
     table["step_floor_s"] = step_floor_s(
         *(table[name] for name in ("flops", "sequential_flops", "gemm_flops_per_s", "step_gemm_flops_per_s"))

@@ -37,12 +37,6 @@ def speedup_table(timing: pd.DataFrame) -> pd.DataFrame:
     return timing.loc[timing["implementation"] != timing["baseline"], columns].reset_index(drop=True)
 
 
-def baseline_seconds(timing: pd.DataFrame) -> pd.Series:
-    """The baseline's own median time in seconds, by case and phase."""
-    own = timing[timing["implementation"] == timing["baseline"]]
-    return own.set_index(["case_id", "phase"])["median_s"].astype(float)
-
-
 def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = None) -> pd.DataFrame:
     """The rows `inference` and `step` of one candidate in the largest case, by FLOPs, of the sweep that is quoted.
 
