@@ -20,6 +20,6 @@ DECODER = WorkloadEntry(
         "generation": Extra("rnn_parity_t2vec.tables:GENERATION", "rnn_parity_t2vec.generation:generation_rows"),
     },
     section="rnn_parity_t2vec.report.section:section",
-    figures="rnn_parity_t2vec.report.entries:FIGURES",
+    figures="rnn_parity_t2vec.report:FIGURES",
     plot="rnn_parity_t2vec.report.figures:plot_all",
 )

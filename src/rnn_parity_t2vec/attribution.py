@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,37 +41,28 @@ def attribution_rows(
     case: Case,
     baseline: str,
     candidates: Sequence[str],
-    *,
-    precision: float,
-    min_rounds: int,
-    max_seconds: float,
-    confidence: float,
+    **protocol: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per candidate × phase × way. An implementation that cannot do a phase gives the reason."""
+    """Yield one row per candidate × phase × way. An implementation that cannot do a phase gives the reason.
+
+    `protocol` are `precision`, `min_rounds`, `max_seconds` and `confidence`, as `run_rounds` takes them.
+    """
     task, columns = workload.draw(case, 0), {**case.columns, "baseline": baseline}
-    protocol = precision, min_rounds, max_seconds, confidence
     for phase in ATTRIBUTED:
         timed = {
-            (name, attending): contender(task, name, attending, phase)
+            (name, attending): contender_of(name, partial(task.calls_attending, name, attending, phase))
             for name in (baseline, *candidates)
             for attending in ("each_step", "all_steps")
         }
-        control = contender(task, baseline, "each_step", phase)
+        control = contender_of(baseline, partial(task.calls_attending, baseline, "each_step", phase))
         order = random.Random(f"{case.case_id} {phase} attribution")
-        run_rounds([*timed.values(), control], case.device, order, *protocol)
+        run_rounds([*timed.values(), control], case.device, order, **protocol)
         for name in candidates:
             by_role = {Role.BASELINE: baseline, Role.CANDIDATE: name}
             variants = {way: timed[by_role[role], attending] for way, (role, attending) in VARIANTS.items()}
-            for row in attribute(variants, confidence):
+            for row in attribute(variants, protocol["confidence"]):
                 yield {**columns, "phase": phase, "implementation": name, **row}
     yield from ({**columns, **row} for row in _input_feeding(task, baseline, candidates, protocol))
-
-
-def contender(
-    task: DecoderTask, name: str, attending: Attending, phase: str, *, input_feeding: bool = False
-) -> Contender:
-    """One variant of the model in one phase."""
-    return contender_of(name, lambda: task.calls_attending(name, attending, phase, input_feeding=input_feeding))
 
 
 def attribute(variants: Mapping[str, Contender], confidence: float) -> list[dict[str, Any]]:
@@ -88,9 +80,10 @@ def attribute(variants: Mapping[str, Contender], confidence: float) -> list[dict
             continue
         row["median_s"] = float(np.median(contender.seconds))
         row |= _columns("speedup", median_ratio(original.seconds, contender.seconds, confidence))
-        if way != "original" and not both.not_timed:
-            share = share_of_gain(original.seconds, contender.seconds, both.seconds, confidence)
-            row |= _columns("share", share) if way != "both" else {"share": 1.0}
+        if way == "both":
+            row["share"] = 1.0
+        elif way != "original" and not both.not_timed:
+            row |= _columns("share", share_of_gain(original.seconds, contender.seconds, both.seconds, confidence))
         rows.append(row)
     return rows
 
@@ -111,16 +104,19 @@ def share_of_gain(original_s: ArrayLike, way_s: ArrayLike, both_s: ArrayLike, co
 
 
 def _input_feeding(
-    task: DecoderTask, baseline: str, candidates: Sequence[str], protocol: tuple
+    task: DecoderTask, baseline: str, candidates: Sequence[str], protocol: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Where attention is fed back, the way that takes the sequence at once is not there: what is left of the gain."""
-    case, names = task.case, (baseline, *candidates, baseline)
-    original, *fed, control = (contender(task, name, "each_step", TRAIN_STEP, input_feeding=True) for name in names)
-    run_rounds([original, *fed, control], case.device, random.Random(f"{case.case_id} fed"), *protocol)
+    case, names, confidence = task.case, (baseline, *candidates, baseline), protocol["confidence"]
+    original, *fed, control = (
+        contender_of(name, partial(task.calls_attending, name, "each_step", TRAIN_STEP, input_feeding=True))
+        for name in names
+    )
+    run_rounds([original, *fed, control], case.device, random.Random(f"{case.case_id} fed"), **protocol)
     for candidate in fed:
-        row = attribute({"original": original, "both": candidate}, protocol[-1])[1]
+        row = attribute({"original": original, "both": candidate}, confidence)[1]
         if not (row["reason"] or control.not_timed):
-            ratios = (median_ratio(original.seconds, other.seconds, protocol[-1]) for other in (candidate, control))
+            ratios = (median_ratio(original.seconds, other.seconds, confidence) for other in (candidate, control))
             row["conclusion"] = conclude(*ratios)
         row |= {"way": "input_feeding", "reason": row["reason"] or FED_BACK, "share": None}
         yield {"phase": TRAIN_STEP, "implementation": candidate.name, **row}

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import classify_exception
-from rnn_parity_t2vec.model import BOS, EOS, PAD, Generator, T2Vec
+from rnn_parity_t2vec.batches import Batch
+from rnn_parity_t2vec.model import BOS, EOS, PAD, T2Vec
 from rnn_parity_t2vec.workload import Decoder
 
 _SEED = 1
@@ -33,7 +34,7 @@ def generation_rows(
     for name in [baseline, *candidates]:
         try:
             model = task.build(name, "all_steps").eval()
-            said[name] = greedy(model.m0, model.m1, batch.source, batch.lengths, case.sequence_length)
+            said[name] = greedy(model, batch, case.sequence_length)
         except Exception as error:  # whatever an implementation raises is a result
             failed[name] = classify_exception(error)[1]
     for name in candidates:
@@ -43,17 +44,16 @@ def generation_rows(
 
 
 @torch.no_grad()
-def greedy(
-    model: T2Vec, generator: Generator, source: Int[Tensor, "S B"], lengths: Int[Tensor, " B"], steps: int
-) -> Int[Tensor, "T B"]:
+def greedy(model: T2Vec, batch: Batch, steps: int) -> Int[Tensor, "T B"]:
     """The likeliest token of every step, T = `steps`; padding after a sequence's end, which is EOS or padding."""
-    context, h = model.encoder(source, lengths)
+    source = batch.source
+    context, h = model.encoder(source, batch.lengths)
     padding = source.T == PAD
     token, tokens = source.new_full(source.shape[1:], BOS), []
     ended = torch.zeros_like(token, dtype=torch.bool)
     for _ in range(steps):
         output, h = model.decoder(token[None], h, context, padding)
-        token = generator(output)[0].argmax(dim=-1).masked_fill(ended, PAD)
+        token = model.generator(output)[0].argmax(dim=-1).masked_fill(ended, PAD)
         ended = ended | (token == EOS) | (token == PAD)
         tokens.append(token)
     return torch.stack(tokens)

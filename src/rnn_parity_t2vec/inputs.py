@@ -11,10 +11,10 @@ from torch import Tensor
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.stimulus import WEIGHT_SCALE
-from rnn_parity_t2vec.data.batches import Batch, drawn_batches, file_batches
-from rnn_parity_t2vec.data.files import read_trajectories
-from rnn_parity_t2vec.model import PAD, STACK, Attending, Model, Sizes
+from rnn_parity_t2vec.batches import Batch, drawn_batches, file_batches
+from rnn_parity_t2vec.model import PAD, STACK, Attending, Sizes, T2Vec
 from rnn_parity_t2vec.settings import DecoderSettings
+from rnn_parity_t2vec.trajectories import read_trajectories
 
 
 def model_sizes(case: Case, vocabulary: int) -> Sizes:
@@ -29,7 +29,7 @@ def draw_parameters(case: Case, vocabulary: int, seed: int) -> dict[str, Tensor]
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
-        like = Model(model_sizes(case, vocabulary), "stacking_gru").canonical_parameters()
+        like = T2Vec(model_sizes(case, vocabulary), "stacking_gru").canonical_parameters()
     parameters, bound = {}, WEIGHT_SCALE / case.hidden_size**0.5
     for name, parameter in like.items():
         if name == "embedding.weight":
@@ -48,17 +48,17 @@ def build_model(
     parameters: Mapping[str, Tensor],
     *,
     input_feeding: bool = False,
-) -> Model:
+) -> T2Vec:
     """The model around an implementation, in the case's dtype, on its device, with these parameters.
 
     With input feeding the stack reads more, and its parameters stay as they were built.
     """
     sizes = model_sizes(case, len(parameters["embedding.weight"]))
-    model = Model(sizes, implementation, attending, input_feeding=input_feeding)
+    model = T2Vec(sizes, implementation, attending, input_feeding=input_feeding)
     model = model.to(case.device, getattr(torch, case.dtype))
     stack = {name.removeprefix(STACK): value for name, value in parameters.items() if name.startswith(STACK)}
     if not input_feeding:
-        copy_weights(stack, model.m0.decoder.rnn)
+        copy_weights(stack, model.decoder.rnn)
     own = model.canonical_parameters()
     with torch.no_grad():
         for name, value in parameters.items():

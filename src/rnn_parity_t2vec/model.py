@@ -11,7 +11,7 @@ Shapes: S source steps, T target steps, B batch, E embedding, H hidden, L layers
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -48,13 +48,11 @@ class Sizes:
 class Encoder(nn.Module):
     """A bidirectional packed GRU, each direction H/2 wide."""
 
-    def __init__(self, embedding: nn.Embedding, hidden_size: int, num_layers: int, dropout: float) -> None:
+    def __init__(self, embedding: nn.Embedding, sizes: Sizes) -> None:
         super().__init__()
-        self.num_layers = num_layers
         self.embedding = embedding
-        active_dropout = dropout if num_layers > 1 else 0.0
-        width = embedding.embedding_dim
-        self.rnn = nn.GRU(width, hidden_size // 2, num_layers, dropout=active_dropout, bidirectional=True)
+        layers, dropout = sizes.num_layers, sizes.dropout if sizes.num_layers > 1 else 0.0
+        self.rnn = nn.GRU(sizes.embedding_size, sizes.hidden_size // 2, layers, dropout=dropout, bidirectional=True)
 
     def forward(
         self, source: Int[Tensor, "S B"], lengths: Int[Tensor, " B"]
@@ -63,7 +61,7 @@ class Encoder(nn.Module):
         packed = pack_padded_sequence(self.embedding(source), lengths.cpu(), enforce_sorted=False)
         output, hn = self.rnn(packed)
         context, _ = pad_packed_sequence(output, total_length=len(source))
-        forward, backward = hn.unflatten(0, (self.num_layers, 2)).unbind(1)
+        forward, backward = hn.unflatten(0, (-1, 2)).unbind(1)
         return context, torch.cat([forward, backward], dim=-1)
 
 
@@ -131,7 +129,7 @@ class InputFeedingDecoder(Decoder):
 
 
 class T2Vec(nn.Module):
-    """Encoder and decoder: t2vec's `m0`. The generator is a module of its own, its `m1`.
+    """Encoder and decoder, t2vec's `m0`, and its `m1`, the generator of log-probabilities over the vocabulary.
 
     Args:
         sizes: of the model. implementation: the decoder's recurrent stack, by name.
@@ -143,7 +141,7 @@ class T2Vec(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.embedding_size, padding_idx=PAD)
-        self.encoder = Encoder(self.embedding, sizes.hidden_size, sizes.num_layers, sizes.dropout)
+        self.encoder = Encoder(self.embedding, sizes)
         rnn = build(
             implementation,
             input_size=sizes.embedding_size + (sizes.hidden_size if input_feeding else 0),
@@ -153,6 +151,13 @@ class T2Vec(nn.Module):
         )
         decoder = InputFeedingDecoder if input_feeding else Decoder
         self.decoder = decoder(self.embedding, rnn, sizes, attending)
+        self.generator = nn.Sequential(nn.Linear(sizes.hidden_size, sizes.vocabulary), nn.LogSoftmax(dim=-1))
+
+    def canonical_parameters(self) -> dict[str, Tensor]:
+        """Every parameter once, by its own name, and in the replaced layer by nn.GRU's; the generator's last."""
+        own = {name: p for name, p in self.named_parameters() if not name.startswith(STACK)}
+        stack = {STACK + name: p for name, p in canonical_parameters(self.decoder.rnn).items()}
+        return dict(sorted((own | stack).items(), key=lambda item: item[0].startswith("generator.")))
 
     def forward(
         self, source: Int[Tensor, "S B"], lengths: Int[Tensor, " B"], target: Int[Tensor, "T B"]
@@ -160,28 +165,6 @@ class T2Vec(nn.Module):
         """The decoder's output for every token of the target that it reads, and its states after the last."""
         context, h0 = self.encoder(source, lengths)
         return self.decoder(target, h0, context, source.T == PAD)
-
-
-class Generator(nn.Sequential):
-    """From the decoder's output to log-probabilities over the vocabulary: t2vec's `m1`."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__(nn.Linear(sizes.hidden_size, sizes.vocabulary), nn.LogSoftmax(dim=-1))
-
-
-class Model(nn.Module):
-    """Both modules of t2vec, `m0` and `m1`; the arguments are those of `T2Vec`."""
-
-    def __init__(self, sizes: Sizes, *arguments: Any, **options: Any) -> None:
-        super().__init__()
-        self.m0 = T2Vec(sizes, *arguments, **options)
-        self.m1 = Generator(sizes)
-
-    def canonical_parameters(self) -> dict[str, Tensor]:
-        """Every parameter once, by t2vec's name without the module's, and in the replaced layer by nn.GRU's."""
-        own = {name: p for name, p in self.m0.named_parameters() if not name.startswith(STACK)}
-        stack = {STACK + name: p for name, p in canonical_parameters(self.m0.decoder.rnn).items()}
-        return own | stack | {f"generator.{name}": p for name, p in self.m1.named_parameters()}
 
 
 def nll_loss(log_probabilities: Float[Tensor, "T B V"], wanted: Int[Tensor, "T B"]) -> Float[Tensor, ""]:

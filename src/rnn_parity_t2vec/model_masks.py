@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,14 +57,18 @@ def _shapes(case: Case, source_steps: int) -> list[tuple[int, int, int, int]]:
 
 
 @contextmanager
-def imposed(m0: T2Vec, lengths: Tensor, masks: Masks | None, in_stack: Any = None) -> Iterator[DropoutRecorder | None]:
+def imposed(
+    model: T2Vec, lengths: Tensor, masks: Masks | None, in_stack: Any = None
+) -> Iterator[DropoutRecorder | None]:
     """Inside, every dropout of the model applies these masks; yields the recorder of the stack's draws.
 
     The encoder, which is not replaced, runs without cuDNN: that draws masks unseen, and has no backward pass in eval
     mode. Without masks nothing else is changed. `in_stack` is entered around a stack that draws out of sight.
     """
+    cudnn = torch.backends.cudnn
     with ExitStack() as hooks:
-        hooks.enter_context(_around(m0.encoder.rnn, _without_cudnn))
+        without_cudnn = partial(cudnn.flags, enabled=False, allow_tf32=cudnn.allow_tf32)
+        hooks.enter_context(_around(model.encoder.rnn, without_cudnn))
         if masks is None:
             yield None
             return
@@ -74,19 +79,15 @@ def imposed(m0: T2Vec, lengths: Tensor, masks: Masks | None, in_stack: Any = Non
         of_encoder, of_stack, of_output = (
             DropoutRecorder(MaskLayout(*part.shape), part) for part in (packed, masks.stack, masks.output)
         )
-        hooks.enter_context(_around(m0.encoder.rnn, lambda: of_encoder))
-        hooks.enter_context(_around(m0.decoder.rnn, lambda: in_stack or of_stack))
-        hooks.enter_context(_around(m0.decoder.dropout, lambda: of_output))
+        hooks.enter_context(_around(model.encoder.rnn, lambda: of_encoder))
+        hooks.enter_context(_around(model.decoder.rnn, lambda: in_stack or of_stack))
+        hooks.enter_context(_around(model.decoder.dropout, lambda: of_output))
         yield of_stack
 
 
 def draws_unseen(case: Case, recorder: DropoutRecorder) -> bool:
     """Whether the case has the stack draw masks, and its recorder saw none: they are out of sight, or missing."""
     return case.draws_dropout and case.dropout < 1 and not recorder.drawn
-
-
-def _without_cudnn() -> Any:
-    return torch.backends.cudnn.flags(enabled=False, allow_tf32=torch.backends.cudnn.allow_tf32)
 
 
 @contextmanager

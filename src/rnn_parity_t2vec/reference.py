@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnn_parity.cells import stack as oracle
 from rnn_parity.cells.stack import Rounding
-from rnn_parity_t2vec.data.batches import Batch
+from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.model import PAD, STACK
 from rnn_parity_t2vec.model_masks import Masks
 
@@ -49,7 +49,7 @@ def training_step(
         weights = {name.removeprefix(STACK): value for name, value in given.items() if name.startswith(STACK)}
         masks = None if equations.masks is None else equations.masks.stack
         read = _embedded(given, equations.batch.target[:-1])
-        states, hn = _stack(read, h0, weights, masks, equations.dropout, rounding)
+        states, hn = _Oracle.apply(read, h0, tuple(weights), masks, equations.dropout, rounding, *weights.values())
         output = _attention(equations, given, states, context, kept)
         if equations.masks is not None:
             output = output * (equations.masks.output[0] * _scale(equations.dropout))
@@ -87,7 +87,7 @@ def _encoder(equations: Equations, given: Mapping[str, Tensor], rounding: Roundi
             width = weights["weight_hh_l0"].shape[-1]
             read = sequence[..., turned, rows, :] if suffix else sequence
             h0 = read.new_zeros(*read.shape[:-3], 1, source.shape[1], width)
-            states, _ = _stack(read, h0, weights, None, 0.0, rounding)
+            states, _ = _Oracle.apply(read, h0, tuple(weights), None, 0.0, rounding, *weights.values())
             ends.append(states[..., lengths - 1, rows, :])
             directions.append(states[..., turned, rows, :] if suffix else states)
         sequence = torch.cat(directions, dim=-1) * inside[..., None]
@@ -118,12 +118,6 @@ def _scale(dropout: float) -> float:
     return 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0
 
 
-def _stack(input, h0, weights: Mapping[str, Tensor], masks, dropout: float, rounding) -> tuple[Tensor, Tensor]:
-    """The oracle's stacked GRU as one operation of autograd."""
-    names = tuple(weights)
-    return _Oracle.apply(input, h0, names, masks, dropout, rounding, *weights.values())
-
-
 _TANH = torch.tanh, lambda y, gradient: gradient * (1 - y * y)
 _SOFTMAX = (
     lambda x: x.softmax(dim=-1),
@@ -152,6 +146,8 @@ class _Kept(torch.autograd.Function):
 
 
 class _Oracle(torch.autograd.Function):
+    """The oracle's stacked GRU as one operation of autograd."""
+
     @staticmethod
     def forward(ctx, input, h0, names, masks, dropout, rounding, *weights):
         ctx.names = names

@@ -2,11 +2,11 @@
 
 from rnn_parity.tables import CASE_COLUMNS, schema_of
 
+_CASE = CASE_COLUMNS | {"baseline": str, "implementation": str}
+
 ATTRIBUTION = schema_of(
-    CASE_COLUMNS
+    _CASE
     | {
-        "baseline": str,
-        "implementation": str,
         "phase": str,
         "way": str,
         "median_s": float,
@@ -27,10 +27,8 @@ ATTRIBUTION = schema_of(
 of input feeding alone."""
 
 TRAINING = schema_of(
-    CASE_COLUMNS
+    _CASE
     | {
-        "baseline": str,
-        "implementation": str,
         "role": str,
         "mode": str,
         "seed": int,
@@ -45,10 +43,8 @@ is baseline, candidate, or perturbed: the baseline from weights one rounding awa
 own_masks. `seed` of the masks, or of the perturbation."""
 
 GENERATION = schema_of(
-    CASE_COLUMNS
+    _CASE
     | {
-        "baseline": str,
-        "implementation": str,
         "sequences": int,
         "tokens": int,
         "different_tokens": int,

@@ -23,9 +23,9 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception
-from rnn_parity_t2vec.data.batches import Batch
+from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters
-from rnn_parity_t2vec.model import PAD, Model, nll_loss
+from rnn_parity_t2vec.model import PAD, T2Vec, nll_loss
 from rnn_parity_t2vec.model_masks import Masks, draws_unseen, imposed
 from rnn_parity_t2vec.phases import make_adam, take_step
 from rnn_parity_t2vec.workload import ATTENTION_BY_ROLE, Decoder
@@ -111,7 +111,7 @@ def _train(
     return losses, None
 
 
-def train(model: Model, case: Case, batches: Sequence[Batch], *, matched: bool) -> Iterator[float]:
+def train(model: T2Vec, case: Case, batches: Sequence[Batch], *, matched: bool) -> Iterator[float]:
     """Train one step per batch; yield the loss per token of each. Masks of step k are from seed k if `matched`.
 
     Raises `UnknownDraw` if they are to match and the stack draws none that can be seen.
@@ -120,7 +120,7 @@ def train(model: Model, case: Case, batches: Sequence[Batch], *, matched: bool) 
     for number, batch in enumerate(batch.to(case.device) for batch in batches):
         adam.zero_grad(set_to_none=True)
         masks = Masks.draw(case, len(batch.source), number) if matched else None
-        with imposed(model.m0, batch.lengths, masks) if masks else nullcontext() as drawn:
+        with imposed(model, batch.lengths, masks) if masks else nullcontext() as drawn:
             said = take_step(model, adam, batch)
         if drawn and draws_unseen(case, drawn):
             raise UnknownDraw("its masks are drawn out of sight: unsupported with the same masks")

@@ -24,9 +24,9 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.timing.calls import Calls
 from rnn_parity.workloads.base import ReferencedTask
-from rnn_parity_t2vec.data.batches import Batch
+from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters
-from rnn_parity_t2vec.model import PAD, Attending, Model, nll_loss
+from rnn_parity_t2vec.model import PAD, Attending, T2Vec, nll_loss
 from rnn_parity_t2vec.model_masks import Masks, draws_unseen, imposed
 from rnn_parity_t2vec.phases import decoder_calls, training_step_calls
 from rnn_parity_t2vec.reference import Equations, training_step
@@ -123,7 +123,7 @@ class DecoderTask(ReferencedTask):
             terms = max(terms, steps * case.batch_size)
         return max(terms, len(self.parameters["embedding.weight"])) if quantity.startswith("grad_") else terms
 
-    def build(self, implementation: str, attending: Attending, *, input_feeding: bool = False) -> Model:
+    def build(self, implementation: str, attending: Attending, *, input_feeding: bool = False) -> T2Vec:
         """The model around an implementation, with the parameters of this task."""
         return build_model(self.case, implementation, attending, self.parameters, input_feeding=input_feeding)
 
@@ -133,44 +133,42 @@ class DecoderTask(ReferencedTask):
         What draws out of sight applies stack masks of its own; they are recovered, and stand in place of those given.
         Raises `InputError` only for an implementation that cannot be built at all.
         """
-        result, every = RunResult(), self.quantities()
+        result = RunResult()
         try:
             model = self.build(implementation, ATTENTION_BY_ROLE[role]).train(regime != "eval")
             self._run_step(implementation, model, masks, result)
         except InputError:
             raise
-        except Unrecoverable as error:
-            result.missing |= {quantity: (Verdict.NOT_JUDGED, str(error)) for quantity in every}
         except Exception as error:  # whatever an implementation under test raises is a result
-            failure = describe_failure(error, self.case.device)
-            result.missing |= {quantity: failure for quantity in every if quantity not in result.values}
+            unrecoverable = isinstance(error, Unrecoverable)
+            why = (Verdict.NOT_JUDGED, str(error)) if unrecoverable else describe_failure(error, self.case.device)
+            result.missing |= {quantity: why for quantity in self.quantities() if quantity not in result.values}
         return result
 
-    def _run_step(self, name: str, model: Model, masks: Tensor | None, result: RunResult) -> None:
+    def _run_step(self, name: str, model: T2Vec, masks: Tensor | None, result: RunResult) -> None:
         """Forward, loss, backward."""
         case, batch = self.case, self.batch.to(self.case.device)
         done = self._forward(name, model, batch, masks, result)
-        loss = nll_loss(model.m1(done["output"]), batch.target[1:])
+        loss = nll_loss(model.generator(done["output"]), batch.target[1:])
         dtype, (layers, rows, hidden_size) = getattr(torch, case.dtype), done["h0"].shape
         record(result, "output", done["output"], (case.sequence_length, rows, hidden_size), dtype)
         record(result, "hn", done["hn"], (layers, rows, hidden_size), dtype)
         record(result, "loss", loss, loss.shape, dtype)
         wanted = {"context": done["context"], "h0": done["h0"]} | model.canonical_parameters()
-        gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-        for (key, like), gradient in zip(wanted.items(), gradients, strict=True):
-            gradient = torch.zeros_like(like) if gradient is None else gradient
+        gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True, materialize_grads=True)
+        for key, gradient in zip(wanted, gradients, strict=True):
             record(result, f"grad_{key}", gradient, gradient.shape, dtype)
 
     def _forward(
-        self, name: str, model: Model, batch: Batch, flat: Tensor | None, result: RunResult
+        self, name: str, model: T2Vec, batch: Batch, flat: Tensor | None, result: RunResult
     ) -> dict[str, Tensor]:
         """`output`, `hn`, and `context` and `h0` between encoder and decoder, under the masks that come with them."""
         masks = None if flat is None else Masks.unflatten(flat, self.case, len(batch.source))
 
         def run(in_stack: Any = None) -> tuple[dict[str, Tensor], DropoutRecorder | None]:
-            with imposed(model.m0, batch.lengths, masks, in_stack) as drawn:
-                context, h0 = model.m0.encoder(batch.source, batch.lengths)
-                output, hn = model.m0.decoder(batch.target[:-1], h0, context, batch.source.T == PAD)
+            with imposed(model, batch.lengths, masks, in_stack) as drawn:
+                context, h0 = model.encoder(batch.source, batch.lengths)
+                output, hn = model.decoder(batch.target[:-1], h0, context, batch.source.T == PAD)
             return {"output": output, "hn": hn, "context": context, "h0": h0}, drawn
 
         torch.manual_seed(self.seed)

@@ -123,11 +123,11 @@ def test_the_ways_between_are_timed_too():
 def test_every_way_is_timed_as_it_is_called(monkeypatch):
     seconds = {("a", "each_step"): 12.0, ("a", "all_steps"): 6.0, ("b", "each_step"): 4.0, ("b", "all_steps"): 3.0}
 
-    def contender(task, name, attending, phase, *, input_feeding=False):
-        return timed(name, [seconds[name, attending]] * 6)
+    def contender_of(name, build):
+        return timed(name, [seconds[build.args[:2]]] * 6)
 
-    monkeypatch.setattr(timing, "contender", contender)
-    monkeypatch.setattr(timing, "run_rounds", lambda *_: 0.0)
+    monkeypatch.setattr(timing, "contender_of", contender_of)
+    monkeypatch.setattr(timing, "run_rounds", lambda *_, **__: 0.0)
     rows = list(attribution_rows(DECODER, CASE, "a", ["b"], **PROTOCOL))
     found = {row["way"]: row["speedup"] for row in rows if row["phase"] == "step"}
     assert found == {"original": 1, "attention_once": 2, "layer_replaced": 3, "both": 4}
@@ -143,9 +143,9 @@ def test_the_ways_are_what_they_are_called(monkeypatch):
         task = DECODER.draw(CASE, 0)
         model, batch = task.build(name, attending), task.batch
         steps = []
-        model.m0.decoder.attention.register_forward_hook(lambda _, given, __, steps=steps: steps.append(len(given[0])))
-        model.m0(batch.source, batch.lengths, batch.target[:-1])
-        seen[way] = type(model.m0.decoder.rnn).__name__, steps
+        model.decoder.attention.register_forward_hook(lambda _, given, __, steps=steps: steps.append(len(given[0])))
+        model(batch.source, batch.lengths, batch.target[:-1])
+        seen[way] = type(model.decoder.rnn).__name__, steps
     assert seen == {
         "original": ("StackingGRUCellLoop", [1] * 5),
         "attention_once": ("StackingGRUCellLoop", [5]),

@@ -8,7 +8,7 @@ import pytest
 from pipeline import SMOKE, jobs_run, snakemake, write_config
 from project import copy_project
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity_t2vec.report.entries import FIGURES
+from rnn_parity_t2vec.report import FIGURES
 
 pytestmark = pytest.mark.workflow
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
-from rnn_parity_t2vec.data.batches import drawn_batches
+from rnn_parity_t2vec.batches import drawn_batches
 from rnn_parity_t2vec.generation import greedy
-from rnn_parity_t2vec.model import BOS, EOS, PAD, Generator, GlobalAttention, Sizes, T2Vec, nll_loss
+from rnn_parity_t2vec.model import BOS, EOS, PAD, GlobalAttention, Sizes, T2Vec, nll_loss
 
 SIZES = Sizes(vocabulary=29, embedding_size=6, hidden_size=8, num_layers=2, dropout=0.3)
 
@@ -24,11 +24,6 @@ def model(implementation="stacking_gru_cell", attending="each_step", sizes=SIZES
     return other
 
 
-def generator(sizes=SIZES):
-    torch.manual_seed(1)
-    return Generator(sizes).double()
-
-
 def batch(steps=9, size=5):
     return next(drawn_batches(SIZES.vocabulary, steps, size, 1, seed=0))
 
@@ -41,7 +36,7 @@ def test_the_published_key_names():
     names = list(model().state_dict())
     assert names[:3] == ["embedding.weight", "encoder.embedding.weight", "encoder.rnn.weight_ih_l0"]
     assert {"decoder.embedding.weight", "decoder.attention.L1.weight", "decoder.attention.L2.weight"} <= set(names)
-    assert list(generator().state_dict()) == ["0.weight", "0.bias"]
+    assert names[-2:] == ["generator.0.weight", "generator.0.bias"]
 
 
 @pytest.mark.parametrize("implementation", ["stacking_gru_cell", "stacking_gru"])
@@ -124,14 +119,14 @@ def after_end(tokens):
 
 @pytest.mark.parametrize("implementation", ["stacking_gru_cell", "stacking_gru"])
 def test_greedy_says_what_the_decoder_would_with_its_own_words_before_it(implementation):
-    given, module, words = batch(size=12), model(implementation).eval(), generator()
+    given, module = batch(size=12), model(implementation).eval()
     with torch.no_grad():
         for parameter in module.parameters():  # so that it says more than one word
             parameter.mul_(4)
-        words[0].bias[EOS] += 0.5
-    tokens = greedy(module, words, given.source, given.lengths, 12)
+        module.generator[0].bias[EOS] += 0.5
+    tokens = greedy(module, given, 12)
     read = torch.cat([torch.full((1, 12), BOS), tokens[:-1]])
-    wanted = words(module(given.source, given.lengths, read)[0]).argmax(-1)
+    wanted = module.generator(module(given.source, given.lengths, read)[0]).argmax(-1)
     assert len(tokens.unique()) > 5
     assert (tokens[-1] == PAD).any()
     over = after_end(tokens)

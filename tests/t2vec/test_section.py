@@ -15,7 +15,7 @@ from rnn_parity.tables import COLLECTED
 from rnn_parity.tracking.content import case_content
 from rnn_parity_t2vec.attribution import VARIANTS
 from rnn_parity_t2vec.histories import loss_histories
-from rnn_parity_t2vec.report import entries
+from rnn_parity_t2vec.report import FIGURES
 from rnn_parity_t2vec.report.figures import plot_all
 from rnn_parity_t2vec.report.findings import (
     divergence,
@@ -243,12 +243,12 @@ def test_the_figures_are_drawn_and_say_so_where_there_is_nothing_to_draw(tmp_pat
     tables = results()
     plot_all(GRID.config, tables, tmp_path / "full")
     plot_all(GRID.config, tables, tmp_path / "again")
-    for name in entries.FIGURES:
+    for name in FIGURES:
         drawn = (tmp_path / "full" / f"{name}.svg").read_bytes()
         assert drawn == (tmp_path / "again" / f"{name}.svg").read_bytes()
     empty = {name: frame(schema, []) for name, schema in (COLLECTED | EXTRAS).items()}
     plot_all(GRID.config, empty, tmp_path / "empty")
-    for name in entries.FIGURES:
+    for name in FIGURES:
         assert (tmp_path / "empty" / f"{name}.png").stat().st_size < (tmp_path / "full" / f"{name}.png").stat().st_size
 
 

@@ -17,7 +17,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.tables import EQUIVALENCE
 from rnn_parity_t2vec import model as t2vec
-from rnn_parity_t2vec.data.batches import make_batch
+from rnn_parity_t2vec.batches import make_batch
 from rnn_parity_t2vec.inputs import draw_batches, draw_parameters
 from rnn_parity_t2vec.model import PAD
 from rnn_parity_t2vec.model_masks import Masks, imposed
@@ -139,15 +139,15 @@ def test_all_masks_of_the_model_are_imposed():
         model = task.build(name, attending).train()
         given = batch.source, batch.lengths, batch.target[:-1]
         masks = Masks.draw(CASE, len(batch.source), 0)
-        with imposed(model.m0, batch.lengths, masks):
-            first = model.m0(*given)
+        with imposed(model, batch.lengths, masks):
+            first = model(*given)
         closed = dataclasses.replace(masks, output=torch.zeros_like(masks.output))
-        with imposed(model.m0, batch.lengths, closed):
-            assert not model.m0(*given)[0].any()
+        with imposed(model, batch.lengths, closed):
+            assert not model(*given)[0].any()
         for place in ("encoder", "stack"):
             changed = dataclasses.replace(masks, **{place: 1 - getattr(masks, place)})
-            with imposed(model.m0, batch.lengths, changed):
-                assert not torch.allclose(model.m0(*given)[1], first[1])
+            with imposed(model, batch.lengths, changed):
+                assert not torch.allclose(model(*given)[1], first[1])
 
 
 def test_padding_of_the_source_takes_no_masks_from_the_next_sequence():

@@ -13,13 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rnn_parity.report.figures import FORMATS, style
-from rnn_parity_t2vec.report.findings import (
-    MODE_WORDS,
-    PHASE_WORDS,
-    divergence,
-    largest_case,
-    last_losses,
-)
+from rnn_parity_t2vec.report.findings import MODE_WORDS, PHASE_WORDS, divergence, largest_case, last_losses
 
 _CHANGES = {"attention_once": ("attention once", "then layer"), "layer_replaced": ("layer", "then attention")}
 _COLOURS = {"attention": "#e69f00", "layer": "#0072b2"}
@@ -56,21 +50,15 @@ def plot_attribution(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Fi
 
 def _waterfall(axes: Axes, rows: pd.DataFrame) -> None:
     """Two orders of the same two changes, one below the other."""
-    places, labels, position = [], [], 0.0
-    for first, (alone, then) in _CHANGES.items():
-        left = 100.0
-        bars = [("original", None), (alone, first), (then, "both"), ("replaced", None)]
-        for label, way in bars:
-            places.append(position)
-            labels.append(label)
-            if way is None:
-                axes.barh(position, left, height=0.72, color=style.GREY if label == "original" else style.LIGHT)
-            else:
-                left = _change(axes, position, label, rows, way, first, left)
-            position += 1.0
-        position += 0.6
-    axes.set_yticks(places, labels)
-    axes.set_ylim(position - 1, -0.6)
+    labels: dict[float, str] = {}
+    for top, (first, (alone, then)) in zip((0.0, 4.6), _CHANGES.items(), strict=True):
+        axes.barh(top, 100, height=0.72, color=style.GREY)
+        between = _change(axes, top + 1, alone, rows, first, first, 100.0)
+        left = _change(axes, top + 2, then, rows, "both", first, between)
+        axes.barh(top + 3, left, height=0.72, color=style.LIGHT)
+        labels |= {top: "original", top + 1: alone, top + 2: then, top + 3: "replaced"}
+    axes.set_yticks(list(labels), list(labels.values()))
+    axes.set_ylim(8.2, -0.6)
     axes.set_xlim(0, 104)
     axes.axvline(100, color=style.LIGHT, lw=0.6, zorder=0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,16 +40,14 @@ _CONFIDENCE = 0.999  # three trainings a case: a difference that is none must ha
 def divergence(training: pd.DataFrame) -> pd.DataFrame:
     """Per step of a training with no dropout or matched masks: how far from the baseline's loss each other is.
 
-    `candidate` rows hold |loss − loss of the baseline|; `floor` rows the largest of those that were perturbed.
+    `what` is a candidate, with |loss − loss of the baseline|, or `floor`, with the largest of the perturbed ones.
     """
-    rows = training[training["mode"].isin(["no_dropout", "matched_masks"])].dropna(subset=["loss"])
-    keys = ["case_id", "mode", "step"]
-    baseline = rows[rows["role"] == "baseline"][[*keys, "loss"]].rename(columns={"loss": "of_baseline"})
-    others = rows[rows["role"] != "baseline"].merge(baseline, on=keys)
+    rows, keys = training[training["mode"] != "own_masks"].dropna(subset=["loss"]), ["case_id", "mode", "step"]
+    baseline = rows[rows["role"] == "baseline"].set_index(keys)["loss"].rename("of_baseline")
+    others = rows[rows["role"] != "baseline"].join(baseline, on=keys, how="inner")
     others["difference"] = (others["loss"] - others["of_baseline"]).abs()
-    candidate = others[others["role"] == "candidate"].assign(what=lambda table: table["implementation"])
-    floor = others[others["role"] == "perturbed"].groupby(keys, as_index=False)["difference"].max().assign(what="floor")
-    return pd.concat([candidate, floor])[[*keys, "what", "difference"]].reset_index(drop=True)
+    others["what"] = others["implementation"].where(others["role"] == "candidate", "floor")
+    return others.groupby([*keys, "what"], as_index=False, sort=False)["difference"].max()
 
 
 def training_table(training: pd.DataFrame) -> pd.DataFrame:
@@ -61,28 +58,26 @@ def training_table(training: pd.DataFrame) -> pd.DataFrame:
     interval. `same` says whether the difference is within `FACTOR` floors. It is False, too, where the interval does
     not hold 0, or where the candidate failed and the baseline did not; else it is None: a few seeds show no sameness.
     """
-    far, rows = divergence(training), []
-    for (case_id, mode), group in training.groupby(["case_id", "mode"], sort=False):
-        floor = far[(far["case_id"] == case_id) & (far["mode"] == mode) & (far["what"] == "floor")]["difference"].max()
-        for name, mine in group[group["role"] == "candidate"].groupby("implementation", sort=False):
-            row = {"case_id": case_id, "mode": mode, "implementation": name, "steps": int(mine["step"].max()) + 1}
-            theirs = group[group["role"] == "baseline"]
-            ended = pd.concat([mine, theirs]).query("reason != ''")
-            if len(ended):
-                alone = (ended["role"] == "candidate").all() and (ended["verdict"] == Verdict.FAILED).any()
-                rows.append(row | {"reason": ended["reason"].iloc[0], "same": False if alone else None})
-            elif mode != "own_masks" and math.isnan(floor):
-                rows.append(row | {"reason": "no training from weights one rounding away came to its end"})
-            elif mode == "own_masks":
-                rows.append(row | {"reason": ""} | _compare_last(group, name))
-            else:
-                chosen = (far["case_id"] == case_id) & (far["mode"] == mode) & (far["what"] == name)
-                largest = far[chosen]["difference"].max()
-                row |= {"largest_difference": largest, "floor": floor, "reason": ""}
-                rows.append(row | {"same": bool(largest <= FACTOR * floor)})
-    columns = ["case_id", "mode", "implementation", "steps", "reason", "largest_difference", "floor", "same"]
-    more = ["seeds", "difference", "difference_ci_low", "difference_ci_high"]
-    return pd.DataFrame(rows, columns=[*columns, *more])
+    far = divergence(training).groupby(["case_id", "mode", "what"])["difference"].max()
+    keys, rows = ["case_id", "mode", "implementation"], []
+    for (case_id, mode, name), theirs in training[training["role"] == "candidate"].groupby(keys, sort=False):
+        ours = training.query("case_id == @case_id and mode == @mode and role == 'baseline'")
+        row = {"case_id": case_id, "mode": mode, "implementation": name, "steps": int(theirs["step"].max()) + 1}
+        ended = pd.concat([theirs, ours]).query("reason != ''")
+        if len(ended):
+            alone = (ended["role"] == "candidate").all() and (ended["verdict"] == Verdict.FAILED).any()
+            row |= {"reason": ended["reason"].iloc[0], "same": False if alone else None}
+        elif mode == "own_masks":
+            row |= {"reason": "", **_compare_last(ours, theirs)}
+        elif (case_id, mode, "floor") not in far:
+            row["reason"] = "no training from weights one rounding away came to its end"
+        else:
+            largest, floor = far[case_id, mode, name], far[case_id, mode, "floor"]
+            row |= {"reason": "", "largest_difference": largest, "floor": floor}
+            row["same"] = bool(largest <= FACTOR * floor)
+        rows.append(row)
+    columns = [*keys, "steps", "reason", "largest_difference", "floor", "same"]
+    return pd.DataFrame(rows, columns=[*columns, "seeds", "difference", "difference_ci_low", "difference_ci_high"])
 
 
 def last_losses(training: pd.DataFrame) -> pd.DataFrame:
@@ -93,10 +88,8 @@ def last_losses(training: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["step"] >= last].groupby(keys, sort=False, as_index=False)["loss"].mean()
 
 
-def _compare_last(group: pd.DataFrame, name: str) -> dict[str, Any]:
-    last = last_losses(group)
-    ours = last[last["role"] == "baseline"]["loss"].to_numpy()
-    theirs = last[(last["role"] == "candidate") & (last["implementation"] == name)]["loss"].to_numpy()
+def _compare_last(of_baseline: pd.DataFrame, of_candidate: pd.DataFrame) -> dict[str, Any]:
+    ours, theirs = (last_losses(rows)["loss"].to_numpy() for rows in (of_baseline, of_candidate))
     difference = theirs.mean() - ours.mean()
     row = {"seeds": len(theirs), "difference": difference}
     if min(len(ours), len(theirs)) < 2:
@@ -140,16 +133,10 @@ def facts(results: Mapping[str, pd.DataFrame], candidate: str) -> dict[str, Any]
         "train_step": _first(timed[timed["phase"] == "train_step"]),
         "decoder_step": _first(timed[timed["phase"] == "step"]),
         "ways": ways,
-        "input_feeding": ways.get("train_step", {}).get("input_feeding"),
         "training": trained.to_dict("records"),
         "training_same": None if same.empty else bool(same["same"].all()),
         "generation": generation[generation["implementation"] == candidate].to_dict("records"),
     }
-
-
-def saved(speedup: float) -> float:
-    """The share of the time that a speedup saves."""
-    return 1 - 1 / speedup
 
 
 def _first(rows: pd.DataFrame) -> Mapping[str, Any] | None:

@@ -12,8 +12,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity_t2vec.data.walks import thinned, walks
 from rnn_parity_t2vec.model import BOS, EOS, PAD
+from rnn_parity_t2vec.trajectories import thinned, walks
 
 BUCKETS = (30, 50, 70, 100)
 """The published lengths to which targets are padded."""
@@ -42,11 +42,8 @@ class Batch:
 def make_batch(trajectories: Sequence[list[int]], steps: int, random: np.random.Generator) -> Batch:
     """Targets padded to `steps` decoder steps, each a trajectory and EOS; sources are thinned targets.
 
-    With one step there is no room for EOS. Raises `ValueError` for a trajectory that is longer than `steps` − 1.
+    With one step there is no room for EOS; else a trajectory has at most `steps` − 1 tokens.
     """
-    longest = max(map(len, trajectories))
-    if longest > max(1, steps - 1):
-        raise ValueError(f"a trajectory of {longest} tokens, expected at most {max(1, steps - 1)}")
     sources = [thinned(trajectory, KEPT, random) for trajectory in trajectories]
     lengths = torch.tensor([len(source) for source in sources])
     targets = [[BOS, *trajectory, EOS][: steps + 1] for trajectory in trajectories]

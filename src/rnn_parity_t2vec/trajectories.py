@@ -1,11 +1,14 @@
-"""Trips through a made-up city of square cells: walks that would rather go straight on."""
+"""Trajectories: trips through a made-up city of square cells, and those of a file."""
 
 from __future__ import annotations
 
 import math
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from rnn_parity.experiment.errors import InputError
 from rnn_parity_t2vec.model import SPECIAL_TOKENS
 
 _STRAIGHTNESS = 2.0
@@ -16,7 +19,7 @@ _MOVES = np.array([(0, -1), (-1, 0), (1, 0), (0, 1)])
 
 
 def walks(vocabulary: int, lengths: np.ndarray, seed: int) -> list[list[int]]:
-    """One trajectory of tokens per length; each cell has a side in common with the one before it.
+    """One walk per length, which would rather go straight on; each cell has a side in common with the one before it.
 
     The cells of the vocabulary stand in rows, about as many rows as columns. Trips begin at popular cells: the weight
     of the k-th is 1 / k (Zipf).
@@ -45,3 +48,27 @@ def thinned(trajectory: list[int], keep: float, random: np.random.Generator) -> 
     kept = random.random(len(trajectory)) < keep
     kept[[0, -1]] = True
     return [token for token, stays in zip(trajectory, kept, strict=True) if stays]
+
+
+@cache
+def read_trajectories(path: Path, vocabulary: int) -> list[list[int]]:
+    """The trajectories of a file in t2vec's format: one per line, its tokens separated by spaces.
+
+    `InputError` names the first line that has less than two tokens, or one that is no cell's.
+    """
+    cells, trajectories = set(map(str, range(SPECIAL_TOKENS, vocabulary))), []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                words = line.split()
+                if len(words) < 2:
+                    raise InputError(f"{path}: line {number}: has {len(words)} tokens, expected at least 2")
+                if odd := [word for word in words if word not in cells]:
+                    raise InputError(
+                        f"{path}: line {number}: holds {odd[0][:20]!r}, expected tokens from {SPECIAL_TOKENS} to "
+                        f"{vocabulary - 1}, since workloads.decoder.vocabulary is {vocabulary}"
+                    )
+                trajectories.append([int(word) for word in words])
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected lines of tokens, in UTF-8") from error
+    return trajectories
