@@ -37,11 +37,7 @@ FED_BACK = "attention is fed back, so that a step needs the one before it: the l
 
 
 def attribution_rows(
-    workload: Decoder,
-    case: Case,
-    baseline: str,
-    candidates: Sequence[str],
-    **protocol: Any,
+    workload: Decoder, case: Case, baseline: str, candidates: Sequence[str], **protocol: Any
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per candidate × phase × way. An implementation that cannot do a phase gives the reason.
 

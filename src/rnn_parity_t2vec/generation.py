@@ -15,8 +15,6 @@ from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.model import BOS, EOS, PAD, T2Vec
 from rnn_parity_t2vec.workload import Decoder
 
-_SEED = 1
-
 
 def generation_rows(
     workload: Decoder, case: Case, baseline: str, candidates: Sequence[str]
@@ -27,14 +25,13 @@ def generation_rows(
     steps says the same one again and again. A choice between two tokens that are as likely as each other, but for a
     rounding, may go either way, and then all that follows differs.
     """
-    task = workload.draw(case, _SEED)
+    task = workload.draw(case, seed=1)
     batch = task.batch.to(case.device)
     said: dict[str, Tensor] = {}
     failed: dict[str, str] = {}
     for name in [baseline, *candidates]:
         try:
-            model = task.build(name, "all_steps").eval()
-            said[name] = greedy(model, batch, case.sequence_length)
+            said[name] = greedy(task.build(name, "all_steps").eval(), batch, case.sequence_length)
         except Exception as error:  # whatever an implementation raises is a result
             failed[name] = classify_exception(error)[1]
     for name in candidates:

@@ -12,14 +12,9 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.stimulus import WEIGHT_SCALE
 from rnn_parity_t2vec.batches import Batch, drawn_batches, file_batches
-from rnn_parity_t2vec.model import PAD, STACK, Attending, Sizes, T2Vec
+from rnn_parity_t2vec.model import PAD, STACK, Attending, T2Vec
 from rnn_parity_t2vec.settings import DecoderSettings
 from rnn_parity_t2vec.trajectories import read_trajectories
-
-
-def model_sizes(case: Case, vocabulary: int) -> Sizes:
-    """The model's sizes in a case."""
-    return Sizes(vocabulary, case.input_size, case.hidden_size, case.num_layers, case.dropout)
 
 
 def draw_parameters(case: Case, vocabulary: int, seed: int) -> dict[str, Tensor]:
@@ -29,7 +24,7 @@ def draw_parameters(case: Case, vocabulary: int, seed: int) -> dict[str, Tensor]
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
-        like = T2Vec(model_sizes(case, vocabulary), "stacking_gru").canonical_parameters()
+        like = T2Vec(case, vocabulary, "stacking_gru").canonical_parameters()
     parameters, bound = {}, WEIGHT_SCALE / case.hidden_size**0.5
     for name, parameter in like.items():
         if name == "embedding.weight":
@@ -53,17 +48,14 @@ def build_model(
 
     With input feeding the stack reads more, and its parameters stay as they were built.
     """
-    sizes = model_sizes(case, len(parameters["embedding.weight"]))
-    model = T2Vec(sizes, implementation, attending, input_feeding=input_feeding)
+    vocabulary = len(parameters["embedding.weight"])
+    model = T2Vec(case, vocabulary, implementation, attending, input_feeding=input_feeding)
     model = model.to(case.device, getattr(torch, case.dtype))
     stack = {name.removeprefix(STACK): value for name, value in parameters.items() if name.startswith(STACK)}
     if not input_feeding:
         copy_weights(stack, model.decoder.rnn)
-    own = model.canonical_parameters()
-    with torch.no_grad():
-        for name, value in parameters.items():
-            if not name.startswith(STACK):
-                own[name].copy_(value)
+    others = {name: value for name, value in parameters.items() if not name.startswith(STACK)}
+    model.load_state_dict(others, strict=False)
     return model
 
 

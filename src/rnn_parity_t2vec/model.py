@@ -10,7 +10,6 @@ Shapes: S source steps, T target steps, B batch, E embedding, H hidden, L layers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_parameters
 from rnn_parity.layers.registry import build
 
@@ -34,25 +34,14 @@ Attending = Literal["each_step", "all_steps"]
 """How a decoder attends: after every step, as t2vec is written, or once for the outputs of all steps."""
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes of a model."""
-
-    vocabulary: int
-    embedding_size: int
-    hidden_size: int
-    num_layers: int
-    dropout: float
-
-
 class Encoder(nn.Module):
     """A bidirectional packed GRU, each direction H/2 wide."""
 
-    def __init__(self, embedding: nn.Embedding, sizes: Sizes) -> None:
+    def __init__(self, embedding: nn.Embedding, case: Case) -> None:
         super().__init__()
         self.embedding = embedding
-        layers, dropout = sizes.num_layers, sizes.dropout if sizes.num_layers > 1 else 0.0
-        self.rnn = nn.GRU(sizes.embedding_size, sizes.hidden_size // 2, layers, dropout=dropout, bidirectional=True)
+        layers, dropout = case.num_layers, case.dropout if case.num_layers > 1 else 0.0
+        self.rnn = nn.GRU(case.input_size, case.hidden_size // 2, layers, dropout=dropout, bidirectional=True)
 
     def forward(
         self, source: Int[Tensor, "S B"], lengths: Int[Tensor, " B"]
@@ -89,13 +78,13 @@ class Decoder(nn.Module):
     So with the target known, the stack takes all steps at once, and `attending` says whether attention does.
     """
 
-    def __init__(self, embedding: nn.Embedding, rnn: nn.Module, sizes: Sizes, attending: Attending) -> None:
+    def __init__(self, embedding: nn.Embedding, rnn: nn.Module, case: Case, attending: Attending) -> None:
         super().__init__()
         self.attending = attending
         self.embedding = embedding
         self.rnn = rnn
-        self.attention = GlobalAttention(sizes.hidden_size)
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.attention = GlobalAttention(case.hidden_size)
+        self.dropout = nn.Dropout(case.dropout)
 
     def forward(
         self,
@@ -132,26 +121,33 @@ class T2Vec(nn.Module):
     """Encoder and decoder, t2vec's `m0`, and its `m1`, the generator of log-probabilities over the vocabulary.
 
     Args:
-        sizes: of the model. implementation: the decoder's recurrent stack, by name.
+        case: its sizes are the model's, I the embedding's. vocabulary: V.
+        implementation: the decoder's recurrent stack, by name.
         attending: how the decoder attends. input_feeding: whether what it attended to is fed back.
     """
 
     def __init__(
-        self, sizes: Sizes, implementation: str, attending: Attending = "all_steps", *, input_feeding: bool = False
+        self,
+        case: Case,
+        vocabulary: int,
+        implementation: str,
+        attending: Attending = "all_steps",
+        *,
+        input_feeding: bool = False,
     ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(sizes.vocabulary, sizes.embedding_size, padding_idx=PAD)
-        self.encoder = Encoder(self.embedding, sizes)
+        self.embedding = nn.Embedding(vocabulary, case.input_size, padding_idx=PAD)
+        self.encoder = Encoder(self.embedding, case)
         rnn = build(
             implementation,
-            input_size=sizes.embedding_size + (sizes.hidden_size if input_feeding else 0),
-            hidden_size=sizes.hidden_size,
-            num_layers=sizes.num_layers,
-            dropout=sizes.dropout,
+            input_size=case.input_size + (case.hidden_size if input_feeding else 0),
+            hidden_size=case.hidden_size,
+            num_layers=case.num_layers,
+            dropout=case.dropout,
         )
         decoder = InputFeedingDecoder if input_feeding else Decoder
-        self.decoder = decoder(self.embedding, rnn, sizes, attending)
-        self.generator = nn.Sequential(nn.Linear(sizes.hidden_size, sizes.vocabulary), nn.LogSoftmax(dim=-1))
+        self.decoder = decoder(self.embedding, rnn, case, attending)
+        self.generator = nn.Sequential(nn.Linear(case.hidden_size, vocabulary), nn.LogSoftmax(dim=-1))
 
     def canonical_parameters(self) -> dict[str, Tensor]:
         """Every parameter once, by its own name, and in the replaced layer by nn.GRU's; the generator's last."""

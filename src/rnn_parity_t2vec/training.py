@@ -54,12 +54,8 @@ def training_rows(
             context = {**case.columns, "baseline": baseline, "mode": mode, "implementation": name, "role": role}
             context |= {"seed": seed, "verdict": "", "reason": ""}
             parameters = perturbed(start, case, seed) if role == "perturbed" else start
-            losses, end = _train(case, name, role, mode, seed, batches, parameters)
-            for step, loss in enumerate(losses):
-                yield {**context, "step": step, "loss": loss}
-            if end:
-                verdict, reason = end
-                yield {**context, "step": len(losses), "loss": None, "verdict": verdict, "reason": reason}
+            for row in _train(case, name, role, mode, seed, batches, parameters):
+                yield {**context, **row}
 
 
 def _runs(mode: str, baseline: str, candidates: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
@@ -91,9 +87,10 @@ def perturbed(parameters: Mapping[str, Tensor], case: Case, seed: int) -> dict[s
 
 def _train(
     case: Case, name: str, role: str, mode: str, seed: int, batches: Sequence[Batch], start: Mapping[str, Tensor]
-) -> tuple[list[float], tuple[Verdict, str] | None]:
-    """The loss of every step, and if it ended before the last, what that says of the implementation, and why."""
-    losses: list[float] = []
+) -> list[dict[str, Any]]:
+    """A row per step; of a training that ends early, the last row has no loss, but a verdict and the reason."""
+    rows: list[dict[str, Any]] = []
+    end = None
     if mode == "no_dropout":  # not eval: in that mode cuDNN has no backward pass
         case = replace(case, dropout=0.0)
     try:
@@ -102,13 +99,16 @@ def _train(
         torch.manual_seed(seed)
         for loss in train(model, case, batches, matched=mode == "matched_masks"):
             if not math.isfinite(loss):
-                return losses, (Verdict.FAILED, f"the loss is no number any more at step {len(losses)}")
-            losses.append(loss)
+                end = Verdict.FAILED, f"the loss is no number any more at step {len(rows)}"
+                break
+            rows.append({"step": len(rows), "loss": loss})
     except InputError:
         raise
     except Exception as error:  # whatever an implementation raises is a result
-        return losses, classify_exception(error)
-    return losses, None
+        end = classify_exception(error)
+    if end:
+        rows.append({"step": len(rows), "loss": None, "verdict": end[0], "reason": end[1]})
+    return rows
 
 
 def train(model: T2Vec, case: Case, batches: Sequence[Batch], *, matched: bool) -> Iterator[float]:

@@ -5,19 +5,20 @@ import itertools
 import pytest
 import torch
 
+from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity_t2vec.batches import drawn_batches
 from rnn_parity_t2vec.generation import greedy
-from rnn_parity_t2vec.model import BOS, EOS, PAD, GlobalAttention, Sizes, T2Vec, nll_loss
+from rnn_parity_t2vec.model import BOS, EOS, PAD, GlobalAttention, T2Vec, nll_loss
 
-SIZES = Sizes(vocabulary=29, embedding_size=6, hidden_size=8, num_layers=2, dropout=0.3)
+CASE, VOCABULARY = Case("decoder", "cpu", "float32", False, 6, 8, 2, 9, 5, 0.3, 1), 29
 
 
-def model(implementation="stacking_gru_cell", attending="each_step", sizes=SIZES, **options):
+def model(implementation="stacking_gru_cell", attending="each_step", **options):
     """In float64; two of the same options have the same weights."""
     torch.manual_seed(0)
-    built = T2Vec(sizes, "stacking_gru", attending, **options)
-    other = T2Vec(sizes, implementation, attending, **options).double()
+    built = T2Vec(CASE, VOCABULARY, "stacking_gru", attending, **options)
+    other = T2Vec(CASE, VOCABULARY, implementation, attending, **options).double()
     copy_weights({k: v.detach() for k, v in canonical_parameters(built.decoder.rnn).items()}, other.decoder.rnn)
     rest = {name: value for name, value in built.state_dict().items() if not name.startswith("decoder.rnn")}
     other.load_state_dict(rest, strict=False)
@@ -25,7 +26,7 @@ def model(implementation="stacking_gru_cell", attending="each_step", sizes=SIZES
 
 
 def batch(steps=9, size=5):
-    return next(drawn_batches(SIZES.vocabulary, steps, size, 1, seed=0))
+    return next(drawn_batches(VOCABULARY, steps, size, 1, seed=0))
 
 
 def run(module, given):
@@ -80,8 +81,8 @@ def test_the_decoder_begins_with_both_directions_last_states():
 
 def test_the_loss_leaves_padding_out():
     torch.manual_seed(0)
-    logp = torch.randn(7, 3, SIZES.vocabulary, dtype=torch.float64).log_softmax(-1)
-    wanted = torch.randint(EOS, SIZES.vocabulary, (7, 3))
+    logp = torch.randn(7, 3, VOCABULARY, dtype=torch.float64).log_softmax(-1)
+    wanted = torch.randint(EOS, VOCABULARY, (7, 3))
     wanted[4:, 1] = PAD
     places = [(t, b) for t, b in itertools.product(range(7), range(3)) if wanted[t, b] != PAD]
     torch.testing.assert_close(nll_loss(logp, wanted), -sum(logp[t, b, wanted[t, b]] for t, b in places) / 3)

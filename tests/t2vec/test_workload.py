@@ -70,9 +70,8 @@ def test_a_saturated_attention_is_no_fault():
 
 def test_one_saturated_gate_that_rules_a_gradient_is_no_fault():
     """There the rounding of one number decides, and of six draws of it all may happen to be small."""
-    case = dataclasses.replace(CASE, input_size=33, hidden_size=4, sequence_length=20, dropout=0.2)
-    rows = compare(case, seeds=[798988], vocabulary=200)
-    assert {row["verdict"] for row in rows} <= PASSES
+    case = dataclasses.replace(CASE, hidden_size=2, sequence_length=10, batch_size=1, dropout=0.8)
+    assert {row["verdict"] for row in compare(case, seeds=[978451], vocabulary=12)} <= PASSES
 
 
 def test_the_names_of_the_parameters_are_those_of_the_model():

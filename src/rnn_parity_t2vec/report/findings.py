@@ -111,19 +111,17 @@ def largest_case(rows: pd.DataFrame) -> str | None:
 
 def facts(results: Mapping[str, pd.DataFrame], candidate: str) -> dict[str, Any]:
     """The values of the report's paragraph on one candidate; None where a table does not hold them."""
-    attribution, training, timing, equivalence = (
-        results[name] for name in ("attribution", "training", "timing", "equivalence")
+    attribution, training, generation, timing, equivalence = (
+        results[name] for name in ("attribution", "training", "generation", "timing", "equivalence")
     )
     case_id = largest_case(attribution)
     rows = attribution.query("case_id == @case_id and implementation == @candidate")
     timed = timing.query("case_id == @case_id and implementation == @candidate")
     of_model = equivalence["case_id"].isin([*attribution["case_id"], *training["case_id"]])
     compared = must_hold(equivalence[of_model & (equivalence["implementation"] == candidate)])
-    trained = training_table(training)
-    trained = trained[trained["implementation"] == candidate]
+    trained = training_table(training).query("implementation == @candidate")
     same = trained.dropna(subset=["same"])
     ways = {phase: group.set_index("way").to_dict("index") for phase, group in rows.groupby("phase", sort=False)}
-    generation = results["generation"]
     return {
         "candidate": candidate,
         "case": _first(attribution[attribution["case_id"] == case_id]),
