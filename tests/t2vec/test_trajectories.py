@@ -1,4 +1,4 @@
-"""Trajectories drawn, read and batched: each step next to the one before, each bad line named."""
+"""Trajectories walked, read and batched: each step next to the one before, each bad line named."""
 
 import numpy as np
 import pytest
