@@ -230,7 +230,7 @@ def test_what_the_layers_can_do_besides():
     assert "argument: 'h0'" in gained["detail"]
     assert "mind what would be lost: torch.func.vmap" in report.conclusion()
     assert "Input without h0: the baseline refuses, the candidate works (TypeError" in report.explain()
-    assert "Alike in 2 of 5 capabilities." in printed(report)
+    assert "alike in 2 of 5 capabilities" in printed(report)
 
 
 @pytest.mark.usefixtures("few_capabilities")

@@ -52,7 +52,7 @@ def test_latex_is_escaped_and_ready_for_siunitx(folder):
     text = (folder / "speedup.tex").read_text()
     assert r"my\_layer:Fast" in text
     assert r"under\_score" in text
-    assert "S[table-format" in text
+    assert r"\begin{longtable}{llllSSSSl}" in text  # words to the left, numbers at the point
     assert r"\toprule" in text
     assert "{--}" in text
     assert "nan" not in text

@@ -12,9 +12,9 @@ from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import rates
 from rnn_parity.report.figures import FIGURES
+from rnn_parity.report.markdown import escape
 from rnn_parity.report.page import MOST_CASES
 from rnn_parity.report.tables import write_tables
-from rnn_parity.report.wording import escape
 from rnn_parity.report.write import write_report
 from synthetic import PIXEL, capability_rows, equivalence_rows, finding_rows, results_of, timing_rows
 
@@ -101,7 +101,7 @@ def test_what_was_timed_beside_other_jobs_says_so_beside_every_speedup(report, t
     assert "beside" not in first_paragraph(alone)
     shared, _ = report(equivalence, timing.assign(exclusive=False))
     assert "timed beside other jobs" in first_paragraph(shared)
-    sections = shared.split("## Sweep by sweep")[1].split("## Every case")[0]
+    sections = shared.split("## Sweep by sweep")[1].split("## What is gained")[0]
     assert sections.count("faster 1.50× (1.46–1.54) †") == sections.count("faster 1.50×") == len(timing) // 2
     assert shared.count("Timed while other jobs of the workflow ran.") >= 3  # below the figures
     assert "**Other jobs of the workflow ran beside them**" in shared
@@ -328,11 +328,10 @@ def test_the_very_first_call_is_told_and_left_out_where_it_was_not_timed(report,
     assert "very first call" not in report(equivalence, timing)[0]
 
 
-def test_a_figure_is_one_element_with_its_caption_and_no_mark_is_left(report, tables):
+def test_a_figure_is_one_element_with_its_caption(report, tables):
     _, html = report(*tables)
     figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
     assert len(figures) == len(SHOWN)
     assert all(figure.count("<figcaption>") == figure.count("<img") == 1 for figure in figures)
-    assert "end of figure" not in html
     [caption] = [figure for figure in figures if "Speedup over the baseline" in figure]
     assert "Data: <code>tables/speedup.csv</code>." in caption

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from rnn_parity.compare import criterion
 from rnn_parity.experiment.vocabulary import AXES, PASSING, Phase, Regime, axis_word
-from rnn_parity.experiment.workloads import LAYER, sweeps_of
+from rnn_parity.experiment.workloads import LAYER, load_object, sweeps_of, workloads_of
 from rnn_parity.findings import figure_tables, rates
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
@@ -22,10 +23,24 @@ from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speed
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report import opening
 from rnn_parity.report.figures import FIGURES, SECTIONS
-from rnn_parity.report.sections import workload_sections
 from rnn_parity.statistics import LARGEST_CHANGE
 
 MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED = 30, 40, 30
+
+
+@dataclass(frozen=True)
+class Section:
+    """The part of a workload from outside in the report.
+
+    Attributes:
+        package: whose folder `templates` has the templates. answer: the template of its paragraphs after the answer.
+        body: that of a section of its own. facts: the names that both see beside the report's.
+    """
+
+    package: str
+    answer: str
+    body: str
+    facts: Mapping[str, Any]
 
 
 def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
@@ -38,7 +53,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     verdicts, seed_rows = verdict_table(equivalence), records(seed_table(equivalence))
     efficiency = efficiency_table(timing, environment.get("peaks") or [])
     effort = timing_effort(timing, float(config["timing"]["max_seconds"]))
-    sections = workload_sections(config, results)
+    sections = [load_object(entry.section)(config, results) for entry in workloads_of(config) if entry.section]
     facts = {
         "config": config,
         "environment": environment,

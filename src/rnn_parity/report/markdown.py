@@ -1,34 +1,80 @@
-"""The facts as Markdown: the templates `*.md.j2`, in which everything that is not Markdown already is escaped."""
+"""The facts as Markdown: the templates `*.md.j2`, and the filters that make words of values.
+
+Everything that a template prints and that is not Markdown already is escaped.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from rnn_parity.report import wording
-from rnn_parity.report.wording import Text
+
+class Text(str):
+    """A string that is Markdown already; every other value that a template prints is escaped."""
+
+
+def template_environment(packages: Sequence[str], **options: Any) -> Environment:
+    """The templates of some packages, with the filters of this module; `options` as of `jinja2.Environment`."""
+    loader = ChoiceLoader([PackageLoader(package) for package in packages])
+    templates = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options)
+    templates.globals["Text"] = Text
+    templates.filters |= {word.__name__: word for word in _FILTERS}
+    return templates
 
 
 def render_markdown(template: str, facts: Mapping[str, Any]) -> str:
     """Fill a template; blank lines that its logic leaves are closed up."""
     packages = ["rnn_parity.report", *(section.package for section in facts.get("sections", ()))]
-    templates = Environment(
-        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Text) else wording.escape(value),
-        autoescape=False,  # this is Markdown: `finalize` escapes
+    # This is Markdown: `finalize` escapes.
+    templates = template_environment(
+        packages, finalize=lambda value: value if isinstance(value, Text) else escape(value), autoescape=False
     )
-    templates.globals["Text"] = Text
-    named = ("code", "number", "percent", "times", "interval", "count", "listed", "seconds")
-    templates.filters |= {name: getattr(wording, name) for name in named}
-    templates.filters |= {"sizes": wording.case_words, "speedup": speedup}
     text = templates.get_template(template).render(facts)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip() + "\n"
+
+
+def escape(value: Any) -> str:
+    """A value as Markdown text: on one line, and with nothing in it that Markdown or HTML would act on."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$!])", r"\\\1", re.sub(r"\s+", " ", str(value)))
+
+
+def code(value: Any) -> Text:
+    """A name in code type; as escaped text where it holds what code type cannot."""
+    text = str(value)
+    return Text(escape(text) if re.search(r"[`|<>\n]", text) or not text.strip() else f"`{text}`")
+
+
+def number(value: float | None, digits: int = 2) -> Text:
+    """A number to some significant digits."""
+    if value is None or math.isnan(value):
+        return Text("–")
+    return Text("∞" if math.isinf(value) else f"{value:.{digits}g}")
+
+
+def percent(share: float | None) -> Text:
+    """A share as a percentage."""
+    return Text("–" if share is None or math.isnan(share) else f"{share:.0%}".replace("%", " %"))
+
+
+def fixed(value: float) -> str:
+    """A ratio with two decimals, or three digits where it is large."""
+    return f"{value:.2f}" if value < 10 else f"{value:.3g}"
+
+
+def times(ratio: float | None) -> Text:
+    """A ratio with its sign: 1.20×."""
+    return Text("–" if ratio is None or math.isnan(ratio) else f"{fixed(ratio)}×")
+
+
+def interval(row: Mapping[str, Any], of: str = "speedup") -> Text:
+    """A confidence interval of a row of the timing table."""
+    return Text(f"{fixed(row[f'{of}_ci_low'])}–{fixed(row[f'{of}_ci_high'])}")
 
 
 def speedup(row: Mapping[str, Any], phase: str) -> Text:
@@ -37,7 +83,41 @@ def speedup(row: Mapping[str, Any], phase: str) -> Text:
     if not isinstance(conclusion, str):
         return Text("–")
     if value is None or value != value:
-        return Text(f"{conclusion}: {wording.escape(row[f'reason_{phase}'])}")
-    low, high = (wording.fixed(row[f"speedup_{phase}_ci_{end}"]) for end in ("low", "high"))
+        return Text(f"{conclusion}: {escape(row[f'reason_{phase}'])}")
     shared = " †" if row.get(f"exclusive_{phase}") is False else ""
-    return Text(f"{conclusion} {wording.times(value)} ({low}–{high}){shared}")
+    return Text(f"{conclusion} {times(value)} ({interval(row, f'speedup_{phase}')}){shared}")
+
+
+def count(n: int, word: str) -> Text:
+    """So many of something: `1 case`, `1,234 cases`."""
+    return Text(f"{n:,} {word}{'' if n == 1 else 's'}")
+
+
+def listed(words: Sequence[str], last: str = "and") -> Text:
+    """Words in a row: `a, b and c`."""
+    return Text(f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])))
+
+
+def amount_of_bytes(value: float) -> Text:
+    """Bytes in the unit that a person would choose."""
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return Text(f"{value:.3g} {unit}")
+        value /= 1000
+    return Text(f"{value:.3g} GB")
+
+
+def seconds(value: float) -> Text:
+    """A time in seconds or milliseconds."""
+    return Text(f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms")
+
+
+def sizes(row: Mapping[str, Any]) -> Text:
+    """The sizes of a case in the letters of the axes."""
+    letters = {"T": "sequence_length", "B": "batch_size", "I": "input_size", "H": "hidden_size", "L": "num_layers"}
+    words = [f"{letter} {row[axis]}" for letter, axis in letters.items()]
+    words += [f"dropout {row['dropout']:g}", str(row["dtype"]), *(["TF32"] if row["tf32"] else []), str(row["device"])]
+    return Text(", ".join([*words, count(row["threads"], "CPU thread")]))
+
+
+_FILTERS = (code, number, percent, fixed, times, interval, speedup, count, listed, amount_of_bytes, seconds, sizes)

@@ -7,16 +7,16 @@ from typing import Any
 
 from rnn_parity.experiment.vocabulary import Phase, Regime
 from rnn_parity.findings.answer import Answer, SameSeed
-from rnn_parity.report.wording import (
+from rnn_parity.report.markdown import (
     Text,
     amount_of_bytes,
-    case_words,
     code,
     count,
     escape,
     interval,
     listed,
     percent,
+    sizes,
     times,
 )  # fmt: skip
 
@@ -109,7 +109,7 @@ def gain(quoted: Sequence[Mapping[str, Any]], answer: Answer, machine: str, conf
     would = "would " if answer.word in ("no", "open") else ""
     case = quoted[0]
     phases = [_gain_of(row, confidence if at == 0 else None) for at, row in enumerate(quoted)]
-    where = f"In the largest case of {code(case['sweep'])} ({case_words(case)})"
+    where = f"In the largest case of {code(case['sweep'])} ({sizes(case)})"
     return f"**What you {would}gain** on {escape(machine)}: {where.lower()[:1]}{where[1:]}, {'; '.join(phases)}."
 
 

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rnn_parity.findings.rates import SMALLEST_SHARE_CAUGHT, detection, false_alarms, totals, unmet_targets
+
+_ALARMS = {
+    "cases": "cases",
+    "comparisons": "comparisons",
+    "alarms": "false alarms",
+    "cases_alarmed": "cases with one",
+    "cases_ci_high": "of all cases at most (95 %)",
+    "largest_ratio": "largest error / limit",
+    "not_judged": "not judged",
+    "allclose": "false alarms of torch.allclose",
+    "assert_close": "false alarms of assert_close",
+}
+_TOTALS = {
+    "judged": "all: judged",
+    "caught": "all: caught",
+    "share_ci_low": "all: caught at least (95 %)",
+    "allclose_passes": "torch.allclose lets pass",
+    "assert_close_passes": "assert_close lets pass",
+}
 
 
 def show(findings: pd.DataFrame, console: Console) -> bool:
@@ -15,7 +34,15 @@ def show(findings: pd.DataFrame, console: Console) -> bool:
         console.print("Nothing was tried.", style="bold")
         return False
     alarms, caught = false_alarms(findings), detection(findings)
-    console.print(_alarm_table(alarms), _detection_table(caught))
+    for title, table in {
+        "Right layers: comparisons called different": _alarm_table(alarms),
+        "Planted faults: caught, of the cases where they change anything that is judged": _detection_table(caught),
+    }.items():
+        numbers = [Column(dtype, justify="right") for dtype in table]
+        printed = Table("", *numbers, title=title, title_justify="left")
+        for row in table.itertuples():
+            printed.add_row(*row)
+        console.print(printed)
     if hidden := int(caught["hidden"].sum()):
         largest = caught["largest_hidden_u"].max()
         console.print(f"Below the limit, so not caught: {hidden} faults, the largest of {largest:.0f} roundoffs.")
@@ -30,41 +57,23 @@ def show(findings: pd.DataFrame, console: Console) -> bool:
     return not unmet
 
 
-def _alarm_table(alarms: pd.DataFrame) -> Table:
-    table = Table("", *alarms["dtype"], title="Right layers: comparisons called different", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    lines = {
-        "cases": lambda row: f"{row.cases:,}",
-        "comparisons": lambda row: f"{row.comparisons:,}",
-        "false alarms": lambda row: f"{row.alarms:,}",
-        "cases with one": lambda row: f"{row.cases_alarmed:,}",
-        "of all cases at most (95 %)": lambda row: f"{row.cases_ci_high:.1%}".replace("%", " %"),
-        "largest error / limit": lambda row: f"{row.largest_ratio:.2f}",
-        "not judged": lambda row: f"{row.not_judged:,}",
-        "false alarms of torch.allclose": lambda row: f"{row.allclose:,}",
-        "false alarms of assert_close": lambda row: f"{row.assert_close:,}",
-    }
-    for name, words in lines.items():
-        table.add_row(name, *(words(row) for row in alarms.itertuples()))
-    return table
+def _alarm_table(alarms: pd.DataFrame) -> pd.DataFrame:
+    """One column per dtype."""
+    table = alarms.assign(cases_ci_high=[_percent(share) for share in alarms["cases_ci_high"]])
+    table["largest_ratio"] = [f"{ratio:.2f}" for ratio in alarms["largest_ratio"]]
+    return table.set_index("dtype")[list(_ALARMS)].rename(columns=_ALARMS).astype(str).T
 
 
-def _detection_table(caught: pd.DataFrame) -> Table:
-    dtypes = list(dict.fromkeys(caught["dtype"]))
-    title = "Planted faults: caught, of the cases where they change anything that is judged"
-    table = Table("fault", *dtypes, title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for _, of_kind in caught.groupby("kind", sort=False):
-        for fault, rows in of_kind.groupby("fault", sort=False):
-            words = {row.dtype: f"{row.caught} of {row.exercised - row.not_judged}" for row in rows.itertuples()}
-            table.add_row(fault, *(words.get(dtype, "–") for dtype in dtypes))
-        table.add_section()
-    rows = list(totals(caught).itertuples())
-    table.add_row("all: judged", *(f"{row.judged:,}" for row in rows))
-    table.add_row("all: caught", *(f"{row.caught:,}" for row in rows))
-    table.add_row("all: caught at least (95 %)", *(f"{row.share_ci_low:.1%}".replace("%", " %") for row in rows))
-    table.add_row("torch.allclose lets pass", *(f"{row.allclose_passes:,}" for row in rows))
-    table.add_row("assert_close lets pass", *(f"{row.assert_close_passes:,}" for row in rows))
-    return table
+def _detection_table(caught: pd.DataFrame) -> pd.DataFrame:
+    """One column per dtype: the planted faults, and below them the totals."""
+    judged = caught["exercised"] - caught["not_judged"]
+    words = caught.assign(words=[f"{n} of {of}" for n, of in zip(caught["caught"], judged, strict=True)])
+    table = words.pivot(index="fault", columns="dtype", values="words").fillna("–")
+    of_all = totals(caught)
+    of_all["share_ci_low"] = [_percent(share) for share in of_all["share_ci_low"]]
+    of_all = of_all.set_index("dtype")[list(_TOTALS)].rename(columns=_TOTALS).astype(str).T
+    return pd.concat([table.reindex(index=caught["fault"].unique(), columns=of_all.columns), of_all])
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from rnn_parity.findings import figure_tables, rates
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import verdict_table
-from rnn_parity.report.wording import escape
+from rnn_parity.report.markdown import escape
 from rnn_parity.tables import atomic_path, write_text
 
 MOST_PRINTED_ROWS = 400
@@ -71,49 +72,26 @@ def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, fold
 def latex(table: pd.DataFrame) -> str:
     r"""A table for `\input`: needs booktabs and siunitx, and longtable where it is longer than a page."""
     shown = table.iloc[:MOST_PRINTED_ROWS].reset_index(drop=True)
-    numeric = [name for name in shown if shown[name].dtype.kind in "if"]
-    whole = [name for name in numeric if shown[name].dtype.kind == "i"]
-    style = shown.style.hide(axis="index")
-    style = style.format(escape="latex", subset=[name for name in shown if name not in numeric])
-    style = style.format(_number, subset=[name for name in numeric if name not in whole]).format("{:d}", subset=whole)
-    style = style.format_index(escape="latex", axis=1)
-    text = style.to_latex(
-        hrules=True,
-        siunitx=True,
-        column_format="".join(_column(shown[name]) for name in shown),
-        environment="longtable" if len(shown) > _ONE_PAGE else None,
-    )
+    numeric = shown.select_dtypes("number").columns
+    style = shown.style.hide(axis="index").format_index(escape="latex", axis=1)
+    style = style.format(escape="latex", subset=shown.columns.difference(numeric)).format(_number, subset=numeric)
+    style = style.format("{:d}", subset=shown.select_dtypes("integer").columns)
+    long = len(shown) > _ONE_PAGE
+    text = style.to_latex(hrules=True, siunitx=True, environment="longtable" if long else None)
     cut = f"% the first {len(shown)} of {len(table)} rows\n" if len(table) > len(shown) else ""
-    return f"% needs \\usepackage{{booktabs,siunitx{',longtable' if len(shown) > _ONE_PAGE else ''}}}\n{cut}{text}"
+    return f"% needs \\usepackage{{booktabs,siunitx{',longtable' if long else ''}}}\n{cut}{text}"
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown, its text escaped."""
     shown = table.iloc[:MOST_PRINTED_ROWS]
-    text = [name for name in shown if shown[name].dtype.kind not in "if"]
-    shown = shown.assign(**{name: shown[name].map(escape) for name in text})
+    shown = shown.assign(**{name: words.map(escape) for name, words in shown.select_dtypes(exclude="number").items()})
     cut = f"\nThe first {len(shown)} of {len(table)} rows.\n" if len(table) > len(shown) else ""
     return shown.to_markdown(index=False, floatfmt=".3g", missingval="–") + "\n" + cut
 
 
 def _number(value: float) -> str:
-    if value != value:
-        return "{--}"
-    if value in (float("inf"), float("-inf")):
-        return "{$\\infty$}"
-    return (
-        f"{value:.3g}"
-        if 0.01 <= abs(value) < 1000 or value == 0
-        else re.sub(r"e([+-])0*", lambda sign: "e-" if sign[1] == "-" else "e", f"{value:.2e}")
-    )
-
-
-def _column(values: pd.Series) -> str:
-    """How LaTeX aligns a column: words left, numbers at the point."""
-    if values.dtype.kind == "i":
-        return f"S[table-format={max(1, len(str(values.max())) if len(values) else 1)}]"
-    if values.dtype.kind != "f":
-        return "l"
-    finite = values[values.abs() < float("inf")].dropna().abs()
-    plain = finite.empty or ((finite >= 0.01) & (finite < 1000) | (finite == 0)).all()
-    return "S[table-format=3.3]" if plain else "S[table-format=3.3e2]"
+    """A number as siunitx reads it; in braces what is none."""
+    if not math.isfinite(value):
+        return "{--}" if math.isnan(value) else r"{$\infty$}"
+    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.3g}")

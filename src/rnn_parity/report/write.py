@@ -24,4 +24,4 @@ def write_report(config: Mapping, environment: Mapping, results: Mapping[str, pd
     facts = collect_facts(config, environment, results)
     markdown = render_markdown("report.md.j2", facts)
     write_text(folder / "report.md", markdown)
-    write_text(folder / "report.html", render_html(facts, markdown, folder / "figures"))
+    write_text(folder / "report.html", render_html(facts, markdown, folder))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from rnn_parity.findings.cases import case_frame, case_names
-from rnn_parity.report.sections import Section
+from rnn_parity.report.facts import Section
 from rnn_parity_t2vec.report import FIGURES
 from rnn_parity_t2vec.report.findings import MODE_WORDS, PHASE_WORDS, WAY_WORDS, facts
 
