@@ -45,7 +45,7 @@ def render_html(facts: Mapping[str, Any], markdown: str, folder: Path) -> str:
     return templates.get_template("report.html.j2").render(
         title=facts["config"]["report"]["title"],
         contents=contents,
-        body=Markup(_PICTURE_AND_CAPTION.sub(lambda found: _figure(*found.groups(), folder), body)),
+        body=Markup(_PICTURE_AND_CAPTION.sub(lambda found: _figure(found[1], found[2], found[3], folder), body)),
         **_case_rows(facts["cases"], facts["phases"]),
     )
 
