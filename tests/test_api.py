@@ -10,13 +10,14 @@ import pytest
 import torch
 from rich.console import Console
 from torch import nn
+from typer.testing import CliRunner
 
 import rnn_parity
 from conftest import PROJECT
 from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
 from rnn_parity.api import PRESETS, check
 from rnn_parity.capabilities.probing import CAPABILITIES
-from rnn_parity.commands.check import run_check
+from rnn_parity.commands.cli import app
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
@@ -317,21 +318,22 @@ def test_parameters_without_counterpart_are_named():
 
 
 @pytest.mark.parametrize(("base", "code"), [("torch.nn.GRU", 0), ("faults.Crash", 1)])
-def test_the_command_takes_a_layer_from_the_current_folder(tmp_path, monkeypatch, capsys, base, code):
+def test_the_command_takes_a_layer_from_the_current_folder(tmp_path, monkeypatch, base, code):
     name = f"my_layer_{code}"
     module = base.rpartition(".")[0]
     (tmp_path / f"{name}.py").write_text(f"import {module}\n\n\nclass Mine({base}):\n    pass\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert run_check(f"{name}:Mine", LOOP, **QUICK) == code
-    shown = capsys.readouterr()
-    assert f"{name}:Mine may replace stacking_gru_cell: {'no' if code else 'yes'}, because" in sentence(shown.out)
-    assert shown.err == ""  # how far it is, is for terminals
+    options = ["--device", "cpu", "--seed", "0", "--no-capabilities", "--no-timing"]
+    done = CliRunner().invoke(app, ["check", f"{name}:Mine", *options])
+    assert done.exit_code == code
+    assert f"{name}:Mine may replace stacking_gru_cell: {'no' if code else 'yes'}, because" in sentence(done.stdout)
+    assert done.stderr == ""  # how far it is, is for terminals
 
 
 def test_the_command_leaves_bad_input_to_its_caller():
     with pytest.raises(InputError, match="hidden_size: holds 0"):
-        run_check("torch.nn:GRU", LOOP, hidden_size=0)
+        app(["check", "torch.nn:GRU", "--hidden-size", "0"], standalone_mode=False)
 
 
 def test_the_measuring_side_knows_nothing_of_the_terminal():

@@ -16,8 +16,8 @@ from rnn_parity.trust.run import mutants_for
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 PEOPLE = ["check", "self-test", "cases", "convert", "compare", "gate", "init", "run", "schema", "ui"]
 RULES = [
-    "capabilities", "collect", "environment", "figures", "findings", "job", "power", "publish", "publish-report",
-    "report", "store", "validate",
+    "collect", "device", "environment", "figures", "job", "publish", "publish-report", "publish-unfinished", "report",
+    "store", "validate",
 ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_cases_shows_the_grid_without_importing_torch():
         (["cases", "--config", "absent.yaml"], "error: absent.yaml: cannot be read"),
         (["job", "equivalence", "--job", "{}", "--name", "x"], "error: --job: holds '{}'"),
         (["validate", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
-        (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (16, 3), not (12, 3)"),
+        (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (24, 5), not (18, 5)"),
         (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
         (["run", "--config", "absent.yaml"], "error: --config: holds 'absent.yaml', which is no file"),
         (["init", "."], "error: config.yaml: is there already"),

@@ -1,5 +1,6 @@
 """A folder is held by one process and free as soon as that is gone; no job outlives its run."""
 
+import os
 import subprocess
 import sys
 
@@ -41,7 +42,7 @@ def test_a_folder_has_one_run_and_a_dead_one_leaves_it_unlocked(tmp_path):
     first.communicate()
     held = lock_working_folder(tmp_path)
     assert not stale.exists()
-    held.close()
+    os.close(held)
 
 
 def test_a_job_ends_with_the_run_that_started_it(tmp_path):

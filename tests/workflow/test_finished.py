@@ -204,7 +204,7 @@ def test_words_newer_files_and_columns_measure_nothing_again(finished):
     assert not planned_after(finished, dict.fromkeys(measured, other_words))
     planned = planned_after(finished, {"rnn_parity/tables.py": more_code, "rnn_parity/experiment/grid.py": more_code})
     assert "collect" in planned
-    assert not {"equivalence", "timing", "findings", "power", "capabilities"} & set(planned)
+    assert not {"equivalence", "timing", "device"} & set(planned)
 
 
 def test_without_its_reports_it_draws_again_and_measures_nothing(finished_copy):

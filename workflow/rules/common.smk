@@ -54,7 +54,6 @@ RESULTS = Results()
 CONFIG = f"{json.dumps(GRID.config, indent=2)}\n"
 WORKLOADS = workloads_of(GRID.config)
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
-EXTRA_JOBS = {name: {(job.sweep, job.name) for job in jobs} for name, jobs in GRID.extra_jobs.items()}
 LAYER_MODULES = [REGISTRY.get(name, name).partition(":")[0] for name in IMPLEMENTATIONS]
 TRACKING_MODE = GRID.config["tracking"]["mode"]
 # Another tracking server is published to anew. Only a digest, since the URI may hold a password.
@@ -81,10 +80,6 @@ def job_of(wildcards):
 
 def jobs_of(wildcards):
     return [job for job in GRID.jobs if job.sweep == wildcards.sweep]
-
-
-def dtypes_on(device):
-    return sorted({case.dtype for case in GRID.cases if case.device == device})
 
 
 def gpus(wildcards):
@@ -114,11 +109,10 @@ NOT_TIMED = ("rnn_parity.timing",)
 NOT_COMPARED = ("rnn_parity.compare", "rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.trust")
 
 
-def histories_of(wildcards):
+def extras_shown(wildcards):
     """The extra tables of a job that have values per step to show in MLflow."""
-    shown = [name for name, extra in job_of(wildcards).entry.extras.items() if extra.histories]
-    made = [name for name in shown if tuple(wildcards) in EXTRA_JOBS.get(name, ())]
-    return [RESULTS.of_job(name, **wildcards) for name in made]
+    known = job_of(wildcards).entry.extras
+    return [RESULTS.of_job(name, **wildcards) for name in GRID.extras_of(wildcards.sweep) if known[name].histories]
 
 
 def data_of(wildcards):

@@ -8,7 +8,7 @@ rule publish_job:
         environment=rules.environment.output[0],
         equivalence=rules.equivalence.output.rows,
         timing=rules.timing.output[0],
-        histories=histories_of,
+        extras=extras_shown,
     output:
         RESULTS.published(),
     log:
@@ -18,16 +18,13 @@ rule publish_job:
         tracking=1,
     params:
         sources=sources("rnn_parity.tracking.*"),
-        config=str(RESULTS.config),
         run=lambda wildcards: GRID.publish_request(wildcards.sweep),
-        histories=lambda wildcards, input: " ".join(f"--history {path}" for path in input.histories),
         attempt=lambda wildcards: attempt(RESULTS.published(**wildcards)),
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"
     shell:
-        "logged {log} python -m rnn_parity publish --run {params.run:q} --config {params.config}"
-        " --equivalence {input.equivalence} --timing {input.timing} {params.histories}"
-        " --environment {input.environment} --attempt {params.attempt} --output {output}"
+        "logged {log} python -m rnn_parity publish --run {params.run:q} --name {wildcards.sweep}/{wildcards.job}"
+        " --attempt {params.attempt} --results results"
 
 
 rule publish_report:
@@ -46,8 +43,7 @@ rule publish_report:
         sources=sources("rnn_parity.tracking.*"),
         attempt=lambda wildcards: attempt(RESULTS.published_report),
     shell:
-        "logged {log} python -m rnn_parity publish-report --config {input.config} --environment {input.environment}"
-        " --reports reports --attempt {params.attempt} --output {output}"
+        "logged {log} python -m rnn_parity publish-report --reports reports --attempt {params.attempt} --results results"
 
 
 rule publish:

@@ -1,61 +1,39 @@
 # Whether the answer can be trusted, and what it leaves out: the check tried on itself, and what each layer can do.
+DEVICE_SOURCES = {
+    "self_test": sources("rnn_parity.trust.run"),
+    "power": sources("rnn_parity.trust.run"),
+    "capabilities": sources("rnn_parity.capabilities.probing", *LAYER_MODULES),
+}
 
 
-rule findings:
+def asked_of(wildcards):
+    """What is asked of a device for one of its tables, as JSON."""
+    dtypes = sorted({case.dtype for case in GRID.cases if case.device == wildcards.device})
+    settings = {
+        "self_test": {"dtypes": dtypes, "cases": GRID.config["self_test"]["cases"]},
+        "power": {"draws": GRID.config["equivalence"]["draws"], "trials": 20},
+        "capabilities": {"baseline": GRID.config["baseline"], "candidates": GRID.config["candidates"]},
+    }
+    return json.dumps(settings[wildcards.table])
+
+
+rule device:
     output:
-        RESULTS.of_device("self_test"),
+        RESULTS.of_device("{table}"),
     log:
-        "logs/self_test/{device}.log",
+        "logs/{table}/{device}.log",
     benchmark:
-        RESULTS.benchmark("self_test", "{device}")
+        RESULTS.benchmark("{table}", "{device}")
+    wildcard_constraints:
+        table="|".join(DEVICE_SOURCES),
     priority: FIRST
     resources:
         gpu=gpus,
     params:
-        sources=sources("rnn_parity.trust.run"),
-        cases=GRID.config["self_test"]["cases"],
-        dtypes=lambda wildcards: [f"--dtype={dtype}" for dtype in dtypes_on(wildcards.device)],
+        sources=lambda wildcards: DEVICE_SOURCES[wildcards.table],
+        settings=asked_of,
     message:
-        "Trying the check on {wildcards.device}"
+        "Making {wildcards.table} of {wildcards.device}"
     shell:
-        "logged {log} python -m rnn_parity findings --device {wildcards.device} {params.dtypes} --cases {params.cases}"
-        " --output {output}"
-
-
-rule power:
-    output:
-        RESULTS.of_device("power"),
-    log:
-        "logs/power/{device}.log",
-    benchmark:
-        RESULTS.benchmark("power", "{device}")
-    priority: FIRST
-    resources:
-        gpu=gpus,
-    params:
-        sources=sources("rnn_parity.trust.run"),
-        draws=GRID.config["equivalence"]["draws"],
-    message:
-        "Trying train_distribution on {wildcards.device}"
-    shell:
-        "logged {log} python -m rnn_parity power --device {wildcards.device} --draws {params.draws} --output {output}"
-
-
-# With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
-rule capabilities:
-    output:
-        RESULTS.of_device("capabilities"),
-    log:
-        "logs/capabilities/{device}.log",
-    benchmark:
-        RESULTS.benchmark("capabilities", "{device}")
-    priority: FIRST
-    resources:
-        gpu=gpus,
-    params:
-        sources=sources("rnn_parity.capabilities.probing", *LAYER_MODULES),
-        names=[GRID.config["baseline"], *GRID.config["candidates"]],
-    message:
-        "Probing capabilities on {wildcards.device}"
-    shell:
-        "logged {log} env CUBLAS_WORKSPACE_CONFIG=:4096:8 python -m rnn_parity capabilities --device {wildcards.device} --output {output} {params.names:q}"
+        "logged {log} python -m rnn_parity device {wildcards.table} --device {wildcards.device}"
+        " --settings {params.settings:q} --results results"

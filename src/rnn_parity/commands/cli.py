@@ -9,11 +9,10 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rnn_parity.commands.jobs import show_warnings
 from rnn_parity.commands.processes import RUN_VARIABLE, exit_with_workflow
 from rnn_parity.commands.rules import ConfigFile, EquivalenceFile, read_grid
 from rnn_parity.commands.rules import app as rules_app
@@ -43,7 +42,6 @@ def main() -> None:
     wrong; the traceback of a fault stands in the log of a job, or where `RNN_PARITY_DEBUG` is set.
     """
     exit_with_workflow()
-    show_warnings()
     try:
         app()
     except InputError as error:
@@ -107,13 +105,32 @@ def check(
 
     Exits with 1 if it may not, or if that is not shown.
     """
-    from rnn_parity.commands.check import run_check
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
-    sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, "dropout": dropout}
+    import rnn_parity
+    from rnn_parity.report.terminal import print_report
+
+    sizes: dict[str, Any] = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "dropout": dropout,
+    }
     sizes |= {"sequence_length": sequence_length, "batch_size": batch_size}
-    settings = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
+    settings: dict[str, Any] = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
     settings |= {"capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
-    raise typer.Exit(run_check(candidate, baseline, **sizes, **settings))
+    sys.path.insert(0, str(Path.cwd()))  # the layer may be in this folder
+    # Drawn only when told: a thread that animates it would be timed too. Bound to the stream: probes divert the other.
+    with Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True) as line:
+
+        def show(step: str) -> None:
+            line.update(Text(f"{step} …"), refresh=True)
+
+        report = rnn_parity.check(baseline, candidate, progress=show, **sizes, **settings)
+    print_report(report, Console())
+    raise typer.Exit(0 if report.equivalent else 1)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,8 @@ import typer
 from rnn_parity.experiment.errors import InputError
 
 JobLine = Annotated[str, typer.Option("--job", help="The job: a line of JSON that `rnn-parity cases --json` prints.")]
+JobName = Annotated[str, typer.Option("--name", help="What its files are called: sweep/job.")]
+ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
 Output = Annotated[Path, typer.Option("--output", help="Where to write the result.")]
 
 Rows = list[dict[str, Any]]
@@ -22,8 +23,8 @@ Rows = list[dict[str, Any]]
 def run_job(
     kind: Annotated[str, typer.Argument(help="equivalence, timing, or an extra table of the job's workload.")],
     job: JobLine,
-    name: Annotated[str, typer.Option(help="What its files are called: sweep/job.")],
-    results: Annotated[Path, typer.Option("--results", help="The folder of the result tables.")] = Path("results"),
+    name: JobName,
+    results: ResultsFolder = Path("results"),
 ) -> None:
     """Measure every case of a job, and write RESULTS/KIND/NAME.parquet.
 
@@ -129,10 +130,3 @@ def _speedup_words(row: dict[str, Any]) -> str:
 def log(line: str) -> None:
     """Write a line of a job's log."""
     print(line, file=sys.stderr, flush=True)
-
-
-def show_warnings() -> None:
-    """Let warnings of the package go to the log as they are."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("rnn_parity").addHandler(handler)

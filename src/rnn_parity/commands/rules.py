@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rnn_parity.commands.jobs import Output, log, run_job
+from rnn_parity.commands.jobs import JobName, Output, ResultsFolder, log, run_job
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 
@@ -20,25 +21,18 @@ command("job")(run_job)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
 EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity job equivalence`.")]
-TimingFile = Annotated[Path, typer.Option("--timing", help="A table of `rnn-parity job timing`.")]
 Attempt = Annotated[int, typer.Option("--attempt", help="How many runs of the workflow found no server before.")]
-ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
-EnvironmentFile = Annotated[Path, typer.Option("--environment", help="The file of `rnn-parity environment`.")]
 
 
 @command()
 def validate(implementations: list[str]) -> None:
     """Import implementations and match their parameters with nn.GRU's, before anything is measured."""
-    import torch
+    from rnn_parity.capabilities.probing import tiny_subject
+    from rnn_parity.layers.parameters import WeightError
 
-    from rnn_parity.layers.parameters import WeightError, canonical_shapes, copy_weights
-    from rnn_parity.layers.registry import build
-
-    sizes = {"input_size": 3, "hidden_size": 4, "num_layers": 2}
     for name in implementations:
-        module = build(name, **sizes, dropout=0.0)
         try:
-            copy_weights({key: torch.zeros(shape) for key, shape in canonical_shapes(**sizes).items()}, module)
+            tiny_subject(name, "cpu").load()
         except WeightError as error:
             raise InputError(f"{name}: {error}") from error
         print(f"{name}: ok")
@@ -57,45 +51,32 @@ def environment(
 
 
 @command()
-def findings(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")],
-    dtype: Annotated[list[str], typer.Option(help="A dtype to try.")],
-    cases: Annotated[int, typer.Option(help="Random cases per dtype.")],
-    output: Output,
+def device(
+    table: Annotated[str, typer.Argument(help="self_test, power or capabilities.")],
+    name: Annotated[str, typer.Option("--device", help="cpu or cuda.")],
+    settings: Annotated[str, typer.Option(help="JSON: what is asked of the device.")],
+    results: ResultsFolder,
 ) -> None:
-    """Write what the self-test finds on one device, without a word on it."""
-    from rnn_parity.tables import SELF_TEST, write_rows
-    from rnn_parity.trust.run import examine_samples
+    """Measure a table that is of a device and not of a case, and write RESULTS/TABLE/DEVICE.parquet."""
+    from rnn_parity.tables import COLLECTED, write_rows
 
-    write_rows(output, SELF_TEST, [row for one in dtype for row in examine_samples(device, one, range(cases))])
+    asked: dict[str, Any] = json.loads(settings)
+    if table == "self_test":
+        from rnn_parity.trust.run import examine_samples
 
+        seeds = range(asked["cases"])
+        rows = [row for dtype in asked["dtypes"] for row in examine_samples(name, dtype, seeds)]
+    elif table == "power":
+        from rnn_parity.trust.run import distribution_power
 
-@command()
-def power(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")],
-    draws: Annotated[int, typer.Option(help="Dropout draws of a trial.")],
-    output: Output,
-    trials: Annotated[int, typer.Option(help="How often each layer is tried.")] = 20,
-) -> None:
-    """Write how often `train_distribution` finds each fault of dropout."""
-    from rnn_parity.tables import POWER, write_rows
-    from rnn_parity.trust.run import distribution_power
+        rows = list(distribution_power(name, **asked))
+    else:
+        from rnn_parity.capabilities.probing import probe_capabilities
 
-    write_rows(output, POWER, list(distribution_power(device, draws, trials)))
-
-
-@command()
-def capabilities(
-    implementations: Annotated[list[str], typer.Argument(help="The baseline, then the candidates.")],
-    device: Annotated[str, typer.Option(help="cpu or cuda.")],
-    output: Output,
-) -> None:
-    """Probe what each implementation can do beside giving the right numbers."""
-    from rnn_parity.capabilities.probing import probe_capabilities
-    from rnn_parity.tables import CAPABILITIES, write_rows
-
-    baseline, *candidates = implementations
-    write_rows(output, CAPABILITIES, list(probe_capabilities(baseline, candidates, device)))
+        # With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        rows = list(probe_capabilities(device=name, **asked))
+    write_rows(Results(results).of_device(table, name), COLLECTED[table], rows)
 
 
 @command()
@@ -110,51 +91,40 @@ def store() -> None:
 
 @command()
 def publish(
-    run: Annotated[str, typer.Option("--run", help="JSON: study, baseline, candidates, sweep and the axes it varies.")],
-    config: ConfigFile,
-    equivalence: EquivalenceFile,
-    timing: TimingFile,
-    environment: EnvironmentFile,
+    run: Annotated[str, typer.Option("--run", help="JSON: what runs of this sweep say beside their tables.")],
+    name: JobName,
     attempt: Attempt,
-    output: Output,
-    history: Annotated[list[Path] | None, typer.Option(help="An extra table that has values per step.")] = None,
+    results: ResultsFolder,
 ) -> None:
     """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
-    from rnn_parity.experiment.workloads import find_workload, load_object
-    from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
-    from rnn_parity.tracking import publish_job
+    from rnn_parity.tracking import publish_results
 
-    request, facts = json.loads(run), _read_json(environment)
-    histories: dict[str, Any] = {}
-    tables = read_table(equivalence, EQUIVALENCE), read_table(timing, TIMING)
-    for path in history or ():  # results/EXTRA/SWEEP/JOB.parquet
-        extra = find_workload(request["workload"]).extras[path.parents[1].name]
-        histories |= load_object(extra.histories)(read_table(path, load_object(extra.schema)).to_pylist())
+    files, request, (sweep, job) = Results(results), json.loads(run), name.split("/")
+    facts = _read_json(files.environment)
 
     def act(uri: str) -> dict[str, str]:
-        return publish_job(uri, Path.cwd(), request, *tables, facts, histories=histories)
+        return publish_results(uri, Path.cwd(), request, files, job, facts)
 
-    _publish(_read_json(config)["tracking"], act, attempt, output)
+    _publish(_read_json(files.config)["tracking"], act, attempt, files.published(sweep, job))
 
 
 @command("publish-report")
 def publish_report(
-    config: ConfigFile,
-    environment: EnvironmentFile,
     reports: Annotated[Path, typer.Option(help="The folder of report, figures and tables.")],
     attempt: Attempt,
-    output: Output,
+    results: ResultsFolder,
 ) -> None:
     """Put the report, its figures and its tables into MLflow as one more run."""
     from rnn_parity import tracking
 
-    grid, facts = read_grid(config), _read_json(environment)
+    files = Results(results)
+    grid, facts = read_grid(files.config), _read_json(files.environment)
     case_ids = {case.case_id for case in grid.cases}
 
     def act(uri: str) -> dict[str, str]:
         return {"report": tracking.publish_report(uri, Path.cwd(), grid.config, case_ids, reports, facts)}
 
-    _publish(grid.config["tracking"], act, attempt, output)
+    _publish(grid.config["tracking"], act, attempt, files.published_report)
 
 
 @command("publish-unfinished")

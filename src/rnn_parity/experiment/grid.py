@@ -123,11 +123,15 @@ class Grid:
         """By name of an extra table, the jobs that it has a part of."""
         found: dict[str, list[Job]] = {}
         for job in self.jobs:
-            asked = self.config["sweeps"][job.sweep].get("extras")
-            for name in job.entry.extras:
-                if asked is None or name in asked:
-                    found.setdefault(name, []).append(job)
+            for name in self.extras_of(job.sweep):
+                found.setdefault(name, []).append(job)
         return found
+
+    def extras_of(self, sweep: str) -> list[str]:
+        """The extra tables of a sweep's jobs: those that it asks for, of those that its workload brings."""
+        settings = self.config["sweeps"][sweep]
+        known, asked = find_workload(settings["workload"]).extras, settings.get("extras")
+        return [name for name in known if asked is None or name in asked]
 
     def _request(self, job: Job, **settings: Any) -> str:
         """One line that says all a measuring process needs to know of a job, whatever the order of the config."""
@@ -155,7 +159,8 @@ class Grid:
         axes = {"device": self.config["device"], **self.config["sweeps"][sweep]}
         varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
         named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
-        return json.dumps({**named, "workload": axes["workload"], "sweep": sweep, "varied": varied})
+        named |= {"workload": axes["workload"], "extras": self.extras_of(sweep)}
+        return json.dumps({**named, "sweep": sweep, "varied": varied})
 
     def _setting(self, sweep: str, name: str) -> Any:
         """A setting of `equivalence` that a sweep may have for itself."""

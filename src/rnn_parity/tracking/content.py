@@ -14,8 +14,8 @@ from typing import Any
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, worst
 from rnn_parity.tracking.failures import Failure
 
-_LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
-"""Characters of a param and of a tag that every MLflow 3 server keeps."""
+_LONGEST = 5000
+"""Characters of a tag that every MLflow 3 server keeps; of a param it keeps 1,000 more."""
 
 _SYMBOLS = {"input_size": "I=", "hidden_size": "H=", "num_layers": "L=", "sequence_length": "T=", "batch_size": "B="}
 _SYMBOLS |= {"dropout": "p=", "threads": "threads=", "tf32": "tf32="}
@@ -56,14 +56,8 @@ def case_content(
     tags = dict(_tags(equivalence, timing))
     if failure:
         tags |= {"verdict": "failed", "failure": failure.reason, "mlflow.note.content": _failure_note(failure)}
-    tags |= {
-        "kind": "case",
-        "sweep": case["sweep"],
-        "case_id": case["case_id"],
-        "device": case["device"],
-        "machine": _machine(case["device"], environment),
-        "commit": environment.get("commit") or "unknown",
-    }
+    tags |= {key: case[key] for key in ("sweep", "case_id", "device")}
+    tags |= {"kind": "case", "machine": _machine(case["device"], environment), "commit": _commit(environment)}
     started = [row["started_at"] for row in timing if row["started_at"] is not None]
     ended = [row["ended_at"] for row in timing if row["ended_at"] is not None]
     name, metrics = run_name(request["varied"], case), dict(_metrics(equivalence, timing))
@@ -72,9 +66,9 @@ def case_content(
         name=name,
         # The rows count, and not only the content made of them: a case that is measured again gets a new run.
         digest=digest([name, params, metrics, tags, equivalence, timing, histories or {}]),
-        params={key: storable(value, _LONGEST_PARAM) for key, value in params.items()},
+        params=params,
         metrics={key: value for key, value in metrics.items() if value is not None and math.isfinite(value)},
-        tags={key: storable(value, _LONGEST_TAG) for key, value in tags.items()},
+        tags=tags,
         histories=histories or {},
         start_ms=round(1e3 * min(started)) if started else None,
         end_ms=round(1e3 * max(ended)) if ended else None,
@@ -87,21 +81,15 @@ def report_content(
 ) -> RunContent:
     """Make the run of the report; `contents` are the digests of its files."""
     params = {"baseline": config["baseline"], "candidates": ", ".join(config["candidates"])}
-    tags = {"kind": "report", "commit": environment.get("commit") or "unknown", "title": config["report"]["title"]}
-    return RunContent(
-        key={"kind": "report"},
-        name="report",
-        digest=digest([params, tags, contents]),
-        params={key: storable(value, _LONGEST_PARAM) for key, value in params.items()},
-        tags={key: storable(value, _LONGEST_TAG) for key, value in tags.items()},
-    )
+    tags = {"kind": "report", "commit": _commit(environment), "title": config["report"]["title"]}
+    return RunContent({"kind": "report"}, "report", digest([params, tags, contents]), params, tags=tags)
 
 
-def storable(text: str, longest: int) -> str:
-    """Return a text that every store keeps whole; a longer one is cut, with its length in place of the rest."""
+def storable(text: str) -> str:
+    """Return a text that every MLflow 3 server keeps whole; a longer one is cut, and says how long it was."""
     text = text.replace("\0", "\ufffd").encode(errors="replace").decode()  # no database holds \0, no UTF-8 surrogates
     mark = f" … ({len(text):,} characters)"
-    return text if len(text) <= longest else text[: longest - len(mark)] + mark
+    return text if len(text) <= _LONGEST else text[: _LONGEST - len(mark)] + mark
 
 
 def run_name(varied: Sequence[str], case: Mapping[str, Any]) -> str:
@@ -167,6 +155,10 @@ def _machine(device: str, environment: Mapping[str, Any]) -> str:
     """Name the processor or the GPU that a case ran on, to group by."""
     described = environment.get("gpu" if device == "cuda" else "cpu") or {}
     return described.get("name") or described.get("model") or "unknown"
+
+
+def _commit(environment: Mapping[str, Any]) -> str:
+    return environment.get("commit") or "unknown"
 
 
 def _failure_note(failure: Failure) -> str:

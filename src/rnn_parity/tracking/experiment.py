@@ -8,17 +8,6 @@ from typing import Any
 from rnn_parity.tracking.store import artifact_location
 
 
-def charts_page(experiment_id: str) -> str:
-    """Return the address, within the UI, of the charts of a study's runs."""
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
-
-
-def find_experiment(client: Any, study: str) -> str | None:
-    """Return the id of the study's experiment, or None if there is none."""
-    experiment = client.get_experiment_by_name(study)
-    return experiment and experiment.experiment_id
-
-
 def make_experiment(client: Any, uri: str, study: str) -> str:
     """Return the id of the study's experiment; make it if there is none, restore it if it was deleted."""
     from mlflow.exceptions import MlflowException

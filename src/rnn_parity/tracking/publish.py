@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rnn_parity.tracking.content import RunContent, case_content, report_content
+from rnn_parity.tracking.content import RunContent, case_content, report_content, storable
 from rnn_parity.tracking.experiment import experiment_tags, make_experiment
 from rnn_parity.tracking.failures import Failure
 from rnn_parity.tracking.server import connection
@@ -96,9 +96,8 @@ def _publish(client: Any, uri: str, experiment_id: str, folder: str, run: RunCon
     found = _find(client, experiment_id, key)
     run_id = min((other.info.run_id for other in found if _is_finished(other, run)), default=None)
     if run_id is None:
-        start_ms = run.start_ms or time.time_ns() // 1_000_000
         tags = key | {"kind": run.tags["kind"]}  # by which it is found, should nothing else follow
-        run_id = client.create_run(experiment_id, start_ms, tags, run.name).info.run_id
+        run_id = client.create_run(experiment_id, run.start_ms, tags, run.name).info.run_id
         _fill(client, uri, run_id, run, files)
     for other in found:
         if other.info.run_id != run_id:
@@ -130,8 +129,8 @@ def _fill(client: Any, uri: str, run_id: str, run: RunContent, files: Mapping[st
     metrics = [Metric(key, value, at_ms, 0) for key, value in run.metrics.items()]
     for key, values in run.histories.items():
         metrics += [Metric(key, value, at_ms, step) for step, value in enumerate(values)]
-    params = [Param(key, value) for key, value in run.params.items()]
-    tags = [RunTag(key, value) for key, value in (run.tags | {"result_digest": run.digest}).items()]
+    params = [Param(key, storable(value)) for key, value in run.params.items()]
+    tags = [RunTag(key, storable(value)) for key, value in (run.tags | {"result_digest": run.digest}).items()]
     while metrics or params or tags:
         client.log_batch(run_id, metrics[:_METRICS_PER_BATCH], params[:_OTHERS_PER_BATCH], tags[:_OTHERS_PER_BATCH])
         metrics, params = metrics[_METRICS_PER_BATCH:], params[_OTHERS_PER_BATCH:]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +10,6 @@ from typing import Any
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.tracking.store import database_path, redact, storage_error
 
-_SETTINGS = {
-    # By default a dead server blocks a call for minutes.
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    # Otherwise MLflow prints the address of every run that ends, with the password in it.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-
 
 class TrackingUnavailable(InputError):
     """The tracking server does not answer, or refuses. The message names its URI without credentials."""
@@ -27,18 +17,14 @@ class TrackingUnavailable(InputError):
 
 @contextmanager
 def connection(uri: str) -> Iterator[Any]:
-    """Yield an `MlflowClient` of the store; a server has 10 s for each answer, without retries.
+    """Yield an `MlflowClient` of the store.
 
-    `MLFLOW_HTTP_REQUEST_TIMEOUT` and `MLFLOW_HTTP_REQUEST_MAX_RETRIES` are heeded where they are set. Raises
-    `TrackingUnavailable` for a server that is gone, `InputError` for an embedded database that cannot be used.
+    Raises `TrackingUnavailable` for a server that is gone, `InputError` for an embedded database that cannot be used.
     """
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # MLflow logs a traceback and raises, too
     path = database_path(uri)
     try:
         yield MlflowClient(tracking_uri=uri)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -83,12 +82,7 @@ def artifact_location(uri: str, study: str) -> str | None:
     The location is relative to the artifact folder, which the UI's server resolves: an absolute path would be lost when
     the project is moved.
     """
-    if artifact_folder(uri) is None:
-        return None
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", study)[:64]
-    if name != study:  # two studies must not share a folder
-        name += f"-{_digest(study)}"
-    return f"{_ARTIFACTS}/{name}"
+    return f"{_ARTIFACTS}/{_digest(study)}" if database_path(uri) else None
 
 
 def local_artifacts(uri: str, artifact_uri: str) -> Path | None:
@@ -146,8 +140,6 @@ def _build(path: Path) -> None:
     """Build an MLflow database with its whole schema in one file, and move it to `path`."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     building = path.with_name(f"{path.name}.creating")
     for left in path.parent.glob(f"{building.name}*"):  # by a process that was killed
         left.unlink()

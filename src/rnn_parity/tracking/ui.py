@@ -7,7 +7,6 @@ import socket
 import sys
 from pathlib import Path
 
-from rnn_parity.tracking.experiment import charts_page, find_experiment
 from rnn_parity.tracking.server import connection
 from rnn_parity.tracking.store import artifact_folder, ensure_store, redact
 
@@ -20,9 +19,11 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
     """
     ensure_store(uri)
     with connection(uri) as client:
-        experiment_id = find_experiment(client, study)
-    page = "/" + charts_page(experiment_id) if experiment_id else "/"
-    if not experiment_id:
+        experiment = client.get_experiment_by_name(study)
+    page = "/"
+    if experiment:
+        page += f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    else:
         print(f"The store holds no runs of the study {study!r} yet: run `snakemake` to make them.")
     if uri.startswith(("http://", "https://")):
         print(redact(uri).replace("***@", "").partition("?")[0].rstrip("/") + page)
@@ -35,16 +36,15 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
     command += ["--artifacts-destination", str(artifact_folder(uri) or project / "mlartifacts")]
     # By the environment, as every user of the machine can read a command line, and the address may hold a password.
     settings = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    settings |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONWARNINGS": "ignore"}
+    settings |= {"PYTHONWARNINGS": "ignore"}
     print(f"http://127.0.0.1:{port}{page}\nThe server needs some seconds to start. Ctrl-C ends it.", flush=True)
     os.execve(sys.executable, command, os.environ | settings)
 
 
 def _free_port(wanted: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
+    try:
+        probe = socket.create_server(("127.0.0.1", wanted))
+    except OSError:
+        probe = socket.create_server(("127.0.0.1", 0))
+    with probe:
         return probe.getsockname()[1]
