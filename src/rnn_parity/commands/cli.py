@@ -109,7 +109,7 @@ def check(
     from rich.live import Live
     from rich.text import Text
 
-    import rnn_parity
+    from rnn_parity import api
     from rnn_parity.report.terminal import print_report
 
     sizes: dict[str, Any] = {
@@ -128,7 +128,7 @@ def check(
         def show(step: str) -> None:
             line.update(Text(f"{step} …"), refresh=True)
 
-        report = rnn_parity.check(baseline, candidate, progress=show, **sizes, **settings)
+        report = api.check(baseline, candidate, progress=show, **sizes, **settings)
     print_report(report, Console())
     raise typer.Exit(0 if report.equivalent else 1)
 
