@@ -108,8 +108,9 @@ def same(a, b):
 def test_there_and_back_is_the_same_bit_for_bit(saved, tmp_path):
     there = convert_checkpoint(saved, tmp_path / "there.pt", "stacking_gru")
     back = convert_checkpoint(tmp_path / "there.pt", tmp_path / "back.pt", "stacking_gru_cell", prefix="decoder.rnn")
-    assert there.optimizers == back.optimizers == {"m0_optimizer": True, "m1_optimizer": False}
-    assert there.verdict in ("identical", "equivalent")
+    for lines in (there, back):
+        assert lines[1:3] == ["m0_optimizer: its moments stay with their parameters", "m1_optimizer: left as it is"]
+        assert re.match("checked: (identical|equivalent), largest", lines[3])
     old, new = torch.load(saved), torch.load(tmp_path / "back.pt")
     assert same(old, new)
     assert same(old["m0"]._metadata, new["m0"]._metadata)
@@ -171,7 +172,7 @@ def test_an_optimizer_that_does_not_fit_is_left_as_it_is(tmp_path, optimizer_of)
     path = with_optimizer(tmp_path, optimizer_of)
     refused(path, tmp_path, "--optimizer: optimizer has not the parameters of the model", optimizer="optimizer")
     done = convert_checkpoint(path, tmp_path / "out.pt", "stacking_gru")
-    assert "optimizer: left as it is" in done.describe()
+    assert "optimizer: left as it is" in done
     assert same(torch.load(path)["optimizer"], torch.load(tmp_path / "out.pt")["optimizer"])
 
 
@@ -221,7 +222,6 @@ def as_dtype(dtype):
         (lambda c: c["m0_optimizer"]["param_groups"][0]["params"].pop(), "m0_optimizer has not the parameters"),
         (lambda c: c["m0_optimizer"]["state"][0].update(exp_avg=torch.ones(2)), "m0_optimizer has not the parameters"),
         (lambda c: c["m0_optimizer"].update(param_groups=3), "m0_optimizer has not the parameters"),
-        (lambda c: c.update(self=c), r"several stacks fit"),
     ],
 )
 def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path, change, message):

@@ -8,8 +8,9 @@ bits, the moments are still those of the same parameters, and the check of the p
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
-import math
+import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,24 +21,24 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_parity.compare.case import compare_task
 from rnn_parity.compare.reference import References
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Dtype, Verdict, worst
-from rnn_parity.layers.parameters import canonical_parameters, canonical_shapes, parse_name
+from rnn_parity.layers.parameters import canonical_parameters
 from rnn_parity.layers.registry import build
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.tables import atomic_path
 from rnn_parity.workloads.layer import LayerTask
 
-KEYS = {"stacking_gru_cell": "grus.{layer}.{kind}", "stacking_gru": "{kind}_l{layer}"}
-"""Implementation to the key of a parameter in its state_dict."""
+FIRST_KEYS = {"stacking_gru_cell": "grus.0.weight_ih", "stacking_gru": "weight_ih_l0"}
+"""Implementation to the key of its first parameter, by which a stack is found in a file."""
 
-OTHER = {"stacking_gru": "stacking_gru_cell", "stacking_gru_cell": "stacking_gru"}
+OTHER = dict(zip(FIRST_KEYS, reversed(FIRST_KEYS), strict=True))
 
 _SAFETENSORS = ".safetensors"
 
@@ -52,15 +53,13 @@ class Stack:
 
     Attributes:
         layout: the implementation that has these keys. path: the keys that lead to the state_dict, none where the file
-            is one. prefix: the common beginning of the stack's keys, as `decoder.rnn`. state: the whole state_dict.
-        keys: canonical name, as `weight_ih_l0`, to key, in the order of the file.
+            is one. prefix: the beginning of the stack's keys, as `decoder.rnn`. state: the whole state_dict.
     """
 
     layout: str
     path: tuple[str, ...]
     prefix: str
     state: dict[str, Any]
-    keys: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -68,60 +67,36 @@ class Stack:
         return f"{'.'.join(self.path)}:{self.prefix}".strip(":") or "the whole file"
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """`input_size`, `hidden_size` and `num_layers`."""
-        of_input, of_state = (self.state[self.keys[f"weight_{kind}_l0"]] for kind in ("ih", "hh"))
+    def own(self) -> dict[str, Any]:
+        """Every entry below the prefix, by what follows it, in the order of the file."""
+        dotted = _dotted(self.prefix)
         return {
-            "input_size": of_input.shape[1],
-            "hidden_size": of_state.shape[1],
-            "num_layers": math.ceil(len(self.keys) / 4),
+            str(key).removeprefix(dotted): value for key, value in self.state.items() if str(key).startswith(dotted)
         }
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """`input_size`, `hidden_size` and `num_layers`."""
+        first, own = FIRST_KEYS[self.layout], self.own
+        input_size, hidden_size = (own[key].shape[1] for key in (first, first.replace("ih", "hh")))
+        num_layers = sum("weight_ih" in key for key in own)
+        return {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+
     def load(self) -> dict[str, Tensor]:
-        """Load every key below the prefix into the layer strictly; return the layer's parameters by canonical name.
+        """Load every entry below the prefix into the layer strictly; return its parameters by nn.GRU's names.
 
         Raises `InputError` where the layer does not take them, or they have no dtype in which layers are compared.
         """
-        beginning = f"{self.prefix}." if self.prefix else ""
-        own = {str(key).removeprefix(beginning): v for key, v in self.state.items() if str(key).startswith(beginning)}
+        own = self.own
         try:
             dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in own.values()}
             if len(dtypes) > 1 or not dtypes <= set(Dtype):
                 raise TypeError(f"it holds {', '.join(sorted(dtypes))}, expected one of {', '.join(Dtype)}")
-            module = build(self.layout, **self.sizes, dropout=0.0).to(getattr(torch, dtypes.pop()))
-            (inner,) = module.children()  # a model holds the stack of cells, or nn.GRU, without the wrapper
-            inner.load_state_dict(own)
+            layer = _layer(self.layout, self.sizes).to(getattr(torch, dtypes.pop()))
+            layer.load_state_dict(own)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{self.name}: cannot be loaded into {self.layout} ({_one_line(error)})") from error
-        return {name: parameter.detach() for name, parameter in canonical_parameters(module).items()}
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """A proved conversion.
-
-    Attributes:
-        names: old key to new key. optimizers: key of each optimizer in the file to whether it was followed.
-        rows: the check, a row per regime × quantity.
-    """
-
-    names: Mapping[str, str]
-    optimizers: Mapping[str, bool]
-    rows: list[dict[str, Any]]
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst verdict of the check."""
-        return worst(row["verdict"] for row in self.rows)
-
-    def describe(self) -> list[str]:
-        """Say which keys were renamed, which optimizers were followed, and the verdict, a line each."""
-        old, new = next(iter(self.names.items()))
-        lines = [f"{len(self.names)} keys renamed: {old} → {new}, …; everything else is copied as it is"]
-        for key, followed in self.optimizers.items():
-            lines.append(f"{key}: {'its moments stay with their parameters' if followed else 'left as it is'}")
-        ratio = max((row["ratio"] for row in self.rows if "ratio" in row), default=0)
-        return [*lines, f"checked: {self.verdict}, largest error / limit {ratio:.2g}"]
+        return {name: parameter.detach() for name, parameter in canonical_parameters(layer).items()}
 
 
 def convert_checkpoint(
@@ -131,7 +106,7 @@ def convert_checkpoint(
     prefix: str | None = None,
     new_prefix: str | None = None,
     optimizer: str | None = None,
-) -> Conversion:
+) -> list[str]:
     """Write the checkpoint `source` as `target`, with one recurrent stack turned into the layout `to`.
 
     Args:
@@ -139,35 +114,42 @@ def convert_checkpoint(
         new_prefix: of its new keys; None keeps the prefix. optimizer: key of the optimizer that must be followed; None
             follows every optimizer that fits the model.
 
+    Returns:
+        A line each on the keys that were renamed, every optimizer in the file, and the verdict of the check.
+
     Raises:
         InputError: a file or an argument cannot be used. NotProven: the written file does not hold the same stack.
         Nothing is written in either case.
     """
-    if to not in KEYS:
-        raise InputError(f"--to: holds {to!r}, expected one of {', '.join(KEYS)}")
+    if to not in OTHER:
+        raise InputError(f"--to: holds {to!r}, expected one of {', '.join(FIRST_KEYS)}")
     if os.path.lexists(target):
         raise InputError(f"{target}: is there already; expected a new file")
     if (source.suffix == _SAFETENSORS) != (target.suffix == _SAFETENSORS):
         raise InputError(f"{target}: has another format than {source.name}, expected the same of .pt or .safetensors")
     content, metadata = read_checkpoint(source)
     try:
-        stack = find_stack(content, OTHER[to], prefix)
-        names = new_keys(stack, to, stack.prefix if new_prefix is None else new_prefix)
-        kept = optimizer_moments(content, stack, optimizer)
+        old = find_stack(content, OTHER[to], prefix)
+        prefix = old.prefix if new_prefix is None else new_prefix
+        names = new_keys(old, to, prefix)
+        kept = optimizer_moments(content, old, optimizer)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    weights, followed = stack.load(), {key: tensors for key, tensors in kept.items() if tensors is not None}
-    rename(content, stack, names, followed)
+    weights, followed = old.load(), {key: tensors for key, tensors in kept.items() if tensors is not None}
+    rename(content, old, names, followed)
     with atomic_path(target) as temporary:
         _write(temporary, content, metadata)
         written, _ = read_checkpoint(temporary)
-        stacks = [found for found in _stacks(written, to) if found.path == stack.path]
-        new = next(found for found in stacks if set(found.keys.values()) >= set(names.values()))
+        new = Stack(to, old.path, prefix, functools.reduce(operator.getitem, old.path, written))
         _prove_same(weights, new.load(), "of the stack")
         for key, tensors in followed.items():
             _prove_same(tensors, moments(written[key], new), f"in {key}")
-        rows = _check(new, OTHER[to])
-    return Conversion(names, {key: key in followed for key in kept}, rows)
+        checked = _check(new, OTHER[to])
+    before, after = next(iter(names.items()))
+    lines = [f"{len(names)} keys renamed: {before} → {after}, …; everything else is copied as it is"]
+    for key in kept:
+        lines.append(f"{key}: {'its moments stay with their parameters' if key in followed else 'left as it is'}")
+    return [*lines, checked]
 
 
 def read_checkpoint(path: Path) -> tuple[Any, dict[str, str] | None]:
@@ -190,15 +172,14 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, str] | None]:
 def find_stack(content: Any, layout: str, prefix: str | None) -> Stack:
     """Find the one stack that the layer `layout` loads; `InputError` for none, several, or one that does not load."""
     every = list(_stacks(content, layout))
-    found = [stack for stack in every if stack.name == prefix]
-    found = found or [stack for stack in every if prefix in (None, stack.prefix)]
     whole, problems = [], []
-    for stack in found:
-        try:
-            stack.load()
-            whole.append(stack)
-        except InputError as problem:
-            problems.append(problem)
+    for stack in every:
+        if prefix in (None, stack.prefix, stack.name):
+            try:
+                stack.load()
+                whole.append(stack)
+            except InputError as problem:
+                problems.append(problem)
     if len(whole) == 1:
         return whole[0]
     if whole:
@@ -206,14 +187,13 @@ def find_stack(content: Any, layout: str, prefix: str | None) -> Stack:
     if problems:
         raise problems[0]
     others = f"; there are stacks under {', '.join(stack.name for stack in every)}" if every else ""
-    wanted = f"{prefix}." if prefix else ""
-    raise InputError(f"no {layout} in it, expected a key {wanted}{_key(layout, 'weight_ih_l0')}{others}")
+    raise InputError(f"no {layout} in it, expected a key {_dotted(prefix or '')}{FIRST_KEYS[layout]}{others}")
 
 
 def new_keys(stack: Stack, to: str, prefix: str) -> dict[str, str]:
-    """Map old key to key in the layout `to`; `InputError` where a new key is taken."""
-    beginning = f"{prefix}." if prefix else ""
-    names = {key: f"{beginning}{_key(to, canonical)}" for canonical, key in stack.keys.items()}
+    """Map old key to key in the layout `to`, parameter by parameter; `InputError` where a new key is taken."""
+    pairs = zip(*(_layer(layout, stack.sizes).state_dict() for layout in (stack.layout, to)), strict=True)
+    names = {_dotted(stack.prefix) + old: _dotted(prefix) + new for old, new in pairs}
     taken = [new for new in names.values() if new in stack.state and new not in names]
     if taken:
         raise InputError(f"{stack.name}: {taken[0]} is there already, beside the stack it would come from")
@@ -244,15 +224,16 @@ def moments(optimizer: Mapping[str, Any], stack: Stack) -> dict[str, Tensor] | N
         groups = optimizer["param_groups"]
         names = [name for group in groups for name in group.get("param_names") or []]
         keys = names or [key for key in tensors if key in first.values()]
-        numbers = dict(zip(keys, (number for group in groups for number in group["params"]), strict=True))
-        if len(numbers) < len(keys) or list(stack.keys) != list(canonical_shapes(**stack.sizes)):
+        numbers = [number for group in groups for number in group["params"]]
+        kept = {key: optimizer["state"].get(number, {}) for key, number in zip(keys, numbers, strict=True)}
+        if len(kept) < len(keys) or list(stack.own) != list(_layer(stack.layout, stack.sizes).state_dict()):
             return None
-        kept = {key: optimizer["state"].get(number, {}) for key, number in numbers.items()}
-        for key in kept.keys() & tensors.keys():  # a moment has its parameter's shape, a count of steps has none
-            if any(getattr(value, "shape", ()) not in ((), tensors[key].shape) for value in kept[key].values()):
-                return None
-        named = ((name, kept[key]) for name, key in stack.keys.items())
-        return {f"{kind} of {name}": torch.as_tensor(v) for name, held in named for kind, v in held.items()}
+        held = ((value, tensors[key]) for key in kept.keys() & tensors.keys() for value in kept[key].values())
+        # A moment has its parameter's shape, a count of steps has none.
+        if any(getattr(value, "shape", ()) not in ((), parameter.shape) for value, parameter in held):
+            return None
+        own = {name: kept[_dotted(stack.prefix) + key] for name, key in zip(stack.load(), stack.own, strict=True)}
+        return {f"{kind} of {name}": torch.as_tensor(value) for name in own for kind, value in own[name].items()}
     except (AttributeError, LookupError, TypeError, ValueError):  # other parameters, or no state of torch.optim
         return None
 
@@ -273,22 +254,22 @@ def optimizer_moments(content: Any, stack: Stack, wanted: str | None) -> dict[st
 
 
 def _stacks(content: Any, layout: str, path: tuple[str, ...] = ()) -> Iterator[Stack]:
-    if not isinstance(content, dict) or len(path) > 8:  # a mapping that holds itself has no end
-        return
-    by_prefix: dict[str, dict[str, str]] = {}
-    for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, dict):
-            yield from _stacks(value, layout, (*path, key))
-        parsed = parse_name(key) if isinstance(key, str) else None
-        if parsed and parsed.layout == layout:
-            by_prefix.setdefault(parsed.prefix, {})[parsed.canonical] = key
-    for prefix, keys in by_prefix.items():
-        yield Stack(layout, path, prefix, content, keys)
+    """Yield every place in nested state_dicts that has the first key of a layout."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _stacks(value, layout, (*path, str(key)))
+            if f".{key}".endswith(f".{FIRST_KEYS[layout]}"):
+                yield Stack(layout, path, key.removesuffix(FIRST_KEYS[layout]).removesuffix("."), content)
 
 
-def _key(layout: str, canonical: str) -> str:
-    kind, _, layer = canonical.rpartition("_l")
-    return KEYS[layout].format(layer=layer, kind=kind)
+def _layer(layout: str, sizes: Mapping[str, int]) -> nn.Module:
+    """What a checkpoint holds: nn.GRU, or the stack of cells, without the wrapper. Parameters in nn.GRU's order."""
+    (inner,) = build(layout, **sizes, dropout=0.0).children()
+    return inner
+
+
+def _dotted(prefix: str) -> str:
+    return f"{prefix}." if prefix else ""
 
 
 def _write(path: Path, content: Any, metadata: dict[str, str] | None) -> None:
@@ -300,8 +281,8 @@ def _write(path: Path, content: Any, metadata: dict[str, str] | None) -> None:
     path.write_bytes(written)  # the libraries' own writers do not report the disk's error
 
 
-def _check(stack: Stack, baseline: str) -> list[dict[str, Any]]:
-    """The rows of the check with a stack's weights; `NotProven` where the layers do not compute the same."""
+def _check(stack: Stack, baseline: str) -> str:
+    """Say what the check finds with a stack's weights; `NotProven` where the layers do not compute the same."""
     weights = stack.load()
     dtype = str(weights["weight_ih_l0"].dtype).removeprefix("torch.")
     axes: dict[str, Any] = {"sequence_length": 12, "batch_size": 4, "threads": 1, "dropout": 0.2}
@@ -313,7 +294,8 @@ def _check(stack: Stack, baseline: str) -> list[dict[str, Any]]:
     for row in rows:
         if row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED):
             raise NotProven(f"{row['regime']}, {row['quantity']}: {row['verdict']}, {row['reason']}")
-    return rows
+    ratio = max((row["ratio"] for row in rows if "ratio" in row), default=0)
+    return f"checked: {worst(row['verdict'] for row in rows)}, largest error / limit {ratio:.2g}"
 
 
 def _prove_same(old: Mapping[str, Tensor] | None, new: Mapping[str, Tensor] | None, where: str) -> None:

@@ -151,11 +151,11 @@ def convert(
     from rnn_parity.convert import NotProven, convert_checkpoint
 
     try:
-        done = convert_checkpoint(source, target, to, prefix, new_prefix, optimizer)
+        lines = convert_checkpoint(source, target, to, prefix, new_prefix, optimizer)
     except NotProven as error:
         print(f"not converted: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    print("\n".join([*done.describe(), f"{target}: written"]))
+    print("\n".join([*lines, f"{target}: written"]))
 
 
 @app.command()
