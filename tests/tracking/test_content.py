@@ -39,10 +39,10 @@ def test_the_run_name_carries_what_varies_in_its_sweep():
     )
     names = [run_name(request_of(grid, case.sweep)["varied"], case.columns) for case in grid.cases]
     assert names[:2] == ["width H=8", "width H=16"]
-    assert set(names[2:6]) == {f"mixed {dtype} p={p}" for dtype in ("float32", "float64") for p in (0.0, 0.1)}
+    assert set(names[2:6]) == {f"mixed dtype={dtype} p={p}" for dtype in ("float32", "float64") for p in (0.0, 0.1)}
     assert names[6] == "one"
     both = dataclasses.replace(grid, config=grid.config | {"device": ["cpu", "cuda"]})
-    assert run_name(request_of(both, "width")["varied"], grid.cases[0].columns) == "width cpu H=8"
+    assert run_name(request_of(both, "width")["varied"], grid.cases[0].columns) == "width device=cpu H=8"
 
 
 def test_params_are_the_axes_and_who_is_compared(grid, rows):

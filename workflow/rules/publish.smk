@@ -43,7 +43,7 @@ rule publish_report:
         sources=sources("rnn_parity.tracking.*"),
         attempt=lambda wildcards: attempt(RESULTS.published_report),
     shell:
-        "logged {log} python -m rnn_parity publish-report --reports reports --attempt {params.attempt} --results results"
+        "logged {log} python -m rnn_parity publish --reports reports --attempt {params.attempt} --results results"
 
 
 rule publish:

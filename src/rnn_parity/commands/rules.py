@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,40 +90,40 @@ def store() -> None:
 
 @command()
 def publish(
-    run: Annotated[str, typer.Option("--run", help="JSON: what runs of this sweep say beside their tables.")],
-    name: JobName,
-    attempt: Attempt,
     results: ResultsFolder,
-) -> None:
-    """Show a job's cases in MLflow, one run each. Publishing again changes nothing, or replaces what has changed."""
-    from rnn_parity.tracking import publish_results
-
-    files, request, (sweep, job) = Results(results), json.loads(run), name.split("/")
-    facts = _read_json(files.environment)
-
-    def act(uri: str) -> dict[str, str]:
-        return publish_results(uri, Path.cwd(), request, files, job, facts)
-
-    _publish(_read_json(files.config)["tracking"], act, attempt, files.published(sweep, job))
-
-
-@command("publish-report")
-def publish_report(
-    reports: Annotated[Path, typer.Option(help="The folder of report, figures and tables.")],
     attempt: Attempt,
-    results: ResultsFolder,
+    run: Annotated[str, typer.Option("--run", help="JSON: what runs of a sweep say beside their tables.")] = "",
+    name: JobName = "",
+    reports: Annotated[
+        Path | None, typer.Option(help="The folder of the report, to show it in place of a job.")
+    ] = None,
 ) -> None:
-    """Put the report, its figures and its tables into MLflow as one more run."""
+    """Show a job's cases in MLflow, one run each, or the report. Publishing again replaces only what has changed.
+
+    Where the server does not answer, warn, and let the marker say so: the next run of the workflow tries again.
+    """
     from rnn_parity import tracking
+    from rnn_parity.tables import write_text
 
-    files = Results(results)
-    grid, facts = read_grid(files.config), _read_json(files.environment)
-    case_ids = {case.case_id for case in grid.cases}
-
-    def act(uri: str) -> dict[str, str]:
-        return {"report": tracking.publish_report(uri, Path.cwd(), grid.config, case_ids, reports, facts)}
-
-    _publish(grid.config["tracking"], act, attempt, files.published_report)
+    files, project = Results(results), Path.cwd()
+    config, facts = _read_json(files.config), _read_json(files.environment)
+    done: dict[str, Any] = {"attempt": attempt, "published": True}
+    try:
+        uri = tracking.resolve_uri(config["tracking"]["uri"], project)
+        tracking.ensure_store(uri)
+        if reports:
+            case_ids = {case.case_id for case in read_grid(files.config).cases}
+            done["run_ids"] = {"report": tracking.publish_report(uri, project, config, case_ids, reports, facts)}
+        else:
+            job = name.rpartition("/")[2]
+            done["run_ids"] = tracking.publish_results(uri, project, json.loads(run), files, job, facts)
+    except tracking.TrackingUnavailable as error:
+        log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
+        done |= {"published": False, "reason": str(error)}
+    marker = files.published_report if reports else files.published(*name.split("/"))
+    write_text(marker, json.dumps(done, indent=2) + "\n")
+    if config["tracking"]["strict"] and not done["published"]:
+        raise typer.Exit(1)
 
 
 @command("publish-unfinished")
@@ -182,23 +181,6 @@ def report(results: ResultsFolder, output: Output) -> None:
     tables, environment = _collected(files), _read_json(files.environment)
     write_tables(tables, environment, output / "tables")
     write_report(_read_json(files.config), environment, tables, output)
-
-
-def _publish(settings: dict[str, Any], act: Callable[[str], dict[str, str]], attempt: int, output: Path) -> None:
-    """Publish; where the server does not answer, warn, and let the marker say so: the next run tries again."""
-    from rnn_parity import tracking
-    from rnn_parity.tables import write_text
-
-    try:
-        uri = tracking.resolve_uri(settings["uri"], Path.cwd())
-        tracking.ensure_store(uri)
-        done = {"published": True, "run_ids": act(uri)}
-    except tracking.TrackingUnavailable as error:
-        log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
-        done = {"published": False, "reason": str(error)}
-    write_text(output, json.dumps({"attempt": attempt, **done}, indent=2) + "\n")
-    if settings["strict"] and not done["published"]:
-        raise typer.Exit(1)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """From results to MLflow: a projection of `results/` that can be made again at will. Only this package imports mlflow.
 
-`store` names the place of the runs and creates the embedded database, `server` connects to it, `content` makes the
-params, metrics and tags of a run, `publish` writes a run once, `experiment` describes the study, `jobs` and `failures`
-show the jobs of a folder, also those that died, `ui` serves the pages.
+`store` names the place of the runs, creates the embedded database and connects to it, `content` makes the params,
+metrics and tags of a run, `publish` writes a run once, `jobs` and `failures` show the jobs of a folder, also those that
+died, `ui` serves the pages.
 """
 
 import logging
@@ -10,8 +10,7 @@ import os
 
 from rnn_parity.tracking.jobs import publish_results, publish_unfinished
 from rnn_parity.tracking.publish import publish_job, publish_report
-from rnn_parity.tracking.server import TrackingUnavailable
-from rnn_parity.tracking.store import ensure_store, redact, resolve_uri
+from rnn_parity.tracking.store import TrackingUnavailable, ensure_store, redact, resolve_uri
 from rnn_parity.tracking.ui import serve_ui
 
 __all__ = [

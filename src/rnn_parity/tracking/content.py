@@ -17,9 +17,6 @@ from rnn_parity.tracking.failures import Failure
 _LONGEST = 5000
 """Characters of a tag that every MLflow 3 server keeps; of a param it keeps 1,000 more."""
 
-_SYMBOLS = {"input_size": "I=", "hidden_size": "H=", "num_layers": "L=", "sequence_length": "T=", "batch_size": "B="}
-_SYMBOLS |= {"dropout": "p=", "threads": "threads=", "tf32": "tf32="}
-
 
 @dataclass(frozen=True)
 class RunContent:
@@ -94,7 +91,7 @@ def storable(text: str) -> str:
 
 def run_name(varied: Sequence[str], case: Mapping[str, Any]) -> str:
     """Name a run by its sweep and the values of the axes that vary in it: `t2vec T=30`."""
-    return " ".join([case["sweep"], *(f"{_SYMBOLS.get(axis, '')}{_text(case[axis])}" for axis in varied)])
+    return " ".join([case["sweep"], *(f"{AXES[axis].label.split()[-1]}={_text(case[axis])}" for axis in varied)])
 
 
 def digest(content: Any) -> str:

@@ -17,14 +17,25 @@ from typing import Any
 import pyarrow as pa
 
 from rnn_parity.tracking.content import RunContent, case_content, report_content, storable
-from rnn_parity.tracking.experiment import experiment_tags, make_experiment
 from rnn_parity.tracking.failures import Failure
-from rnn_parity.tracking.server import connection
-from rnn_parity.tracking.store import folder_tag, local_artifacts
+from rnn_parity.tracking.store import artifact_location, connection, folder_tag, local_artifacts
 
 _METRICS_PER_BATCH = 800
 _OTHERS_PER_BATCH = 100
 """MLflow takes up to 1,000 entries in one batch, 100 params and 100 tags among them."""
+
+
+# Folded, the UI shows the first line only.
+_NOTE = """[The report]({report})
+
+May `{baseline}` be replaced by {candidates}? Every run is one case of the grid, named by the axes that vary in its
+sweep.
+
+- The tag `verdict` is the worst of the regimes that are expected to hold; `verdict/…` and `reason/…` have the details.
+- A run that is not *finished* has no result; its description gives the reason.
+- `speedup/…` above 1 is faster than the baseline; `median_ms/…` are milliseconds; `error_over_limit/…` up to 1 passes;
+  `log10_error/…` is the relative error to a float64 oracle, the roundoff of float32 being -7.2.
+"""
 
 
 def publish_job(
@@ -54,7 +65,7 @@ def publish_job(
                 rows[row["case_id"]].append(row)
     run_ids = {}
     with connection(uri) as client:
-        experiment_id = make_experiment(client, uri, request["study"])
+        experiment_id = _make_experiment(client, uri, request["study"])
         for case_id, case in columns.items():
             curves = (histories or {}).get(case_id, {})
             run = case_content(request, case, checked[case_id], timed[case_id], environment, failure, curves)
@@ -80,14 +91,41 @@ def publish_report(
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     run, folder = report_content(config, digests, environment), folder_tag(uri, project)
     with connection(uri) as client:
-        experiment_id = make_experiment(client, uri, config["study"])
+        experiment_id = _make_experiment(client, uri, config["study"])
         run_id = _publish(client, uri, experiment_id, folder, run, files)
         for found in _find(client, experiment_id, {"kind": "case", "folder": folder}):
             if found.data.tags.get("case_id") not in case_ids:
                 client.delete_run(found.info.run_id)
-        for key, value in experiment_tags(config, experiment_id, run_id).items():
+        for key, value in _experiment_tags(config, experiment_id, run_id).items():
             client.set_experiment_tag(experiment_id, key, value)
     return run_id
+
+
+def _make_experiment(client: Any, uri: str, study: str) -> str:
+    """Return the id of the study's experiment; make it if there is none, restore it if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(study)
+    try:
+        if experiment is None:
+            return client.create_experiment(study, artifact_location(uri, study))
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+    except MlflowException:  # another process may have done it in between
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            raise
+    return experiment.experiment_id
+
+
+def _experiment_tags(config: Mapping[str, Any], experiment_id: str, report_run_id: str) -> dict[str, str]:
+    """Return the tags of the experiment: its note, which links to the report, and its kind."""
+    note = _NOTE.format(
+        baseline=config["baseline"],
+        candidates=", ".join(f"`{name}`" for name in config["candidates"]),
+        report=f"#/experiments/{experiment_id}/runs/{report_run_id}/artifacts/report.html?workflowType=machine_learning",
+    )
+    return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"}
 
 
 def _publish(client: Any, uri: str, experiment_id: str, folder: str, run: RunContent, files: Mapping[str, Path]) -> str:

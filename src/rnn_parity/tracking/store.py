@@ -1,4 +1,7 @@
-"""The place of the runs: the tracking URI, and the embedded SQLite database, created whole or not at all."""
+"""The place of the runs: the tracking URI, the embedded SQLite database, created whole or not at all, and a connection.
+
+A store that does not answer is one line: soon, once and without credentials.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import re
 import shutil
 import socket
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock
@@ -21,6 +26,10 @@ _ARTIFACTS = "mlflow-artifacts:"
 _NETWORK: tuple[str, ...] = ("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "orangefs")
 _NETWORK += ("panfs", "smb", "sshfs", "virtiofs")
 """The first letters of the types of file systems that several machines may write to."""
+
+
+class TrackingUnavailable(InputError):
+    """The tracking server does not answer, or refuses. The message names its URI without credentials."""
 
 
 def resolve_uri(configured: str | None, project: Path) -> str:
@@ -112,10 +121,31 @@ def ensure_store(uri: str) -> None:
             with FileLock(f"{path}.lock"):
                 if not path.exists():
                     _build(path)
-        with closing(sqlite3.connect(path, timeout=60)) as connection:  # MLflow would try for minutes
-            connection.execute("SELECT version_num FROM alembic_version")
+        with closing(sqlite3.connect(path, timeout=60)) as database:  # MLflow would try for minutes
+            database.execute("SELECT version_num FROM alembic_version")
     except Exception as error:
         raise storage_error(path, error) from error
+
+
+@contextmanager
+def connection(uri: str) -> Iterator[Any]:
+    """Yield an `MlflowClient` of the store.
+
+    Raises `TrackingUnavailable` for a server that is gone, `InputError` for an embedded database that cannot be used.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = database_path(uri)
+    try:
+        yield MlflowClient(tracking_uri=uri)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":  # the store answers: the fault is ours
+            raise
+        if path is not None:
+            raise storage_error(path, error) from None
+        raise TrackingUnavailable(f"{redact(uri)} is not available ({_reason(error)})") from None
 
 
 def storage_error(path: Path, error: Exception) -> InputError:
@@ -144,12 +174,21 @@ def _build(path: Path) -> None:
     for left in path.parent.glob(f"{building.name}*"):  # by a process that was killed
         left.unlink()
     SqlAlchemyStore(f"{_SQLITE}{building}", f"{_ARTIFACTS}/").engine.dispose()
-    with closing(sqlite3.connect(building)) as connection:
+    with closing(sqlite3.connect(building)) as database:
         # WAL has twice the rate with several writers, but its shared memory is of one machine.
-        connection.execute(f"PRAGMA journal_mode = {'DELETE' if is_on_network(path.parent) else 'WAL'}")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute(f"PRAGMA journal_mode = {'DELETE' if is_on_network(path.parent) else 'WAL'}")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     building.replace(path)
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def _reason(error: Exception) -> str:
+    """Return a few words without the address: messages of MLflow and requests quote it with its password."""
+    text = str(error)
+    if system := re.search(r"\[Errno -?\d+\] ([A-Za-z ]+)", text):
+        return system[1]
+    timed_out = re.search(r"time(d )?out", text, flags=re.IGNORECASE)
+    return "no answer in time" if timed_out else getattr(error, "error_code", type(error).__name__)

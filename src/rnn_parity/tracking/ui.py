@@ -7,8 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from rnn_parity.tracking.server import connection
-from rnn_parity.tracking.store import artifact_folder, ensure_store, redact
+from rnn_parity.tracking.store import artifact_folder, connection, ensure_store, redact
 
 
 def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
