@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,31 +34,44 @@ def run_job(
     from rnn_parity.experiment.grid import parse_request
     from rnn_parity.experiment.results import Results
     from rnn_parity.experiment.workloads import find_workload, load_object
-    from rnn_parity.tables import EQUIVALENCE, MASKS, SELF_TEST, TIMING, write_rows
+    from rnn_parity.layers.running import numerics
+    from rnn_parity.tables import COLLECTED, write_rows
     from rnn_parity.workloads.base import load_workload
 
     cases, request = parse_request(job)
     entry = find_workload(request.pop("workload"))
     workload = load_workload(entry, request.pop("settings"))
-    if kind == "equivalence":
-        rows, planted, masks = _compare(workload, cases, **request)
-        tables = {"coverage": (SELF_TEST, planted), "masks": (MASKS, masks), kind: (EQUIVALENCE, rows)}
-    elif kind == "timing":
-        tables = {kind: (TIMING, _time(workload, cases, **request))}
-    elif kind in entry.extras:
-        extra = entry.extras[kind]
-        rows = _compute(load_object(extra.compute), workload, cases, request)
-        tables = {kind: (load_object(extra.schema), rows)}
-    else:
+    tables: dict[str, Rows] = {name: [] for name in (kind, *(("coverage", "masks") if kind == "equivalence" else ()))}
+    schemas = COLLECTED | {name: load_object(extra.schema) for name, extra in entry.extras.items()}
+    if kind not in ("equivalence", "timing", *entry.extras):
         kinds = ", ".join(["equivalence", "timing", *entry.extras])
         raise InputError(f"KIND: holds {kind!r}, expected one of {kinds} for the workload {entry.name}")
-    for table, (schema, rows) in tables.items():
-        write_rows(Results(results).of_job(table, *name.split("/")), schema, rows)
+    for case in cases:
+        said = "done"
+        if kind == "equivalence":
+            said = _compare(workload, case, tables, **request)
+        elif kind == "timing":
+            from rnn_parity.timing.rounds import time_case
+
+            rows = time_case(workload, case, **request)
+            said = ", ".join(map(_speedup_words, rows))
+            tables[kind] += rows
+        else:
+            with numerics(case.threads, case.tf32):
+                tables[kind] += load_object(entry.extras[kind].compute)(workload, case, **request)
+        log(f"{case.case_id}: {said}")
+    if kind == "timing":
+        from rnn_parity.timing.rounds import count_kernels
+
+        count_kernels(workload, cases, tables[kind])
+    for table, rows in tables.items():
+        write_rows(Results(results).of_job(table, *name.split("/")), schemas[table], rows)
 
 
 def _compare(
     workload: Any,
-    cases: Sequence[Any],
+    case: Any,
+    tables: dict[str, Rows],
     *,
     baseline: str,
     candidates: Sequence[str],
@@ -67,10 +80,10 @@ def _compare(
     draws: int,
     own_cases: bool = False,
     picture: str | None = None,
-) -> tuple[Rows, Rows, Rows]:
-    """The rows of equivalence, those of every fault planted in the same tasks, and those of the masks' picture.
+) -> str:
+    """Add a case's rows to three tables: equivalence, every fault planted in the same tasks, the masks' picture.
 
-    Faults are planted with the first seed. `picture` is the id of the case whose masks are shown.
+    Returns the verdict. Faults are planted with the first seed. `picture` is the id of the case whose masks are shown.
     """
     from rnn_parity.compare.case import compare_task
     from rnn_parity.dropout.picture import mask_rows
@@ -78,48 +91,21 @@ def _compare(
     from rnn_parity.layers.running import numerics
 
     rows: Rows = []
-    planted: Rows = []
-    masks: Rows = []
-    for case in cases:
-        of_case: Rows = []
-        with numerics(case.threads, case.tf32):
-            for seed in seeds:
-                task = workload.draw(case, seed)
-                of_case += compare_task(task, baseline, candidates, regimes, draws)
-                if own_cases and seed == seeds[0]:
-                    from rnn_parity.trust.run import examine_own_case
+    with numerics(case.threads, case.tf32):
+        for seed in seeds:
+            task = workload.draw(case, seed)
+            rows += compare_task(task, baseline, candidates, regimes, draws)
+            if own_cases and seed == seeds[0]:
+                from rnn_parity.trust.run import examine_own_case
 
-                    planted += examine_own_case(task.references, baseline)
-        every = [row["verdict"] for row in of_case]
-        expected = [row["verdict"] for row in of_case if row["regime"] in EXPECTED_TO_HOLD]
-        log(f"{case.case_id}: {worst(expected or every) if every else 'no regime that it has was asked for'}")
-        rows += of_case
-        if picture == case.case_id:  # on the CPU: a GPU draws from no one stream in which an entry would have a place
-            masks += mask_rows(replace(case, device="cpu", tf32=False), [baseline, *candidates], seed=0)
-    return rows, planted, masks
-
-
-def _time(workload: Any, cases: Sequence[Any], **settings: Any) -> Rows:
-    from rnn_parity.timing.rounds import count_kernels, time_case
-
-    rows: Rows = []
-    for case in cases:
-        of_case = time_case(workload, case, **settings)
-        rows += of_case
-        log(f"{case.case_id}: " + ", ".join(map(_speedup_words, of_case)))
-    count_kernels(workload, cases, rows)
-    return rows
-
-
-def _compute(compute: Callable[..., Any], workload: Any, cases: Sequence[Any], settings: dict[str, Any]) -> Rows:
-    from rnn_parity.layers.running import numerics
-
-    rows: Rows = []
-    for case in cases:
-        with numerics(case.threads, case.tf32):
-            rows += compute(workload, case, **settings)
-        log(f"{case.case_id}: done")
-    return rows
+                tables["coverage"] += examine_own_case(task.references, baseline)
+    tables["equivalence"] += rows
+    if picture == case.case_id:  # on the CPU: a GPU draws from no one stream in which an entry would have a place
+        on_cpu = replace(case, device="cpu", tf32=False)
+        tables["masks"] += mask_rows(on_cpu, [baseline, *candidates], seed=0)
+    every = [row["verdict"] for row in rows]
+    expected = [row["verdict"] for row in rows if row["regime"] in EXPECTED_TO_HOLD]
+    return worst(expected or every) if every else "no regime that it has was asked for"
 
 
 def _speedup_words(row: dict[str, Any]) -> str:
