@@ -6,17 +6,6 @@ DEVICE_SOURCES = {
 }
 
 
-def asked_of(wildcards):
-    """What is asked of a device for one of its tables, as JSON."""
-    dtypes = sorted({case.dtype for case in GRID.cases if case.device == wildcards.device})
-    settings = {
-        "self_test": {"dtypes": dtypes, "cases": GRID.config["self_test"]["cases"]},
-        "power": {"draws": GRID.config["equivalence"]["draws"], "trials": 20},
-        "capabilities": {"baseline": GRID.config["baseline"], "candidates": GRID.config["candidates"]},
-    }
-    return json.dumps(settings[wildcards.table])
-
-
 rule device:
     output:
         RESULTS.of_device("{table}"),
