@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from rnn_parity.commands.processes import RUN_VARIABLE, exit_with_workflow
-from rnn_parity.commands.rules import ConfigFile, EquivalenceFile, read_grid
 from rnn_parity.commands.rules import app as rules_app
+from rnn_parity.commands.rules import read_grid
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import Dtype
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 
 app.add_typer(rules_app)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
 
 DEBUG_VARIABLE = "RNN_PARITY_DEBUG"
 
@@ -224,7 +226,9 @@ def self_test(
 
 
 @app.command()
-def gate(equivalence: EquivalenceFile = Path("results/equivalence.parquet")) -> None:
+def gate(
+    equivalence: Annotated[Path, typer.Option(help="All comparisons.")] = Path("results/equivalence.parquet"),
+) -> None:
     """Exit with 1 unless every candidate may replace the baseline, naming what fails or could not be judged."""
     from rnn_parity.report import brief
     from rnn_parity.tables import EQUIVALENCE, read_table

@@ -12,17 +12,15 @@ import typer
 
 from rnn_parity.experiment.errors import InputError
 
-JobLine = Annotated[str, typer.Option("--job", help="The job: a line of JSON that `rnn-parity cases --json` prints.")]
 JobName = Annotated[str, typer.Option("--name", help="What its files are called: sweep/job.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
-Output = Annotated[Path, typer.Option("--output", help="Where to write the result.")]
 
 Rows = list[dict[str, Any]]
 
 
 def run_job(
     kind: Annotated[str, typer.Argument(help="equivalence, timing, or an extra table of the job's workload.")],
-    job: JobLine,
+    job: Annotated[str, typer.Option(help="The job: a line of JSON that `rnn-parity cases --json` prints.")],
     name: JobName,
     results: ResultsFolder = Path("results"),
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rnn_parity.commands.jobs import JobName, Output, ResultsFolder, log, run_job
+from rnn_parity.commands.jobs import JobName, ResultsFolder, log, run_job
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 
@@ -18,9 +18,7 @@ app = typer.Typer()
 command = functools.partial(app.command, hidden=True)
 command("job")(run_job)
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
-EquivalenceFile = Annotated[Path, typer.Option("--equivalence", help="A table of `rnn-parity job equivalence`.")]
-Attempt = Annotated[int, typer.Option("--attempt", help="How many runs of the workflow found no server before.")]
+Output = Annotated[Path, typer.Option("--output", help="Where to write the result.")]
 
 
 @command()
@@ -91,7 +89,7 @@ def store() -> None:
 @command()
 def publish(
     results: ResultsFolder,
-    attempt: Attempt,
+    attempt: Annotated[int, typer.Option(help="How many runs of the workflow found no server before.")],
     run: Annotated[str, typer.Option("--run", help="JSON: what runs of a sweep say beside their tables.")] = "",
     name: JobName = "",
     reports: Annotated[
