@@ -13,9 +13,8 @@ from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import rates
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.markdown import escape
-from rnn_parity.report.page import MOST_CASES
 from rnn_parity.report.tables import write_tables
-from rnn_parity.report.write import write_report
+from rnn_parity.report.write import MOST_CASES, write_report
 from synthetic import PIXEL, capability_rows, equivalence_rows, finding_rows, results_of, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())

@@ -21,11 +21,11 @@ from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
-from rnn_parity.report import opening
+from rnn_parity.report.caveats import find_caveats
 from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.statistics import LARGEST_CHANGE
 
-MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED = 30, 40, 30
+MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED, MOST_CAVEATS = 30, 40, 30, 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     candidates, present = list(config["candidates"]), set(equivalence["regime"])
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
     kept, tried = rates.kept_rates(), results["self_test"]
+    power = kept.power.assign(kept=True) if results["power"].empty else results["power"].assign(kept=False)
     abilities = capability_rows(results["capabilities"])
     verdicts, seed_rows = verdict_table(equivalence), records(seed_table(equivalence))
     efficiency = efficiency_table(timing, environment.get("peaks") or [])
@@ -58,6 +59,8 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "config": config,
         "environment": environment,
         "baseline": config["baseline"],
+        "layer_alone": bool(sweeps_of(config, LAYER)),
+        "Phase": Phase,
         "regimes": [name for name in Regime if name in present],
         "answers": [_answer(name, config, environment, results, cases, abilities, efficiency) for name in candidates],
         "matrix": _matrix(verdicts, names),
@@ -71,7 +74,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "protocol": article_lengths(equivalence),
         "kept": _trust(kept.detection, kept.false_alarms) | {"environment": kept.environment, "cases": kept.cases},
         "tried_here": _trust(rates.detection(tried), rates.false_alarms(tried)),
-        "power": _power(kept.power, results["power"]) if Regime.TRAIN_DISTRIBUTION in present else [],
+        "power": records(power) if Regime.TRAIN_DISTRIBUTION in present else [],
         "undetected_by_case": _undetected_by_case(results["coverage"], names),
         "detected_by_none": rates.detected_by_none(results["coverage"]),
         "capabilities": abilities,
@@ -96,10 +99,11 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _answer(name, config, environment, results, cases, abilities, efficiency) -> dict[str, Any]:
-    """One candidate: its answer, the opening paragraph, everything that could bite, how many cases are faster."""
-    alone = sweeps_of(config, LAYER)
+    """One candidate: its answer, the speedups that are quoted, its caveats, and how many cases are faster."""
     equivalence, timing = results["equivalence"], results["timing"]
-    timing = timing[timing["sweep"].isin(alone)]  # the speedups of another workload have their own paragraph
+    timing = timing[
+        timing["sweep"].isin(sweeps_of(config, LAYER))
+    ]  # the speedups of another workload have their own paragraph
     answer = answer_for(equivalence, name)
     quoted = records(quoted_speedups(timing, name, config["report"]["sweep"]))
     baseline = timing[
@@ -108,15 +112,14 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
     lost = lost_capabilities(abilities, config["baseline"], name)
     same_case = {row["phase"]: row for row in records(baseline)}
-    caveats = opening.find_caveats(answer.same_seed, lost, slower, quoted, same_case)
-    machine = _machine(environment, quoted)
-    confidence = config["timing"]["confidence"]
-    told = quoted if alone else None
+    caveats = find_caveats(answer.same_seed, lost, slower, quoted, same_case)
     return {
         "candidate": name,
         "answer": answer,
-        "paragraph": opening.opening(answer, config["baseline"], told, machine, confidence, caveats),
-        "other_caveats": caveats[opening.MOST_CAVEATS :],
+        "quoted": quoted,
+        "machine": _machine(environment, quoted),
+        "caveats": caveats[:MOST_CAVEATS],
+        "other_caveats": caveats[MOST_CAVEATS:],
         "lost": lost,
         "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
         "conclusions": records(conclusions(timing, name)),
@@ -208,12 +211,7 @@ def _figures(results: Mapping[str, pd.DataFrame], shared: bool, without: Sequenc
     present = [item for item in FIGURES.items() if sizes[item[0]] and item[1].section not in without]
     in_order = sorted(present, key=lambda item: SECTIONS.index(item[1].section))
     return [
-        {
-            "name": name,
-            "entry": entry,
-            "number": at,
-            "size": sizes[name] + beside.get(entry.section, ""),
-        }
+        {"name": name, "entry": entry, "number": at, "size": sizes[name] + beside.get(entry.section, "")}
         for at, (name, entry) in enumerate(in_order, 1)
     ]
 
@@ -231,11 +229,6 @@ def _trust(detection: pd.DataFrame, alarms: pd.DataFrame) -> dict[str, Any]:
         "largest_hidden": rates.largest_hidden(detection),
         "unmet_targets": rates.unmet_targets(detection, alarms),
     }
-
-
-def _power(kept: pd.DataFrame, here: pd.DataFrame) -> list[dict[str, Any]]:
-    """How often `train_distribution` detects a fault: as tried on this machine, else the kept rates."""
-    return records(kept.assign(kept=True) if here.empty else here.assign(kept=False))
 
 
 def _undetected_by_case(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:

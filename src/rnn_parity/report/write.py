@@ -1,16 +1,32 @@
-"""From the tables to prose: report.md, and the self-contained report.html."""
+"""From the tables to report.md, and to report.html: one file with pictures, style and script, asking for nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
 
+from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
+from rnn_parity.findings.cases import swept_axes, worst_first
 from rnn_parity.report.facts import collect_facts
-from rnn_parity.report.markdown import render_markdown
-from rnn_parity.report.page import render_html
+from rnn_parity.report.markdown import render_markdown, template_environment
 from rnn_parity.tables import write_text
+
+MOST_CASES = 2000
+"""Rows of the case table of the page; a browser sorts and filters so many at once. The CSV file has all."""
+
+_LARGEST_SVG_BYTES = 1_000_000
+_SHORT_CELL, _LONG_CELL = 26, 60  # letters: up to so many stay on one line, from so many on a column is wide
+_PICTURE_AND_CAPTION = re.compile(r'<p><img src="(figures/\w+)\.png" alt="([^"]*)" /></p>\n<p>(.*?)</p>')
 
 
 def write_report(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame], folder: Path) -> None:
@@ -25,3 +41,99 @@ def write_report(config: Mapping, environment: Mapping, results: Mapping[str, pd
     markdown = render_markdown("report.md.j2", facts)
     write_text(folder / "report.md", markdown)
     write_text(folder / "report.html", render_html(facts, markdown, folder))
+
+
+def render_html(facts: Mapping[str, Any], markdown: str, folder: Path) -> str:
+    """The page: the Markdown with raw HTML off, figures to enlarge, and a table of cases to sort and filter.
+
+    `folder` is the one that the paths of the Markdown's pictures begin at.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    for name, rule in {"table_open": _table_open, "table_close": _table_close, "fence": _fence}.items():
+        parser.add_render_rule(name, rule)
+    tokens = parser.parse(markdown)
+    contents = _mark_headings(tokens)
+    _mark_cells(tokens)
+    body = parser.renderer.render(tokens, parser.options, {})
+    templates = template_environment(["rnn_parity.report"], autoescape=True)
+    templates.filters |= {"sort_key": _sort_key, "sha256": _sha256}
+    templates.filters["tick_label"] = lambda value, axis: tick_label(axis, value)
+    return templates.get_template("report.html.j2").render(
+        title=facts["config"]["report"]["title"],
+        contents=contents,
+        body=Markup(_PICTURE_AND_CAPTION.sub(lambda found: _figure(found[1], found[2], found[3], folder), body)),
+        **_case_rows(facts["cases"], facts["phases"]),
+    )
+
+
+def _mark_headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
+    """Give every heading of the second level an anchor; the table of contents."""
+    contents = []
+    for token, inline in itertools.pairwise(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            token.attrs["id"] = re.sub(r"\W+", "-", inline.content.lower()).strip("-")
+            contents.append((str(token.attrs["id"]), inline.content))
+    return contents
+
+
+def _mark_cells(tokens: Sequence[Token]) -> None:
+    for token, inline in itertools.pairwise(tokens):
+        if token.type == "th_open":
+            token.attrs["scope"] = "col"
+        if token.type == "td_open":
+            size = len(inline.content)
+            token.attrs["class"] = "short" if size <= _SHORT_CELL else "long" if size >= _LONG_CELL else "cell"
+
+
+def _table_open(renderer, tokens, index, options, env) -> str:
+    caption = next((token.content for token in reversed(tokens[:index]) if token.type == "inline"), "Table")
+    label = Markup.escape(re.sub(r"[*`\\]", "", caption)[:80])
+    return f'<div class="wide" tabindex="0" role="region" aria-label="Table: {label}">\n<table>\n'
+
+
+def _table_close(renderer, tokens, index, options, env) -> str:
+    return "</table>\n</div>\n"
+
+
+def _fence(renderer, tokens, index, options, env) -> str:
+    """Code that scrolls where it is wide, by the keyboard too."""
+    return str(Markup('<pre tabindex="0"><code>{}</code></pre>\n').format(tokens[index].content))
+
+
+def _figure(name: str, title: str, caption: str, folder: Path) -> str:
+    """A picture, to be enlarged, with its caption; `title` and `caption` are HTML already."""
+    image = f'<img src="{_data_uri(folder / name)}" alt="{title}">'
+    button = f'<button type="button" class="zoom" aria-label="Enlarge: {title}">{image}</button>'
+    return f"<figure>\n{button}\n<figcaption>{caption}</figcaption>\n</figure>"
+
+
+def _data_uri(stem: Path) -> str:
+    """A picture as text: the vector graphic, or the bitmap where that is very large."""
+    vector = stem.with_suffix(".svg").read_bytes()
+    if len(vector) <= _LARGEST_SVG_BYTES:
+        return "data:image/svg+xml;base64," + base64.b64encode(vector).decode()
+    return "data:image/png;base64," + base64.b64encode(stem.with_suffix(".png").read_bytes()).decode()
+
+
+def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
+    """What the table of cases shows: the columns that differ, its rows, and what is the same in all of them."""
+    shown = cases if len(cases) <= MOST_CASES else worst_first(cases).iloc[:MOST_CASES]
+    axes = swept_axes(cases) if len(cases) else []
+    return {
+        "axes": axes,
+        "heads": [(AXES[axis].label.rsplit(" ", 1)[-1], AXES[axis].label) for axis in axes],
+        "same": [axis_word(axis, cases[axis].iloc[0]) for axis in AXES if len(cases) and axis not in axes],
+        "phases": phases,
+        "several": cases["implementation"].nunique() > 1,
+        "rows": shown.assign(verdict=shown["verdict"].astype(object).fillna("not run")).to_dict("records"),
+        "left_out": len(cases) - len(shown),
+    }
+
+
+def _sort_key(value: float | None) -> str:
+    return "" if value is None or value != value else repr(float(value))
+
+
+def _sha256(script: str) -> str:
+    """The digest by which the page's policy knows its script."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,58 @@
+"""The caveats of the first paragraph: masks, capabilities, slower cases, memory. Facts in, Markdown out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rnn_parity.experiment.vocabulary import Phase
+from rnn_parity.findings.answer import SameSeed
+from rnn_parity.report.markdown import amount_of_bytes, count, escape, listed, times
+
+_MEMORY_FACTOR = 1.25  # so much more memory than the baseline is worth a word
+_MOST_NAMES = 3
+
+
+def find_caveats(
+    seed: SameSeed | None,
+    lost: Sequence[str],
+    slower: Mapping[str, Sequence[str]],
+    quoted: Sequence[Mapping[str, Any]],
+    quoted_baseline: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Caveats for whoever replaces the baseline, the gravest first: masks, capabilities, slower cases, memory.
+
+    Args:
+        seed: what the same seed gave. lost: titles of capabilities that only the baseline has.
+        slower: phase to the cases, in words, in which the candidate is slower.
+        quoted: the rows that the gain is quoted from; `quoted_baseline` those of the baseline, by phase.
+    """
+    found = []
+    if seed and seed.differing:
+        found.append(
+            f"the same seed does not give the same masks, so that {seed.differing} of the "
+            f"{count(seed.drawing, 'case')} that draw dropout between layers differ, from T = {seed.first_length} and "
+            f"L = {seed.first_layers} on"
+        )
+    if lost:
+        more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
+        found.append(f"you lose {listed(lost[:_MOST_NAMES]) if not more else ', '.join(lost[:_MOST_NAMES]) + more}")
+    for phase in ("step", "inference"):
+        cases = slower.get(phase, ())
+        if cases:
+            some = "; ".join([*map(escape, cases[:_MOST_NAMES]), *(["…"] if len(cases) > _MOST_NAMES else [])])
+            found.append(f"{Phase(phase).words} is slower in {count(len(cases), 'case')} ({some})")
+            break
+    found += _memory(quoted, quoted_baseline)
+    return found
+
+
+def _memory(quoted: Sequence[Mapping[str, Any]], quoted_baseline: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    for row in quoted:
+        ours, theirs = row["peak_memory_bytes"], quoted_baseline.get(row["phase"], {}).get("peak_memory_bytes")
+        if ours == ours and theirs == theirs and theirs and ours > _MEMORY_FACTOR * theirs:
+            return [
+                f"in the quoted case {Phase(row['phase']).words} takes {times(ours / theirs)} the memory "
+                f"({amount_of_bytes(ours)}, the baseline {amount_of_bytes(theirs)})"
+            ]
+    return []
