@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rnn_parity.experiment.results import Results
-from rnn_parity.tables import write_table
+from rnn_parity.tables import write_rows, write_table
 from rnn_parity.tracking import publish_unfinished
 from rnn_parity.tracking.failures import read_failure
 from tracked import ENVIRONMENT, active_runs, equivalence_table, small_grid, timing_table
@@ -103,6 +103,9 @@ def test_a_training_that_dies_is_no_finished_run(uri, tmp_path):
     assert run.data.tags["failure"] in died
     assert run.data.tags["failure"].startswith("training was killed by SIGKILL")
     assert run.data.metrics["speedup/step stacking_gru"] == 1.5
-    write_table(tmp_path / f"results/training/model/{job.name}.parquet", tables.TRAINING.empty_table())
+    columns = {"mode": "no_dropout", "role": "candidate", "implementation": "stacking_gru", "seed": 0, "step": 0}
+    losses = [{"case_id": job.cases[0].case_id, **columns, "loss": 2.5}]
+    write_rows(tmp_path / f"results/training/model/{job.name}.parquet", tables.TRAINING, losses)
     assert unfinished(uri, tmp_path, grid) == []
-    assert [run.info.status for run in active_runs(uri)] == ["FINISHED"]
+    (run,) = active_runs(uri)
+    assert (run.info.status, run.data.metrics["loss_no_dropout/stacking_gru"]) == ("FINISHED", 2.5)
