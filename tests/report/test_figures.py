@@ -16,7 +16,7 @@ from legible import illegible
 from rnn_parity.compare.criterion import unit_roundoff
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import figure_tables
-from rnn_parity.report.figures import FIGURES, FORMATS, SECTIONS, plot_all, speedup, style
+from rnn_parity.report.figures import FIGURES, FORMATS, SECTIONS, error_ratio, plot_all, speedup, style
 from rnn_parity.report.figures.layout import Study, panels
 from rnn_parity.tables import COLLECTED
 from synthetic import environment, equivalence_rows, finding_rows, timing_rows
@@ -183,6 +183,17 @@ def test_the_heat_map_takes_the_worst_layer():
     worst = ratios.loc[("grad_weight_ih", table.loc[at, "sweep"])]
     assert (worst["ratio"], worst["verdict"], worst["worst_quantity"]) == (7.0, "different", "grad_weight_ih_l2")
     assert (ratios.drop(("grad_weight_ih", table.loc[at, "sweep"]))["ratio"] < 1).all()
+
+
+def test_the_heat_map_has_the_forward_pass_above_for_every_candidate():
+    grid = make_grid(SMOKE | {"candidates": ["stacking_gru", "torch.nn:GRU"]})
+    tables = results_of(grid)
+    study = Study(grid.config, tables["equivalence"], tables["timing"], pd.DataFrame(), environment(grid))
+    with style.applied():
+        maps = [axes for axes in error_ratio.plot(study).axes if axes.get_title(loc="left")]
+        assert [axes.get_title(loc="left") for axes in maps] == grid.config["candidates"]
+        assert all(axes.yaxis_inverted() for axes in maps)
+        assert maps[0].get_yticklabels()[0].get_text() == "output"
 
 
 def test_the_overview_averages_speedups_geometrically():

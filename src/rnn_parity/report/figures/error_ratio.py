@@ -41,7 +41,7 @@ def plot(study: Study) -> Figure:
         for y, x in zip(*verdicts.isin(FAILING).to_numpy().nonzero(), strict=True):
             frame = {"fill": False, "edgecolor": "black", "lw": 1.1, "zorder": 4}
             axes.add_patch(Rectangle((x + 0.05, y + 0.07), 0.9, 0.86, **frame))
-        axes.invert_yaxis()
+        axes.set_ylim(len(quantities), 0)
         if turned:
             axes.set_xticks(axes.get_xticks(), sweeps, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_title(style.wrapped(name, int(map_mm / 1.45) + 6))

@@ -169,6 +169,7 @@ def heat_map(
         look["color"] = "white" if abs(np.log(value)) > 0.72 * np.log(norm.vmax) else style.DARK
         if hatched.iloc[y, x]:
             axes.add_patch(Rectangle((x, y), 1, 1, facecolor="none", edgecolor=style.GREY, hatch="////", lw=0))
+            look["color"] = style.DARK
             look["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
         if size_pt:
             axes.text(x + 0.5, y + 0.5, _in_few_letters(ratios.iloc[y, x]), **look)
