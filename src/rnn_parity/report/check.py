@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,17 +42,6 @@ class Report:
     def equivalent(self) -> bool:
         """Whether nothing fails and every quantity was judged at least once: the candidate may replace the baseline."""
         return self.answer.holds
-
-    def regimes(self) -> Iterator[tuple[str, pd.Series, str]]:
-        """Yield each regime with the row that decides it, and the quantities that fail where they must hold.
-
-        The name has the dropout added where that is not the one asked for. The verdict is the worst of the regime.
-        """
-        keys = ["regime", "dropout"]
-        for _, row in deciding_rows(self.equivalence, keys).iterrows():
-            rows = self.equivalence[(self.equivalence[keys] == row[keys]).all(axis=1)]
-            name = row["regime"] + ("" if row["dropout"] == self.case.dropout else f" (p={row['dropout']:g})")
-            yield name, row, _failing_quantities(rows) if row["regime"] in EXPECTED_TO_HOLD else ""
 
     def capability_differences(self) -> pd.DataFrame:
         """The capabilities that differ, those that would be lost first.
@@ -102,11 +90,14 @@ class Report:
         sizes = f"T {case.sequence_length}, B {case.batch_size}, I {case.input_size}, H {case.hidden_size}"
         sizes += f", L {case.num_layers}, dropout {case.dropout:g}"
         lines = [self.conclusion(), f"  case: {case.device}, {case.dtype}, {sizes}"]
-        for name, row, failing in self.regimes():
-            freed = "" if row["regime"] in EXPECTED_TO_HOLD else ", which need not hold"
-            lines.append(f"  {name}{freed}: {row['verdict']}")
+        keys = ["regime", "dropout"]
+        for _, row in deciding_rows(self.equivalence, keys).iterrows():
+            held = row["regime"] in EXPECTED_TO_HOLD
+            name = row["regime"] + ("" if row["dropout"] == case.dropout else f" (p={row['dropout']:g})")
+            lines.append(f"  {name}{'' if held else ', which need not hold'}: {row['verdict']}")
             lines.append(f"    {': '.join(filter(None, (row['quantity'], _error_over_limit(row), row['reason'])))}")
-            if failing:
+            of_regime = self.equivalence[(self.equivalence[keys] == row[keys]).all(axis=1)]
+            if held and (failing := _failing_quantities(of_regime)):
                 lines.append(f"    at fault: {failing}")
         differences = self.capability_differences()
         for row in differences.itertuples():
