@@ -155,6 +155,16 @@ def test_a_store_whose_maker_is_killed_is_made_by_the_next(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
+def test_the_log_of_a_database_that_was_taken_away_is_not_played_into_the_next(new_store, tmp_path):
+    old, database = shutil.copy(new_store, tmp_path / "old.db"), tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("create table left_over (x)")
+        shutil.copy(f"{old}-wal", f"{database}-wal")
+    ensure_store(f"sqlite:///{database}")
+    assert is_whole(database)
+    assert query(database, "select name from sqlite_master where name = 'left_over'") == []
+
+
 def test_another_schema_is_refused_with_the_way_out_and_left_as_it_was(new_store, tmp_path):
     database = Path(shutil.copy(new_store, tmp_path))
     with closing(sqlite3.connect(database)) as connection, connection:

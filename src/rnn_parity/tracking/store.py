@@ -171,7 +171,8 @@ def _build(path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     building = path.with_name(f"{path.name}.creating")
-    for left in path.parent.glob(f"{building.name}*"):  # by a process that was killed
+    # By a process that was killed; by a database that was taken away, whose log SQLite would play into the new one.
+    for left in [*path.parent.glob(f"{building.name}*"), *path.parent.glob(f"{path.name}-*")]:
         left.unlink()
     SqlAlchemyStore(f"{_SQLITE}{building}", f"{_ARTIFACTS}/").engine.dispose()
     with closing(sqlite3.connect(building)) as database:
