@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from rnn_parity.compare.criterion import limit, roundoff_floor, unit_roundoff
+from rnn_parity.cells.base import load_cell
+from rnn_parity.compare.criterion import floor_of_sums, layer_terms, limit, unit_roundoff
 from rnn_parity.experiment.grid import Grid
-from rnn_parity.layers.parameters import canonical_shapes
 from rnn_parity.tables import COLLECTED
 from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
 
@@ -23,8 +23,7 @@ def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
     rows = []
     for case in grid.cases:
         u = unit_roundoff(case.dtype, case.tf32)
-        parameters = canonical_shapes(case.input_size, case.hidden_size, case.num_layers)
-        names = ["output", "hn", "grad_input", "grad_h0", *(f"grad_{name}" for name in parameters)]
+        names = load_cell(case.cell).quantities(case.num_layers)
         for candidate in grid.config["candidates"]:
             for regime in REGIMES:
                 other_masks = (
@@ -34,7 +33,7 @@ def equivalence_rows(grid: Grid, *, wrong: str | None = None) -> list[dict]:
                     and case.sequence_length > 1
                 )
                 for quantity in names:
-                    floor = roundoff_floor(quantity, case)
+                    floor = floor_of_sums(layer_terms(quantity, case, load_cell(case.cell)), case)
                     error, baseline = (float(e) for e in random.uniform(1, 4, 2) * u)
                     different = candidate == wrong or other_masks
                     error = 0.3 if different else error
@@ -73,7 +72,8 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
     rows = []
     for case in grid.cases:
         for phase, share in (("inference", 1), ("forward", 1.2), ("backward", 2), ("step", 3.2)):
-            flops = matmul_flops(case, phase)
+            cell = load_cell(case.cell)
+            flops = matmul_flops(case, cell, phase)
             baseline_s = share * 5e-5 * case.sequence_length * case.num_layers + flops / 5e10
             for name in [grid.config["baseline"], *grid.config["candidates"]]:
                 own = name == grid.config["baseline"]
@@ -106,8 +106,8 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "operator_calls": (1 if own else 2) * case.sequence_length * case.num_layers,
                         "kernel_launches": None,
                         "flops": flops,
-                        "sequential_flops": sequential_flops(case, phase),
-                        "least_bytes": least_bytes(case, phase),
+                        "sequential_flops": sequential_flops(case, cell, phase),
+                        "least_bytes": least_bytes(case, cell, phase),
                         "step_gemm_flops_per_s": 5e10,
                         "other_busy_cores": 0.0,
                         "clock_limits": None,

@@ -106,12 +106,13 @@ def test_each_dependency_has_its_line():
 
 
 def test_the_rates_of_the_readme_are_those_of_the_kept_self_test():
-    totals, alarms = rates.totals(rates.kept_rates().detection), rates.kept_rates().false_alarms
+    kept = rates.kept_rates(("gru",))
+    totals, alarms = rates.totals(kept.detection), kept.false_alarms
     said = README.partition("## Can the check be trusted?")[2].partition("\n## ")[0]
     counts = [totals["judged"], totals["caught"], alarms["comparisons"], alarms["not_judged"]]
     for number in [f"{count.sum():,}" for count in counts]:
         assert number in said
-    assert f"raised {alarms['alarms'].sum()} false alarms" in said
+    assert f"raised {alarms['alarms'].sum()} false alarms" in " ".join(said.split())
     for name, words in (("allclose", "calls {single:.0f} %"), ("assert_close", "{single:.1f} % and {half:.0f} %")):
         shares = 100 * alarms.set_index("dtype")[name] / alarms["comparisons"].to_numpy()
         half = shares[["bfloat16", "float16"]].mean()

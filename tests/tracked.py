@@ -46,7 +46,7 @@ def timing_table(grid: Grid, **changes) -> pa.Table:
 
 
 def request_of(grid: Grid, sweep: str) -> dict:
-    return json.loads(grid.publish_request(sweep))
+    return json.loads(grid.publish_request(next(job for job in grid.jobs if job.sweep == sweep)))
 
 
 def query(database: Path, sql: str) -> list[tuple]:

@@ -16,12 +16,13 @@ import pandas as pd
 import pyarrow as pa
 from torch import nn
 
-from rnn_parity.capabilities.probing import probe_capabilities, tiny_subject
+from rnn_parity.capabilities.probing import probe_capabilities
 from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
+from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
-from rnn_parity.layers.parameters import WeightError
+from rnn_parity.layers.kinds import infer_kind, require_kind
 from rnn_parity.layers.registry import named
 from rnn_parity.report.check import Report
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, TIMING
@@ -50,6 +51,7 @@ def check(
     baseline: str | Callable[..., Any],
     candidate: str | Callable[..., Any],
     *,
+    cell: str | None = None,
     like: str = "small",
     input_size: int | None = None,
     hidden_size: int | None = None,
@@ -71,6 +73,8 @@ def check(
     Args:
         baseline, candidate: a registered name, `package.module:Class`, or what builds the layer itself: a class, or
             any callable that takes input_size, hidden_size, num_layers and dropout.
+        cell: the kind of cell that both shall be: `gru`, `gru_reset_before`, `lstm`, or `package.module:Class`. None
+            is the kind that the candidate's parameters tell.
         like: the preset that gives the sizes and seeds that are not given: `small`, `article` or `t2vec`.
         device: `auto` is cuda where there is one. threads: CPU threads to compute with.
         regimes: at least one of those that must hold, `eval` and `train_matched_masks`.
@@ -78,8 +82,8 @@ def check(
         timing_seconds: for how long each of inference and step may be timed beyond ten rounds; 0 times nothing.
         progress: told what is done next.
 
-    Raises `InputError`, in one line, for arguments that cannot be used, and for a layer whose parameters are not a
-    GRU's. Whatever a layer raises when it runs is in the report.
+    Raises `InputError`, in one line, for arguments that cannot be used, and for a layer whose parameters are not those
+    of its kind. Whatever a layer raises when it runs is in the report.
     """
     if like not in PRESETS:
         raise InputError(f"like: holds {like!r}, expected one of {', '.join(PRESETS)}")
@@ -99,9 +103,12 @@ def check(
     with named(baseline, "baseline") as ours, named(candidate, "candidate") as theirs:
         if ours == theirs:
             raise InputError(f"candidate: holds {theirs!r}, the baseline itself, expected another")
-        case = _make_case(ours, theirs, device, axes, seeds, regimes)
         for key, name in (("baseline", ours), ("candidate", theirs)):
-            _match_parameters(name, key)
+            check_name(name, key)
+        axes["cell"] = (infer_kind(theirs) or "gru") if cell is None else cell
+        case = _make_case(ours, theirs, device, axes, seeds, regimes)
+        for key, name in (("candidate", theirs), ("baseline", ours)):
+            require_kind(name, case.cell, key)
         progress("comparing numbers")
         rows = _compare(case, ours, theirs, seeds, regimes)
         abilities = timing = None
@@ -112,7 +119,7 @@ def check(
             timing = _frame(measured, TIMING)
         if capabilities:  # last: a CUDA graph that cannot be captured may leave the device unfit for anything else
             progress("probing capabilities")
-            abilities = _frame(list(probe_capabilities(ours, [theirs], case.device, threads)), CAPABILITIES)
+            abilities = _frame(list(probe_capabilities(ours, [theirs], case.device, threads, case.cell)), CAPABILITIES)
     return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing)
 
 
@@ -126,16 +133,6 @@ def _make_case(
         return make_grid(config).cases[0]
     except InputError as error:
         raise InputError(_SECTIONS.sub("", str(error))) from error
-
-
-def _match_parameters(name: str, key: str) -> None:
-    """Raise `InputError` for a layer that cannot be given the weights of a GRU: there is nothing to compare."""
-    try:
-        tiny_subject(name, "cpu").load()
-    except (InputError, WeightError) as error:
-        raise InputError(f"{key}: {name}: {str(error).removeprefix(f'{name}: ')}") from error
-    except Exception:  # it may do at the sizes asked for; if not, the comparison says why
-        return
 
 
 def _compare(

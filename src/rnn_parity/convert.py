@@ -75,7 +75,7 @@ class Stack:
         }
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """`input_size`, `hidden_size` and `num_layers`."""
         first, own = FIRST_KEYS[self.layout], self.own
         input_size, hidden_size = (own[key].shape[1] for key in (first, first.replace("ih", "hh")))
@@ -262,7 +262,7 @@ def _stacks(content: Any, layout: str, path: tuple[str, ...] = ()) -> Iterator[S
                 yield Stack(layout, path, key.removesuffix(FIRST_KEYS[layout]).removesuffix("."), content)
 
 
-def _layer(layout: str, sizes: Mapping[str, int]) -> nn.Module:
+def _layer(layout: str, sizes: Mapping[str, Any]) -> nn.Module:
     """What a checkpoint holds: nn.GRU, or the stack of cells, without the wrapper. Parameters in nn.GRU's order."""
     (inner,) = build(layout, **sizes, dropout=0.0).children()
     return inner

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnn_parity.cells import stack as oracle
-from rnn_parity.cells.stack import Rounding
+from rnn_parity.cells.base import Arithmetic, Rounding
+from rnn_parity.cells.gru import GRU
+from rnn_parity.cells.stack import run_forward
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.model import PAD, STACK
 from rnn_parity_t2vec.model_masks import Masks
@@ -151,8 +152,10 @@ class _Oracle(torch.autograd.Function):
     @staticmethod
     def forward(ctx, input, h0, names, masks, dropout, rounding, *weights):
         ctx.names = names
-        ctx.done = oracle.run_forward(input, h0, dict(zip(names, weights, strict=True)), masks, dropout, rounding)
-        return ctx.done.output.clone(), ctx.done.hn
+        ctx.done = run_forward(
+            GRU, input, (h0,), dict(zip(names, weights, strict=True)), masks, dropout, Arithmetic(rounding)
+        )
+        return ctx.done.output.clone(), *ctx.done.states
 
     @staticmethod
     def backward(ctx, of_output, of_hn):

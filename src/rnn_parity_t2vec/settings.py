@@ -38,7 +38,9 @@ class DecoderSettings(Section):
 
 
 def check_axes(axes: Mapping[str, Sequence[Any]]) -> None:
-    """Raise `InputError` for an odd hidden size: each direction of the encoder has half of it."""
+    """Raise `InputError` for an odd hidden size, which the encoder halves, and for any kind of cell but t2vec's."""
+    if other := [cell for cell in axes["cell"] if cell != "gru"]:
+        raise InputError(f"cell: holds {other[0]}, expected gru: t2vec's decoder has no other")
     odd = [size for size in axes["hidden_size"] if size % 2]
     if odd:
         raise InputError(f"hidden_size: holds {odd[0]}, expected even: the encoder halves it")

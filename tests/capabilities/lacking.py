@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from rnn_parity.trust.planting import coarse
 from rnn_parity.trust.right import WrittenOut
 
 
@@ -171,8 +172,7 @@ class SpreadsNaN(nn.GRU):
 
 
 class Overflows(WrittenOut):
-    def sigmoid(self, x):
-        return x.exp() / (1 + x.exp())
+    arithmetic = coarse(sigmoid=lambda x: x.exp() / (1 + x.exp()))
 
 
 class SumsInAnyOrder(nn.GRU):
@@ -182,8 +182,8 @@ class SumsInAnyOrder(nn.GRU):
 
 
 class KeepsStateOnItself(WrittenOut):
-    def carried(self, h, step, steps):
-        self.state = h
+    def carried(self, states, step, steps):
+        self.state = states
         torch.linalg.inv(torch.eye(40))  # time for another thread
         return self.state
 

@@ -7,18 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from rnn_parity.cells.stack import stacked_gru
+from rnn_parity.cells.base import Arithmetic, load_cell
+from rnn_parity.cells.stack import run_stack
+from rnn_parity.experiment.names import CELLS
 from rnn_parity.layers.parameters import canonical_shapes
 
 
-def drawn(steps=3, batch=2, inputs=3, hidden=2, layers=2, seed=0):
+def drawn(kind="gru", steps=3, batch=2, inputs=3, hidden=2, layers=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    weights = {name: normal(*shape) for name, shape in canonical_shapes(inputs, hidden, layers).items()}
-    return normal(steps, batch, inputs), normal(layers, batch, hidden), weights
+    weights = {name: normal(*shape) for name, shape in canonical_shapes(inputs, hidden, layers, kind).items()}
+    states = tuple(normal(layers, batch, hidden) for _ in load_cell(kind).states)
+    return normal(steps, batch, inputs), states, weights
 
 
 def drawn_like(*tensors):
@@ -26,60 +29,83 @@ def drawn_like(*tensors):
     return tuple(torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in tensors)
 
 
-def run(input, h0, weights, cotangents=None, masks=None, dropout=0.0, rounding=None):
+def run(input, states, weights, cotangents=None, masks=None, dropout=0.0, rounding=None, kind="gru"):
     if cotangents is None:
-        cotangents = torch.ones(*input.shape[:-1], h0.shape[-1], dtype=torch.float64), torch.zeros_like(h0)
-    return stacked_gru(input, h0, weights, cotangents, masks, dropout, rounding)
+        of_output = torch.ones(*input.shape[:-1], states[0].shape[-1], dtype=torch.float64)
+        cotangents = of_output, *map(torch.zeros_like, states)
+    return run_stack(load_cell(kind), input, states, weights, cotangents, masks, dropout, Arithmetic(rounding))
 
 
-def one_cell(x, h, weights, layer):
-    """One step of one layer in plain Python floats, unit by unit, straight from the paper's formulas."""
-    hidden = len(h)
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def one_cell(kind, x, states, weights, layer):
+    """One step of one layer in plain Python floats, unit by unit, straight from the papers' formulas."""
+    h, hidden = states[0], len(states[0])
     w_ih, w_hh = weights[f"weight_ih_l{layer}"].tolist(), weights[f"weight_hh_l{layer}"].tolist()
     b_ih, b_hh = weights[f"bias_ih_l{layer}"].tolist(), weights[f"bias_hh_l{layer}"].tolist()
 
-    def from_input(row):
+    def from_input(gate, unit):
+        row = gate * hidden + unit
         return sum(w * v for w, v in zip(w_ih[row], x, strict=True)) + b_ih[row]
 
-    def from_state(row):
-        return sum(w * v for w, v in zip(w_hh[row], h, strict=True)) + b_hh[row]
+    def from_state(gate, unit, read=h):
+        row = gate * hidden + unit
+        return sum(w * v for w, v in zip(w_hh[row], read, strict=True)) + b_hh[row]
+
+    def gate(index, unit):
+        return sigmoid(from_input(index, unit) + from_state(index, unit))
 
     new = []
     for unit in range(hidden):
-        reset = 1 / (1 + math.exp(-from_input(unit) - from_state(unit)))
-        update = 1 / (1 + math.exp(-from_input(hidden + unit) - from_state(hidden + unit)))
-        candidate = math.tanh(from_input(2 * hidden + unit) + reset * from_state(2 * hidden + unit))
-        new.append((1 - update) * candidate + update * h[unit])
-    return new
+        if kind == "lstm":
+            g = math.tanh(from_input(2, unit) + from_state(2, unit))
+            c = gate(1, unit) * states[1][unit] + gate(0, unit) * g
+            new.append((gate(3, unit) * math.tanh(c), c))
+            continue
+        if kind == "gru":
+            from_reset = gate(0, unit) * from_state(2, unit)
+        else:
+            from_reset = from_state(2, unit, [gate(0, other) * h[other] for other in range(hidden)])
+        update, candidate = gate(1, unit), math.tanh(from_input(2, unit) + from_reset)
+        new.append(((1 - update) * candidate + update * h[unit],))
+    return [list(state) for state in zip(*new, strict=True)]
 
 
-def test_it_is_the_equations():
-    input, h0, weights = drawn()
+@pytest.mark.parametrize("kind", CELLS)
+def test_it_is_the_equations(kind):
+    input, states, weights = drawn(kind)
     masks = torch.tensor([[[[1, 0], [0, 1]], [[1, 1], [0, 0]], [[0, 1], [1, 1]]]], dtype=torch.float64)
-    values = run(input, h0, weights, masks=masks, dropout=0.75)
-    output, hn = values["output"], values["hn"]
+    values = run(input, states, weights, masks=masks, dropout=0.75, kind=kind)
     for row in range(2):
-        first, second = h0[0, row].tolist(), h0[1, row].tolist()
+        first, second = ([state[layer, row].tolist() for state in states] for layer in (0, 1))
         for step in range(3):
-            first = one_cell(input[step, row].tolist(), first, weights, 0)
-            passed = [value * keep * 4 for value, keep in zip(first, masks[0, step, row].tolist(), strict=True)]
-            second = one_cell(passed, second, weights, 1)
-            assert output[step, row].tolist() == pytest.approx(second, rel=1e-12)
-        assert hn[:, row].tolist() == [pytest.approx(first, rel=1e-12), pytest.approx(second, rel=1e-12)]
+            first = one_cell(kind, input[step, row].tolist(), first, weights, 0)
+            passed = [value * keep * 4 for value, keep in zip(first[0], masks[0, step, row].tolist(), strict=True)]
+            second = one_cell(kind, passed, second, weights, 1)
+            assert values["output"][step, row].tolist() == pytest.approx(second[0], rel=1e-12)
+        for name, *expected in zip(load_cell(kind).states, first, second, strict=True):
+            last = values[f"{name}n"][:, row].tolist()
+            assert last == [pytest.approx(of_layer, rel=1e-12) for of_layer in expected]
 
 
-def test_its_gradients_are_those_of_finite_differences():
-    input, h0, weights = drawn()
+@pytest.mark.parametrize("kind", CELLS)
+def test_its_gradients_are_those_of_finite_differences(kind):
+    input, states, weights = drawn(kind)
+    names = load_cell(kind).states
     masks = torch.ones(1, 3, 2, 2, dtype=torch.float64)
     masks[0, 1, 0, 1] = 0
-    cotangents = drawn_like(torch.zeros(3, 2, 2), h0)
-    values = run(input, h0, weights, cotangents, masks, dropout=0.5)
+    cotangents = drawn_like(torch.zeros(3, 2, 2), *states)
+    values = run(input, states, weights, cotangents, masks, dropout=0.5, kind=kind)
 
     def loss():
-        moved = run(input, h0, weights, cotangents, masks, dropout=0.5)
-        return sum((c * moved[name]).sum().item() for c, name in zip(cotangents, ("output", "hn"), strict=True))
+        moved = run(input, states, weights, cotangents, masks, dropout=0.5, kind=kind)
+        found = moved["output"], *(moved[f"{name}n"] for name in names)
+        return sum((c * value).sum().item() for c, value in zip(cotangents, found, strict=True))
 
-    for name, tensor in {"input": input, "h0": h0, **weights}.items():
+    first = {f"{name}0": state for name, state in zip(names, states, strict=True)}
+    for name, tensor in {"input": input, **first, **weights}.items():
         for index in itertools.product(*map(range, tensor.shape)):
             before, losses = tensor[index].item(), []
             for moved in (before + 1e-6, before - 1e-6):
@@ -90,19 +116,20 @@ def test_its_gradients_are_those_of_finite_differences():
             assert values[f"grad_{name}"][index].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
-def test_it_agrees_with_nn_gru_in_float64_forward_and_backward():
-    input, h0, weights = drawn(steps=20, batch=4, inputs=7, hidden=9, layers=3)
-    gru = nn.GRU(7, 9, 3).double()
-    gru.load_state_dict(weights)
-    given = [input.requires_grad_(), h0.requires_grad_(), *gru.parameters()]
-    expected = gru(input, h0)
+@pytest.mark.parametrize(("kind", "layer"), [("gru", nn.GRU), ("lstm", nn.LSTM)])
+def test_it_agrees_with_pytorch_in_float64_forward_and_backward(kind, layer):
+    input, states, weights = drawn(kind, steps=20, batch=4, inputs=7, hidden=9, layers=3)
+    module = layer(7, 9, 3).double()
+    module.load_state_dict(weights)
+    given = [tensor.requires_grad_() for tensor in (input, *states)]
+    output, last = module(input, states[0] if kind == "gru" else states)
+    expected = output, *([last] if kind == "gru" else last)
     cotangents = drawn_like(*expected)
-    gradients = torch.autograd.grad(expected, given, cotangents)
-    names = ["output", "hn", "grad_input", "grad_h0", *(f"grad_{name}" for name, _ in gru.named_parameters())]
-    values = run(input.detach(), h0.detach(), weights, cotangents)
-    assert set(values) == set(names)
-    for name, value in zip(names, (*expected, *gradients), strict=True):
-        torch.testing.assert_close(values[name], value.detach(), rtol=1e-11, atol=1e-12)
+    gradients = torch.autograd.grad(expected, [*given, *module.parameters()], cotangents)
+    values = run(input.detach(), tuple(state.detach() for state in states), weights, cotangents, kind=kind)
+    assert list(values) == load_cell(kind).quantities(3)
+    for value, right in zip(values.values(), (*expected, *gradients), strict=True):
+        torch.testing.assert_close(value, right.detach(), rtol=1e-12, atol=1e-12)
 
 
 def test_runs_side_by_side_are_the_runs_one_by_one():
@@ -110,47 +137,47 @@ def test_runs_side_by_side_are_the_runs_one_by_one():
     masks = torch.ones(1, 3, 2, 2, dtype=torch.float64)
     masks[0, 0] = 0
     weights = {name: torch.stack([run[2][name] for run in runs]) for name in runs[0][2]}
-    input, h0 = (torch.stack([run[i] for run in runs]) for i in (0, 1))
+    input, h0 = torch.stack([run[0] for run in runs]), torch.stack([run[1][0] for run in runs])
     cotangents = drawn_like(torch.zeros(2, 3, 2, 2), h0)
-    together = run(input, h0, weights, cotangents, masks, dropout=0.5)
+    together = run(input, (h0,), weights, cotangents, masks, dropout=0.5)
     for k, alone in enumerate(runs):
         values = run(*alone, tuple(c[k] for c in cotangents), masks, dropout=0.5)
         assert all(torch.allclose(together[name][k], value, rtol=1e-12) for name, value in values.items())
 
 
 def test_a_dropout_of_one_lets_nothing_through():
-    input, h0, weights = drawn()
+    input, states, weights = drawn()
     masks = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
-    one, other = (run(x, h0, weights, masks=masks, dropout=1.0) for x in (input, input + 1))
+    one, other = (run(x, states, weights, masks=masks, dropout=1.0) for x in (input, input + 1))
     assert torch.equal(one["output"], other["output"])
     assert (one["grad_input"] == 0).all()
 
 
 def test_where_a_gate_saturates_the_slope_keeps_its_digits():
     """1 − tanh² of a rounded tanh is 0 from 19 on; the slope is 4·exp(−2x)."""
-    input, h0, weights = drawn(steps=1, batch=1, inputs=1, hidden=1, layers=1)
+    input, states, weights = drawn(steps=1, batch=1, inputs=1, hidden=1, layers=1)
     zero = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     zero["bias_ih_l0"][2], zero["bias_ih_l0"][1] = 25.0, -40.0  # n ≈ 1, z ≈ 0
-    values = run(input, h0, zero)
+    values = run(input, states, zero)
     assert values["grad_bias_ih_l0"][2].item() == pytest.approx(4 * math.exp(-50), rel=1e-9)
-    expected = (h0.item() - 1) * math.exp(-40)
+    expected = (states[0].item() - 1) * math.exp(-40)
     assert values["grad_bias_ih_l0"][1].item() == pytest.approx(expected, rel=1e-9)
-    kept = run(input, h0, zero, rounding=lambda t: t.float().double())
+    kept = run(input, states, zero, rounding=lambda t: t.float().double())
     assert kept["grad_bias_ih_l0"][2].item() == 0
 
 
 def test_a_rounding_reaches_every_gate_and_state():
     """Four times a step and layer, and what is left is what is gone on with."""
-    input, h0, weights = drawn(steps=5, layers=2)
+    input, states, weights = drawn(steps=5, layers=2)
     seen = []
 
     def halved(tensor):
         seen.append(tensor)
         return tensor / 2
 
-    values = run(input, h0, weights, rounding=halved)
+    values = run(input, states, weights, rounding=halved)
     assert len(seen) == 4 * 5 * 2
     assert torch.equal(values["output"][-1], seen[-1] / 2)
     assert torch.equal(values["hn"][1], seen[-1] / 2)
-    exact = run(input, h0, weights)
+    exact = run(input, states, weights)
     assert all(not torch.allclose(values[name], value) for name, value in exact.items())

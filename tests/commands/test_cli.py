@@ -11,7 +11,7 @@ from conftest import PROJECT
 from rnn_parity.experiment.devices import cuda_compute_capability_major
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.tables import EQUIVALENCE, MASKS, SELF_TEST, TIMING, read_table, write_rows
-from rnn_parity.trust.run import mutants_for
+from rnn_parity.trust.run import faults_for
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 PEOPLE = ["check", "self-test", "cases", "convert", "compare", "gate", "init", "run", "schema", "ui"]
@@ -64,7 +64,7 @@ def test_cases_shows_the_grid_without_importing_torch():
         (["cases", "--config", "absent.yaml"], "error: absent.yaml: cannot be read"),
         (["job", "equivalence", "--job", "{}", "--name", "x"], "error: --job: holds '{}'"),
         (["validate", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
-        (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: LSTM: weight_ih_l0 is (24, 5), not (18, 5)"),
+        (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: this is an LSTM, not a GRU: --cell lstm"),
         (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
         (["run", "--config", "absent.yaml"], "error: --config: holds 'absent.yaml', which is no file"),
         (["init", "."], "error: config.yaml: is there already"),
@@ -123,7 +123,7 @@ def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
     assert [line.rpartition(": ")[2] for line in checked.stderr.splitlines()] == ["identical", "equivalent"]
     assert read_table(tmp_path / "equivalence/x/all.parquet", EQUIVALENCE).num_rows == 2 * 3 * (4 + 4 * 3)
     coverage = read_table(tmp_path / "coverage/x/all.parquet", SELF_TEST).to_pandas()
-    assert coverage.groupby("case_id")["implementation"].nunique().tolist() == [len(mutants_for("float32"))] * 2
+    assert coverage.groupby("case_id")["implementation"].nunique().tolist() == [len(faults_for("gru", "float32"))] * 2
     masks = read_table(tmp_path / "masks/x/all.parquet", MASKS).to_pandas()
     assert set(masks["sequence_length"]) == {2}
     assert len(masks) == 2 * 2 * 2 * 7 * 10

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from rnn_parity.cells.gru import GRU
 from rnn_parity.compare.case import compare_case, compare_task
 from rnn_parity.compare.reference import References, relative_errors, run_oracle
-from rnn_parity.compare.run import quantities, run_implementation
+from rnn_parity.compare.run import run_implementation
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
@@ -34,8 +35,8 @@ def test_the_fused_layer_is_equivalent_in_every_dtype(dtype, candidate):
     case = dataclasses.replace(CASE, dtype=dtype)
     rows = compare(case, candidate, seeds=[0, 1], regimes=REGIMES[:2])
     assert {row["verdict"] for row in rows} <= {"identical", "equivalent"}
-    assert len(rows) == 2 * 2 * len(quantities(3))
-    assert len(quantities(3)) == 4 + 4 * 3
+    assert len(rows) == 2 * 2 * len(GRU.quantities(3))
+    assert len(GRU.quantities(3)) == 4 + 4 * 3
 
 
 def test_every_row_fits_the_table():
@@ -182,7 +183,7 @@ def test_of_a_device_that_is_lost_every_later_fault_says_so(monkeypatch):
 
     def reasons():
         outcome = run_implementation(case, "faults:Crash", draw_stimulus(case, 0), 0, "eval", None)
-        assert list(outcome.missing) == quantities(3)
+        assert list(outcome.missing) == GRU.quantities(3)
         return {reason for _, reason in outcome.missing.values()}
 
     def lost():
@@ -223,7 +224,7 @@ def test_the_stimulus_comes_from_the_seed_and_leaves_nothing_at_zero():
     one, same, other = (draw_stimulus(CASE, seed) for seed in (0, 0, 1))
     assert torch.equal(one.input, same.input)
     assert not torch.equal(one.input, other.input)
-    tensors = [one.h0, *one.cotangents, *one.weights.values()]
+    tensors = [*one.states, *one.cotangents, *one.weights.values()]
     assert all((tensor != 0).all() for tensor in tensors)
     assert all(tensor.dtype == torch.float32 for tensor in tensors)
     assert max(w.abs().max() for w in one.weights.values()) > 1.5 / CASE.hidden_size**0.5  # wider than nn.GRU's own

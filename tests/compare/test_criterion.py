@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from rnn_parity.compare.criterion import FACTOR, judge, limit, roundoff_floor, unit_roundoff
+from rnn_parity.cells.gru import GRU
+from rnn_parity.compare.criterion import FACTOR, floor_of_sums, judge, layer_terms, limit, unit_roundoff
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict, worst
 
@@ -37,7 +38,7 @@ def test_tf32_products_have_ten_bits():
 def factor(quantity, **axes):
     """f: the floor in units of u."""
     case = dataclasses.replace(CASE, **axes)
-    return roundoff_floor(quantity, case) / unit_roundoff(case.dtype, case.tf32)
+    return floor_of_sums(layer_terms(quantity, case, GRU), case) / unit_roundoff(case.dtype, case.tf32)
 
 
 def test_the_floor_grows_with_the_sums_that_are_made_in_the_dtype():
@@ -96,7 +97,8 @@ def test_a_limit_that_would_pass_anything_is_no_test():
     u = unit_roundoff("bfloat16")
 
     def found(steps, error, sensitivity=0.0):
-        floor = roundoff_floor("grad_weight_ih_l0", dataclasses.replace(CASE, dtype="bfloat16", sequence_length=steps))
+        case = dataclasses.replace(CASE, dtype="bfloat16", sequence_length=steps)
+        floor = floor_of_sums(layer_terms("grad_weight_ih_l0", case, GRU), case)
         numbers = pair(error), pair(error), pair(sensitivity), pair(limit(sensitivity, floor))
         return judge(*numbers, u=u, bit_identical=False)[:2]
 
@@ -110,7 +112,7 @@ def test_a_wrong_baseline_makes_no_candidate_equivalent():
     for error in (1, 1e5):
         found, reason, _ = verdict(error=error, baseline=2e5 * FACTOR)
         assert found is Verdict.DIFFERENT
-        assert reason == "the baseline itself is 1e+05× over the limit of the GRU equations"
+        assert reason == "the baseline itself is 1e+05× over the limit of the equations"
 
 
 def test_the_worst_verdict_speaks_for_a_case():

@@ -27,7 +27,7 @@ CASES = [
 ]
 REGIMES = {
     "stacking_gru": ["eval", "train_matched_masks", "train_same_seed"],
-    "rnn_parity.trust.faults:ResetBeforeProduct": ["eval"],
+    "rnn_parity.trust.gru_faults:ResetBeforeProduct": ["eval"],
 }
 KEY = ["case_id", "implementation", "regime", "quantity"]
 ANYWHERE = ["sensitivity_2", "limit_2"]

@@ -6,18 +6,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draw_masks, draws_out_of_sight
-from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import build
 
 T, B, INPUT, H, L = 4, 3, 5, 6, 3
+BOTH = "stacking_gru_cell", "stacking_gru"
 LAYOUT = MaskLayout(L - 1, T, B, H)
 
 
 def both(dropout=0.5, dtype=torch.float32):
     """The loop and the fused layer with the same weights, an input and a state."""
     torch.manual_seed(0)
-    modules = [build(name, input_size=INPUT, hidden_size=H, num_layers=L, dropout=dropout) for name in REGISTRY]
+    modules = [build(name, input_size=INPUT, hidden_size=H, num_layers=L, dropout=dropout) for name in BOTH]
     modules = [module.to(dtype) for module in modules]
     copy_weights({k: v.detach() for k, v in canonical_parameters(modules[0]).items()}, modules[1])
     return modules, torch.randn(T, B, INPUT, dtype=dtype), torch.randn(L, B, H, dtype=dtype)

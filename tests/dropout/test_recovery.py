@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rnn_parity.cells import stack as oracle
+from rnn_parity.cells.gru import GRU
+from rnn_parity.cells.stack import run_stack
 from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import LightDispatchMode, numerics
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
-from rnn_parity.trust.faults import FAULTS
+from rnn_parity.trust.planted import faults_of
 from rnn_parity.trust.right import WrittenOut
 
 CASE = Case(
@@ -130,8 +131,9 @@ def here(layer):
 
 
 def mutant(name):
-    assert name in FAULTS
-    return f"rnn_parity.trust.faults:{name}"
+    path = f"rnn_parity.trust.faults:{name}"
+    assert path in faults_of("gru")
+    return path
 
 
 def run(case, name, seed=SEED, replay=None):
@@ -139,14 +141,14 @@ def run(case, name, seed=SEED, replay=None):
     stimulus = draw_stimulus(case, 1)
     module = build_loaded(case, name, stimulus).train()
     with DropoutRecorder(MaskLayout.of(case)) as draws, replay or Replay(seed):
-        output, _ = module(stimulus.input, stimulus.h0)
+        output, _ = module(stimulus.input, *stimulus.states)
     return output.detach(), draws, stimulus
 
 
 def by_the_oracle(case, stimulus, masks):
     exact = stimulus.map(torch.Tensor.double)
-    return oracle.stacked_gru(
-        exact.input, exact.h0, exact.weights, exact.cotangents, masks=masks, dropout=case.dropout
+    return run_stack(
+        GRU, exact.input, exact.states, exact.weights, exact.cotangents, masks=masks, dropout=case.dropout
     )["output"]
 
 

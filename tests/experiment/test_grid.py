@@ -146,7 +146,7 @@ def test_names_are_readable_unique_and_do_not_change_when_the_grid_grows():
 
 def test_every_axis_is_in_the_name_so_that_no_two_cases_share_one():
     case = Case("s", "cpu", "float32", False, 1, 2, 3, 4, 5, 0.25, 6)
-    others = [("device", "cuda"), ("dtype", "float16"), ("tf32", True), ("dropout", 0.5)]
+    others = [("device", "cuda"), ("dtype", "float16"), ("tf32", True), ("dropout", 0.5), ("cell", "lstm")]
     others += [(name, 99) for name, axis in AXES.items() if axis.type is int]
     assert {axis for axis, _ in others} == set(AXES)
     names = {Case(**{**case.__dict__, axis: value}).case_id for axis, value in others}

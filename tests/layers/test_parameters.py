@@ -11,24 +11,27 @@ from rnn_parity.layers.registry import build
 SIZES = {"input_size": 5, "hidden_size": 4, "num_layers": 2}
 
 
-def weights():
+def weights(cell="gru"):
     generator = torch.Generator().manual_seed(0)
-    return {name: torch.randn(shape, generator=generator) for name, shape in canonical_shapes(**SIZES).items()}
+    return {
+        name: torch.randn(shape, generator=generator) for name, shape in canonical_shapes(**SIZES, cell=cell).items()
+    }
 
 
-@pytest.mark.parametrize("name", [*REGISTRY, "torch.nn:GRU"])
+@pytest.mark.parametrize("name", [*REGISTRY, "torch.nn:GRU", "torch.nn:LSTM"])
 def test_every_weight_arrives_where_it_belongs(name):
-    module = build(name, **SIZES, dropout=0.0)
-    copy_weights(weights(), module)
+    module, given = build(name, **SIZES, dropout=0.0), weights("lstm" if "lstm" in name.lower() else "gru")
+    copy_weights(given, module)
     arrived = canonical_parameters(module)
-    assert arrived.keys() == weights().keys()
-    assert all(torch.equal(arrived[key], value) for key, value in weights().items())
+    assert arrived.keys() == given.keys()
+    assert all(torch.equal(arrived[key], value) for key, value in given.items())
     assert len({id(p) for p in arrived.values()}) == len(list(module.parameters()))
 
 
-def test_the_canonical_shapes_are_those_of_nn_gru():
-    named = {name: tuple(p.shape) for name, p in nn.GRU(**SIZES).named_parameters()}
-    assert canonical_shapes(**SIZES) == named
+def test_the_canonical_shapes_are_those_of_pytorch():
+    for cell, layer in (("gru", nn.GRU), ("lstm", nn.LSTM)):
+        named = {name: tuple(p.shape) for name, p in layer(**SIZES).named_parameters()}
+        assert canonical_shapes(**SIZES, cell=cell) == named
 
 
 class Renamed(nn.Module):

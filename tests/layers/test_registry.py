@@ -9,16 +9,35 @@ from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.fused import StackingGRU
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import build
+from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stepwise import StackingGRUCell, StackingGRUCellLoop
 
 SIZES = {"input_size": 5, "hidden_size": 10, "num_layers": 3, "dropout": 0.1}
 
 
-@pytest.mark.parametrize("name", [*REGISTRY, "torch.nn:GRU"])
+@pytest.mark.parametrize("name", [*REGISTRY, "torch.nn:GRU", "torch.nn:LSTM"])
 def test_every_implementation_has_the_same_shapes(name):
-    output, hn = build(name, **SIZES)(torch.randn(4, 7, 5), torch.randn(3, 7, 10))
+    states = [torch.randn(3, 7, 10)] * (2 if "lstm" in name.lower() else 1)
+    output, *last = call_layer(build(name, **SIZES), torch.randn(4, 7, 5), states)
     assert output.shape == (4, 7, 10)
-    assert hn.shape == (3, 7, 10)
+    assert [state.shape for state in last] == [(3, 7, 10)] * len(states)
+
+
+def test_the_loop_over_lstm_cells_is_the_fused_layer():
+    loop, fused = build("stacking_lstm_cell", **SIZES).eval(), build("stacking_lstm", **SIZES).eval()
+    copy_weights({k: v.detach() for k, v in canonical_parameters(loop).items()}, fused)
+    input, states = torch.randn(4, 7, 5), (torch.randn(3, 7, 10), torch.randn(3, 7, 10))
+    for ours, theirs in zip(call_layer(loop, input, states), call_layer(fused, input, states), strict=True):
+        torch.testing.assert_close(theirs, ours)
+
+
+def test_a_factory_that_asks_for_the_kind_of_cell_is_told():
+    assert build("rnn_parity.trust.right:WrittenOut", **SIZES, cell="lstm").equations.words == "an LSTM"
+
+
+def test_states_that_are_lost_are_named():
+    with pytest.raises(TypeError, match="gives 1 last states, expected a tensor and a tuple of 2"):
+        call_layer(lambda input, states: (input, states[0]), torch.zeros(1), [torch.zeros(1), torch.ones(1)])
 
 
 def test_the_articles_experiment():

@@ -272,7 +272,7 @@ def test_the_kept_rates_are_told_with_their_version_and_apart_from_what_was_trie
     assert "Does not hold" not in held
     broken, _ = report(*tables, self_test=finding_rows(cases, missed="h0 ignored"))
     there, here = broken.split("**On this machine** a few random cases")
-    assert "Does not hold.** float32 on cpu: missed in 5 of 5 cases: h0 ignored" in here
+    assert "Does not hold.** gru in float32 on cpu: missed in 5 of 5 cases: h0 ignored" in here
     assert "Does not hold" not in there
 
 

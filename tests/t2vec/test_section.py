@@ -256,7 +256,7 @@ def test_losses_and_distances_are_metric_histories():
     case = CASES[0]
     equivalence = [row for row in equivalence_rows(GRID) if row["case_id"] == case.case_id]
     timing = [row for row in timing_rows(GRID) if row["case_id"] == case.case_id]
-    request = json.loads(GRID.publish_request("model"))
+    request = json.loads(GRID.publish_request(next(job for job in GRID.jobs if job.sweep == "model")))
     histories = loss_histories(training_rows(case))[case.case_id]
     run = case_content(request, case.columns, equivalence, timing, {}, None, histories)
     assert len(run.histories["loss_no_dropout/stacking_gru"]) == 8

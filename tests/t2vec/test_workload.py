@@ -16,6 +16,7 @@ from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.tables import EQUIVALENCE
+from rnn_parity.trust.planted import faults_of
 from rnn_parity_t2vec import model as t2vec
 from rnn_parity_t2vec.batches import make_batch
 from rnn_parity_t2vec.inputs import draw_batches, draw_parameters
@@ -24,6 +25,7 @@ from rnn_parity_t2vec.model_masks import Masks, imposed
 from rnn_parity_t2vec.reference import Equations, training_step
 from rnn_parity_t2vec.workload import Decoder
 
+BY_NAME = {path.split(":")[1]: path for path in faults_of("gru")}
 CASE = Case("decoder", "cpu", "float32", False, 6, 8, 3, 7, 4, 0.3, 1)
 DECODER = Decoder(vocabulary=23)
 SETTINGS = DECODER.settings
@@ -170,7 +172,7 @@ def test_padding_of_the_source_takes_no_masks_from_the_next_sequence():
     ],
 )
 def test_a_planted_fault_is_found_inside_the_model(mutant, quantity, regime):
-    rows = compare(candidate=f"rnn_parity.trust.faults:{mutant}")
+    rows = compare(candidate=BY_NAME[mutant])
     assert verdicts(rows, regime)[quantity] == "different"
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rnn_parity.cells.gru import GRU
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 from rnn_parity.timing.roofline import floor_s, least_bytes, matmul_flops, sequential_flops, step_floor_s
@@ -17,14 +18,14 @@ PHASES = ("inference", "forward", "backward", "step")
 def test_flops_are_those_that_torch_counts():
     stimulus = draw_stimulus(CASE, 0)
     module = build_loaded(CASE, "stacking_gru_cell", stimulus)
-    input, h0 = stimulus.input.requires_grad_(), stimulus.h0.requires_grad_()
+    input, h0 = stimulus.input.requires_grad_(), stimulus.states[0].requires_grad_()
     with FlopCounterMode(display=False) as forward:
         outputs = module(input, h0)
     with FlopCounterMode(display=False) as backward:
         torch.autograd.backward(outputs, stimulus.cotangents)
-    assert matmul_flops(CASE, "forward") == matmul_flops(CASE, "inference") == forward.get_total_flops()
-    assert matmul_flops(CASE, "backward") == backward.get_total_flops()
-    assert matmul_flops(CASE, "step") == forward.get_total_flops() + backward.get_total_flops()
+    assert matmul_flops(CASE, GRU, "forward") == matmul_flops(CASE, GRU, "inference") == forward.get_total_flops()
+    assert matmul_flops(CASE, GRU, "backward") == backward.get_total_flops()
+    assert matmul_flops(CASE, GRU, "step") == forward.get_total_flops() + backward.get_total_flops()
 
 
 def test_sequential_are_the_products_with_the_state_forward_and_backward():
@@ -34,11 +35,13 @@ def test_sequential_are_the_products_with_the_state_forward_and_backward():
         gates = [state @ weight.T for _ in range(12 * 3)]
     with FlopCounterMode(display=False) as backward:
         sum(gate.sum() for gate in gates).backward()
-    assert sequential_flops(CASE, "forward") == sequential_flops(CASE, "inference") == forward.get_total_flops()
-    assert sequential_flops(CASE, "backward") == backward.get_total_flops()
-    assert sequential_flops(CASE, "step") == forward.get_total_flops() + backward.get_total_flops()
+    assert (
+        sequential_flops(CASE, GRU, "forward") == sequential_flops(CASE, GRU, "inference") == forward.get_total_flops()
+    )
+    assert sequential_flops(CASE, GRU, "backward") == backward.get_total_flops()
+    assert sequential_flops(CASE, GRU, "step") == forward.get_total_flops() + backward.get_total_flops()
     for phase in PHASES:
-        assert sequential_flops(CASE, phase) < matmul_flops(CASE, phase)
+        assert sequential_flops(CASE, GRU, phase) < matmul_flops(CASE, GRU, phase)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
@@ -46,7 +49,7 @@ def test_the_least_bytes_are_those_of_what_is_given_and_given_back(dtype):
     case = dataclasses.replace(CASE, dtype=dtype)
     stimulus = draw_stimulus(case, 0)
     module = build_loaded(case, "stacking_gru_cell", stimulus)
-    input, h0 = stimulus.input.requires_grad_(), stimulus.h0.requires_grad_()
+    input, h0 = stimulus.input.requires_grad_(), stimulus.states[0].requires_grad_()
     outputs = module(input, h0)
     torch.autograd.backward(outputs, stimulus.cotangents)
     given = [*module.parameters(), input, h0]
@@ -55,9 +58,9 @@ def test_the_least_bytes_are_those_of_what_is_given_and_given_back(dtype):
         return sum(tensor.nbytes for tensor in tensors)
 
     gradients = [tensor.grad for tensor in given]
-    assert least_bytes(case, "inference") == least_bytes(case, "forward") == size(given) + size(outputs)
-    assert least_bytes(case, "backward") == size(given) + size(stimulus.cotangents) + size(gradients)
-    assert least_bytes(case, "step") == least_bytes(case, "backward") + size(outputs)
+    assert least_bytes(case, GRU, "inference") == least_bytes(case, GRU, "forward") == size(given) + size(outputs)
+    assert least_bytes(case, GRU, "backward") == size(given) + size(stimulus.cotangents) + size(gradients)
+    assert least_bytes(case, GRU, "step") == least_bytes(case, GRU, "backward") + size(outputs)
 
 
 def test_the_floor_is_the_slower_of_computing_and_moving():

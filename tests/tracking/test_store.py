@@ -122,7 +122,7 @@ def test_eight_at_once_make_one_store_and_lose_nothing(tmp_path):
     grid = small_grid(candidates=candidates, sweeps=sweeps)
     write_table(tmp_path / "equivalence.parquet", equivalence_table(grid))
     write_table(tmp_path / "timing.parquet", timing_table(grid))
-    texts = [grid.publish_request("eight"), json.dumps(ENVIRONMENT)]
+    texts = [grid.publish_request(grid.jobs[0]), json.dumps(ENVIRONMENT)]
     command = [sys.executable, "-c", EIGHT, str(tmp_path), *texts]
     eight = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert eight.returncode == 0, eight.stderr

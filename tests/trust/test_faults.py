@@ -1,85 +1,97 @@
-"""Every planted fault is caught, and layers that only round differently are not."""
+"""Every planted fault of every kind of cell is caught, and layers that only round differently are not."""
 
 import dataclasses
 
 import pytest
 
+from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_case
-from rnn_parity.compare.run import FORWARD_QUANTITIES
 from rnn_parity.experiment.grid import Case
-from rnn_parity.trust.faults import FAULTS, KINDS, MaskMissingInBackward
-from rnn_parity.trust.right import CORRECT
+from rnn_parity.experiment.names import CELLS
+from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.planting import KINDS
+from rnn_parity.trust.right import right_layers
 from rnn_parity.workloads.layer import Layer
 
 CASE = Case("test", "cpu", "float32", False, 7, 12, 3, 12, 5, 0.5, 1)
 DTYPES = ["float64", "float32", "bfloat16", "float16"]
 REGIMES = ["eval", "train_matched_masks"]
 PASSES = {"identical", "equivalent"}
+PLANTED = {(cell, path): fault for cell in CELLS for path, fault in faults_of(cell).items()}
 
 
-def of_kind(kind):
-    return [layer for layer in FAULTS.values() if layer.kind == kind]
+def of_kind(*kinds):
+    return [pair for pair, fault in PLANTED.items() if fault.kind in kinds]
 
 
-def verdicts(layer, case, regimes):
+def verdicts(name, regimes, **changes):
     """Regime and quantity to verdict."""
-    name = layer if isinstance(layer, str) else f"{layer.__module__}:{layer.__name__}"
-    rows = compare_case(Layer(), case, "stacking_gru_cell", [name], [0], regimes)
+    case = dataclasses.replace(CASE, **changes)
+    baseline, *_ = right_layers(case.cell)
+    rows = compare_case(Layer(), case, baseline, [name], [0], regimes)
     return {(row["regime"], row["quantity"]): row["verdict"] for row in rows}
 
 
-def in_dtype(dtype):
-    return dataclasses.replace(CASE, dtype=dtype)
+def forward(cell, regime, found):
+    """The verdicts of the forward pass."""
+    return {found[regime, quantity] for quantity in load_cell(cell).quantities(1) if not quantity.startswith("grad_")}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layer", CORRECT[1:])
-def test_a_right_layer_that_rounds_differently_raises_no_alarm(layer, dtype):
-    assert set(verdicts(layer, in_dtype(dtype), REGIMES).values()) <= PASSES
+@pytest.mark.parametrize(("cell", "layer"), [(cell, layer) for cell in CELLS for layer in right_layers(cell)[1:]])
+def test_a_right_layer_that_rounds_differently_raises_no_alarm(cell, layer, dtype):
+    assert set(verdicts(layer, REGIMES, cell=cell, dtype=dtype).values()) <= PASSES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("mutant", of_kind("equations"))
-def test_a_fault_in_the_equations_is_different_in_every_dtype(mutant, dtype):
-    assert "different" in verdicts(mutant, in_dtype(dtype), ["eval"]).values()
+@pytest.mark.parametrize(("cell", "fault"), of_kind("equations"))
+def test_a_fault_in_the_equations_is_different_in_every_dtype(cell, fault, dtype):
+    assert "different" in verdicts(fault, ["eval"], cell=cell, dtype=dtype).values()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("mutant", of_kind("dropout"))
-def test_a_fault_of_dropout_is_different_with_matched_masks(mutant, dtype):
-    found = verdicts(mutant, in_dtype(dtype), ["train_matched_masks"])
+@pytest.mark.parametrize(("cell", "fault"), of_kind("dropout"))
+def test_a_fault_of_dropout_is_different_with_matched_masks(cell, fault, dtype):
+    found = verdicts(fault, ["train_matched_masks"], cell=cell, dtype=dtype)
     assert "different" in found.values()
-    if mutant is MaskMissingInBackward:
-        assert {found["train_matched_masks", quantity] for quantity in FORWARD_QUANTITIES} <= PASSES
+    if fault.endswith(":MaskMissingInBackward"):
+        assert forward(cell, "train_matched_masks", found) <= PASSES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("mutant", of_kind("backward"))
-def test_a_fault_of_the_backward_pass_is_different_and_only_there(mutant, dtype):
-    found = verdicts(mutant, in_dtype(dtype), ["eval"])
+@pytest.mark.parametrize(("cell", "fault"), of_kind("backward"))
+def test_a_fault_of_the_backward_pass_is_different_and_only_there(cell, fault, dtype):
+    found = verdicts(fault, ["eval"], cell=cell, dtype=dtype)
     assert "different" in found.values()
-    assert {found["eval", quantity] for quantity in FORWARD_QUANTITIES} <= PASSES
+    assert forward(cell, "eval", found) <= PASSES
 
 
-@pytest.mark.parametrize("mutant", of_kind("precision"))
-def test_lost_precision_is_different_in_float32(mutant):
-    assert "different" in verdicts(mutant, CASE, ["eval"]).values()
+@pytest.mark.parametrize(("cell", "fault"), of_kind("precision"))
+def test_lost_precision_is_different_in_float32(cell, fault):
+    assert "different" in verdicts(fault, ["eval"], cell=cell).values()
 
 
-@pytest.mark.parametrize("mutant", of_kind("dropout"))
-def test_without_dropout_a_mutant_of_dropout_is_right(mutant):
+@pytest.mark.parametrize(("cell", "fault"), of_kind("dropout"))
+def test_without_dropout_a_fault_of_dropout_is_right(cell, fault):
     """Else another fault might be what is caught."""
-    assert set(verdicts(mutant, dataclasses.replace(CASE, dropout=0.0), ["eval"]).values()) <= PASSES
+    assert set(verdicts(fault, ["eval"], cell=cell, dropout=0.0).values()) <= PASSES
 
 
-@pytest.mark.parametrize("mutant", FAULTS.values())
-def test_every_mutant_runs_at_the_smallest_sizes(mutant):
-    smallest = dataclasses.replace(CASE, input_size=1, hidden_size=1, num_layers=1, sequence_length=1, batch_size=1)
-    assert "failed" not in verdicts(mutant, smallest, REGIMES).values()
+@pytest.mark.parametrize(("cell", "fault"), PLANTED)
+def test_every_fault_runs_at_the_smallest_sizes(cell, fault):
+    sizes = dict.fromkeys(("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size"), 1)
+    assert "failed" not in verdicts(fault, REGIMES, cell=cell, **sizes).values()
 
 
-@pytest.mark.parametrize("mutant", FAULTS.values())
-def test_every_mutant_says_what_is_wrong_with_it(mutant):
-    assert mutant.kind in KINDS
-    assert mutant.__doc__.endswith(".")
-    assert "\n" not in mutant.__doc__
+@pytest.mark.parametrize("fault", PLANTED.values())
+def test_every_fault_says_what_is_wrong_with_it(fault):
+    assert fault.kind in KINDS
+    assert fault.__doc__.endswith(".")
+    assert "\n" not in fault.__doc__
+
+
+def test_a_kind_has_faults_of_its_own_beside_those_of_any_kind():
+    of_any = set.intersection(*(set(faults_of(cell)) for cell in CELLS))
+    assert len(of_any) == 31
+    assert len(set(faults_of("lstm")) - of_any) >= 20
+    assert set(faults_of("my_cells:MGU")) == of_any

@@ -25,14 +25,16 @@ from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.report.self_test import show
 from rnn_parity.tables import SELF_TEST, read_table, write_rows
 from rnn_parity.trust import examine as examining
-from rnn_parity.trust.examine import FAULTS, examine
-from rnn_parity.trust.right import CORRECT
-from rnn_parity.trust.run import CASES_PER_MUTANT, examine_own_case, examine_samples, mutants_for
+from rnn_parity.trust.examine import examine, in_words
+from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.right import right_layers
+from rnn_parity.trust.run import CASES_PER_FAULT, examine_own_case, examine_samples, faults_for
 from rnn_parity.trust.sample import draw_sample
 from rnn_parity.workloads.layer import Layer
 from synthetic import finding_rows
 
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.5, 1)
+FAULTS = faults_of("gru")
 BY_NAME = {name.split(":")[1]: name for name in FAULTS}
 
 
@@ -66,9 +68,9 @@ def test_default_tolerances_cry_wolf_on_the_same_layers(tried):
 
 def test_every_mutant_and_every_right_layer_is_tried_in_turn(tried):
     in_float32 = tried[tried["dtype"] == "float32"]
-    assert set(in_float32["implementation"]) == {*FAULTS, *CORRECT}
+    assert set(in_float32["implementation"]) == {*FAULTS, *right_layers("gru")}
     cases = in_float32[in_float32["kind"] != "correct"].groupby("implementation")["case_id"].nunique()
-    assert set(cases) == {24 // CASES_PER_MUTANT}
+    assert set(cases) == {24 // CASES_PER_FAULT}
     assert (in_float32["implementation"] != in_float32["baseline"]).all()
 
 
@@ -114,8 +116,8 @@ def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
     assert row["finding"] == Detection.MISSED
     findings = pd.DataFrame([row])
     assert unmet_targets(detection(findings), false_alarms(findings)) == [
-        "float32 on cpu: missed in 1 of 1 cases: Update gate inverted",
-        "float32 on cpu: only 0 of 1 faults caught, at least 98 % expected",
+        "gru in float32 on cpu: missed in 1 of 1 cases: Update gate inverted",
+        "gru in float32 on cpu: only 0 of 1 faults caught, at least 98 % expected",
     ]
 
 
@@ -126,7 +128,7 @@ def test_a_checker_that_accuses_right_layers_is_found_out(monkeypatch):
     assert row["finding"] == Detection.FALSE_ALARM
     findings = pd.DataFrame([row])
     assert unmet_targets(detection(findings), false_alarms(findings)) == [
-        "float32 on cpu: 16 false alarms in 16 comparisons"
+        "gru in float32 on cpu: 16 false alarms in 16 comparisons"
     ]
 
 
@@ -138,7 +140,7 @@ def test_a_criterion_that_is_too_wide_is_found_out(monkeypatch):
     findings = pd.DataFrame([finding(name, small) for name in ("BiasOutsideReset", "UpdateInverted", "StateIgnored")])
     assert set(findings["finding"]) == {Detection.HIDDEN}
     (broken,) = unmet_targets(detection(findings), false_alarms(findings))
-    assert broken == "bfloat16 on cpu: only 0 of 3 faults caught, at least 98 % expected"
+    assert broken == "gru in bfloat16 on cpu: only 0 of 3 faults caught, at least 98 % expected"
 
 
 def test_the_largest_fault_that_hides_is_named():
@@ -169,16 +171,16 @@ def test_samples_are_wide_and_the_same_for_the_same_seed():
         assert cases[axis].min() == smallest
         assert largest * 0.85 <= cases[axis].max() <= largest
     assert set(cases["dropout"]) == {0.0, 0.1, 0.2, 0.5}
-    assert {sample.baseline for sample in samples} == set(CORRECT)
+    assert {sample.baseline for sample in samples} == set(right_layers("gru"))
     assert 0.05 < sum(sample.state_scale == 0 for sample in samples) / 300 < 0.25
     sample = next(sample for sample in samples if sample.state_scale == 0)
-    assert (sample.stimulus().h0 == 0).all()
+    assert (sample.stimulus().states[0] == 0).all()
 
 
 def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
     task = Layer().draw(dataclasses.replace(CASE, sequence_length=1), 1215)
     rows = list(examine_own_case(task.references, "stacking_gru_cell"))
-    assert [row["implementation"] for row in rows] == mutants_for("float32")
+    assert [row["implementation"] for row in rows] == faults_for("gru", "float32")
     write_rows(tmp_path / "table.parquet", SELF_TEST, rows)
     table = read_table(tmp_path / "table.parquet", SELF_TEST).to_pandas()
     (row,) = undetected_by_case(table)
@@ -232,7 +234,7 @@ def test_a_self_test_of_nothing_holds_no_target():
 
 def test_the_kept_rates_are_those_of_every_planted_fault_and_meet_the_targets():
     kept = kept_rates()
-    faults = {(words, kind) for kind, words in FAULTS.values()}
+    faults = {(in_words(fault), fault.kind) for fault in FAULTS.values()}
     assert set(zip(kept.detection["fault"], kept.detection["kind"], strict=True)) == faults
     assert set(kept.detection["implementation"]) == set(FAULTS)
     assert set(kept.false_alarms["dtype"]) == {"float64", "float32", "bfloat16", "float16"}

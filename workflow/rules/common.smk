@@ -16,7 +16,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.sources import digest
-from rnn_parity.experiment.names import REGISTRY
+from rnn_parity.experiment.names import CELLS, REGISTRY
 from rnn_parity.experiment.workloads import workloads_of
 
 # The rules' python is the one that runs Snakemake, with the sources beside the Snakefile; and no job outlives this run.
@@ -43,9 +43,13 @@ except InputError as error:
     refuse(error)
 
 # Layers of the user's own are tried before any job starts; in a process, since they may import torch or anything else.
-IMPLEMENTATIONS = [GRID.config["baseline"], *GRID.config["candidates"]]
-if (own := [name for name in IMPLEMENTATIONS if ":" in name]) and workflow.is_main_process:
-    tried = subprocess.run([sys.executable, "-m", "rnn_parity", "validate", *own], capture_output=True, text=True)
+KINDS = {kind: [compared["baseline"], *compared["candidates"]] for kind, compared in GRID.config["cells"].items()}
+if any(":" in name for kind, names in KINDS.items() for name in (kind, *names)) and workflow.is_main_process:
+    tried = subprocess.run(
+        [sys.executable, "-m", "rnn_parity", "validate", *(f"{kind}={name}" for kind in KINDS for name in KINDS[kind])],
+        capture_output=True,
+        text=True,
+    )
     if tried.returncode != 0:
         refuse(tried.stderr.strip().removeprefix("error: "))
 
@@ -54,7 +58,8 @@ RESULTS = Results()
 CONFIG = f"{json.dumps(GRID.config, indent=2)}\n"
 WORKLOADS = workloads_of(GRID.config)
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
-LAYER_MODULES = [REGISTRY.get(name, name).partition(":")[0] for name in IMPLEMENTATIONS]
+NAMED = [{**CELLS, **REGISTRY}.get(name, name) for kind, names in KINDS.items() for name in (kind, *names)]
+LAYER_MODULES = sorted({path.partition(":")[0] for path in NAMED})
 TRACKING_MODE = GRID.config["tracking"]["mode"]
 # Another tracking server is published to anew. Only a digest, since the URI may hold a password.
 TRACKING_STORE = hashlib.sha256(
@@ -128,11 +133,12 @@ def cores_of(job, timed):
 
 def asked_of(wildcards):
     """What is asked of a device for one of its tables, as JSON."""
-    dtypes = sorted({case.dtype for case in GRID.cases if case.device == wildcards.device})
+    cases = [case for case in GRID.cases if case.device == wildcards.device]
+    dtypes, cells = ({getattr(case, axis): None for case in cases} for axis in ("dtype", "cell"))
     settings = {
-        "self_test": {"dtypes": dtypes, "cases": GRID.config["self_test"]["cases"]},
+        "self_test": {"cells": [*cells], "dtypes": sorted(dtypes), "cases": GRID.config["self_test"]["cases"]},
         "power": {"draws": GRID.config["equivalence"]["draws"], "trials": 20},
-        "capabilities": {"baseline": GRID.config["baseline"], "candidates": GRID.config["candidates"]},
+        "capabilities": {cell: GRID.config["cells"][cell] for cell in cells},
     }
     return json.dumps(settings[wildcards.table])
 

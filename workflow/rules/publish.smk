@@ -18,7 +18,7 @@ rule publish_job:
         tracking=1,
     params:
         sources=sources("rnn_parity.tracking.*"),
-        run=lambda wildcards: GRID.publish_request(wildcards.sweep),
+        run=lambda wildcards: GRID.publish_request(job_of(wildcards)),
         attempt=lambda wildcards: attempt(RESULTS.published(**wildcards)),
     message:
         "Publishing {wildcards.sweep} {wildcards.job}"

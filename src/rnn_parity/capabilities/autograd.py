@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from rnn_parity.capabilities.subject import ProbeResult, Subject, capability, expect_same, forward, sources_of
+from rnn_parity.capabilities.subject import ProbeResult, Subject, capability, expect_same
 from rnn_parity.layers.parameters import canonical_parameters
 
 
@@ -21,10 +21,10 @@ def eval_backward(subject: Subject) -> ProbeResult:
 
 @capability("Double backward (gradient of a gradient)")
 def double_backward(subject: Subject) -> ProbeResult:
-    """The gradients, of input, h0 and every parameter, of the squared norm of all first gradients."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    sources = sources_of(module, input, h0)
-    first = subject.gradients(forward(module, input, h0), sources, create_graph=True)
+    """The gradients, of input, states and every parameter, of the squared norm of all first gradients."""
+    module, arguments = subject.load(), subject.arguments()
+    sources = subject.sources(module, *arguments)
+    first = subject.gradients(subject.forward(module, *arguments), sources, create_graph=True)
     # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
     torch.stack([gradient.square().sum() for gradient in first.values()]).sum().backward()
     second = {f"grad_{name}": tensor.grad for name, tensor in sources.items() if tensor.grad is not None}
@@ -34,17 +34,17 @@ def double_backward(subject: Subject) -> ProbeResult:
 @capability("Backward twice through one graph")
 def backward_twice(subject: Subject) -> ProbeResult:
     """With `retain_graph=True`, a second backward pass gives the gradients of the first."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    outputs, sources = forward(module, input, h0), sources_of(module, input, h0)
+    module, arguments = subject.load(), subject.arguments()
+    outputs, sources = subject.forward(module, *arguments), subject.sources(module, *arguments)
     first, second = (subject.gradients(outputs, sources, retain_graph=True) for _ in range(2))
     return expect_same(second, first, "the first backward pass")
 
 
 @capability("Gradients of some tensors only")
 def some_gradients(subject: Subject) -> ProbeResult:
-    """The gradient of input, h0 or a parameter alone is the one of a pass in which all ask for theirs."""
+    """The gradient of input, a state or a parameter alone is the one of a pass in which all ask for theirs."""
     module, arguments = subject.load(), subject.arguments()
-    sources = sources_of(module, *arguments)
+    sources = subject.sources(module, *arguments)
     found: dict[str, Tensor] = {}
     for alone in sources.values():
         for tensor in sources.values():
@@ -58,20 +58,21 @@ def gradient_checkpointing(subject: Subject) -> ProbeResult:
     """Recomputed in the backward pass, with dropout 0.3, it gives the gradients of the plain pass under this seed."""
     subject = subject.vary(dropout=0.3)
     module = subject.load()
-    recomputed = subject.run(module, call=lambda input, h0: checkpoint(module, input, h0, use_reentrant=False))
+    recomputed = subject.run(module, call=lambda *given: checkpoint(module, *given, use_reentrant=False))
     expect_same(recomputed, subject.run(module), "the plain pass")
     return ProbeResult()  # masks, and so numbers, differ between implementations under one seed
 
 
 @capability("Forward-mode differentiation")
 def forward_ad(subject: Subject) -> ProbeResult:
-    """`torch.func.jvp` along ones in input and h0 gives tangents that fit the backward pass: ⟨C, J·1⟩ = ⟨Jᵀ·C, 1⟩."""
+    """Tangents of `torch.func.jvp` along ones in input and states fit the backward pass: ⟨C, J·1⟩ = ⟨Jᵀ·C, 1⟩."""
     module, arguments = subject.load(), subject.arguments()
     ones = tuple(map(torch.ones_like, arguments))
-    tangents = torch.func.jvp(partial(forward, module), arguments, ones)[1]
+    tangents = torch.func.jvp(partial(subject.forward, module), arguments, ones)[1]
     backward = subject.run(module)
     forwards = sum((c * t).sum() for c, t in zip(subject.stimulus.cotangents, tangents.values(), strict=True))
-    backwards = backward["grad_input"].sum() + backward["grad_h0"].sum()
+    sources = "input", *(f"{state}0" for state in subject.cell.states)
+    backwards = torch.stack([backward[f"grad_{name}"].sum() for name in sources]).sum()
     expect_same({"derivative": forwards}, {"derivative": backwards}, "the backward pass")
     return ProbeResult(numbers={f"tangent_{name}": tangent for name, tangent in tangents.items()})
 
@@ -79,26 +80,27 @@ def forward_ad(subject: Subject) -> ProbeResult:
 @capability("`torch.func.vmap`")
 def vmap(subject: Subject) -> ProbeResult:
     """Mapped over a new first dimension, in eval mode, the layer gives the results of single calls."""
-    module, (input, h0) = subject.load().eval(), subject.arguments()
-    inputs, states = torch.stack([input, -input]), torch.stack([h0, h0 / 2])
-    found = forward(torch.func.vmap(module), inputs, states)
-    each = [forward(module, *arguments) for arguments in zip(inputs, states, strict=True)]
+    module, (input, *states) = subject.load().eval(), subject.arguments()
+    pairs = torch.stack([input, -input]), *(torch.stack([state, state / 2]) for state in states)
+    found = subject.forward(torch.func.vmap(module), *pairs)
+    each = [subject.forward(module, *arguments) for arguments in zip(*pairs, strict=True)]
     return expect_same(found, {name: torch.stack([one[name] for one in each]) for name in found}, "calls one by one")
 
 
 @capability("Per-sample gradients (`vmap` of `grad`)")
 def per_sample_gradients(subject: Subject) -> ProbeResult:
     """Gradients of every parameter for each sequence of the batch, in eval mode; their sum is the batch's gradient."""
-    module = subject.load().eval()
+    module, arguments = subject.load().eval(), subject.arguments()
     parameters, names = dict(module.named_parameters()), canonical_parameters(module)
 
     def loss(parameters, *row):
-        input, h0, *cotangents = (tensor.unsqueeze(1) for tensor in row)
-        outputs = torch.func.functional_call(module, parameters, (input, h0))
-        return sum((c * value).sum() for c, value in zip(cotangents, outputs, strict=True))
+        tensors = [tensor.unsqueeze(1) for tensor in row]
+        given, cotangents = tensors[: len(arguments)], tensors[len(arguments) :]
+        outputs = subject.forward(lambda *a: torch.func.functional_call(module, parameters, a), *given)
+        return sum((c * value).sum() for c, value in zip(cotangents, outputs.values(), strict=True))
 
-    per_row = torch.func.vmap(torch.func.grad(loss), (None, 1, 1, 1, 1))
-    gradients = per_row(parameters, *subject.arguments(), *subject.stimulus.cotangents)
+    rows = *arguments, *subject.stimulus.cotangents
+    gradients = torch.func.vmap(torch.func.grad(loss), (None, *[1] * len(rows)))(parameters, *rows)
     by_tensor = {id(parameter): gradients[name].detach() for name, parameter in parameters.items()}
     found = {f"grad_{name}": by_tensor[id(parameter)] for name, parameter in names.items()}
     expect_same({name: g.sum(0) for name, g in found.items()}, subject.run(), "the batch")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,50 +16,56 @@ from rnn_parity.capabilities.subject import (
     Wrong,
     capability,
     expect_same,
-    forward,
     one_line,
 )
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
+from rnn_parity.layers.running import call_layer
 
 
-@capability("Input without h0")
-def missing_h0(subject: Subject) -> ProbeResult:
-    """A call with the input alone has the results and gradients of h0 = 0."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    zero = torch.zeros_like(h0)
-    found = subject.run(module, call=lambda input, _: module(input), arguments=(input, zero))
-    return expect_same(found, subject.run(module, arguments=(input, zero)), "a call with h0 = 0")
+@capability("Input without states")
+def missing_states(subject: Subject) -> ProbeResult:
+    """A call with the input alone has the results and gradients of states of zero."""
+    module, (input, *states) = subject.load(), subject.arguments()
+    zero = input, *map(torch.zeros_like, states)
+    found = subject.run(module, call=lambda input, _: module(input), arguments=zero)
+    return expect_same(found, subject.run(module, arguments=zero), "a call with states of zero")
 
 
 @capability("Packed sequences")
 def packed_sequence(subject: Subject) -> ProbeResult:
     """A `PackedSequence` of lengths 2, 4 and 1 gives the results of each sequence alone."""
-    module, (input, h0), lengths = subject.load(), subject.arguments(), [2, 4, 1]
-    packed, hn = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), h0)
-    if not isinstance(packed, PackedSequence):
-        raise Wrong(f"gives a {type(packed).__name__}, expected a PackedSequence")
-    found = {"output": pad_packed_sequence(packed)[0], "hn": hn}
-    alone = [forward(module, input[:n, [row]], h0[:, [row]]) for row, n in enumerate(lengths)]
-    expected = {
-        "output": pad_sequence([one["output"][:, 0] for one in alone]),
-        "hn": torch.cat([one["hn"] for one in alone], 1),
-    }
+    module, (input, *states), lengths = subject.load(), subject.arguments(), [2, 4, 1]
+
+    def call(input: Tensor, states: Any) -> tuple[Tensor, Any]:
+        packed, last = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), states)
+        if not isinstance(packed, PackedSequence):
+            raise Wrong(f"gives a {type(packed).__name__}, expected a PackedSequence")
+        return pad_packed_sequence(packed)[0], last
+
+    found = subject.forward(call, input, *states)
+    alone = [
+        subject.forward(module, input[:n, [row]], *(state[:, [row]] for state in states))
+        for row, n in enumerate(lengths)
+    ]
+    expected = {name: torch.cat([one[name] for one in alone], 1) for name in found if name != "output"}
+    expected["output"] = pad_sequence([one["output"][:, 0] for one in alone])
     return expect_same(found, expected, "each sequence alone")
 
 
 @capability("One sequence without a batch dimension")
 def unbatched(subject: Subject) -> ProbeResult:
-    """Input (T, I) and h0 (L, H) give output (T, H) and hn (L, H)."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    found, whole = forward(module, input[:, 0], h0[:, 0]), forward(module, input, h0)
-    return expect_same(found, {"output": whole["output"][:, 0], "hn": whole["hn"][:, 0]}, "the same row in a batch")
+    """Input (T, I) and states (L, H) give output (T, H) and states (L, H)."""
+    module, arguments = subject.load(), subject.arguments()
+    found = subject.forward(module, *(tensor[:, 0] for tensor in arguments))
+    whole = subject.forward(module, *arguments)
+    return expect_same(found, {name: value[:, 0] for name, value in whole.items()}, "the same row in a batch")
 
 
 @capability("`batch_first=True`")
 def batch_first(subject: Subject) -> ProbeResult:
     """Built with `batch_first=True`, it maps (B, T, I) to (B, T, H); the states stay (L, B, H)."""
-    module, (input, h0) = subject.load(batch_first=True), subject.arguments()
-    found = forward(module, input.transpose(0, 1), h0)
+    module, (input, *states) = subject.load(batch_first=True), subject.arguments()
+    found = subject.forward(module, input.transpose(0, 1), *states)
     found["output"] = found["output"].transpose(0, 1)
     return expect_same(found, subject.run(), "the layer without batch_first")
 
@@ -69,9 +76,9 @@ def bidirectional(subject: Subject) -> ProbeResult:
     input, and one that does not.
     """
     subject = subject.vary(num_layers=1)
-    module, (input, h0) = subject.construct(bidirectional=True), subject.arguments()
-    output, _ = module(input, h0.repeat(2, 1, 1))
-    if output.shape != (shape := (*input.shape[:-1], 2 * h0.shape[-1])):
+    module, (input, *states) = subject.construct(bidirectional=True), subject.arguments()
+    output, *_ = call_layer(module, input, [state.repeat(2, 1, 1) for state in states])
+    if output.shape != (shape := (*input.shape[:-1], 2 * states[0].shape[-1])):
         raise Wrong(f"gives output {tuple(output.shape)}, expected {shape}")
     halves = [
         torch.autograd.grad(half.sum(), input, retain_graph=True, materialize_grads=True)[0]
@@ -96,7 +103,7 @@ def no_bias(subject: Subject) -> ProbeResult:
     return expect_same(found, subject.run(zero), "the layer with biases of zero")
 
 
-@capability("Non-contiguous input and h0")
+@capability("Non-contiguous input and states")
 def non_contiguous(subject: Subject) -> ProbeResult:
     """Every second entry of wider tensors gives the results and gradients of a contiguous copy."""
     module = subject.load()
@@ -115,63 +122,71 @@ def empty_batch(subject: Subject) -> ProbeResult:
 
 @capability("Empty sequence (T = 0)")
 def empty_sequence(subject: Subject) -> ProbeResult:
-    """Sequences of no steps give an empty output, and hn = h0."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    expect_same({"hn": forward(module, input[:0], h0)["hn"]}, {"hn": h0}, "h0")
+    """Sequences of no steps give an empty output, and the states as they were."""
+    module, (input, *states) = subject.load(), subject.arguments()
+    _, *names = found = subject.forward(module, input[:0], *states)
+    expect_same({name: found[name] for name in names}, dict(zip(names, states, strict=True)), "the states before")
     return ProbeResult()
 
 
 @capability("Sequence in pieces, state carried")
 def carried_state(subject: Subject) -> ProbeResult:
-    """Pieces of 1, 1 and 2 steps, each with the hn before it as h0, give the results and gradients of the whole."""
+    """Pieces of 1, 1 and 2 steps, each from the states after the one before, give the results of the whole."""
     module = subject.load()
 
-    def in_pieces(input, h):
+    def in_pieces(input: Tensor, states: Any) -> tuple[Tensor, Any]:
         outputs = []
         for piece in input.split([1, 1, 2]):
-            output, h = forward(module, piece, h).values()
+            output, states = module(piece, states)
             outputs.append(output)
-        return torch.cat(outputs), h
+        return torch.cat(outputs), states
 
     found = subject.run(module, call=in_pieces)
     return expect_same(found, subject.run(module), "the sequence at once")
 
 
-def _rejects(title: str, *changes: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Capability:
-    """Every change of input (T, B, I) and h0 (L, B, H) raises an error; the detail is the first one."""
+def _rejects(title: str, *changes: Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Sequence[Tensor]]]) -> Capability:
+    """Every change of input (T, B, I) and states (L, B, H) raises an error; the detail is the first one."""
 
     @capability(title)
     def probe(subject: Subject) -> ProbeResult:
         module = subject.load()
-        forward(module, *subject.arguments())  # a layer that refuses everything rejects nothing
+        subject.forward(module, *subject.arguments())  # a layer that refuses everything rejects nothing
         details = []
         for change in changes:
-            input, h0 = change(*subject.arguments())
+            given = subject.arguments()
+            input, states = change(given[0], given[1:])
             try:
-                module(input, h0)
+                call_layer(module, input, states)
             except Exception as error:  # an error of any type is right
                 details.append(one_line(error))
             else:
-                dtypes = "" if input.dtype == h0.dtype else f", of {input.dtype} and {h0.dtype}"
-                raise Wrong(f"accepts input {tuple(input.shape)} with h0 {tuple(h0.shape)}{dtypes}")
+                dtypes = "" if input.dtype == states[0].dtype else f", of {input.dtype} and {states[0].dtype}"
+                raise Wrong(f"accepts input {tuple(input.shape)} with states {tuple(states[0].shape)}{dtypes}")
         return ProbeResult(detail=details[0])
 
     return probe
+
+
+def _of_states(change: Callable[[Tensor], Tensor]):
+    return lambda input, states: (input, [change(state) for state in states])
 
 
 def _longer(tensor: Tensor, dim: int) -> Tensor:
     return torch.cat([tensor, tensor.narrow(dim, 0, 1)], dim)
 
 
-# A size of 1 in h0 could be broadcast.
-rejects_wrong_input_size = _rejects("Rejects a wrong input size", lambda x, h: (_longer(x, -1), h))
+# A size of 1 in a state could be broadcast.
+rejects_wrong_input_size = _rejects("Rejects a wrong input size", lambda x, states: (_longer(x, -1), states))
 rejects_wrong_hidden_size = _rejects(
-    "Rejects a wrong hidden size", lambda x, h: (x, _longer(h, -1)), lambda x, h: (x, h[..., :1])
+    "Rejects a wrong hidden size", _of_states(lambda s: _longer(s, -1)), _of_states(lambda s: s[..., :1])
 )
 rejects_wrong_layer_count = _rejects(
-    "Rejects a wrong number of layers in h0", lambda x, h: (x, _longer(h, 0)), lambda x, h: (x, h[:-1])
+    "Rejects a wrong number of layers in the states", _of_states(lambda s: _longer(s, 0)), _of_states(lambda s: s[:-1])
 )
 rejects_wrong_batch_size = _rejects(
-    "Rejects a wrong batch size in h0", lambda x, h: (x, _longer(h, 1)), lambda x, h: (x, h[:, :1])
+    "Rejects a wrong batch size in the states", _of_states(lambda s: _longer(s, 1)), _of_states(lambda s: s[:, :1])
 )
-rejects_wrong_dtype = _rejects("Rejects a wrong dtype", lambda x, h: (x.float(), h), lambda x, h: (x, h.float()))
+rejects_wrong_dtype = _rejects(
+    "Rejects a wrong dtype", lambda x, states: (x.float(), states), _of_states(torch.Tensor.float)
+)

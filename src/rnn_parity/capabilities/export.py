@@ -7,20 +7,22 @@ import dataclasses
 import functools
 import importlib.util
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, forward, one_line
+from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, one_line
 
 
 @capability("`torch.export`")
 def torch_export(subject: Subject) -> ProbeResult:
     """Exported with one input, it gives the layer's results for another."""
-    module, stimulus = subject.load().eval(), subject.stimulus
-    return _same_for_other_input(subject, torch.export.export(module, (stimulus.input, stimulus.h0)).module())
+    exported = torch.export.export(subject.load().eval(), _packed(subject)).module()
+    return _same_for_other_input(subject, exported)
 
 
 @capability("ONNX export")
@@ -30,23 +32,30 @@ def onnx_export(subject: Subject) -> ProbeResult:
         raise NotProbed(f"not installed: {', '.join(missing)}")
     from onnx.reference import ReferenceEvaluator
 
-    module, stimulus = subject.load().eval(), subject.stimulus
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layer.onnx"
-        torch.onnx.export(module, (stimulus.input, stimulus.h0), path, dynamo=True, verbose=False)
+        torch.onnx.export(subject.load().eval(), _packed(subject), path, dynamo=True, verbose=False)
         evaluator = ReferenceEvaluator(str(path))
 
-    def run(*arguments):
-        feeds = dict(zip(evaluator.input_names, (t.cpu().numpy() for t in arguments), strict=True))
-        return [torch.from_numpy(value).to(subject.case.device) for value in evaluator.run(None, feeds)]
+    def run(input, states):
+        tensors = input, *([states] if isinstance(states, Tensor) else states)
+        feeds = dict(zip(evaluator.input_names, (tensor.cpu().numpy() for tensor in tensors), strict=True))
+        output, *last = (torch.from_numpy(value).to(subject.case.device) for value in evaluator.run(None, feeds))
+        return output, last
 
     return _same_for_other_input(subject, run)
 
 
-def _same_for_other_input(subject: Subject, exported) -> ProbeResult:
-    input, h0 = -subject.stimulus.input, subject.stimulus.h0 / 2
+def _packed(subject: Subject) -> tuple[Tensor, Any]:
+    """Input and states as a layer is called with them."""
+    stimulus = subject.stimulus
+    return stimulus.input, stimulus.states[0] if len(stimulus.states) == 1 else stimulus.states
+
+
+def _same_for_other_input(subject: Subject, exported: Callable[..., Any]) -> ProbeResult:
+    given = -subject.stimulus.input, *(state / 2 for state in subject.stimulus.states)
     with torch.no_grad():
-        found, expected = (forward(call, input, h0) for call in (exported, subject.load().eval()))
+        found, expected = (subject.forward(call, *given) for call in (exported, subject.load().eval()))
     return expect_same(found, expected, "the layer")
 
 
@@ -71,22 +80,22 @@ def cuda_graph(subject: Subject) -> ProbeResult:
     """Captured once, in eval mode without gradients, a replay with another input gives the results of a call."""
     if subject.case.device != "cuda":
         raise NotProbed("needs a CUDA device")
-    module, (input, h0) = subject.load().eval(), subject.arguments()
+    module, (input, *states) = subject.load().eval(), subject.arguments()
     with torch.no_grad(), contextlib.ExitStack() as stack:
         # A capture that fails leaves its own stream as the current one.
         stack.callback(torch.cuda.set_stream, torch.cuda.current_stream())
         stream = torch.cuda.Stream()  # a first call sets things up that a capture may not
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            forward(module, input, h0)
+            subject.forward(module, input, *states)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            captured = forward(module, input, h0)
+            captured = subject.forward(module, input, *states)
         input.neg_()
         graph.replay()
         found = {name: value.clone() for name, value in captured.items()}
-        return expect_same(found, forward(module, input, h0), "a call without a graph")
+        return expect_same(found, subject.forward(module, input, *states), "a call without a graph")
 
 
 @functools.cache

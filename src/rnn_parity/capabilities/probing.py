@@ -38,7 +38,7 @@ LONGEST_DETAIL = 200
 
 
 def probe_capabilities(
-    baseline: str, candidates: Sequence[str], device: str, threads: int = 1
+    baseline: str, candidates: Sequence[str], device: str, threads: int = 1, cell: str = "gru"
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per implementation × capability, the baseline's first.
 
@@ -50,7 +50,7 @@ def probe_capabilities(
         load_factory(name)
     # The capture of a CUDA graph comes last for all layers: where it fails, it may leave the device unfit.
     results = {
-        (name, capability): probe(capability, tiny_subject(name, device, threads))
+        (name, capability): probe(capability, tiny_subject(name, device, threads, cell))
         for capability in CAPABILITIES
         for name in names
     }
@@ -73,9 +73,9 @@ def probe_capabilities(
         }
 
 
-def tiny_subject(name: str, device: str, threads: int = 1) -> Subject:
+def tiny_subject(name: str, device: str, threads: int = 1, cell: str = "gru") -> Subject:
     """An implementation at the probed size: T = 4, B = 3, I = 5, H = 6 are four different lengths; L = 2."""
-    return Subject(name, Case("capabilities", device, "float64", False, 5, 6, 2, 4, 3, 0.0, threads))
+    return Subject(name, Case("capabilities", device, "float64", False, 5, 6, 2, 4, 3, 0.0, threads, cell))
 
 
 def probe(capability: str, subject: Subject) -> ProbeResult:

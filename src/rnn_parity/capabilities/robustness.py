@@ -18,7 +18,6 @@ from rnn_parity.capabilities.subject import (
     Wrong,
     capability,
     expect_same,
-    forward,
     one_line,
 )
 
@@ -29,23 +28,25 @@ CALLS_PER_THREAD = 8
 @capability("NaN stays in its row")
 def nan_propagation(subject: Subject) -> ProbeResult:
     """A NaN in the input of one sequence at one step makes its later outputs NaN, and no other."""
-    module, (input, h0) = subject.load(), subject.arguments()
-    expected = {name: value.clone() for name, value in forward(module, input, h0).items()}
-    expected["output"][1:, 0] = expected["hn"][:, 0] = torch.nan
+    module, (input, *states) = subject.load(), subject.arguments()
+    expected = {name: value.clone() for name, value in subject.forward(module, input, *states).items()}
+    for name, value in expected.items():
+        value[1 if name == "output" else 0 :, 0] = torch.nan
     with torch.no_grad():
         input[1, 0, 0] = torch.nan
-        found = forward(module, input, h0)
+        found = subject.forward(module, input, *states)
     return expect_same(found, expected, "a NaN kept in its row")
 
 
 @capability("Very large input")
 def large_input(subject: Subject) -> ProbeResult:
-    """Input of the order of 10³⁰ saturates every gate: output, hn and all gradients stay finite."""
-    stimulus = subject.stimulus
-    found = subject.run(arguments=((1e30 * stimulus.input).requires_grad_(), stimulus.h0.requires_grad_()))
+    """Input of the order of 10³⁰ saturates every gate: output, last states and all gradients stay finite."""
+    input, *states = subject.arguments()
+    found = subject.run(arguments=((1e30 * input).detach().requires_grad_(), *states))
     if lost := [name for name, value in found.items() if not value.isfinite().all()]:
         raise Wrong(f"{lost[0]} is not finite")
-    return ProbeResult(numbers={name: found[name] for name in ("output", "hn")})  # its gradients are zero, or nearly
+    forward = {name: value for name, value in found.items() if not name.startswith("grad_")}
+    return ProbeResult(numbers=forward)  # its gradients are zero, or nearly
 
 
 @capability("Same seed, same bits")
@@ -108,7 +109,7 @@ def half_precision(subject: Subject) -> ProbeResult:
 @capability("Autocast to bfloat16")
 def autocast(subject: Subject) -> ProbeResult:
     """With float32 parameters under `torch.autocast`, it is close to float64, backward too; the detail says in which
-    dtype output and hn come.
+    dtype output and last states come.
     """
     narrow = subject.vary(dtype="float32")
     module = narrow.load()
@@ -150,9 +151,9 @@ def deepcopy(subject: Subject) -> ProbeResult:
 
 @capability("Shapes on the meta device")
 def meta_device(subject: Subject) -> ProbeResult:
-    """Moved to the device `meta`, it gives the shapes of output and hn without computing them."""
+    """Moved to the device `meta`, it gives the shapes of output and last states without computing them."""
     module = subject.construct().to("meta")
-    if not all(value.is_meta for value in forward(module, *subject.arguments(lambda t: t.to("meta"))).values()):
+    if not all(value.is_meta for value in subject.forward(module, *subject.arguments(lambda t: t.to("meta"))).values()):
         raise Wrong("gives a tensor on another device")
     return ProbeResult()
 

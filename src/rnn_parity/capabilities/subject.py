@@ -19,10 +19,11 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import build, load_factory
-from rnn_parity.layers.running import numerics
+from rnn_parity.layers.running import LostStates, call_layer, numerics
 from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 
 EXACT = 1e-10
@@ -83,6 +84,11 @@ class Subject:
         return dataclasses.replace(self, case=dataclasses.replace(self.case, **axes))
 
     @property
+    def cell(self) -> type[Cell]:
+        """The kind of cell that it shall be."""
+        return load_cell(self.case.cell)
+
+    @property
     def stimulus(self) -> Stimulus:
         """The weights, arguments and cotangents that every implementation is given, drawn anew on the device."""
         return draw_stimulus(self.case, seed=0).map(lambda tensor: tensor.to(self.case.device))
@@ -90,9 +96,10 @@ class Subject:
     def construct(self, **keywords: Any) -> nn.Module:
         """Build the module with weights of its own, its factory called with `keywords` besides the usual ones."""
         case = self.case
-        factory = load_factory(self.name) if keywords else partial(build, self.name)
-        sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
-        return factory(**sizes, dropout=case.dropout, **keywords).to(case.device, getattr(torch, case.dtype))
+        factory = load_factory(self.name) if keywords else partial(build, self.name, cell=case.cell)
+        arguments: dict[str, Any] = {"input_size": case.input_size, "hidden_size": case.hidden_size}
+        arguments |= {"num_layers": case.num_layers, "dropout": case.dropout}
+        return factory(**arguments, **keywords).to(case.device, getattr(torch, case.dtype))
 
     def load(self, **keywords: Any) -> nn.Module:
         """Build the module, in training mode, with the stimulus' weights."""
@@ -100,39 +107,57 @@ class Subject:
         copy_weights(self.stimulus.weights, module)
         return module
 
-    def arguments(self, change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> tuple[Tensor, Tensor]:
-        """Input (T, B, I) and h0 (L, B, H), both as `change` makes them, asking for gradients."""
+    def arguments(self, change: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> tuple[Tensor, ...]:
+        """Input (T, B, I) and states (L, B, H), all as `change` makes them, asking for gradients."""
         stimulus = self.stimulus
-        return change(stimulus.input).requires_grad_(), change(stimulus.h0).requires_grad_()
+        return tuple(change(tensor).requires_grad_() for tensor in (stimulus.input, *stimulus.states))
 
     def run(
         self,
         module: nn.Module | None = None,
-        call: Callable[[Tensor, Tensor], Any] | None = None,
+        call: Callable[[Tensor, Any], Any] | None = None,
         arguments: Iterable[Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Output, hn, and the gradient of all that asks for one.
+        """Output, last states, and the gradient of all that asks for one.
 
         Every run has the same dropout. `call` runs the module, by default a new one, in a way of its own; `arguments`
         replace the stimulus'.
         """
         module = self.load() if module is None else module
-        input, h0 = self.arguments() if arguments is None else arguments
+        given = self.arguments() if arguments is None else tuple(arguments)
         if self.case.dropout:
             torch.manual_seed(0)
         # `call or module` would ask a compiled module for its length.
-        outputs = forward(module if call is None else call, input, h0)
-        sources = {name: tensor for name, tensor in sources_of(module, input, h0).items() if tensor.requires_grad}
+        outputs = self.forward(module if call is None else call, *given)
+        sources = {name: tensor for name, tensor in self.sources(module, *given).items() if tensor.requires_grad}
         return outputs | self.gradients(outputs, sources)
 
     def gradients(
         self, outputs: Mapping[str, Tensor], sources: Mapping[str, Tensor], **options: Any
     ) -> dict[str, Tensor]:
-        """Gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ under `grad_…` names; where nothing flows back, of zero."""
+        """Gradients of Σ⟨C_q, q⟩ over output and last states, as `grad_…`; where nothing flows back, of zero."""
         values = tuple(outputs.values())
         cotangents = [c.to(value.dtype) for c, value in zip(self.stimulus.cotangents, values, strict=True)]
         gradients = torch.autograd.grad(values, list(sources.values()), cotangents, materialize_grads=True, **options)
         return {f"grad_{name}": gradient for name, gradient in zip(sources, gradients, strict=True)}
+
+    def forward(self, call: Callable[[Tensor, Any], Any], input: Tensor, *states: Tensor) -> dict[str, Tensor]:
+        """Call it; return `output` (…, H) and the last states by name. Raises `Wrong` for other shapes."""
+        try:
+            result = call_layer(call, input, states)
+        except LostStates as error:
+            raise Wrong(str(error)) from error
+        shapes = [(*input.shape[:-1], states[0].shape[-1]), *(tuple(state.shape) for state in states)]
+        outputs = dict(zip(("output", *(f"{state}n" for state in self.cell.states)), result, strict=True))
+        for (name, value), shape in zip(outputs.items(), shapes, strict=True):
+            if value.shape != shape:
+                raise Wrong(f"gives {name} {tuple(value.shape)}, expected {shape}")
+        return outputs
+
+    def sources(self, module: nn.Module, input: Tensor, *states: Tensor) -> dict[str, Tensor]:
+        """All that a gradient can be taken of, by name."""
+        first = {f"{name}0": state for name, state in zip(self.cell.states, states, strict=True)}
+        return {"input": input, **first, **canonical_parameters(module)}
 
 
 @dataclass(frozen=True)
@@ -146,25 +171,6 @@ class Capability:
 def capability(title: str) -> Callable[[Callable[[Subject], ProbeResult]], Capability]:
     """Make a `Capability` of a probe; the function's name is the capability's."""
     return partial(Capability, title)
-
-
-def forward(call: Callable[[Tensor, Tensor], Any], input: Tensor, h0: Tensor) -> dict[str, Tensor]:
-    """Call it; return `output` (…, H) and `hn`, or raise `Wrong` where they are not two tensors of these shapes."""
-    result = call(input, h0)
-    pair = isinstance(result, tuple | list) and len(result) == 2
-    if not pair or not all(isinstance(value, Tensor) for value in result):
-        raise Wrong(f"gives a {type(result).__name__}, expected two tensors")
-    outputs = dict(zip(("output", "hn"), result, strict=True))
-    shapes = {"output": (*input.shape[:-1], h0.shape[-1]), "hn": tuple(h0.shape)}
-    for name, shape in shapes.items():
-        if outputs[name].shape != shape:
-            raise Wrong(f"gives {name} {tuple(outputs[name].shape)}, expected {shape}")
-    return outputs
-
-
-def sources_of(module: nn.Module, input: Tensor, h0: Tensor) -> dict[str, Tensor]:
-    """All that a gradient can be taken of, by name."""
-    return {"input": input, "h0": h0, **canonical_parameters(module)}
 
 
 def expect_same(

@@ -1,1 +1,1 @@
-"""The equations of each kind of cell in float64 on the CPU, forward and backward: the judge."""
+"""The kinds of cells: their equations in float64, forward and backward, which judge every implementation."""

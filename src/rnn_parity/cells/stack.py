@@ -1,105 +1,113 @@
-"""The equations of the stacked GRU in float64 on the CPU, forward and backward: the judge.
+"""A stack of layers of any kind over a sequence, in float64 on the CPU, forward and backward: the judge.
 
-Shares no code with any implementation, nor autograd. Cho et al. 2014 (arXiv:1406.1078) in the variant of cuDNN and
-`nn.GRU`, where the reset gate acts on the recurrent product *with* its bias:
-
-    r = σ(W_ir x + b_ir + W_hr h + b_hr)
-    z = σ(W_iz x + b_iz + W_hz h + b_hz)
-    n = tanh(W_in x + b_in + r ∘ (W_hn h + b_hn))
-    h' = (1 − z) ∘ n + z ∘ h
+Shares no code with any implementation, nor autograd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Rounding = Callable[[Tensor], Tensor]
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+from rnn_parity.cells.base import PARAMETERS, Arithmetic, Cell
+
+EXACT = Arithmetic()
 
 
-def stacked_gru(
+def run_stack(
+    cell: type[Cell],
     input: Float[Tensor, "*K T B I"],
-    h0: Float[Tensor, "*K L B H"],
+    states: tuple[Float[Tensor, "*K L B H"], ...],
     weights: Mapping[str, Tensor],
-    cotangents: tuple[Float[Tensor, "*K T B H"], Float[Tensor, "*K L B H"]],
+    cotangents: tuple[Tensor, ...],
     masks: Float[Tensor, "G T B H"] | None = None,
     dropout: float = 0.0,
-    rounding: Rounding | None = None,
+    arithmetic: Arithmetic = EXACT,
 ) -> dict[str, Tensor]:
     """Run the equations over a sequence and back; or over K of them side by side, each with weights of its own.
 
     Args:
-        input: the sequence. h0: the state of every layer before it.
-        weights: under `nn.GRU`'s names; gates stacked in the order r, z, n; (*K, 3H, ·) and (*K, 3H).
-        cotangents: C_output and C_hn. The loss is ⟨C_output, output⟩ + ⟨C_hn, hn⟩.
+        input: the sequence. states: those of every layer before it, in the order of `cell.states`.
+        weights: under PyTorch's names; gates stacked in the order of `cell.gates`, (*K, R, ·) and (*K, R).
+        cotangents: of output (*K, T, B, H) and of every last state (*K, L, B, H). The loss is Σ⟨C_q, q⟩ over these.
         masks: for each of the G = L − 1 gaps between layers, 1 where an entry is kept and 0 where it is dropped;
             None for no dropout.
-        dropout: p; what is kept is scaled by 1 / (1 − p).
-        rounding: None for the equations as they are. Else it is applied to every gate and state, and 1 − z and the
-            slopes are taken from what it leaves: what a layer must do that keeps them in a dtype of finite precision.
+        dropout: p; what is kept is scaled by 1 / (1 − p). arithmetic: how every step computes.
 
     Returns:
-        `output` (*K, T, B, H), the last layer's state after each step; `hn` (*K, L, B, H), every layer's state after
-        the last; `grad_input`, `grad_h0` and `grad_{name}` of every weight.
+        the tensors that `cell.quantities(L)` names: `output`, the last layer's first state after each step; every
+        layer's states after the last, as `hn`; and the gradients of input, first states and weights.
     """
-    return run_forward(input, h0, weights, masks, dropout, rounding).backward(*cotangents)
+    return run_forward(cell, input, states, weights, masks, dropout, arithmetic).backward(*cotangents)
 
 
 def run_forward(
+    cell: type[Cell],
     input: Float[Tensor, "*K T B I"],
-    h0: Float[Tensor, "*K L B H"],
+    states: tuple[Float[Tensor, "*K L B H"], ...],
     weights: Mapping[str, Tensor],
     masks: Float[Tensor, "G T B H"] | None = None,
     dropout: float = 0.0,
-    rounding: Rounding | None = None,
+    arithmetic: Arithmetic = EXACT,
 ) -> Forward:
-    """The forward pass of `stacked_gru`, for a model in which the cotangents are known only later."""
+    """The forward pass of `run_stack`, for a model in which the cotangents are known only later."""
     scale = 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0
     sequence, layers = input, []
-    for layer, h in enumerate(h0.unbind(-3)):
+    for layer, of_layer in enumerate(zip(*(state.unbind(-3) for state in states), strict=True)):
         if layer > 0 and masks is not None:
             sequence = sequence * (masks[layer - 1] * scale)
-        w_ih, w_hh, b_ih, b_hh = (weights[f"{kind}_l{layer}"] for kind in _KINDS)
-        layers.append(_forward(sequence, h, w_ih, w_hh, b_ih, b_hh, rounding))
-        sequence = layers[-1].states
-    return Forward(layers, masks, scale)
+        w_ih, w_hh, b_ih, b_hh = (weights[f"{name}_l{layer}"] for name in PARAMETERS)
+        layers.append(_forward(cell, sequence, of_layer, w_ih, w_hh, b_ih, b_hh, arithmetic))
+        sequence = layers[-1].output
+    return Forward(cell, layers, masks, scale)
 
 
 @dataclass(frozen=True)
 class Forward:
     """A forward pass that is done, and all that its backward pass needs."""
 
+    cell: type[Cell]
     layers: list[_Layer]
     masks: Tensor | None
     scale: float
 
     @property
     def output(self) -> Float[Tensor, "*K T B H"]:
-        """The last layer's state after each step."""
-        return self.layers[-1].states
+        """The last layer's first state after each step."""
+        return self.layers[-1].output
 
     @property
-    def hn(self) -> Float[Tensor, "*K L B H"]:
-        """Every layer's state after the last step."""
-        return torch.stack([layer.states.select(-3, -1) for layer in self.layers], dim=-3)
+    def states(self) -> tuple[Float[Tensor, "*K L B H"], ...]:
+        """Every layer's states after the last step."""
+        return tuple(torch.stack(of_layers, -3) for of_layers in zip(*(one.last for one in self.layers), strict=True))
 
-    def backward(self, of_output: Float[Tensor, "*K T B H"], of_hn: Float[Tensor, "*K L B H"]) -> dict[str, Tensor]:
-        """What `stacked_gru` returns, for these cotangents."""
-        values: dict[str, Tensor] = {}
-        of_states, gradient = [], of_output
+    def backward(
+        self, of_output: Float[Tensor, "*K T B H"], *of_states: Float[Tensor, "*K L B H"]
+    ) -> dict[str, Tensor]:
+        """What `run_stack` returns, for these cotangents."""
+        names = self.cell.states
+        of_weights: dict[str, Tensor] = {}
+        of_first, gradient = [], of_output
         for layer in reversed(range(len(self.layers))):
             if layer < len(self.layers) - 1 and self.masks is not None:
                 gradient = gradient * (self.masks[layer] * self.scale)
-            gradient, of_state, *of_weights = _backward(self.layers[layer], gradient, of_hn.select(-3, layer))
-            of_states.append(of_state)
-            values |= {f"grad_{kind}_l{layer}": value for kind, value in zip(_KINDS, of_weights, strict=True)}
-        grad_h0 = torch.stack(of_states[::-1], dim=-3)
-        return {"output": self.output, "hn": self.hn, "grad_input": gradient, "grad_h0": grad_h0, **values}
+            of_last = tuple(of_state.select(-3, layer) for of_state in of_states)
+            gradient, of_layer, of_parameters = _backward(self.cell, self.layers[layer], gradient, of_last)
+            of_first.append(of_layer)
+            of_weights |= {f"grad_{name}_l{layer}": x for name, x in zip(PARAMETERS, of_parameters, strict=True)}
+        stacked = (torch.stack(of_layers[::-1], -3) for of_layers in zip(*of_first, strict=True))
+        found = {
+            "output": self.output,
+            **{f"{name}n": state for name, state in zip(names, self.states, strict=True)},
+            "grad_input": gradient,
+            **{f"grad_{name}0": state for name, state in zip(names, stacked, strict=True)},
+            **of_weights,
+        }
+        return {quantity: found[quantity] for quantity in self.cell.quantities(len(self.layers))}
 
 
 @dataclass(frozen=True)
@@ -109,68 +117,48 @@ class _Layer:
     w_ih: Tensor
     w_hh: Tensor
     given: Tensor  # (*K, T, B, ·), what it read
-    before: Tensor  # (*K, T, B, H), its states before each step
-    states: Tensor  # and after it
-    steps: list[tuple[Tensor, ...]]  # r, z and how h' moves with the sums under r, z and n
+    output: Tensor  # (*K, T, B, H), its first state after each step
+    last: tuple[Tensor, ...]  # its states after the last step
+    steps: list[tuple[Tensor, ...]]  # what each step saved
 
 
-def _forward(given: Tensor, h: Tensor, w_ih, w_hh, b_ih, b_hh, rounding: Rounding | None) -> _Layer:
-    from_input = given @ w_ih.mT.unsqueeze(-3) + b_ih[..., None, None, :]
-    states = [h]
-    steps: list[tuple[Tensor, ...]] = []
+def _forward(cell, given: Tensor, states: tuple[Tensor, ...], w_ih, w_hh, b_ih, b_hh, arithmetic) -> _Layer:
+    from_input = arithmetic.product(given, w_ih.unsqueeze(-3)) + b_ih[..., None, None, :]
+    outputs, steps = [], []
     for x in from_input.unbind(-3):
-        x_r, x_z, x_n = x.chunk(3, dim=-1)
-        h_r, h_z, h_n = (h @ w_hh.mT + b_hh[..., None, :]).chunk(3, dim=-1)
-        r, one_minus_r = _sigmoid(x_r + h_r, rounding)
-        z, one_minus_z = _sigmoid(x_z + h_z, rounding)
-        n, slope_n = _tanh(x_n + r * h_n, rounding)
-        by_n = one_minus_z * slope_n
-        by_z = (h - n) * (z * one_minus_z)
-        by_r = by_n * h_n * (r * one_minus_r)
-        steps.append((r, z, by_r, by_z, by_n))
-        h = one_minus_z * n + z * h
-        h = h if rounding is None else rounding(h)
-        states.append(h)
-    before, after = torch.stack(states[:-1], dim=-3), torch.stack(states[1:], dim=-3)
-    return _Layer(w_ih, w_hh, given, before, after, steps)
+        states, saved = cell.forward(x, states, w_hh, b_hh[..., None, :], arithmetic)
+        outputs.append(states[0])
+        steps.append(saved)
+    return _Layer(w_ih, w_hh, given, torch.stack(outputs, dim=-3), states, steps)
 
 
-def _backward(layer: _Layer, of_states: Tensor, of_last: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of what the layer read, of its first state, and of its weights and biases."""
-    w_hr, w_hz, w_hn = layer.w_hh.chunk(3, dim=-2)
-    gradient, of_sums = of_last, []
-    for (r, z, by_r, by_z, by_n), of_state in zip(layer.steps[::-1], of_states.unbind(-3)[::-1], strict=True):
-        gradient = gradient + of_state
-        of_r, of_z, of_n = gradient * by_r, gradient * by_z, gradient * by_n
-        of_h_n = of_n * r
-        of_sums.append((of_r, of_z, of_n, of_h_n))
-        gradient = gradient * z + of_r @ w_hr + of_z @ w_hz + of_h_n @ w_hn
-    of_r, of_z, of_n, of_h_n = (torch.stack(steps[::-1], dim=-3) for steps in zip(*of_sums, strict=True))
+def _backward(
+    cell: type[Cell], layer: _Layer, of_outputs: Tensor, of_states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Gradients of what the layer read, of its first states, and of its parameters."""
+    of_inputs, recurrent = [], []
+    for saved, of_output in zip(layer.steps[::-1], of_outputs.unbind(-3)[::-1], strict=True):
+        of_states = (of_states[0] + of_output, *of_states[1:])
+        of_gates, of_states, grouped = cell.backward(saved, of_states, layer.w_hh)
+        of_inputs.append(of_gates)
+        recurrent.append(grouped)
 
-    def of_weight(of_sums: tuple[Tensor, ...], read: Tensor) -> Tensor:
-        return torch.cat([rows.flatten(-3, -2).mT @ read.flatten(-3, -2) for rows in of_sums], dim=-2)
+    def over_time(steps: list[Tensor]) -> Tensor:
+        return torch.stack(steps[::-1], dim=-3)
 
-    def of_bias(of_sums: tuple[Tensor, ...]) -> Tensor:
-        return torch.cat([rows.sum((-3, -2)) for rows in of_sums], dim=-1)
-
-    from_input, from_state = (of_r, of_z, of_n), (of_r, of_z, of_h_n)
-    w_ir, w_iz, w_in = layer.w_ih.unsqueeze(-3).chunk(3, dim=-2)
-    of_given = of_r @ w_ir + of_z @ w_iz + of_n @ w_in
-    of_weights = of_weight(from_input, layer.given), of_weight(from_state, layer.before)
-    return of_given, gradient, *of_weights, of_bias(from_input), of_bias(from_state)
-
-
-def _sigmoid(x: Tensor, rounding: Rounding | None) -> tuple[Tensor, Tensor]:
-    """σ(x) and 1 − σ(x); the latter is σ(−x), which near 0 has all its digits, unless taken from what was rounded."""
-    if rounding is None:
-        return torch.sigmoid(x), torch.sigmoid(-x)
-    y = rounding(torch.sigmoid(x))
-    return y, 1 - y
+    of_x = [over_time(list(steps)) for steps in zip(*of_inputs, strict=True)]
+    of_w_ih, of_b_ih = _of_parameters(of_x, layer.given)
+    w_gates = layer.w_ih.unsqueeze(-3).chunk(len(of_x), -2)
+    of_given = functools.reduce(torch.add, map(torch.matmul, of_x, w_gates))
+    parts = []
+    for steps in zip(*recurrent, strict=True):  # a group of gates that multiplied the same, over all steps
+        rows = [over_time(list(of_gate)) for of_gate in zip(*(gates for gates, _ in steps), strict=True)]
+        parts.append(_of_parameters(rows, over_time([read for _, read in steps])))
+    of_w_hh, of_b_hh = (torch.cat(blocks, dim) for blocks, dim in zip(zip(*parts, strict=True), (-2, -1), strict=True))
+    return of_given, of_states, (of_w_ih, of_w_hh, of_b_ih, of_b_hh)
 
 
-def _tanh(x: Tensor, rounding: Rounding | None) -> tuple[Tensor, Tensor]:
-    """tanh(x) and its slope: 1 / cosh² x, or 1 − tanh² x from what was rounded."""
-    if rounding is None:
-        return torch.tanh(x), torch.cosh(x) ** -2
-    y = rounding(torch.tanh(x))
-    return y, 1 - y * y
+def _of_parameters(of_sums: list[Tensor], read: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the weight that multiplied `read`, and of its bias, from those of its gates' sums."""
+    of_weight = torch.cat([rows.flatten(-3, -2).mT @ read.flatten(-3, -2) for rows in of_sums], dim=-2)
+    return of_weight, torch.cat([rows.sum((-3, -2)) for rows in of_sums], dim=-1)

@@ -84,7 +84,12 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder; it may be ther
 @app.command()
 def check(
     candidate: Annotated[str, typer.Argument(help="The layer: a registered name, or package.module:Class.")],
-    baseline: Annotated[str, typer.Option(help="What it might replace.")] = "stacking_gru_cell",
+    baseline: Annotated[
+        str | None, typer.Option(help="What it might replace; the loop over cells of its kind.", show_default=False)
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option(help="The kind of cell, where the parameters do not tell.", show_default=False)
+    ] = None,
     like: Annotated[str, typer.Option(help="Sizes and seeds that are not given: small, article or t2vec.")] = "small",
     input_size: Annotated[int | None, typer.Option(help="I.", show_default=False)] = None,
     hidden_size: Annotated[int | None, typer.Option(help="H.", show_default=False)] = None,
@@ -112,6 +117,8 @@ def check(
     from rich.text import Text
 
     from rnn_parity import api
+    from rnn_parity.experiment.names import BASELINES
+    from rnn_parity.layers.kinds import infer_kind
     from rnn_parity.report.terminal import print_report
 
     sizes: dict[str, Any] = {
@@ -130,7 +137,14 @@ def check(
         def show(step: str) -> None:
             line.update(Text(f"{step} …"), refresh=True)
 
-        report = api.check(baseline, candidate, progress=show, **sizes, **settings)
+        if baseline is None:
+            kind = cell or infer_kind(candidate) or "gru"
+            if kind not in BASELINES:
+                raise InputError(
+                    f"--baseline: is missing, and {kind} has none of its own; expected what it might replace"
+                )
+            baseline = BASELINES[kind]
+        report = api.check(baseline, candidate, cell=cell, progress=show, **sizes, **settings)
     print_report(report, Console())
     raise typer.Exit(0 if report.equivalent else 1)
 
@@ -195,6 +209,7 @@ def schema() -> None:
 def self_test(
     dtype: Annotated[list[str] | None, typer.Option(help="A dtype to try; all by default.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    cell: Annotated[str, typer.Option(help="The kind of cell.")] = "gru",
     cases: Annotated[int, typer.Option(min=1, help="Random cases per dtype.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
     output: Annotated[Path | None, typer.Option(help="Where to write every finding as a table.")] = None,
@@ -214,7 +229,7 @@ def self_test(
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
     (device,) = resolve_devices([device])
     errors = Console(stderr=True)
-    parts, of = examine_in_parallel(device, dtypes, cases, jobs), len(dtypes) * -(-cases // PART)
+    parts, of = examine_in_parallel(device, dtypes, cases, jobs, cell), len(dtypes) * -(-cases // PART)
     rows = [
         row for part in track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal) for row in part
     ]

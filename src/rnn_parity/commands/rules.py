@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 from pathlib import Path
@@ -22,16 +23,13 @@ Output = Annotated[Path, typer.Option("--output", help="Where to write the resul
 
 
 @command()
-def validate(implementations: list[str]) -> None:
-    """Import implementations and match their parameters with nn.GRU's, before anything is measured."""
-    from rnn_parity.capabilities.probing import tiny_subject
-    from rnn_parity.layers.parameters import WeightError
+def validate(implementations: Annotated[list[str], typer.Argument(help="NAME, or CELL=NAME.")]) -> None:
+    """Import implementations and match their parameters with those of their kind, before anything is measured."""
+    from rnn_parity.layers.kinds import require_kind
 
-    for name in implementations:
-        try:
-            tiny_subject(name, "cpu").load()
-        except WeightError as error:
-            raise InputError(f"{name}: {error}") from error
+    for given in implementations:
+        cell, _, name = given.rpartition("=")
+        require_kind(name, cell or "gru")
         print(f"{name}: ok")
 
 
@@ -62,7 +60,8 @@ def device(
         from rnn_parity.trust.run import examine_samples
 
         seeds = range(asked["cases"])
-        rows = [row for dtype in asked["dtypes"] for row in examine_samples(name, dtype, seeds)]
+        kinds = itertools.product(asked["cells"], asked["dtypes"])
+        rows = [row for cell, dtype in kinds for row in examine_samples(name, dtype, seeds, cell)]
     elif table == "power":
         from rnn_parity.trust.run import distribution_power
 
@@ -72,7 +71,7 @@ def device(
 
         # With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        rows = list(probe_capabilities(device=name, **asked))
+        rows = [row for cell, names in asked.items() for row in probe_capabilities(device=name, cell=cell, **names)]
     write_rows(Results(results).of_device(table, name), COLLECTED[table], rows)
 
 

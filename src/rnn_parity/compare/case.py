@@ -166,12 +166,12 @@ def compare_quantity(
     baseline_reference: Reference | None,
     of_candidate: RunResult,
     reference: Reference | None,
-    floor: float | None = None,
+    floor: float,
 ) -> dict[str, Any]:
     """Judge one quantity of a candidate: the columns of a row that are its own.
 
     Where the references are two, since each layer has masks of its own, nothing is said of their difference. They may
-    be None where the quantity is missing. `floor` is the least error that is granted; None is that of a layer alone.
+    be None where the quantity is missing. `floor` is the least error that is granted.
     """
     row: dict[str, Any] = {"quantity": quantity}
     for who, run in (("", of_candidate), ("baseline: ", of_baseline)):
@@ -183,7 +183,6 @@ def compare_quantity(
     ours, theirs = of_baseline.values[quantity], of_candidate.values[quantity]
     comparable = reference is baseline_reference
     u = criterion.unit_roundoff(case.dtype, case.tf32)
-    floor = criterion.roundoff_floor(quantity, case) if floor is None else floor
     pairs = {
         "error": relative_errors(theirs, reference.values[quantity]),
         "baseline_error": relative_errors(ours, baseline_reference.values[quantity]),

@@ -7,15 +7,19 @@ A quantity passes when, in both norms, its relative error to the float64 oracle 
 where u is the unit roundoff of the dtype. `sensitivity` is how far the oracle itself moves (root mean square over some
 draws) when everything it is given, and every gate and state that a layer must keep, is multiplied by 1 ± u. f = 2, and
 more where a sum is long. Baseline and candidate stand under the same bar, so that a
-baseline that leaves the GRU's equations excuses no candidate.
+baseline that leaves the equations excuses no candidate.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict, unit_roundoff
+
+if TYPE_CHECKING:  # who reads the tables needs no torch
+    from rnn_parity.cells.base import Cell
 
 FACTOR = 6.0
 """How many times further than the sensitivity or the roundoff floor an error may be."""
@@ -32,12 +36,7 @@ LARGEST_LIMIT = 0.3
 Pair = tuple[float, float]
 
 
-def roundoff_floor(quantity: str, case: Case) -> float:
-    """f·u of a quantity of a layer alone."""
-    return floor_of_sums(layer_terms(quantity, case), case)
-
-
-def layer_terms(quantity: str, case: Case) -> int:
+def layer_terms(quantity: str, case: Case, cell: type[Cell]) -> int:
     """How many terms the longest sum on the way to a quantity of a layer has, in the case's own precision.
 
     Every quantity comes out of products that sum up to max(3H, I) terms, and a parameter's gradient sums over T·B. In
@@ -46,7 +45,7 @@ def layer_terms(quantity: str, case: Case) -> int:
     of_parameter = quantity.startswith(("grad_weight", "grad_bias"))
     if sums_in_float32(case):
         return case.sequence_length if of_parameter else 1
-    terms = max(3 * case.hidden_size, case.input_size)
+    terms = max(len(cell.gates) * case.hidden_size, case.input_size)
     return max(terms, case.sequence_length * case.batch_size) if of_parameter else terms
 
 
@@ -63,6 +62,11 @@ def sums_in_float32(case: Case) -> bool:
 def limit(sensitivity: float, floor: float) -> float:
     """The largest error that passes."""
     return FACTOR * max(sensitivity, floor)
+
+
+def ill_conditioned(sensitivities: Pair, u: float) -> bool:
+    """Whether rounding alone moves a quantity so far, or nobody knows how far, that nothing can be judged."""
+    return not max(sensitivities) <= ILL_CONDITIONED * u
 
 
 def error_ratio(error: float, limit: float) -> float:
@@ -84,7 +88,7 @@ def judge(
     )
     if bit_identical:
         return Verdict.IDENTICAL, "", ratio
-    if not max(sensitivities) <= ILL_CONDITIONED * u:
+    if ill_conditioned(sensitivities, u):
         moved = max(sensitivities)
         return (
             Verdict.NOT_JUDGED,
@@ -94,7 +98,7 @@ def judge(
     if not max(limits) <= LARGEST_LIMIT:
         return Verdict.NOT_JUDGED, f"too coarse: at this precision its limit is {max(limits):.0%} of its size", ratio
     if baseline_ratio > 1:
-        reason = f"the baseline itself is {baseline_ratio:.3g}× over the limit of the GRU equations"
+        reason = f"the baseline itself is {baseline_ratio:.3g}× over the limit of the equations"
         return Verdict.DIFFERENT, reason, ratio
     if ratio > 1:
         return Verdict.DIFFERENT, f"error is {ratio:.3g}× its limit", ratio

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rnn_parity.cells import stack as oracle
+from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
+from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare import criterion
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import Stimulus
@@ -34,9 +35,9 @@ def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) 
     """The oracle's quantities for a stimulus under some masks (G, T, B, H), None for no dropout."""
     size = case.num_layers * case.sequence_length * case.batch_size * max(case.input_size, case.hidden_size)
 
-    def run(stimulus: Stimulus, rounding: oracle.Rounding | None) -> dict[str, Tensor]:
-        inputs = stimulus.input, stimulus.h0, stimulus.weights, stimulus.cotangents
-        return oracle.stacked_gru(*inputs, masks, case.dropout, rounding)
+    def run(stimulus: Stimulus, rounding: Rounding | None) -> dict[str, Tensor]:
+        inputs = stimulus.input, stimulus.states, stimulus.weights, stimulus.cotangents
+        return run_stack(load_cell(case.cell), *inputs, masks, case.dropout, Arithmetic(rounding))
 
     return perturb(case, seed, stimulus, run, PERTURBATIONS[size <= _SMALL], side_by_side=size <= _SMALL)
 
@@ -45,7 +46,7 @@ def perturb(
     case: Case,
     seed: int,
     stimulus: Any,
-    run: Callable[[Any, oracle.Rounding | None], Mapping[str, Tensor]],
+    run: Callable[[Any, Rounding | None], Mapping[str, Tensor]],
     perturbations: int,
     *,
     side_by_side: bool,

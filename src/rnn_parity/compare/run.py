@@ -9,16 +9,15 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from rnn_parity.cells.base import load_cell
 from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draws_out_of_sight
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import canonical_parameters, canonical_shapes
-from rnn_parity.layers.running import classify_exception
+from rnn_parity.layers.parameters import canonical_parameters
+from rnn_parity.layers.running import call_layer, classify_exception
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
-
-FORWARD_QUANTITIES = ("output", "hn")
 
 
 class Role(StrEnum):
@@ -45,12 +44,6 @@ class RunResult:
     out_of_sight: bool = False
 
 
-def quantities(num_layers: int) -> list[str]:
-    """Every compared tensor of a stacked GRU."""
-    parameters = canonical_shapes(1, 1, num_layers)
-    return [*FORWARD_QUANTITIES, "grad_input", "grad_h0", *(f"grad_{name}" for name in parameters)]
-
-
 def run_implementation(
     case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, masks: Tensor | None
 ) -> RunResult:
@@ -61,15 +54,17 @@ def run_implementation(
     `InputError` only for an implementation that cannot be built at all.
     """
     result = RunResult()
-    every = quantities(case.num_layers)
+    cell = load_cell(case.cell)
+    every, forward = cell.quantities(case.num_layers), ["output", *(f"{state}n" for state in cell.states)]
     try:
         module = build_loaded(case, name, stimulus).train(regime != "eval")
-        inputs = tuple(t.to(case.device).requires_grad_() for t in (stimulus.input.clone(), stimulus.h0.clone()))
+        given = (tensor.clone() for tensor in (stimulus.input, *stimulus.states))
+        inputs = tuple(tensor.to(case.device).requires_grad_() for tensor in given)
         if case.draws_dropout and regime != "eval":
-            output, hn = _forward_with_masks(case, name, module, inputs, seed, masks, result)
+            outputs = _forward_with_masks(case, name, module, inputs, seed, masks, result)
         else:
-            output, hn = module(*inputs)
-        for quantity, value, like in (("output", output, stimulus.cotangents[0]), ("hn", hn, stimulus.h0)):
+            outputs = call_layer(module, inputs[0], inputs[1:])
+        for quantity, value, like in zip(forward, outputs, stimulus.cotangents, strict=True):
             record(result, quantity, value, like.shape, like.dtype)
     except InputError:
         raise
@@ -79,30 +74,38 @@ def run_implementation(
     except Exception as error:  # whatever an implementation under test raises is a result
         result.missing |= dict.fromkeys(every, describe_failure(error, case.device))
         return result
-    if "output" in result.values and "hn" in result.values:
-        _run_backward(case, module, inputs, (output, hn), stimulus, result)
+    if result.values.keys() >= set(forward):
+        _run_backward(case, module, inputs, outputs, stimulus, result)
     else:
-        result.missing |= {q: (Verdict.FAILED, "the forward pass gave no usable output") for q in every[2:]}
+        gradients = every[len(forward) :]
+        result.missing |= {q: (Verdict.FAILED, "the forward pass gave no usable output") for q in gradients}
     return result
 
 
 def _forward_with_masks(
     case: Case, name: str, module: nn.Module, inputs, seed: int, masks: Tensor | None, result: RunResult
-) -> tuple[Tensor, Tensor]:
-    """Output and hn; the masks that were applied go into the result. Raises `Unrecoverable` where they are unknown."""
+) -> tuple[Tensor, ...]:
+    """Output and last states; the masks that were applied go into the result.
+
+    Raises `Unrecoverable` where they are unknown.
+    """
+
+    def run() -> tuple[Tensor, ...]:
+        return call_layer(module, inputs[0], inputs[1:])
+
     draws = result.recorder = DropoutRecorder(MaskLayout.of(case), masks)
     torch.manual_seed(seed)
     try:
         with draws:
-            outputs = module(*inputs)
-        drawn_inside = not draws.drawn and case.dropout < 1 and draws_out_of_sight(lambda: module(*inputs)[0])
+            outputs = run()
+        drawn_inside = not draws.drawn and case.dropout < 1 and draws_out_of_sight(lambda: run()[0])
     except UnknownDraw:
         drawn_inside = True
     if drawn_inside:
         result.recorder, result.out_of_sight, replay = None, True, Replay(seed)
         result.masks = recover_masks(case, name, replay)
         with replay:
-            return module(*inputs)
+            return run()
     result.masks = masks if masks is not None else draws.assembled()
     if case.dropout == 1:  # everything is dropped, so nothing is drawn
         result.masks = torch.zeros(draws.layout.shape, dtype=torch.float64)
@@ -110,9 +113,9 @@ def _forward_with_masks(
 
 
 def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, result: RunResult) -> None:
-    """Gradients of ⟨C_output, output⟩ + ⟨C_hn, hn⟩ with respect to the inputs and every parameter."""
+    """Gradients of Σ⟨C_q, q⟩ over output and last states with respect to the inputs and every parameter."""
     parameters = canonical_parameters(module)
-    wanted = {"input": inputs[0], "h0": inputs[1]}
+    wanted = dict(zip(["input", *(f"{state}0" for state in load_cell(case.cell).states)], inputs, strict=True))
     wanted |= {name: parameters[name] for name in stimulus.weights}
     try:
         sources = [

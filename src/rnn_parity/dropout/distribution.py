@@ -18,24 +18,19 @@ from jaxtyping import Float
 from scipy.stats import f as f_distribution
 from torch import Tensor
 
+from rnn_parity.cells.base import load_cell
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict, unit_roundoff
-from rnn_parity.layers.running import classify_exception, numerics
+from rnn_parity.layers.running import call_layer, classify_exception, numerics
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import wilson
-
-STATISTICS = ("output_mean", "output_variance", "output_covariance", "hn_mean", "hn_variance", "hn_covariance")
-"""The compared statistics; each is a `quantity` of the table.
-
-Variances and covariances are about the baseline's mean. A
-covariance is that of a unit with itself, between successive steps of output or successive layers of hn."""
 
 FALSE_ALARMS = 1e-3
 """How often two right layers may be called different in a case, over all its statistics (Bonferroni)."""
 
 ROUNDING = 4.0
-"""The largest shift, in unit roundoffs, of the mean of a state of size 1 by different rounding; 1.6 was measured."""
+"""The largest shift of the mean of a state by different rounding, in unit roundoffs of its size; 1.6 was measured."""
 
 ROUNDING_CORRELATION = 0.25
 """The largest correlation of rounding errors with the deviation of the state; 0.1 was measured."""
@@ -97,11 +92,10 @@ def distribution_rows(
     steps (T = 1) or layers (L = 1) there is no row for their covariance. `draws` is at least 2, better 1,000.
     """
     pilot_seed, *seeds = np.random.SeedSequence(seed).generate_state(2 + len(candidates)).tolist()
-    # States lie within ±1, or within ±|h0| where that is more.
-    roundoff = unit_roundoff(case.dtype, case.tf32) * max(1.0, stimulus.h0.abs().max().item())
     of_baseline: Any = None
-    centre, no_baseline = _attempt(draw_centre, case, baseline, stimulus, pilot_seed)
+    pilot, no_baseline = _attempt(draw_pilot, case, baseline, stimulus, pilot_seed)
     if no_baseline is None:
+        centre, roundoffs = pilot
         of_baseline, no_baseline = _attempt(draw_moments, case, baseline, stimulus, draws, seeds[0], centre)
     for name, own_seed in zip(candidates, seeds[1:], strict=True):
         if no_baseline is not None:
@@ -110,7 +104,7 @@ def distribution_rows(
         else:
             of_candidate, failure = _attempt(draw_moments, case, name, stimulus, draws, own_seed, centre)
             if failure is None:
-                tests = compare_distributions(of_baseline, of_candidate, roundoff)
+                tests = compare_distributions(of_baseline, of_candidate, roundoffs)
                 judged = {quantity: (test.verdict, test.reason, test.ratio) for quantity, test in tests.items()}
             else:
                 judged = dict.fromkeys(statistics_of(case), (*failure, math.inf))
@@ -139,34 +133,53 @@ def detection_power(
 
 
 def statistics_of(case: Case) -> list[str]:
-    """The statistics that a case has."""
-    absent = {"output_covariance"} if case.sequence_length == 1 else set()
-    absent |= {"hn_covariance"} if case.num_layers == 1 else set()
-    return [statistic for statistic in STATISTICS if statistic not in absent]
+    """The compared statistics; each is a `quantity` of the table.
+
+    Variances and covariances are about the baseline's mean. A covariance is that of a unit with itself, between
+    successive steps of output or successive layers of a last state; there is none where there is one step or layer.
+    """
+    found = []
+    for quantity in _forward_quantities(case):
+        found += [f"{quantity}_mean", f"{quantity}_variance"]
+        if (case.sequence_length if quantity == "output" else case.num_layers) > 1:
+            found.append(f"{quantity}_covariance")
+    return found
 
 
-def draw_centre(case: Case, name: str, stimulus: Stimulus, seed: int) -> tuple[Tensor, Tensor]:
-    """Means of output (T, 1, H) and hn (L, 1, H) over a pilot, in float64. Any fixed point near them would do."""
-    sums = [[v.sum(dim=1, keepdim=True) for v in pair] for pair in _run(case, name, stimulus, PILOT_DRAWS, seed)]
-    output, hn = (sum(parts) / PILOT_DRAWS for parts in zip(*sums, strict=True))
-    return output, hn
+def draw_pilot(case: Case, name: str, stimulus: Stimulus, seed: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Per quantity the mean (T or L, 1, H) over a pilot, in float64, and one unit roundoff of a state of its size.
+
+    Any fixed point near the mean would do. A bounded state lies within its bound, or within what it starts from where
+    that is more; of one without a bound the pilot's largest is taken.
+    """
+    sums: dict[str, Any] = {}
+    largest = dict(zip(_states(case), (state.abs().max().item() for state in stimulus.states), strict=True))
+    for values in _run(case, name, stimulus, PILOT_DRAWS, seed):
+        for quantity, value in values.items():
+            sums[quantity] = sums.get(quantity, 0) + value.sum(dim=1, keepdim=True)
+            state = _states(case)[0] if quantity == "output" else quantity[:-1]
+            bound = load_cell(case.cell).bounds[state]
+            largest[state] = max(largest[state], value.abs().max().item() if bound is None else bound)
+    u, output = unit_roundoff(case.dtype, case.tf32), largest[_states(case)[0]]
+    roundoffs = {"output": u * output} | {f"{state}n": u * size for state, size in largest.items()}
+    return {quantity: total / PILOT_DRAWS for quantity, total in sums.items()}, roundoffs
 
 
 def draw_moments(
-    case: Case, name: str, stimulus: Stimulus, draws: int, seed: int, centre: tuple[Tensor, Tensor]
+    case: Case, name: str, stimulus: Stimulus, draws: int, seed: int, centre: Mapping[str, Tensor]
 ) -> dict[str, Moments]:
     """The moments of every statistic over `draws` rows, of one implementation from one seed.
 
     Raises every error of the implementation, and `UnusableOutput`.
     """
     sums: dict[str, list[Tensor]] = {}
-    for pair in _run(case, name, stimulus, draws, seed):
-        for statistic, values in summarise(*(v - c for v, c in zip(pair, centre, strict=True))).items():
+    for found in _run(case, name, stimulus, draws, seed):
+        for statistic, values in summarise({name: value - centre[name] for name, value in found.items()}).items():
             features = project(values, draws)
             parts = features.sum(dim=0), features.T @ features, values.mean(dim=1).sum()
             before = sums.get(statistic, [torch.zeros(())] * 3)
             sums[statistic] = [a + b.cpu() for a, b in zip(before, parts, strict=True)]
-    origin = {"output_mean": centre[0].mean().item(), "hn_mean": centre[1].mean().item()}
+    origin = {f"{quantity}_mean": value.mean().item() for quantity, value in centre.items()}
     moments = {}
     for statistic, (total, products, average) in sums.items():
         mean = total / draws
@@ -175,10 +188,13 @@ def draw_moments(
     return moments
 
 
-def summarise(output: Float[Tensor, "T n H"], hn: Float[Tensor, "L n H"]) -> dict[str, Float[Tensor, "n H"]]:
-    """Every statistic of every row and unit, from deviations d: means over s of d_s, of d_s² and of d_s·d_{s+1}."""
+def summarise(deviations: Mapping[str, Float[Tensor, "S n H"]]) -> dict[str, Float[Tensor, "n H"]]:
+    """Every statistic of every row and unit, from deviations d: means over s of d_s, of d_s² and of d_s·d_{s+1}.
+
+    s counts the steps of output and the layers of a last state.
+    """
     summaries = {}
-    for quantity, d in (("output", output), ("hn", hn)):
+    for quantity, d in deviations.items():
         summaries[f"{quantity}_mean"] = d.mean(dim=0)
         summaries[f"{quantity}_variance"] = d.square().mean(dim=0)
         if len(d) > 1:
@@ -196,17 +212,18 @@ def project(values: Float[Tensor, "n H"], draws: int) -> Float[Tensor, "n K"]:
 
 
 def compare_distributions(
-    baseline: Mapping[str, Moments], candidate: Mapping[str, Moments], roundoff: float
+    baseline: Mapping[str, Moments], candidate: Mapping[str, Moments], roundoffs: Mapping[str, float]
 ) -> dict[str, TwoSampleTest]:
     """Compare every statistic, at a level that keeps the false alarms of all together below `FALSE_ALARMS`.
 
     Args:
-        roundoff: unit roundoff times the size of a state. A state is wrong by some κ, 4 of it, and its variance σ²
-            thereby by some κ·(ρσ + κ), ρ being the correlation of rounding errors with the state.
+        roundoffs: per quantity, unit roundoff times the size of a state. A state is wrong by some κ, 4 of it, and its
+            variance σ² thereby by some κ·(ρσ + κ), ρ being the correlation of rounding errors with the state.
     """
-    kappa, compared = ROUNDING * roundoff, {}
+    compared = {}
     for statistic, ours in baseline.items():
         quantity, kind = statistic.split("_")
+        kappa = ROUNDING * roundoffs[quantity]
         spread = max(moments[f"{quantity}_variance"].average for moments in (baseline, candidate))
         slack = kappa if kind == "mean" else kappa * (ROUNDING_CORRELATION * math.sqrt(max(spread, 0.0)) + kappa)
         compared[statistic] = compare(statistic, ours, candidate[statistic], slack, FALSE_ALARMS / len(baseline))
@@ -239,23 +256,33 @@ def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level:
     return TwoSampleTest(distance, limit, reason if distance > limit else "")
 
 
-def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Output and hn of `draws` copies of the stimulus' first row, in float64, a chunk of rows at a time."""
+def _states(case: Case) -> tuple[str, ...]:
+    return load_cell(case.cell).states
+
+
+def _forward_quantities(case: Case) -> list[str]:
+    return ["output", *(f"{state}n" for state in _states(case))]
+
+
+def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> Iterator[dict[str, Tensor]]:
+    """Output and last states of `draws` copies of the stimulus' first row, in float64, a chunk of rows at a time."""
     module = build_loaded(case, name, stimulus).train()
-    input, h0 = (t[:, :1].to(case.device) for t in (stimulus.input, stimulus.h0))
+    given = [tensor[:, :1].to(case.device) for tensor in (stimulus.input, *stimulus.states)]
     row_bytes = 8 * max(case.sequence_length, case.num_layers) * max(case.input_size, case.hidden_size)
     rows = max(1, CHUNK_BYTES // row_bytes)
     torch.manual_seed(seed)
     for start in range(0, draws, rows):
         count = min(rows, draws - start)
         with torch.no_grad():
-            output, hn = module(*(t.expand(-1, count, -1).contiguous() for t in (input, h0)))
-        expected = (case.sequence_length, count, case.hidden_size), (case.num_layers, count, case.hidden_size)
-        for quantity, value, shape in zip(("output", "hn"), (output, hn), expected, strict=True):
+            input, *states = (tensor.expand(-1, count, -1).contiguous() for tensor in given)
+            found = dict(zip(_forward_quantities(case), call_layer(module, input, states), strict=True))
+        for quantity, value in found.items():
+            steps = case.sequence_length if quantity == "output" else case.num_layers
+            shape = steps, count, case.hidden_size
             if value.shape != shape or value.dtype != input.dtype:
                 got, wanted = f"{tuple(value.shape)} {value.dtype}", f"{shape} {input.dtype}"
                 raise UnusableOutput(f"{quantity} is {got}, expected {wanted}")
-        yield output.double(), hn.double()
+        yield {quantity: value.double() for quantity, value in found.items()}
 
 
 def _attempt(run: Callable[..., Any], *arguments: Any) -> tuple[Any, tuple[Verdict, str] | None]:

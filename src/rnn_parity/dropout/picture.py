@@ -12,7 +12,7 @@ import torch
 from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import numerics
+from rnn_parity.layers.running import call_layer, numerics
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 
 log = logging.getLogger("rnn_parity")
@@ -28,7 +28,7 @@ def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator
             module = build_loaded(case, name, stimulus).train()
             torch.manual_seed(seed)
             with numerics(case.threads, case.tf32), torch.no_grad(), draws:
-                module(stimulus.input.to(case.device), stimulus.h0.to(case.device))
+                call_layer(module, stimulus.input.to(case.device), [state.to(case.device) for state in stimulus.states])
         except InputError:
             raise
         except Exception as error:  # a layer that cannot run has no masks; the equivalence table says why

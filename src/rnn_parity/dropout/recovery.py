@@ -3,8 +3,8 @@
 A kernel that draws inside itself, as cuDNN's does, takes no masks from us. Yet its randomness can be replayed, under
 weights that turn the layer into a display. To show a gap, every layer below it is given positive numbers only, so that
 all it emits is positive: an entry behind the gap is zero where dropped, and only there. The layer above the gap reads
-entries as ±1 and every further one passes ±1 on, so that a 0 at the end marks an entry hidden by a later mask. No gate
-acts anywhere: with r = z = 0, h' = tanh(W_in x + b_in).
+entries as ±1 and every further one passes ±1 on, so that a 0 at the end marks an entry hidden by a later mask. Biases
+close every gate but one, as the kind of cell says, and that one reads no state: a new state depends on its x alone.
 
 The layer may be wrong, so every entry is read at least twice, with different weights, inputs and states and with the
 opposite sign: neither a constant nor a leaking state can pass for a mask. The hidden entries must be those that the
@@ -19,20 +19,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.dropout.masks import MaskLayout
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights
-from rnn_parity.layers.running import LightDispatchMode
+from rnn_parity.layers.running import LightDispatchMode, call_layer
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 
 GAIN = 256.0
 """Weight of a reading unit: also a kept entry that is scaled down, not up, saturates tanh. In range of float16."""
 OFFSET = 8.0
 """A reading unit shows a dropped entry as tanh(−8) = −1 + 2e-7."""
-CLOSED = -1000.0
-"""Bias of a gate that shall be 0: σ is exactly 0 in every dtype."""
 TOLERANCE = 1 / 8
-"""The largest distance of a display from −1, 0 or 1; the accuracy of the layer's tanh is judged elsewhere."""
+"""The largest distance of a display from what it shall show; the accuracy of the layer is judged elsewhere."""
 COIN_TOSSES = 64
 """The least number of entries, over all replays, that must come out alike."""
 MAX_PAIRS = 300
@@ -116,9 +115,9 @@ def _recover_gap(
             stimulus = turned.applied_to(draw_stimulus(case, run))
             copy_weights(stimulus.weights, module)
             # The compared run asks for gradients; without them the layer might take another path.
-            input, h0 = (t.to(case.device).requires_grad_() for t in (stimulus.input, stimulus.h0))
+            input, *states = (t.to(case.device).requires_grad_() for t in (stimulus.input, *stimulus.states))
             with replay:
-                output, _ = module(input, h0)
+                output, *_ = call_layer(module, input, states)
             shown = turned.read(output.detach().double().cpu(), later)
             if ((shown != kept) & ~shown.isnan() & ~kept.isnan()).any():
                 raise Unrecoverable("its output shows other dropout masks in another run under the same seed")
@@ -135,11 +134,12 @@ class _Display:
     """How the M layers above a gap show it: each spreads the same K entries over its H units.
 
     Attributes:
-        entries: the shown entries behind the gap. signs: ±1 for each, which turns it into ±1 or ∓1.
+        cell: the kind. entries: the shown entries behind the gap. signs: ±1 for each, which turns it into ±1 or ∓1.
         groups: for every layer and unit, the index in `entries` that the unit carries. An entry has several carriers,
             so that one of them is kept.
     """
 
+    cell: type[Cell]
     entries: Int[Tensor, " K"]
     signs: Float[Tensor, " K"]
     groups: Int[Tensor, "M H"]
@@ -151,27 +151,41 @@ class _Display:
         shown = max(1, min(size, round(size * (1 - case.dropout)))) if later else size
         units = torch.stack([torch.randperm(size, generator=generator) for _ in range(later + 2)])
         signs = torch.randint(0, 2, (shown,), generator=generator, dtype=torch.float64) * 2 - 1
-        return cls(units[0, :shown], signs, units[1:] % shown)
+        return cls(load_cell(case.cell), units[0, :shown], signs, units[1:] % shown)
+
+    @property
+    def shown_size(self) -> float:
+        """The size of the state after a closed step whose open gate saturates."""
+        x = torch.tensor([[self.cell.closed.get(gate, torch.inf) for gate in self.cell.gates]], dtype=torch.float64)
+        nothing = torch.zeros(1, 1, dtype=torch.float64)
+        weight = torch.zeros(len(self.cell.gates), 1, dtype=torch.float64)
+        states, _ = self.cell.forward(x, (nothing,) * len(self.cell.states), weight, torch.zeros_like(x), Arithmetic())
+        return states[0].item()
 
     def applied_to(self, stimulus: Stimulus) -> Stimulus:
         """The stimulus turned into one that shows the gap."""
         # Below the gap all is positive, and biases of at least 1 keep the states above tanh(1).
         weights = {name: weight.double().abs() for name, weight in stimulus.weights.items()}
         weights |= {name: weight + 1 for name, weight in weights.items() if name.startswith("bias")}
-        layers, size = len(stimulus.h0), self.groups.shape[1]
+        layers, size = len(stimulus.states[0]), self.groups.shape[1]
+        rows = {gate: slice(size * at, size * (at + 1)) for at, gate in enumerate(self.cell.gates)}
+        (reading,) = (rows.pop(gate) for gate in self.cell.gates if gate not in self.cell.closed)
         for layer in range(layers):
-            weights[f"weight_ih_l{layer}"][: 2 * size] = 0.0
-            weights[f"bias_ih_l{layer}"][: 2 * size] = CLOSED
+            weights[f"weight_hh_l{layer}"][reading] = 0.0
+            for gate, of_gate in rows.items():
+                weights[f"weight_ih_l{layer}"][of_gate] = 0.0
+                weights[f"bias_ih_l{layer}"][of_gate] = self.cell.closed[gate]
         below = torch.arange(size)
         for layer, group in enumerate(self.groups, start=layers - len(self.groups)):
             reads_gap = layer == layers - len(self.groups)
             read = self.entries[group] if reads_gap else group
             signs = self.signs[group] if reads_gap else torch.ones(size)
-            weights[f"weight_ih_l{layer}"][-size:] = GAIN * signs[:, None] * (read[:, None] == below)
-            weights[f"bias_ih_l{layer}"][-size:] = -OFFSET * signs if reads_gap else 0.0
-            weights[f"bias_hh_l{layer}"][-size:] = 0.0
+            weights[f"weight_ih_l{layer}"][reading] = GAIN * signs[:, None] * (read[:, None] == below)
+            weights[f"bias_ih_l{layer}"][reading] = -OFFSET * signs if reads_gap else 0.0
+            weights[f"bias_hh_l{layer}"][reading] = 0.0
             below = group
-        return replace(stimulus, weights=weights, input=stimulus.input.abs(), h0=0.5 + stimulus.h0.abs() / 4)
+        states = tuple(0.5 + state.abs() / 4 for state in stimulus.states)
+        return replace(stimulus, weights=weights, input=stimulus.input.abs(), states=states)
 
     def read(self, output: Tensor, later: Float[Tensor, "R T B H"]) -> Float[Tensor, "T B H"]:
         """Read the mask from an output (T, B, H); NaN where it is not shown."""
@@ -185,10 +199,10 @@ class _Display:
         shown = torch.full_like(output, torch.nan)
         shown[..., entry] = torch.where(visible > 0, (output * signs > 0).double(), torch.nan)
         # The output must follow from the mask.
-        expected = visible * signs * (2 * shown[..., entry].nan_to_num() - 1)
+        expected = self.shown_size * visible * signs * (2 * shown[..., entry].nan_to_num() - 1)
         error = (output - expected).abs().flatten()
         if not (error <= TOLERANCE).all():
             worst = error.argmax()  # a NaN first
-            values = f"{output.flatten()[worst]:.3g} where {expected.flatten()[worst]:.0f} is expected"
+            values = f"{output.flatten()[worst]:.3g} where {expected.flatten()[worst]:.3g} is expected"
             raise Unrecoverable(f"its output shows no dropout masks between layers: {values}")
         return shown

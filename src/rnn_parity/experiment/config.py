@@ -48,7 +48,7 @@ def _off(mode: Any) -> Any:
 def _type(name: str, axis: Axis) -> Any:
     if name == "dtype":
         return Literal[tuple(map(str, Dtype))]
-    return {int: Size, float: Share, bool: bool}[axis.type]
+    return {int: Size, float: Share, bool: bool, str: Name}[axis.type]
 
 
 def _or_list(value: Any) -> Any:
@@ -148,15 +148,22 @@ class Report(Section):
     """The sweep whose largest case is quoted in the answer; null means t2vec, or else the largest case."""
 
 
-class Config(Section):
-    """An experiment of rnn-parity."""
+class Compared(Section):
+    """What is compared of one kind of cell."""
 
-    study: Name
-    """The name of the study; it becomes the MLflow experiment."""
     baseline: Name
     """The implementation that might be replaced; a registered name or `package.module:Class`."""
     candidates: Annotated[list[Name], Field(min_length=1)]
     """The implementations it might be replaced by."""
+
+
+class Config(Compared):
+    """An experiment of rnn-parity. `baseline` and `candidates` are of the kind of cell that `defaults` names."""
+
+    study: Name
+    """The name of the study; it becomes the MLflow experiment."""
+    cells: dict[Name, Compared] = {}
+    """The same for every other kind that a sweep names: `gru`, `gru_reset_before`, `lstm` or `package.module:Class`."""
     device: Annotated[Several[Literal["auto", "cpu", "cuda"]], BeforeValidator(_or_list)] = ["auto"]
     """`auto` is cuda where there is one, else cpu; a list runs the grid on each."""
     defaults: Defaults = Defaults()
@@ -165,7 +172,10 @@ class Config(Section):
         dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")], Sweep], Field(min_length=1)
     ]
     """The grid. Each sweep is the product of its lists over the defaults, and a section of the report."""
-    within_job: Annotated[list[Literal[tuple(SWEPT)]], AfterValidator(_once)] = ["sequence_length", "dropout"]
+    within_job: Annotated[list[Literal[tuple(axis for axis in SWEPT if axis != "cell")]], AfterValidator(_once)] = [
+        "sequence_length",
+        "dropout",
+    ]
     """The axes swept inside one process; every other axis gets jobs of its own."""
     equivalence: Equivalence = Equivalence()
     timing: Timing = Timing()

@@ -15,7 +15,7 @@ from typing import Any
 
 from rnn_parity.experiment import devices
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.names import check_name
+from rnn_parity.experiment.names import CELLS, check_name
 from rnn_parity.experiment.vocabulary import AXES, RATE_AXES
 from rnn_parity.experiment.workloads import LAYER, WorkloadEntry, find_workload, load_object, workloads_of
 
@@ -37,6 +37,7 @@ class Case:
     batch_size: int
     dropout: float
     threads: int
+    cell: str = "gru"
 
     @property
     def case_id(self) -> str:
@@ -77,6 +78,11 @@ class Job:
     def device(self) -> str:
         """The one device of this job: `device` is never swept inside a process."""
         return self.axes["device"][0]
+
+    @property
+    def cell(self) -> str:
+        """The one kind of cell of this job, which decides what is compared."""
+        return self.axes["cell"][0]
 
     @property
     def threads(self) -> int:
@@ -137,7 +143,7 @@ class Grid:
         """One line that says all a measuring process needs to know of a job, whatever the order of the config."""
         axes = {axis: values[0] if len(values) == 1 else values for axis, values in job.axes.items()}
         own = {key: value for key, value in self._settings(job).items() if key not in job.entry.extras}
-        names = {key: self.config[key] for key in ("baseline", "candidates")}
+        names = self.config["cells"][job.cell]
         more = dict(sorted({**names, "workload": job.workload, "settings": own, **settings}.items()))
         return json.dumps({"sweep": job.sweep, **axes, **more}, separators=(",", ":"))
 
@@ -154,13 +160,13 @@ class Grid:
         """Whether any sweep asks for the regime `train_distribution`."""
         return any("train_distribution" in self._setting(sweep, "regimes") for sweep in self.config["sweeps"])
 
-    def publish_request(self, sweep: str) -> str:
-        """The `--run` of `rnn-parity publish`: what the runs of a sweep's cases say beside its tables."""
-        axes = {"device": self.config["device"], **self.config["sweeps"][sweep]}
+    def publish_request(self, job: Job) -> str:
+        """The `--run` of `rnn-parity publish`: what the runs of a job's cases say beside its tables."""
+        axes = {"device": self.config["device"], **self.config["sweeps"][job.sweep]}
         varied = [axis for axis in AXES if isinstance(axes.get(axis), list) and len(axes[axis]) > 1]
-        named = {key: self.config[key] for key in ("study", "baseline", "candidates")}
-        named |= {"workload": axes["workload"], "extras": self.extras_of(sweep)}
-        return json.dumps({**named, "sweep": sweep, "varied": varied})
+        named = {"study": self.config["study"], **self.config["cells"][job.cell]}
+        named |= {"workload": job.workload, "extras": self.extras_of(job.sweep)}
+        return json.dumps({**named, "sweep": job.sweep, "varied": varied})
 
     def _setting(self, sweep: str, name: str) -> Any:
         """A setting of `equivalence` that a sweep may have for itself."""
@@ -191,17 +197,44 @@ def make_grid(config: Any) -> Grid:
     from rnn_parity.experiment.config import complete_config  # the processes that measure need no pydantic
 
     config = complete_config(config)
-    names = {"baseline": config["baseline"]}
-    names |= {f"candidates[{index}]": name for index, name in enumerate(config["candidates"])}
-    for key, name in names.items():
-        check_name(name, key)
-    if len(set(names.values())) < len(names):
-        listed = ", ".join(names.values())
-        raise InputError(f"candidates: holds the same implementation twice ({listed}), expected each once")
+    config["cells"] = _compared(config)
     config["workloads"] = _complete_workloads(config)
     config["device"] = resolve_devices(config["device"])
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep)]
     return Grid(config, tuple(jobs))
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Baseline and candidates of every kind of cell in the sweeps; raises `InputError` for what is not there."""
+    usual = config["defaults"]["cell"]
+    top = {key: config[key] for key in ("baseline", "candidates")}
+    if config["cells"].get(usual, top) != top:
+        raise InputError(f"cells.{usual}: is the kind of `defaults`, expected its baseline and candidates at the top")
+    given, kinds = {usual: top, **config["cells"]}, {}
+    for sweep, axes in config["sweeps"].items():
+        for kind in _values("cell", axes.get("cell", usual)):
+            check_name(kind, f"sweeps.{sweep}.cell" if "cell" in axes else "defaults.cell", CELLS)
+            if kind not in given:
+                raise InputError(
+                    f"cells: holds no {kind}, which sweeps.{sweep} has; expected its baseline and candidates"
+                )
+            kinds[kind] = given[kind]
+    for kind, compared in kinds.items():
+        under = "" if kind == usual else f"cells.{kind}."
+        names = {f"{under}baseline": compared["baseline"]}
+        names |= {f"{under}candidates[{index}]": name for index, name in enumerate(compared["candidates"])}
+        for key, name in names.items():
+            check_name(name, key)
+        if len(set(names.values())) < len(names):
+            listed = ", ".join(names.values())
+            raise InputError(f"{under}candidates: holds the same implementation twice ({listed}), expected each once")
+    return kinds
+
+
+def implementations(config: Mapping[str, Any], key: str) -> list[str]:
+    """Every baseline, or all candidates (`key`), of all kinds of cells in a completed config, each once."""
+    named = [compared[key] for compared in config["cells"].values()]
+    return list(dict.fromkeys(name for one in named for name in ([one] if isinstance(one, str) else one)))
 
 
 def product(axes: Mapping[str, Iterable]) -> list[dict[str, Any]]:
@@ -213,6 +246,7 @@ def slug(axes: Mapping[str, Any]) -> str:
     """A readable file name of axis values: `cpu-float32-i256-h256-l3-t50-b128-p0.2-n1`."""
     words = {axis: f"{AXES[axis].letter}{value}" for axis, value in axes.items()}
     words["tf32"] = "tf32" if axes.get("tf32") else ""
+    words["cell"] = "" if axes.get("cell") == AXES["cell"].default else axes.get("cell", "").replace(":", ".")
     return "-".join(words[axis] for axis in AXES if words.get(axis))
 
 

@@ -8,12 +8,29 @@ from typing import Any
 
 from rnn_parity.experiment.errors import InputError, did_you_mean
 
+CELLS = {
+    "gru": "rnn_parity.cells.gru:GRU",
+    "gru_reset_before": "rnn_parity.cells.gru_reset_before:GRUResetBefore",
+    "lstm": "rnn_parity.cells.lstm:LSTM",
+}
+"""Kinds of cells by name. A kind of your own is named by its import path `package.module:Class`."""
+
 REGISTRY: dict[str, str | Callable[..., Any]] = {
     "stacking_gru_cell": "rnn_parity.layers.stepwise:StackingGRUCellLoop",
     "stacking_gru": "rnn_parity.layers.fused:StackingGRU",
+    "stacking_gru_reset_before_cell": "rnn_parity.layers.stepwise:StackingGRUResetBeforeCellLoop",
+    "stacking_lstm_cell": "rnn_parity.layers.stepwise:StackingLSTMCellLoop",
+    "stacking_lstm": "rnn_parity.layers.fused:StackingLSTM",
 }
 """Registered name to import path. Add a line to compare a layer of your own under a short name. A class without a path
 stands here itself while `rnn_parity.layers.registry.named` lends it a name."""
+
+BASELINES = {
+    "gru": "stacking_gru_cell",
+    "gru_reset_before": "stacking_gru_reset_before_cell",
+    "lstm": "stacking_lstm_cell",
+}
+"""Kind of cell to the baseline of `rnn-parity check`, where none is named."""
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 

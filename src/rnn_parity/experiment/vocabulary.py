@@ -122,6 +122,7 @@ AXES = {
     "batch_size": Axis(int, 128, "b", "batch size B"),
     "dropout": Axis(float, 0.2, "p", "dropout p"),
     "threads": Axis(int, 1, "n", "CPU threads"),
+    "cell": Axis(str, "gru", "", "cell"),
 }
 """Every axis of the grid, in the order in which names and tables give them."""
 

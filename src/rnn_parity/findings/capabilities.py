@@ -9,21 +9,23 @@ import pandas as pd
 
 
 def capability_rows(capabilities: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row per device × capability: its `title`, the rows of the table `by_name`, and whether it `differs`.
+    """One row per device × baseline × capability: its `title`, the rows of the table `by_name`, whether it `differs`.
 
     `differs`: the outcomes are not the same, or the numbers do not agree.
     """
     rows = []
-    for (device, _), group in capabilities.groupby(["device", "capability"], sort=False):
+    for (device, baseline, _), group in capabilities.groupby(["device", "baseline", "capability"], sort=False):
         by_name = {row["implementation"]: row for row in group.to_dict("records")}
         differs = group["outcome"].nunique() > 1 or any(row["agrees"] is False for row in by_name.values())
-        rows.append({"device": device, "title": group["title"].iloc[0], "by_name": by_name, "differs": differs})
+        row = {"device": device, "baseline": baseline, "title": group["title"].iloc[0]}
+        rows.append({**row, "by_name": by_name, "differs": differs})
     return rows
 
 
 def lost_capabilities(rows: list[dict[str, Any]], baseline: str, candidate: str) -> list[str]:
     """The titles of the capabilities that the candidate would lose."""
-    lost = [row["title"] for row in rows if is_lost(row["by_name"][baseline], row["by_name"][candidate])]
+    own = [row for row in rows if row["baseline"] == baseline]
+    lost = [row["title"] for row in own if is_lost(row["by_name"][baseline], row["by_name"][candidate])]
     return list(dict.fromkeys(lost))
 
 

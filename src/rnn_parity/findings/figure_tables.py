@@ -12,15 +12,15 @@ from rnn_parity.experiment.vocabulary import unit_roundoff
 from rnn_parity.findings import rates
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.speedups import speedup_table
-from rnn_parity.findings.verdicts import deciding_rows, draw_dropout, must_hold, verdict_table
+from rnn_parity.findings.verdicts import FORWARD, deciding_rows, draw_dropout, must_hold, verdict_table
 from rnn_parity.tables import CASE_COLUMNS
 
 FAMILIES = {
-    "output, hn": ("output", "hn"),
-    "gradients of input and h0": ("grad_input", "grad_h0"),
-    "gradients of parameters": ("grad_weight", "grad_bias"),
+    "output and last states": FORWARD,
+    "gradients of input and states": "grad_(input|[a-z]0)",
+    "gradients of parameters": "grad_(weight|bias).*",
 }
-"""Family of quantities to how their names begin."""
+"""Family of quantities to the pattern of their names."""
 
 
 def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -46,8 +46,8 @@ def error_vs_length(equivalence: pd.DataFrame) -> pd.DataFrame:
     own = rows.assign(implementation=rows["baseline"], error_2=rows["baseline_error_2"]).dropna(subset=["error_2"])
     rows = pd.concat([own, rows], ignore_index=True)
     table = []
-    for family, prefixes in FAMILIES.items():
-        members = rows[rows["quantity"].str.startswith(prefixes)].assign(family=family)
+    for family, pattern in FAMILIES.items():
+        members = rows[rows["quantity"].str.fullmatch(pattern)].assign(family=family)
         table.append(members.loc[members.groupby(["case_id", "implementation"], sort=False)["error_2"].idxmax()])
     columns = ["implementation", "family", "error_2", "limit_2", "quantity", "regime", "seed", "u"]
     result = pd.concat(table, ignore_index=True)[[*CASE_COLUMNS, *columns]]
@@ -69,7 +69,7 @@ def dropout(equivalence: pd.DataFrame) -> pd.DataFrame:
 
     Cases with two gaps or more, since with one gap both orders of drawing are the same; all, where there is none.
     """
-    rows = equivalence[equivalence["regime"].str.startswith("train_") & equivalence["quantity"].isin(["output", "hn"])]
+    rows = equivalence[equivalence["regime"].str.startswith("train_") & equivalence["quantity"].str.fullmatch(FORWARD)]
     rows = rows[draw_dropout(rows)].dropna(subset=["max_abs_diff"])
     deep = rows[rows["num_layers"] > 2]
     rows = rows if deep.empty else deep
@@ -119,7 +119,7 @@ def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
     """The n of a figure, in words for its caption."""
     equivalence, timing = results["equivalence"], results["timing"]
     if name == "detection":
-        return f"n = {rates.kept_rates().cases} random cases in each dtype."
+        return f"n = {rates.kept_rates().cases} random cases in each dtype of a kind of cell."
     if name in TIMED:
         rows = TIMED[name](timing.dropna(subset=["median_s"]))
     else:

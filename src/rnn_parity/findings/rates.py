@@ -25,7 +25,8 @@ EXERCISED = (Detection.CAUGHT, Detection.MISSED, Detection.HIDDEN, Detection.NOT
 _COUNTED = [name.replace(" ", "_") for name in EXERCISED]
 _CHECKS = ["allclose", "assert_close"]
 _SHARE = ["share", "share_ci_low", "share_ci_high"]
-_FAULT = ["device", "dtype", "kind", "implementation", "fault"]
+_GROUP = ["device", "cell", "dtype"]
+_FAULT = [*_GROUP, "kind", "implementation", "fault"]
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,26 @@ class KeptRates:
 
     @property
     def cases(self) -> int:
-        """How many random cases were tried in each dtype."""
-        return int(self.false_alarms["cases"].min())
+        """How many random cases were tried in each dtype and kind of cell; 0 where none was."""
+        return 0 if self.false_alarms.empty else int(self.false_alarms["cases"].min())
 
 
 @functools.cache
-def kept_rates() -> KeptRates:
-    """Read the rates that are shipped with the package."""
+def kept_rates(cells: tuple[str, ...] = ()) -> KeptRates:
+    """Read the rates that are shipped with the package; those of some kinds of cells, or of all."""
     folder = resources.files(__package__) / "kept"
     tables = {}
     for name in ("detection", "false_alarms", "power"):
         with folder.joinpath(f"{name}.csv").open(encoding="utf-8") as file:
             tables[name] = pd.read_csv(file)
+        if cells and "cell" in tables[name]:
+            tables[name] = tables[name][tables[name]["cell"].isin(cells)]
     tables["power"]["fault"] = tables["power"]["fault"].fillna("")  # a right layer has none
     return KeptRates(environment=json.loads(folder.joinpath("environment.json").read_text()), **tables)
 
 
 def detection(findings: pd.DataFrame) -> pd.DataFrame:
-    """One row per device × dtype × planted fault; no row for an empty table.
+    """One row per device × cell × dtype × planted fault; no row for an empty table.
 
     Columns:
         cases, exercised: in how many cases it was tried, and in how many it changed anything.
@@ -84,13 +87,13 @@ def detection(findings: pd.DataFrame) -> pd.DataFrame:
 
 
 def totals(caught: pd.DataFrame) -> pd.DataFrame:
-    """One row per device × dtype of a detection table: all faults together.
+    """One row per device × cell × dtype of a detection table: all faults together.
 
     Columns: judged, exercised, caught, missed, hidden, not_judged; share with its interval; `{check}_passes`, in how
     many exercised cases a default tolerance would have let the fault pass.
     """
-    table = caught.groupby(["device", "dtype"], sort=False)[["exercised", *_COUNTED, *_CHECKS]].sum().reset_index()
-    table.insert(2, "judged", table["exercised"] - table["not_judged"])
+    table = caught.groupby(_GROUP, sort=False)[["exercised", *_COUNTED, *_CHECKS]].sum().reset_index()
+    table.insert(len(_GROUP), "judged", table["exercised"] - table["not_judged"])
     shares = [_share(*pair) for pair in zip(table["caught"], table["judged"], strict=True)]
     table[_SHARE] = pd.DataFrame(shares, columns=_SHARE, dtype=float)
     for check in _CHECKS:
@@ -99,7 +102,7 @@ def totals(caught: pd.DataFrame) -> pd.DataFrame:
 
 
 def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
-    """One row per device × dtype: the comparisons with right layers; no row for an empty table.
+    """One row per device × cell × dtype: the comparisons with right layers; no row for an empty table.
 
     Columns:
         cases, comparisons, alarms; rate, alarms over comparisons.
@@ -109,7 +112,7 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
         allclose, assert_close: how many comparisons these call unequal.
     """
     rows = []
-    for group, right in findings[findings["kind"] == "correct"].groupby(["device", "dtype"], sort=False):
+    for group, right in findings[findings["kind"] == "correct"].groupby(_GROUP, sort=False):
         alarmed = right.groupby("case_id")["different"].sum() > 0
         interval = wilson(int(alarmed.sum()), len(alarmed))
         names = ["comparisons", "different", "not_judged", *(f"{check}_unequal" for check in _CHECKS)]
@@ -117,9 +120,7 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
         values = (int(alarmed.sum()), *interval, not_judged, right["ratio"].max())
         rows.append((*group, len(alarmed), comparisons, alarms, alarms / comparisons, *values, *unequal))
     of_cases = ["cases_alarmed", "cases_ci_low", "cases_ci_high", "not_judged", "largest_ratio"]
-    return pd.DataFrame(
-        rows, columns=["device", "dtype", "cases", "comparisons", "alarms", "rate", *of_cases, *_CHECKS]
-    )
+    return pd.DataFrame(rows, columns=[*_GROUP, "cases", "comparisons", "alarms", "rate", *of_cases, *_CHECKS])
 
 
 def largest_hidden(caught: pd.DataFrame) -> dict | None:
@@ -141,18 +142,18 @@ def unmet_targets(caught: pd.DataFrame, alarms: pd.DataFrame) -> list[str]:
     comparisons with right layers are false alarms.
     """
     missed = [
-        f"{row.dtype} on {row.device}: missed in {row.missed} of {row.exercised} cases: {row.fault}"
+        f"{row.cell} in {row.dtype} on {row.device}: missed in {row.missed} of {row.exercised} cases: {row.fault}"
         for row in caught.itertuples()
         if row.missed
     ]
     too_few = [
-        f"{row.dtype} on {row.device}: only {row.caught} of {row.judged} faults caught, at least "
+        f"{row.cell} in {row.dtype} on {row.device}: only {row.caught} of {row.judged} faults caught, at least "
         f"{SMALLEST_SHARE_CAUGHT:.0%} expected".replace("%", " %")
         for row in totals(caught).itertuples()
         if row.share_ci_high < SMALLEST_SHARE_CAUGHT
     ]
     too_many = [
-        f"{row.dtype} on {row.device}: {row.alarms} false alarms in {row.comparisons:,} comparisons"
+        f"{row.cell} in {row.dtype} on {row.device}: {row.alarms} false alarms in {row.comparisons:,} comparisons"
         for row in alarms.itertuples()
         if row.rate > LARGEST_FALSE_ALARM_RATE
     ]

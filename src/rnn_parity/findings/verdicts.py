@@ -13,6 +13,10 @@ RANKED = pd.CategoricalDtype([str(verdict) for verdict in Verdict], ordered=True
 """The type of a column of verdicts whose maximum is the worst one."""
 
 
+FORWARD = "output|[a-z]n"
+"""The pattern of the quantities of the forward pass: output and last states."""
+
+
 def severity(verdicts: pd.Series) -> pd.Series:
     """The rank of each verdict: the lowest for all that pass and for a missing one, the highest for `failed`."""
     return verdicts.astype(RANKED).cat.codes.clip(lower=len(PASSING) - 1)
@@ -128,7 +132,7 @@ def seed_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     rows = equivalence[(equivalence["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(equivalence)]
     if "article" in set(rows["sweep"]):
         rows = rows[rows["sweep"] == "article"]
-    forward = rows["max_abs_diff"].where(rows["quantity"].isin(["output", "hn"]))
+    forward = rows["max_abs_diff"].where(rows["quantity"].str.fullmatch(FORWARD))
     rows = rows.assign(max_abs_diff=forward).astype({"verdict": RANKED, "mask_agreement": float})
     groups = rows.groupby([*CASE_COLUMNS, "implementation"], sort=False)
     table = groups.agg({"verdict": "max", "max_abs_diff": "max", "mask_agreement": "min"})

@@ -1,4 +1,4 @@
-"""Parameters between layouts, by name and shape. The canonical names are `nn.GRU`'s: `weight_ih_l0`, `bias_hh_l2`, …"""
+"""Parameters between layouts, by name and shape. The canonical names are PyTorch's: `weight_ih_l0`, `bias_hh_l2`, …"""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-"""The parameters of every layer of a stack, in the order of `nn.GRU` and `nn.GRUCell`."""
+from rnn_parity.cells.base import PARAMETERS, load_cell
 
-_NN_GRU = re.compile(rf"(?:(?P<prefix>.*)\.)?(?P<kind>{'|'.join(KINDS)})_l(?P<layer>0|[1-9]\d*)")
-_GRU_CELLS = re.compile(rf"(?:(?P<prefix>.*)\.)?grus\.(?P<layer>0|[1-9]\d*)\.(?P<kind>{'|'.join(KINDS)})")
+_FUSED = re.compile(rf"(?:(?P<prefix>.*)\.)?(?P<kind>{'|'.join(PARAMETERS)})_l(?P<layer>0|[1-9]\d*)")
+_CELLS = re.compile(
+    rf"(?:(?P<prefix>.*)\.)?(?P<list>grus|lstms)\.(?P<layer>0|[1-9]\d*)\.(?P<kind>{'|'.join(PARAMETERS)})"
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ParsedName:
 
 def parse_name(name: str) -> ParsedName | None:
     """Parse a name of a state_dict; None where it is no parameter of a stack."""
-    for layout, pattern in (("stacking_gru", _NN_GRU), ("stacking_gru_cell", _GRU_CELLS)):
+    for layout, pattern in (("stacking_gru", _FUSED), ("stacking_gru_cell", _CELLS)):
         if match := pattern.fullmatch(name):
             return ParsedName(match["prefix"] or "", f"{match['kind']}_l{match['layer']}", layout)
     return None
@@ -38,15 +39,15 @@ class WeightError(ValueError):
     """Parameters that have no counterpart, or one of another shape. The message lists them."""
 
 
-def canonical_shapes(input_size: int, hidden_size: int, num_layers: int) -> dict[str, tuple[int, ...]]:
-    """Every parameter of a stacked GRU with its shape, gates in the order reset, update, new."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(num_layers):
-        shapes[f"weight_ih_l{layer}"] = (3 * hidden_size, input_size if layer == 0 else hidden_size)
-        shapes[f"weight_hh_l{layer}"] = (3 * hidden_size, hidden_size)
-        shapes[f"bias_ih_l{layer}"] = (3 * hidden_size,)
-        shapes[f"bias_hh_l{layer}"] = (3 * hidden_size,)
-    return shapes
+def canonical_shapes(
+    input_size: int, hidden_size: int, num_layers: int, cell: str = "gru"
+) -> dict[str, tuple[int, ...]]:
+    """Every parameter of a stack with its shape, gates in the order of the kind of cell."""
+    return {
+        f"{name}_l{layer}": shape
+        for layer in range(num_layers)
+        for name, shape in load_cell(cell).shapes(hidden_size if layer else input_size, hidden_size).items()
+    }
 
 
 def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -70,7 +71,7 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
         names = unmatched or [name for name, _ in module.named_parameters()]
         raise WeightError(
             f"{type(module).__name__}: no counterpart in nn.GRU for {', '.join(names)}; "
-            "expected nn.GRU's names, grus.{k}.*, or a method canonical_parameters()"
+            "expected nn.GRU's names, grus.{k}.*, lstms.{k}.*, or a method canonical_parameters()"
         )
     return canonical
 

@@ -1,14 +1,16 @@
 """Implementations by name, and how one is built. Imports no torch until one is built.
 
 Every implementation is a module factory called as
-`factory(input_size=…, hidden_size=…, num_layers=…, dropout=…)`, whose module maps `input (T, B, I)` and
-`h0 (L, B, H)` to `output (T, B, H)` and `hn (L, B, H)`.
+`factory(input_size=…, hidden_size=…, num_layers=…, dropout=…)`, whose module maps `input (T, B, I)` and the states
+before it to `output (T, B, H)` and the states after it: `h0` to `hn`, each (L, B, H), or a tuple of several, as
+`(h0, c0)` to `(hn, cn)` for an LSTM. A factory with a parameter `cell` is told the kind of cell too.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
@@ -58,10 +60,18 @@ def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
         del REGISTRY[name]
 
 
-def build(name: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> torch.nn.Module:
+def build(
+    name: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float, cell: str = "gru"
+) -> torch.nn.Module:
     """Build an implementation in float32 on the CPU; `InputError` if its factory refuses these arguments."""
     factory = load_factory(name)
-    arguments = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, "dropout": dropout}
+    arguments: dict[str, Any] = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "dropout": dropout,
+    }
+    arguments |= {"cell": cell} if _has_parameter(factory, "cell") else {}
     try:
         with warnings.catch_warnings():
             # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
@@ -69,6 +79,13 @@ def build(name: str, *, input_size: int, hidden_size: int, num_layers: int, drop
             return factory(**arguments)
     except TypeError as error:
         raise InputError(f"{name}: cannot be called with {', '.join(arguments)} ({error})") from error
+
+
+def _has_parameter(factory: Callable[..., Any], name: str) -> bool:
+    try:
+        return name in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some callables have no signature to read
+        return False
 
 
 def _label(factory: Callable[..., Any]) -> str:

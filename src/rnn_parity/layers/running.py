@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnn_parity.experiment.vocabulary import Verdict
 
 _UNSUPPORTED = ("not implemented", "not supported", "unsupported", "can only be called in training mode", "not support")
+
+
+class LostStates(TypeError):
+    """A layer gave back something else than an output and its last states."""
+
+
+def call_layer(module: Callable[..., Any], input: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Call a layer as PyTorch's: one state alone, several as a tuple. Returns output and the last states.
+
+    Raises `LostStates` where it does not give back an output and as many states as it is given.
+    """
+    given = "two tensors" if len(states) == 1 else f"a tensor and a tuple of {len(states)}"
+    result = module(input, states[0] if len(states) == 1 else tuple(states))
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise LostStates(f"gives a {type(result).__name__}, expected {given}")
+    output, last = result
+    after = (last,) if isinstance(last, Tensor) else tuple(last)
+    if len(after) != len(states) or not all(isinstance(value, Tensor) for value in (output, *after)):
+        raise LostStates(f"gives {len(after)} last states, expected {given}")
+    return output, *after
 
 
 class LightDispatchMode(TorchDispatchMode):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rnn_parity.cells.base import load_cell
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_shapes, copy_weights
 from rnn_parity.layers.registry import build
@@ -21,20 +22,21 @@ class Stimulus:
     """The weights, inputs and cotangents of one seed, in the case's dtype, on the CPU.
 
     Attributes:
-        input: (T, B, I). h0: (L, B, H), not zero. weights: under `nn.GRU`'s names, biases not zero.
-        cotangents: of output (T, B, H) and of hn (L, B, H), so that both send gradients back.
+        input: (T, B, I). states: one (L, B, H) per state of the kind of cell, not zero.
+        weights: under PyTorch's names, biases not zero.
+        cotangents: of output (T, B, H) and of every last state (L, B, H), so that all send gradients back.
     """
 
     input: Tensor
-    h0: Tensor
+    states: tuple[Tensor, ...]
     weights: Mapping[str, Tensor]
-    cotangents: tuple[Tensor, Tensor]
+    cotangents: tuple[Tensor, ...]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Stimulus:
         """The stimulus with `change` applied to every tensor."""
         weights = {name: change(weight) for name, weight in self.weights.items()}
-        of_output, of_hn = self.cotangents
-        return Stimulus(change(self.input), change(self.h0), weights, (change(of_output), change(of_hn)))
+        input, *states = map(change, (self.input, *self.states))
+        return Stimulus(input, tuple(states), weights, tuple(map(change, self.cotangents)))
 
 
 def draw_stimulus(
@@ -44,7 +46,7 @@ def draw_stimulus(
 
     Args:
         weight_scale: weights are uniform within ± this / √H. input_scale: standard deviation of the input.
-        state_scale: h0 is uniform within ± this.
+        state_scale: a state is uniform within ± this times its bound; one without a bound has it as standard deviation.
     """
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, case.dtype)
@@ -55,14 +57,20 @@ def draw_stimulus(
     def uniform(bound: float, *shape: int) -> Tensor:
         return ((2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1) * bound).to(dtype)
 
-    states = (case.num_layers, case.batch_size, case.hidden_size)
-    shapes = canonical_shapes(case.input_size, case.hidden_size, case.num_layers)
+    cell = load_cell(case.cell)
+    size = (case.num_layers, case.batch_size, case.hidden_size)
+
+    def state(bound: float | None) -> Tensor:
+        return normal(*size, scale=state_scale) if bound is None else uniform(state_scale * bound, *size)
+
+    shapes = canonical_shapes(case.input_size, case.hidden_size, case.num_layers, case.cell)
     bound = weight_scale / case.hidden_size**0.5
+    of_output = case.sequence_length, case.batch_size, case.hidden_size
     return Stimulus(
         weights={name: uniform(bound, *shape) for name, shape in shapes.items()},
         input=normal(case.sequence_length, case.batch_size, case.input_size, scale=input_scale),
-        h0=uniform(state_scale, *states),
-        cotangents=(normal(case.sequence_length, case.batch_size, case.hidden_size), normal(*states)),
+        states=tuple(state(cell.bounds[name]) for name in cell.states),
+        cotangents=(normal(*of_output), *(normal(*size) for _ in cell.states)),
     )
 
 
@@ -74,6 +82,7 @@ def build_loaded(case: Case, name: str, stimulus: Stimulus) -> nn.Module:
         hidden_size=case.hidden_size,
         num_layers=case.num_layers,
         dropout=case.dropout,
+        cell=case.cell,
     ).to(case.device, getattr(torch, case.dtype))
     copy_weights(stimulus.weights, module)
     return module

@@ -46,9 +46,10 @@ class Section:
 def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """The facts of one experiment: its completed config, its machine, and its tables by name."""
     equivalence, timing = results["equivalence"], results["timing"]
-    candidates, present = list(config["candidates"]), set(equivalence["regime"])
+    present = set(equivalence["regime"])
+    pairs = [(c, compared["baseline"]) for compared in config["cells"].values() for c in compared["candidates"]]
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
-    kept, tried = rates.kept_rates(), results["self_test"]
+    kept, tried = rates.kept_rates(tuple(config["cells"])), results["self_test"]
     power = kept.power.assign(kept=True) if results["power"].empty else results["power"].assign(kept=False)
     abilities = capability_rows(results["capabilities"])
     verdicts, seed_rows = verdict_table(equivalence), records(seed_table(equivalence))
@@ -58,11 +59,10 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     facts = {
         "config": config,
         "environment": environment,
-        "baseline": config["baseline"],
         "layer_alone": bool(sweeps_of(config, LAYER)),
         "Phase": Phase,
         "regimes": [name for name in Regime if name in present],
-        "answers": [_answer(name, config, environment, results, cases, abilities, efficiency) for name in candidates],
+        "answers": [_answer(*pair, config, environment, results, cases, abilities, efficiency) for pair in pairs],
         "matrix": _matrix(verdicts, names),
         "reasons": _reasons(verdicts),
         "not_judged": _not_judged(equivalence),
@@ -72,12 +72,16 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "tolerances": tolerance_checks(equivalence),
         "seed_rows": seed_rows[:MOST_CASES_OF_SWEEP],
         "protocol": article_lengths(equivalence),
-        "kept": _trust(kept.detection, kept.false_alarms) | {"environment": kept.environment, "cases": kept.cases},
-        "tried_here": _trust(rates.detection(tried), rates.false_alarms(tried)),
+        "kept": {
+            "by_cell": _trust(kept.detection, kept.false_alarms),
+            "environment": kept.environment,
+            "cases": kept.cases,
+        },
+        "tried_here": {"by_cell": _trust(rates.detection(tried), rates.false_alarms(tried))},
         "power": records(power) if Regime.TRAIN_DISTRIBUTION in present else [],
         "undetected_by_case": _undetected_by_case(results["coverage"], names),
         "detected_by_none": rates.detected_by_none(results["coverage"]),
-        "capabilities": abilities,
+        "capabilities": _by_place(abilities),
         "effort": effort,
         "loaded_cores": LOADED_CORES,
         "largest_change": LARGEST_CHANGE,
@@ -98,7 +102,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.to_dict("records")
 
 
-def _answer(name, config, environment, results, cases, abilities, efficiency) -> dict[str, Any]:
+def _answer(name, baseline_name, config, environment, results, cases, abilities, efficiency) -> dict[str, Any]:
     """One candidate: its answer, the speedups that are quoted, its caveats, and how many cases are faster."""
     equivalence, timing = results["equivalence"], results["timing"]
     timing = timing[
@@ -107,25 +111,34 @@ def _answer(name, config, environment, results, cases, abilities, efficiency) ->
     answer = answer_for(equivalence, name)
     quoted = records(quoted_speedups(timing, name, config["report"]["sweep"]))
     baseline = timing[
-        (timing["implementation"] == config["baseline"]) & timing["case_id"].isin({r["case_id"] for r in quoted})
+        (timing["implementation"] == baseline_name) & timing["case_id"].isin({r["case_id"] for r in quoted})
     ]
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
-    lost = lost_capabilities(abilities, config["baseline"], name)
+    lost = lost_capabilities(abilities, baseline_name, name)
     same_case = {row["phase"]: row for row in records(baseline)}
     caveats = find_caveats(answer.same_seed, lost, slower, quoted, same_case)
     return {
         "candidate": name,
+        "baseline": baseline_name,
         "answer": answer,
         "quoted": quoted,
         "machine": _machine(environment, quoted),
         "caveats": caveats[:MOST_CAVEATS],
         "other_caveats": caveats[MOST_CAVEATS:],
         "lost": lost,
-        "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, config["baseline"]]) if quoted else {},
+        "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, baseline_name]) if quoted else {},
         "conclusions": records(conclusions(timing, name)),
         "slower": slower,
         "first_calls": _first_calls(quoted, same_case),
     }
+
+
+def _by_place(abilities: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The rows of the capabilities by device and baseline."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in abilities:
+        groups.setdefault((row["device"], row["baseline"]), []).append(row)
+    return groups
 
 
 def _first_calls(quoted: Sequence[Mapping], of_baseline: Mapping[str, Mapping]) -> dict[str, list[float]]:
@@ -216,19 +229,23 @@ def _figures(results: Mapping[str, pd.DataFrame], shared: bool, without: Sequenc
     ]
 
 
-def _trust(detection: pd.DataFrame, alarms: pd.DataFrame) -> dict[str, Any]:
-    """The rates of one self-test, by dtype and device, and the targets that it does not meet."""
-    by_fault: dict[str, dict[str, Any]] = {}
-    for row in records(detection):
-        of_fault = by_fault.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
-        of_fault["by_dtype"][row["dtype"]] = row
-    return {
-        "false_alarms": records(alarms),
-        "detection": list(by_fault.values()),
-        "totals": records(rates.totals(detection)),
-        "largest_hidden": rates.largest_hidden(detection),
-        "unmet_targets": rates.unmet_targets(detection, alarms),
-    }
+def _trust(detection: pd.DataFrame, alarms: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The rates of one self-test by kind of cell: by dtype and device, and the targets that are not met."""
+    found = {}
+    for cell, of_cell in alarms.groupby("cell", sort=False):
+        planted = detection[detection["cell"] == cell]
+        by_fault: dict[str, dict[str, Any]] = {}
+        for row in records(planted):
+            of_fault = by_fault.setdefault(row["fault"], {"kind": row["kind"], "fault": row["fault"], "by_dtype": {}})
+            of_fault["by_dtype"][row["dtype"]] = row
+        found[str(cell)] = {
+            "false_alarms": records(of_cell),
+            "detection": list(by_fault.values()),
+            "totals": records(rates.totals(planted)),
+            "largest_hidden": rates.largest_hidden(planted),
+            "unmet_targets": rates.unmet_targets(planted, of_cell),
+        }
+    return found
 
 
 def _undetected_by_case(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ before it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnn_parity.experiment.grid import Case
+
+if TYPE_CHECKING:  # who reads the table needs no torch
+    from rnn_parity.cells.base import Cell
 
 Numbers = Any
 """One number, or an array of them."""
@@ -25,26 +28,29 @@ _TIMES_SEQUENTIAL = {"inference": 1, "forward": 1, "backward": 1, "step": 2}
 _ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def matmul_flops(case: Case, phase: str) -> int:
-    """Floating-point operations of the matrix products of one call: 2·T·B·3H·(I_l + H) per layer and forward."""
-    return _TIMES_FORWARD[phase] * 2 * case.sequence_length * case.batch_size * sum(_weights(case))
+def matmul_flops(case: Case, cell: type[Cell], phase: str) -> int:
+    """Floating-point operations of the matrix products of one call: 2·T·B·R·(I_l + H) per layer and forward.
+
+    R = H times the gates of the kind of cell, the rows of every weight.
+    """
+    return _TIMES_FORWARD[phase] * 2 * case.sequence_length * case.batch_size * sum(_weights(case, cell))
 
 
-def sequential_flops(case: Case, phase: str) -> int:
-    """The part of `matmul_flops` in which each step waits for another: 2·T·B·3H·H per layer, forward and backward."""
-    return _TIMES_SEQUENTIAL[phase] * 2 * case.sequence_length * case.batch_size * _weights(case)[1]
+def sequential_flops(case: Case, cell: type[Cell], phase: str) -> int:
+    """The part of `matmul_flops` in which each step waits for another: 2·T·B·R·H per layer, forward and backward."""
+    return _TIMES_SEQUENTIAL[phase] * 2 * case.sequence_length * case.batch_size * _weights(case, cell)[1]
 
 
-def least_bytes(case: Case, phase: str) -> int:
+def least_bytes(case: Case, cell: type[Cell], phase: str) -> int:
     """Bytes that one call can't avoid to move: everything it is given read once, everything it gives written once.
 
-    Given are parameters, input (T, B, I) and h0 (L, B, H), and for a gradient both cotangents; given back are output
-    (T, B, H) and hn (L, B, H), or the gradients of parameters, input and h0, or all of these in a `step`.
+    Given are parameters, input (T, B, I) and states (L, B, H), and for a gradient every cotangent; given back are
+    output (T, B, H) and last states, or the gradients of parameters, input and states, or all of these in a `step`.
     """
-    biases = 2 * 3 * case.hidden_size * case.num_layers
-    states = case.num_layers * case.batch_size * case.hidden_size
+    biases = 2 * len(cell.gates) * case.hidden_size * case.num_layers
+    states = len(cell.states) * case.num_layers * case.batch_size * case.hidden_size
     sequence = case.sequence_length * case.batch_size
-    given = sum(_weights(case)) + biases + sequence * case.input_size + states
+    given = sum(_weights(case, cell)) + biases + sequence * case.input_size + states
     outputs = sequence * case.hidden_size + states
     elements = {
         "inference": given + outputs,
@@ -70,7 +76,7 @@ def step_floor_s(
     return sequential / step_gemm_flops_per_s + (flops - sequential) / gemm_flops_per_s
 
 
-def _weights(case: Case) -> tuple[int, int]:
-    """Elements of the weights (3H, I_l) of all layers, and of those (3H, H)."""
-    rows, hidden = 3 * case.hidden_size, case.hidden_size
+def _weights(case: Case, cell: type[Cell]) -> tuple[int, int]:
+    """Elements of the weights (R, I_l) of all layers, and of those (R, H)."""
+    rows, hidden = len(cell.gates) * case.hidden_size, case.hidden_size
     return rows * (case.input_size + hidden * (case.num_layers - 1)), rows * hidden * case.num_layers

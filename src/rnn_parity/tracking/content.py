@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rnn_parity.experiment.grid import implementations
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, worst
 from rnn_parity.tracking.failures import Failure
 
@@ -77,7 +78,7 @@ def report_content(
     config: Mapping[str, Any], contents: Mapping[str, str], environment: Mapping[str, Any]
 ) -> RunContent:
     """Make the run of the report; `contents` are the digests of its files."""
-    params = {"baseline": config["baseline"], "candidates": ", ".join(config["candidates"])}
+    params = {key: ", ".join(implementations(config, key)) for key in ("baseline", "candidates")}
     tags = {"kind": "report", "commit": _commit(environment), "title": config["report"]["title"]}
     return RunContent({"kind": "report"}, "report", digest([params, tags, contents]), params, tags=tags)
 

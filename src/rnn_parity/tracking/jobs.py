@@ -48,7 +48,7 @@ def publish_unfinished(
     """
     died = []
     for job in grid.jobs:
-        request = json.loads(grid.publish_request(job.sweep))
+        request = json.loads(grid.publish_request(job))
         names = ("equivalence", "timing", *request["extras"])
         missing = [name for name in names if not results.of_job(name, job.sweep, job.name).exists()]
         logged = [(name, logs / name / job.sweep / f"{job.name}.log") for name in missing]

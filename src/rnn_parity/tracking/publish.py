@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from rnn_parity.experiment.grid import implementations
 from rnn_parity.tracking.content import RunContent, case_content, report_content, storable
 from rnn_parity.tracking.failures import Failure
 from rnn_parity.tracking.store import artifact_location, connection, folder_tag, local_artifacts
@@ -28,7 +29,7 @@ _OTHERS_PER_BATCH = 100
 # Folded, the UI shows the first line only.
 _NOTE = """[The report]({report})
 
-May `{baseline}` be replaced by {candidates}? Every run is one case of the grid, named by the axes that vary in its
+May {baseline} be replaced by {candidates}? Every run is one case of the grid, named by the axes that vary in its
 sweep.
 
 - The tag `verdict` is the worst of the regimes that are expected to hold; `verdict/…` and `reason/…` have the details.
@@ -121,8 +122,7 @@ def _make_experiment(client: Any, uri: str, study: str) -> str:
 def _experiment_tags(config: Mapping[str, Any], experiment_id: str, report_run_id: str) -> dict[str, str]:
     """Return the tags of the experiment: its note, which links to the report, and its kind."""
     note = _NOTE.format(
-        baseline=config["baseline"],
-        candidates=", ".join(f"`{name}`" for name in config["candidates"]),
+        **{key: ", ".join(f"`{name}`" for name in implementations(config, key)) for key in ("baseline", "candidates")},
         report=f"#/experiments/{experiment_id}/runs/{report_run_id}/artifacts/report.html?workflowType=machine_learning",
     )
     return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"}

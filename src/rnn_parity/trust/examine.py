@@ -9,24 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_quantity
-from rnn_parity.compare.criterion import error_ratio, unit_roundoff
+from rnn_parity.compare.criterion import error_ratio, floor_of_sums, ill_conditioned, layer_terms, unit_roundoff
 from rnn_parity.compare.reference import References, relative_errors
-from rnn_parity.compare.run import RunResult, quantities, run_implementation
+from rnn_parity.compare.run import RunResult, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import UNDECIDED, Detection, Verdict
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus
-from rnn_parity.trust.faults import FAULTS as PLANTED
+from rnn_parity.trust.planted import faults_of
 from rnn_parity.trust.right import WrittenOut
 
 _PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
-FAULTS = {
-    f"{layer.__module__}:{name}": (layer.kind, (layer.__doc__ or "").removesuffix("."))
-    for name, layer in PLANTED.items()
-}
-"""Import path of every planted fault to its kind, and the fault in words."""
 
 ROUNDING_OF_FLOAT64 = 2.0**-48
 """A fault smaller than this may be the rounding of the two float64 runs that measure it."""
@@ -35,6 +31,7 @@ ROUNDING_OF_FLOAT64 = 2.0**-48
 def examine(references: References, baseline: str, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield one row per layer. With dropout the regime is `train_matched_masks`, without it `eval`."""
     case, stimulus, seed = references.case, references.stimulus, references.seed
+    cell, planted = load_cell(case.cell), faults_of(case.cell)
     with numerics(case.threads, case.tf32):
         masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
@@ -42,10 +39,13 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
         # What draws out of sight has masks of its own, and so a truth of its own.
         ours = of_baseline, references.with_masks(masks if of_baseline.masks is None else of_baseline.masks)
         for name in layers:
-            kind, fault = FAULTS.get(name, ("correct", ""))
+            kind = planted[name].kind if name in planted else "correct"
             outcome = run_implementation(case, name, *given)
             pair = *ours, outcome, references.with_masks(masks if outcome.masks is None else outcome.masks)
-            rows = [compare_quantity(case, quantity, *pair) for quantity in quantities(case.num_layers)]
+            rows = [
+                compare_quantity(case, quantity, *pair, floor_of_sums(layer_terms(quantity, case, cell), case))
+                for quantity in cell.quantities(case.num_layers)
+            ]
             against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
             fault_size_u = None
             if kind == "correct":
@@ -62,18 +62,28 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
                 "baseline": baseline,
                 "implementation": name,
                 "kind": kind,
-                "fault": fault,
+                "fault": in_words(planted[name]) if name in planted else "",
                 "finding": finding,
                 "comparisons": len(rows),
                 "different": against,
                 "not_judged": sum(row["verdict"] in UNDECIDED for row in rows),
-                "ratio": max(
-                    (_ratio(row) for row in rows if row["verdict"] not in UNDECIDED and "ratio" in row), default=None
-                ),
+                "ratio": max((_ratio(row) for row in rows if _is_judged(row, case)), default=None),
                 "allclose_unequal": sum(row.get("allclose_default") is False for row in rows),
                 "assert_close_unequal": sum(row.get("assert_close_default") is False for row in rows),
                 "fault_size_u": fault_size_u,
             }
+
+
+def in_words(fault: type[WrittenOut]) -> str:
+    """A planted fault in words."""
+    return (fault.__doc__ or "").removesuffix(".")
+
+
+def _is_judged(row: dict[str, Any], case: Case) -> bool:
+    """Whether a row has a ratio that says something. The same bits are identical even where nothing can be judged."""
+    if row["verdict"] in UNDECIDED or "ratio" not in row:
+        return False
+    return not ill_conditioned((row["sensitivity_2"], row["sensitivity_inf"]), unit_roundoff(case.dtype, case.tf32))
 
 
 def _ratio(row: dict[str, Any]) -> float:

@@ -6,110 +6,128 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnn_parity.cells.base import PARAMETERS, Arithmetic, load_cell
 from rnn_parity.layers.parameters import canonical_shapes
+
+States = tuple[Tensor, ...]
+Parameters = list[Tensor]
 
 
 class WrittenOut(nn.Module):
-    """Layer by layer and step by step, a method for every step of it: the parent of every mutant."""
+    """Any kind of cell, layer by layer and step by step, a method for every step of it: the parent of every fault.
+
+    It takes the kind's own forward equations, in the dtype of its parameters, and autograd for the backward pass.
+    """
 
     kind: str  # of a planted fault
+    cells: tuple[str, ...] = ()  # the kinds that can have it, all where none is named
+    arithmetic = Arithmetic()
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int, dropout: float, *, cell: str = "gru"
+    ) -> None:
         super().__init__()
+        self.equations = load_cell(cell)
         self.num_layers, self.dropout = num_layers, dropout
-        for name, shape in canonical_shapes(input_size, hidden_size, num_layers).items():
+        for name, shape in canonical_shapes(input_size, hidden_size, num_layers, cell).items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
-    def forward(self, input: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-        h0, sequence, hn = self.initial(h0), self.given(input), []
+    def forward(self, input: Tensor, states: Tensor | States) -> tuple[Tensor, Tensor | States]:
+        first = self.initial((states,) if isinstance(states, Tensor) else tuple(states))
+        sequence, last = self.given(input), []
         for layer in range(self.num_layers):
-            states = self.run_layer(layer, sequence, h0[layer])
-            hn.append(self.final([h0[layer], *states]))
-            sequence = torch.stack(states)
+            of_layer = tuple(state[layer] for state in first)
+            history = self.run_layer(layer, sequence, of_layer)
+            last.append(self.final([of_layer, *history]))
+            sequence = torch.stack([step[0] for step in history])
             if layer < self.num_layers - 1:
                 sequence = self.between(layer, sequence)
-        return self.result(sequence, hn)
+        output, after = self.result(sequence, tuple(map(torch.stack, zip(*last, strict=True))))
+        return output, after[0] if len(after) == 1 else after
 
     def given(self, input: Tensor) -> Tensor:
         return input
 
-    def initial(self, h0: Tensor) -> Tensor:
-        return h0
-
-    def parameters_of(self, layer: int) -> list[Tensor]:
-        return [getattr(self, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-
-    def run_layer(self, layer: int, sequence: Tensor, h: Tensor) -> list[Tensor]:
-        states, parameters = [], self.parameters_of(layer)
-        for step, x in enumerate(sequence.unbind()):
-            h = self.cell(x, self.carried(h, step, len(sequence)), *parameters)
-            states.append(h)
+    def initial(self, states: States) -> States:
         return states
 
-    def final(self, states: list[Tensor]) -> Tensor:
-        return states[-1]
+    def parameters_of(self, layer: int) -> Parameters:
+        return [getattr(self, f"{name}_l{layer}") for name in PARAMETERS]
 
-    def carried(self, h: Tensor, step: int, steps: int) -> Tensor:
-        return h
+    def run_layer(self, layer: int, sequence: Tensor, states: States) -> list[States]:
+        history, parameters = [], self.parameters_of(layer)
+        for step, x in enumerate(sequence.unbind()):
+            states = self.step(x, self.carried(states, step, len(sequence)), *parameters)
+            history.append(states)
+        return history
 
-    def cell(self, x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
-        x_r, x_z, x_n = (self.product(x, w_ih) + b_ih).chunk(3, -1)
-        h_r, h_z, h_n = (self.product(h, w_hh) + b_hh).chunk(3, -1)
-        r, z = self.sigmoid(x_r + h_r), self.sigmoid(x_z + h_z)
-        return self.mixed(z, self.tanh(x_n + r * h_n), h)
+    def final(self, history: list[States]) -> States:
+        return history[-1]
 
-    def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        return x @ weight.T
+    def carried(self, states: States, step: int, steps: int) -> States:
+        return states
 
-    def sigmoid(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x)
-
-    def tanh(self, x: Tensor) -> Tensor:
-        return torch.tanh(x)
-
-    def mixed(self, z: Tensor, n: Tensor, h: Tensor) -> Tensor:
-        return n + z * (h - n)
+    def step(self, x: Tensor, states: States, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> States:
+        from_input = self.arithmetic.product(x, w_ih) + b_ih
+        return self.equations.forward(from_input, states, w_hh, b_hh, self.arithmetic)[0]
 
     def between(self, layer: int, sequence: Tensor) -> Tensor:
         return F.dropout(sequence, self.dropout, self.training)
 
-    def result(self, sequence: Tensor, hn: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return sequence, torch.stack(hn)
+    def result(self, sequence: Tensor, last: States) -> tuple[Tensor, States]:
+        return sequence, last
 
 
 class InputHoisted(WrittenOut):
     """The input's products of all steps in one matrix product."""
 
-    def run_layer(self, layer, sequence, h):
+    def run_layer(self, layer, sequence, states):
         w_ih, w_hh, b_ih, b_hh = self.parameters_of(layer)
-        states = []
-        for x in (sequence.flatten(0, 1) @ w_ih.T + b_ih).unflatten(0, sequence.shape[:2]).unbind():
-            x_r, x_z, x_n = x.chunk(3, -1)
-            h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, -1)
-            r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-            h = (1 - z) * torch.tanh(x_n + r * h_n) + z * h
-            states.append(h)
-        return states
+        history = []
+        for x in F.linear(sequence.flatten(0, 1), w_ih, b_ih).unflatten(0, sequence.shape[:2]).unbind():
+            states, _ = self.equations.forward(x, states, w_hh, b_hh, self.arithmetic)
+            history.append(states)
+        return history
 
 
 class StateTransposed(WrittenOut):
-    """The state kept as (H, B), its products from the left."""
+    """A GRU with its state kept as (H, B), its products from the left."""
 
-    def run_layer(self, layer, sequence, h):
+    def run_layer(self, layer, sequence, states):
         w_ih, w_hh, b_ih, b_hh = self.parameters_of(layer)
-        states, h = [], h.T
+        history, h = [], states[0].T
         for x in sequence.unbind():
             x_r, x_z, x_n = torch.addmm(b_ih[:, None], w_ih, x.T).chunk(3)
             h_r, h_z, h_n = torch.addmm(b_hh[:, None], w_hh, h).chunk(3)
             r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
             h = torch.lerp(torch.tanh(x_n + r * h_n), h, z)
-            states.append(h.T)
-        return states
+            history.append((h.T,))
+        return history
 
 
-CORRECT = (
-    "stacking_gru_cell",
-    "torch.nn:GRU",
-    *(f"{__name__}:{layer.__name__}" for layer in (WrittenOut, InputHoisted, StateTransposed)),
-)
-"""Names of right layers, every one with its own order of rounding."""
+class LSTMStateTransposed(WrittenOut):
+    """An LSTM with its states kept as (H, B), both products in one."""
+
+    def run_layer(self, layer, sequence, states):
+        w_ih, w_hh, b_ih, b_hh = self.parameters_of(layer)
+        weight, bias = torch.cat([w_ih, w_hh], dim=1), (b_ih + b_hh)[:, None]
+        history, (h, c) = [], (state.T for state in states)
+        for x in sequence.unbind():
+            i, f, g, o = torch.addmm(bias, weight, torch.cat([x.T, h])).chunk(4)
+            c = torch.addcmul(torch.sigmoid(f) * c, torch.sigmoid(i), torch.tanh(g))
+            h = torch.sigmoid(o) * torch.tanh(c)
+            history.append((h.T, c.T))
+        return history
+
+
+_OF_ANY_KIND = (f"{__name__}:WrittenOut", f"{__name__}:InputHoisted")
+_OF_ONE_KIND = {
+    "gru": ("stacking_gru_cell", "torch.nn:GRU", f"{__name__}:StateTransposed"),
+    "gru_reset_before": ("stacking_gru_reset_before_cell",),
+    "lstm": ("stacking_lstm_cell", "torch.nn:LSTM", f"{__name__}:LSTMStateTransposed"),
+}
+
+
+def right_layers(cell: str) -> tuple[str, ...]:
+    """The names of right layers of a kind, every one with its own order of rounding."""
+    return *_OF_ONE_KIND.get(cell, ()), *_OF_ANY_KIND

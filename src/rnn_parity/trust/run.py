@@ -10,24 +10,25 @@ from typing import Any
 from rnn_parity.compare.reference import References
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import WEIGHT_SCALE
-from rnn_parity.trust.examine import FAULTS, examine
+from rnn_parity.trust.examine import examine, in_words
 from rnn_parity.trust.faults import DropoutTooOften
-from rnn_parity.trust.right import CORRECT
+from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.sample import draw_sample
 
-CASES_PER_MUTANT = 4
-"""Every random case tries all right layers and one mutant in so many, in turn."""
+CASES_PER_FAULT = 4
+"""Every random case tries all right layers and one planted fault in so many, in turn."""
 
 PART = 20
 """Cases that a process of `examine_in_parallel` takes at a time."""
 
 
-def examine_samples(device: str, dtype: str, seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
+def examine_samples(device: str, dtype: str, seeds: Iterable[int], cell: str = "gru") -> Iterator[dict[str, Any]]:
     """Yield the findings of one random case per seed. The baseline is a right layer drawn with it."""
-    mutants = mutants_for(dtype)
-    for sample in (draw_sample(device, dtype, seed) for seed in seeds):
-        turn = sample.seed % CASES_PER_MUTANT
-        layers = [*(name for name in CORRECT if name != sample.baseline), *mutants[turn::CASES_PER_MUTANT]]
+    right, faults = right_layers(cell), faults_for(cell, dtype)
+    for sample in (draw_sample(device, dtype, seed, cell) for seed in seeds):
+        turn = sample.seed % CASES_PER_FAULT
+        layers = [*(name for name in right if name != sample.baseline), *faults[turn::CASES_PER_FAULT]]
         scales = {"weight_scale": sample.weight_scale, "input_scale": sample.input_scale}
         references = References(sample.case, sample.stimulus(), sample.seed)
         for row in examine(references, sample.baseline, layers):
@@ -35,9 +36,9 @@ def examine_samples(device: str, dtype: str, seeds: Iterable[int]) -> Iterator[d
 
 
 def examine_own_case(references: References, baseline: str) -> Iterator[dict[str, Any]]:
-    """Yield what every mutant comes to in a case of an experiment, with the stimulus that its layers are given."""
+    """Yield what every planted fault comes to in a case of an experiment, given what its layers are given."""
     scales = {"weight_scale": WEIGHT_SCALE, "input_scale": 1.0, "state_scale": 1.0}
-    for row in examine(references, baseline, mutants_for(references.case.dtype)):
+    for row in examine(references, baseline, faults_for(references.case.cell, references.case.dtype)):
         yield {**row, **scales}
 
 
@@ -52,26 +53,29 @@ def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[st
     too_often = f"{DropoutTooOften.__module__}:{DropoutTooOften.__name__}"
     faults = {"torch.nn:GRU": "", too_often: (DropoutTooOften.__doc__ or "").removesuffix(".")}
     # Forward alone, in training: a fault of the backward pass has the right law.
-    faults |= {name: fault for name, (kind, fault) in FAULTS.items() if kind == "dropout" and "forward" not in fault}
+    of_dropout = {name: in_words(fault) for name, fault in faults_of(case.cell).items() if fault.kind == "dropout"}
+    faults |= {name: words for name, words in of_dropout.items() if "forward" not in words}
     for row in detection_power(case, "stacking_gru_cell", list(faults), draws, trials, seed=0):
         name = row.pop("implementation")
         yield {"device": device, "implementation": name, "fault": faults[name], **row}
 
 
-def mutants_for(dtype: str) -> list[str]:
-    """The names of the mutants that are faults in a dtype: what lacks precision lacks none in half precision."""
-    return [name for name, (kind, _) in FAULTS.items() if kind != "precision" or dtype in ("float32", "float64")]
+def faults_for(cell: str, dtype: str) -> list[str]:
+    """The names of a kind's faults that are faults in a dtype: what lacks precision lacks none in half precision."""
+    fine = dtype in ("float32", "float64")
+    return [name for name, fault in faults_of(cell).items() if fine or fault.kind != "precision"]
 
 
-def examine_in_parallel(device: str, dtypes: Sequence[str], cases: int, jobs: int) -> Iterator[list[dict[str, Any]]]:
+def examine_in_parallel(
+    device: str, dtypes: Sequence[str], cases: int, jobs: int, cell: str = "gru"
+) -> Iterator[list[dict[str, Any]]]:
     """Yield the findings of `cases` random cases per dtype in parts, as `jobs` processes finish them."""
-    tasks = [
-        (device, dtype, range(start, min(start + PART, cases))) for dtype in dtypes for start in range(0, cases, PART)
-    ]
+    parts = [range(start, min(start + PART, cases)) for start in range(0, cases, PART)]
+    tasks = [(device, dtype, part, cell) for dtype in dtypes for part in parts]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for part in as_completed([pool.submit(_part, *task) for task in tasks]):
             yield part.result()
 
 
-def _part(device: str, dtype: str, seeds: range) -> list[dict[str, Any]]:
-    return list(examine_samples(device, dtype, seeds))
+def _part(device: str, dtype: str, seeds: range, cell: str) -> list[dict[str, Any]]:
+    return list(examine_samples(device, dtype, seeds, cell))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
-from rnn_parity.trust.right import CORRECT
+from rnn_parity.trust.right import right_layers
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Sample:
         return draw_stimulus(self.case, self.seed, self.weight_scale, self.input_scale, self.state_scale)
 
 
-def draw_sample(device: str, dtype: str, seed: int) -> Sample:
+def draw_sample(device: str, dtype: str, seed: int, cell: str = "gru") -> Sample:
     """Draw sizes and scales evenly on a log scale, every sample from its own seed: a longer run holds the shorter.
 
     T 1-64, B 1-16, I 1-64, H 1-96, L 1-4, dropout 0, .1, .2 or .5; weights uniform within ±s/√H with s .5-4, inputs of
@@ -53,6 +53,7 @@ def draw_sample(device: str, dtype: str, seed: int) -> Sample:
         batch_size=size(16),
         dropout=rng.choice([0.0, 0.1, 0.2, 0.5]),
         threads=1,
+        cell=cell,
     )
     scales = between(0.5, 4.0), between(0.1, 10.0), float(rng.random() >= 1 / 8)
-    return Sample(case, seed, rng.choice(CORRECT), *scales)
+    return Sample(case, seed, rng.choice(right_layers(cell)), *scales)

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.criterion import layer_terms
 from rnn_parity.compare.reference import References
-from rnn_parity.compare.run import Role, RunResult, quantities, run_implementation
+from rnn_parity.compare.run import Role, RunResult, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.timing.calls import Calls, phase_calls
 from rnn_parity.timing.peaks import measure_gemm
@@ -36,8 +38,8 @@ class LayerTask(ReferencedTask):
     """A stimulus of a layer, with its references."""
 
     def quantities(self) -> list[str]:
-        """Output, final states and every gradient."""
-        return quantities(self.case.num_layers)
+        """Output, last states and every gradient."""
+        return load_cell(self.case.cell).quantities(self.case.num_layers)
 
     def draw_masks(self) -> Tensor | None:
         """Masks (G, T, B, H) between the layers."""
@@ -49,7 +51,7 @@ class LayerTask(ReferencedTask):
 
     def terms(self, quantity: str) -> int:
         """As the criterion counts them."""
-        return layer_terms(quantity, self.case)
+        return layer_terms(quantity, self.case, load_cell(self.case.cell))
 
     def compare_distributions(
         self, baseline: str, candidates: Sequence[str], num_draws: int
@@ -64,15 +66,18 @@ class LayerTask(ReferencedTask):
         """Build a layer, and what a phase asks of it; its role changes nothing."""
         stimulus = self._on_device
         module = build_loaded(self.case, implementation, stimulus)
-        input, h0 = stimulus.input.clone(), stimulus.h0.clone()
-        return phase_calls(phase, module, lambda: module(input, h0), (input, h0), stimulus.cotangents)
+        input, *states = (tensor.clone() for tensor in (stimulus.input, *stimulus.states))
+        return phase_calls(
+            phase, module, lambda: call_layer(module, input, states), (input, *states), stimulus.cotangents
+        )
 
     def rates(self, phase: str) -> dict[str, Any]:
         """Operations and bytes of the case, and the rate of the product of one step."""
+        case, cell = self.case, load_cell(self.case.cell)
         return {
-            "flops": matmul_flops(self.case, phase),
-            "sequential_flops": sequential_flops(self.case, phase),
-            "least_bytes": least_bytes(self.case, phase),
+            "flops": matmul_flops(case, cell, phase),
+            "sequential_flops": sequential_flops(case, cell, phase),
+            "least_bytes": least_bytes(case, cell, phase),
             "step_gemm_flops_per_s": self._step_rate,
         }
 
@@ -83,4 +88,5 @@ class LayerTask(ReferencedTask):
     @cached_property
     def _step_rate(self) -> float:
         case = self.case
-        return measure_gemm(case.batch_size, case.hidden_size, 3 * case.hidden_size, case.device, case.dtype)
+        rows = len(load_cell(case.cell).gates) * case.hidden_size
+        return measure_gemm(case.batch_size, case.hidden_size, rows, case.device, case.dtype)

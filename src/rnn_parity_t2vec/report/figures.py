@@ -33,7 +33,7 @@ def plot_attribution(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Fi
     rows = rows[(rows["case_id"] == case_id) & (rows["way"] != "input_feeding")]
     phases = [phase for phase in PHASE_WORDS if phase in set(rows["phase"])]
     timed = set(rows.dropna(subset=["median_s"])["implementation"])
-    candidates = [name for name in config["candidates"] if name in timed]
+    candidates = [name for name in config["cells"]["gru"]["candidates"] if name in timed]
     if case_id is None or not candidates:
         return style.say_no_data("Where the gain comes from needs a decoder case that was timed both ways.")
     height_mm = 56 * len(candidates) + 4
@@ -89,7 +89,7 @@ def plot_training(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Figur
     modes = [mode for mode in MODE_WORDS if mode in set(training["mode"])]
     if not modes:
         return style.say_no_data("Trainings laid over each other need a decoder case that was trained.")
-    names = [config["baseline"], *config["candidates"]]
+    names = [config["cells"]["gru"]["baseline"], *config["cells"]["gru"]["candidates"]]
     palette = style.colours(names)
     figure, grid = style.grid_of_axes(2, len(modes), 88, height_ratios=[1, 1])
     far = divergence(training)

@@ -17,7 +17,7 @@ def section(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Section:
     every = pd.concat([results["attribution"], results["training"]])
     sweeps = case_frame(every).set_index("case_id")["sweep"]
     found = {
-        "decoder": [facts(results, name) for name in config["candidates"]],
+        "decoder": [facts(results, name) for name in config["cells"]["gru"]["candidates"]],
         "decoder_figures": FIGURES,
         "decoder_cases": {case_id: f"{sweeps[case_id]} {name}".strip() for case_id, name in case_names(every).items()},
         "decoder_phases": PHASE_WORDS,

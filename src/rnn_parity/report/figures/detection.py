@@ -20,7 +20,7 @@ _LET_PASS = [("passes", "judged"), ("allclose_passes", "exercised"), ("assert_cl
 
 def plot(study: Study) -> Figure:
     """Plot the kept rates of the three checks by dtype: on the left false alarms, on the right faults let pass."""
-    kept = rates.kept_rates()
+    kept = rates.kept_rates(tuple(study.config["cells"]))
     planted = rates.totals(kept.detection)
     planted["passes"] = planted["judged"] - planted["caught"]
     items = [
@@ -53,4 +53,8 @@ def _shares(axes: Axes, table: pd.DataFrame, columns: list[tuple[str, str]]) -> 
     axes.set(yscale="log", ylim=(floor, 1), xlim=(-0.5, len(table) - 0.5))
     ticks = [10.0**power for power in range(int(np.ceil(np.log10(2 * floor))), 1)]
     style.fixed_ticks(axes.yaxis, [floor, *ticks], lambda value: "0" if value == floor else f"{100 * value:g} %")
-    axes.set_xticks(range(len(table)), [tick_label("dtype", dtype) for dtype in table["dtype"]])
+    several = table["cell"].nunique() > 1
+    labels = [tick_label("dtype", dtype) for dtype in table["dtype"]]
+    cells = [style.wrapped(cell, 8) for cell in table["cell"]]
+    labels = [f"{dtype}\n{cell}" for dtype, cell in zip(labels, cells, strict=True)] if several else labels
+    axes.set_xticks(range(len(table)), labels)

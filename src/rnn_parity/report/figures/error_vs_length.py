@@ -60,11 +60,11 @@ def _against_length(axes: Axes, part: pd.DataFrame, family: str, study: Study) -
         mine = part[part["implementation"] == name]
         if lines > _MOST_LINES:
             small = {"ms": 1.8, "mew": 0.4, "ls": "none"}
-            _points(axes, mine["sequence_length"], mine, look | small, name != study.baseline)
+            _points(axes, mine["sequence_length"], mine, look | small, name not in study.baselines)
             continue
         for panel in panels(mine, "sequence_length"):
             rows = panel.rows.sort_values("sequence_length")
-            _points(axes, rows["sequence_length"], rows, look | {"lw": 0.7}, name != study.baseline)
+            _points(axes, rows["sequence_length"], rows, look | {"lw": 0.7}, name not in study.baselines)
 
 
 def _by_sweep(axes: Axes, part: pd.DataFrame, family: str, study: Study) -> None:
@@ -77,7 +77,7 @@ def _by_sweep(axes: Axes, part: pd.DataFrame, family: str, study: Study) -> None
     places = cases.map(sweeps.index) + 0.66 * shift
     for name, look in _looks(study).items():
         mine = part[(part["family"] == family) & (part["implementation"] == name)]
-        _points(axes, mine["case_id"].map(places), mine, look | {"ls": "none"}, name != study.baseline)
+        _points(axes, mine["case_id"].map(places), mine, look | {"ls": "none"}, name not in study.baselines)
     narrow = 1.5 * max(map(len, sweeps)) * len(sweeps) > 0.4 * study.width_mm
     turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if narrow else {}
     axes.set_xticks(range(len(sweeps)), [style.wrapped(sweep, 14) for sweep in sweeps], **turned)
@@ -96,7 +96,7 @@ def _points(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: dict[str, Any], 
 
 
 def _looks(study: Study) -> dict[str, dict[str, Any]]:
-    """How each implementation is drawn, from the back to the front: candidates hollow, the baseline small on them."""
+    """How each implementation is drawn, from the back to the front: candidates hollow, baselines small on them."""
     looks = {name: look | {"ms": 3.6, "mfc": "none", "mew": 0.7, "zorder": 2} for name, look in study.looks.items()}
-    baseline = study.looks[study.baseline] | {"ms": 2, "mew": 0.7, "zorder": 3}
-    return {name: looks[name] for name in study.candidates} | {study.baseline: baseline}
+    baselines = {name: study.looks[name] | {"ms": 2, "mew": 0.7, "zorder": 3} for name in study.baselines}
+    return {name: looks[name] for name in study.candidates} | baselines

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from rnn_parity.experiment.grid import implementations
 from rnn_parity.experiment.vocabulary import AXES, Dtype, axis_word, tick_label
 from rnn_parity.findings.cases import swept_axes
 from rnn_parity.report.figures import style
@@ -43,19 +44,23 @@ class Study:
         return self.width_mm >= style.PAGE_MM
 
     @property
-    def baseline(self) -> str:
-        """The implementation that might be replaced."""
-        return self.config["baseline"]
+    def baselines(self) -> list[str]:
+        """The implementations that might be replaced, one for each kind of cell."""
+        return implementations(self.config, "baseline")
 
     @property
     def candidates(self) -> list[str]:
         """The candidates in the order of the config."""
-        return list(self.config["candidates"])
+        return implementations(self.config, "candidates")
+
+    def baseline_of(self, candidate: str) -> str:
+        """The implementation that a candidate might replace."""
+        return next(kind["baseline"] for kind in self.config["cells"].values() if candidate in kind["candidates"])
 
     @property
     def looks(self) -> dict[str, dict[str, Any]]:
-        """The baseline, then the candidates, each with its colour, marker and fill."""
-        return style.looks([self.baseline, *self.candidates])
+        """The baselines, then the candidates, each with its colour, marker and fill."""
+        return style.looks(self.baselines, self.candidates)
 
     def handles(self, **options: Any) -> list[Line2D]:
         """An entry of the legend per implementation; `options` are those of `Line2D`."""

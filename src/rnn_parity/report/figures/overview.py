@@ -39,7 +39,7 @@ def plot(study: Study) -> Figure:
     letters = int((study.width_mm - 1.3 * max(map(len, shown)) - 10) / 1.45)
     for (matrix, dots), name, block in zip(pairs, candidates, blocks, strict=True):
         _verdicts(matrix, block, regimes, study)
-        title = style.wrapped(f"{name} in place of {study.baseline}", letters)
+        title = style.wrapped(f"{name} in place of {study.baseline_of(name)}", letters)
         matrix.set_title(title, loc="left", pad=24, fontsize=6.5)
         _speedups(dots, block, study.looks[name]["color"])
         style.ratio_axis(dots, "x", low / 1.06, high * 1.06, wanted=6)

@@ -85,12 +85,15 @@ def colours(implementations: Sequence[str]) -> dict[str, str]:
     return dict(zip(implementations, itertools.chain([_BASELINE], itertools.cycle(_CANDIDATES)), strict=False))
 
 
-def looks(implementations: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Implementation to colour, marker and fill, the baseline first and filled; candidates are hollow."""
-    shapes = itertools.chain(["o"], itertools.cycle(_MARKERS))
-    fills = itertools.chain([_BASELINE], itertools.repeat("white"))
-    pairs = zip(colours(implementations).items(), shapes, fills, strict=False)
-    return {name: {"color": colour, "marker": marker, "mfc": fill} for (name, colour), marker, fill in pairs}
+def looks(baselines: Sequence[str], candidates: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Implementation to colour, marker and fill: baselines are neutral and filled, candidates coloured and hollow."""
+    shapes = zip(baselines, itertools.cycle("oshXP"), strict=False)
+    drawn: dict[str, dict[str, Any]] = {
+        name: {"color": _BASELINE, "marker": marker, "mfc": _BASELINE} for name, marker in shapes
+    }
+    for name, colour, marker in zip(candidates, itertools.cycle(_CANDIDATES), itertools.cycle(_MARKERS), strict=False):
+        drawn.setdefault(name, {"color": colour, "marker": marker, "mfc": "white"})
+    return drawn
 
 
 def key(label: str, **look: Any) -> Line2D:

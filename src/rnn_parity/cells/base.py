@@ -1,0 +1,123 @@
+"""What a kind of cell says of itself: gates, states, and the equations of one step, forward and backward."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rnn_parity.experiment.names import CELLS
+
+Grouped = Sequence[tuple[Sequence[Tensor], Tensor]]
+"""(gradients of the recurrent sums of some gates, what their weights multiplied), all gates in order."""
+
+Rounding = Callable[[Tensor], Tensor]
+
+PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""The parameters of one layer of any kind, in PyTorch's order."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a step computes: exactly, or with every value rounded that a layer keeps for its backward pass.
+
+    Attributes:
+        rounding: applied to every gate and state; None for the equations as they are. Slopes are then taken from what
+            it leaves, as a layer must that keeps its values in a dtype of finite precision.
+    """
+
+    rounding: Rounding | None = None
+
+    def kept(self, x: Tensor) -> Tensor:
+        """Return a value as a layer keeps it."""
+        return x if self.rounding is None else self.rounding(x)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Multiply rows (…, B, I) by a weight (…, R, I)."""
+        return x @ weight.mT
+
+    def sigmoid(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return σ(x) and 1 − σ(x). Exactly, the latter is σ(−x), which keeps its digits near 0."""
+        if self.rounding is None:
+            return torch.sigmoid(x), torch.sigmoid(-x)
+        y = self.rounding(torch.sigmoid(x))
+        return y, 1 - y
+
+    def tanh(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hyperbolic tangent of x and its slope: 1 / cosh² x, or 1 − tanh² x from what was rounded."""
+        if self.rounding is None:
+            return torch.tanh(x), torch.cosh(x) ** -2
+        y = self.rounding(torch.tanh(x))
+        return y, 1 - y * y
+
+
+class Cell:
+    """A kind of cell. A subclass is all that the project knows of the kind; the rest is derived from it.
+
+    Attributes:
+        words: the kind in words, as `an LSTM`.
+        gates: the blocks of rows of every weight, in the order in which they are stacked.
+        states: what is carried from step to step. The first is what the layer above reads.
+        bounds: for each state the size that it never exceeds, from a start within it; None for no such bound.
+        closed: gate to the bias with which, and with no recurrent weights in the other gates, a step forgets its
+            states: the new state then depends on the input alone. Dropout masks are recovered with it.
+    """
+
+    words: ClassVar[str]
+    gates: ClassVar[tuple[str, ...]]
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    bounds: ClassVar[Mapping[str, float | None]] = {"h": 1.0}
+    closed: ClassVar[Mapping[str, float]]
+
+    @staticmethod
+    def forward(
+        x: Tensor, states: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor, arithmetic: Arithmetic
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Take one step.
+
+        Args:
+            x: W_ih x_t + b_ih, (…, B, R) with R rows, H for every gate. states: each (…, B, H).
+            w_hh: (…, R, H). b_hh: (…, 1, R).
+
+        Returns:
+            the new states, and what `backward` needs.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def backward(
+        saved: tuple[Tensor, ...], gradients: tuple[Tensor, ...], w_hh: Tensor
+    ) -> tuple[Sequence[Tensor], tuple[Tensor, ...], Grouped]:
+        """Take one step back, from the gradients of the new states.
+
+        Returns:
+            the gradients of the rows of `x`, one (…, B, H) per gate; of the states before; and, for the gradient of
+            `w_hh`, the gates in groups that multiplied the same tensor.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def shapes(cls, width: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        """The parameters of one layer that reads `width` numbers."""
+        rows = len(cls.gates) * hidden_size
+        return dict(zip(PARAMETERS, ((rows, width), (rows, hidden_size), (rows,), (rows,)), strict=True))
+
+    @classmethod
+    def quantities(cls, num_layers: int) -> list[str]:
+        """Every compared tensor of a stack: output and last states, then the gradients."""
+        forward = ["output", *(f"{state}n" for state in cls.states)]
+        inputs = ["input", *(f"{state}0" for state in cls.states)]
+        parameters = [f"{name}_l{layer}" for layer in range(num_layers) for name in PARAMETERS]
+        return [*forward, *(f"grad_{name}" for name in (*inputs, *parameters))]
+
+
+@functools.cache
+def load_cell(name: str) -> type[Cell]:
+    """Import the kind behind a name of the config: a known one, or an import path `package.module:Class`."""
+    module, _, attribute = CELLS.get(name, name).partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,68 @@
+"""Which kind of cell a layer is: read from its parameters, and held against what is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from rnn_parity.cells.base import Cell, load_cell
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.names import CELLS
+from rnn_parity.layers.parameters import WeightError, canonical_parameters, canonical_shapes, copy_weights
+from rnn_parity.layers.registry import build
+
+SIZES: dict[str, Any] = {"input_size": 5, "hidden_size": 6, "num_layers": 2}
+"""Three different lengths, so that a shape tells what it is of."""
+
+
+def infer_kind(name: str) -> str | None:
+    """The kind of a layer, from the rows of its recurrent weights; None where they do not tell.
+
+    A GRU's parameters are those of either kind of GRU; it is taken for the one of PyTorch.
+    """
+    gates = _gates(name)
+    return next((kind for kind in CELLS if len(load_cell(kind).gates) == gates), None)
+
+
+def require_kind(name: str, cell: str, key: str = "") -> None:
+    """Raise `InputError`, naming the argument `key`, for a layer that cannot be given the weights of a kind of cell."""
+    who = ": ".join(filter(None, (key, name)))
+    wanted = _load(cell)
+    try:
+        shapes = canonical_shapes(**SIZES, cell=cell)
+        copy_weights({name: torch.zeros(shape) for name, shape in shapes.items()}, _build(name, cell))
+    except InputError as error:
+        raise InputError(f"{who}: {str(error).removeprefix(f'{name}: ')}") from error
+    except WeightError as error:
+        gates, own = _gates(name), infer_kind(name)
+        if own and len(wanted.gates) != gates:
+            raise InputError(f"{who}: this is {load_cell(own).words}, not {wanted.words}: --cell {own}") from error
+        if gates and len(wanted.gates) != gates:
+            rows = f"its recurrent weights have {gates} × H rows, expected {len(wanted.gates)} × H"
+            raise InputError(f"{who}: this is not {wanted.words}: {rows}") from error
+        reason = str(error).removeprefix(f"{name.rpartition(':')[2]}: ")
+        raise InputError(f"{who}: {reason}") from error
+    except Exception:  # it may do at the sizes asked for; if not, the comparison says why
+        return
+
+
+def _load(cell: str) -> type[Cell]:
+    try:
+        return load_cell(cell)
+    except Exception as error:  # a kind of the user's own may raise anything while it is imported
+        raise InputError(f"cell: {cell} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def _gates(name: str) -> int | None:
+    """How many blocks of H rows the recurrent weights of a layer have; None where it has none under PyTorch's names."""
+    try:
+        weight = canonical_parameters(_build(name, "gru"))["weight_hh_l0"]
+    except Exception:  # it cannot be built, or has other names: whoever needs it as a layer says why
+        return None
+    return weight.shape[0] // SIZES["hidden_size"]
+
+
+def _build(name: str, cell: str) -> nn.Module:
+    return build(name, **SIZES, dropout=0.0, cell=cell)
