@@ -1,0 +1,66 @@
+"""A kind of cell of a user's own, beside the run's config: a sweep, its runs and its report."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from pipeline import SMOKE, snakemake, write_config
+from project import PROJECT, copy_project
+
+pytestmark = pytest.mark.workflow
+
+CONFIG = {
+    **SMOKE,
+    "cells": {
+        "lstm": {"baseline": "stacking_lstm_cell", "candidates": ["stacking_lstm"]},
+        "own_kind:MGU": {"baseline": "own_kind:Loop", "candidates": ["own_kind:Mixed"]},
+    },
+    "sweeps": {"kinds": {"cell": ["gru", "lstm", "own_kind:MGU"], "sequence_length": [2, 3]}},
+    "timing": {"phases": ["inference", "step"], "min_rounds": 6, "max_seconds": 0.05},
+    "self_test": {"cases": 2, "own_cases": True},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = copy_project(tmp_path_factory.mktemp("kinds"))
+    shutil.copy(PROJECT / "tests/own_kind.py", folder)
+    done = snakemake(folder, config=write_config(folder, CONFIG))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_kind_is_compared_with_the_baseline_of_its_own(folder):
+    table = pd.read_parquet(folder / "results/equivalence.parquet")
+    pairs = {tuple(pair) for pair in table[["cell", "baseline", "implementation"]].drop_duplicates().to_numpy()}
+    assert pairs == {
+        ("gru", "stacking_gru_cell", "stacking_gru"),
+        ("lstm", "stacking_lstm_cell", "stacking_lstm"),
+        ("own_kind:MGU", "own_kind:Loop", "own_kind:Mixed"),
+    }
+    held = table[table["regime"] != "train_same_seed"]
+    assert set(held["verdict"]) <= {"identical", "equivalent"}
+    assert {"cn", "grad_c0"} <= set(table[table["cell"] == "lstm"]["quantity"])
+
+
+def test_the_report_answers_for_every_kind(folder):
+    text = (folder / "reports/report.md").read_text()
+    for name, baseline in (("own_kind:Mixed", "own_kind:Loop"), ("stacking_lstm", "stacking_lstm_cell")):
+        assert f"`{name}` for `{baseline}`: **yes" in text
+    assert "Of `own_kind:MGU` no rates are kept: `rnn-parity self-test --cell own_kind:MGU` measures them." in text
+    assert "own_kind:MGU in float32 on cpu" in text
+
+
+def test_a_changed_kind_runs_its_comparison_again(folder):
+    source = folder / "own_kind.py"
+    source.write_text(source.read_text().replace("return torch.lerp(h, n, f)", "return h + f * (n - h)"))
+    planned = snakemake(folder, "-n", config="other.yaml")
+    assert "equivalence" in planned.stdout + planned.stderr
+
+
+def test_a_kind_without_a_baseline_is_refused(folder):
+    config = write_config(folder, CONFIG | {"cells": {}}, name="bare.yaml")
+    done = snakemake(folder, "-n", config=config)
+    assert done.returncode == 2
+    assert "cells: holds no lstm, which sweeps.kinds has; expected its baseline and candidates" in done.stderr
