@@ -227,8 +227,8 @@ def test_a_check_times_before_it_probes(monkeypatch):
 
 
 def test_deterministic_algorithms_are_probed_on_a_gpu_where_the_workspace_allows_it(monkeypatch):
-    rules = (PROJECT / "workflow/rules/trust.smk").read_text()
-    (set_by_the_rule,) = re.findall(r"CUBLAS_WORKSPACE_CONFIG=([:\w]+)", rules)
+    command = (PROJECT / "src/rnn_parity/commands/rules.py").read_text()
+    (set_by_the_rule,) = re.findall(r'"CUBLAS_WORKSPACE_CONFIG", "([:\w]+)"', command)
     deterministic = CAPABILITIES["deterministic"].probe
     for allowed in (set_by_the_rule, ":16:8"):
         monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", allowed)

@@ -49,6 +49,7 @@ def test_cases_shows_the_grid_without_importing_torch():
     assert {line["sweep"] for line in lines} == {
         "article",
         "t2vec",
+        "lstm",
         "length",
         "width",
         "depth",
