@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -99,10 +100,13 @@ def _same(quantity: str, outcome: RunResult, parent: RunResult) -> bool:
 def _exact_faults(
     case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, masks: Tensor | None
 ) -> dict[str, tuple[float, float]]:
-    """How large a fault is without rounding: per quantity, the mutant's relative errors to its parent in float64."""
+    """How large a fault is without rounding: per quantity, its relative errors to its parent in float64.
+
+    Quantities are missing that the fault keeps from being computed, as by a mask that has no place.
+    """
     exact, given = dataclasses.replace(case, dtype="float64"), stimulus.map(Tensor.double)
     right, wrong = (run_implementation(exact, n, given, seed, regime, masks).values for n in (_PARENT, name))
-    return {quantity: relative_errors(wrong[quantity], right[quantity]) for quantity in right}
+    return {quantity: relative_errors(wrong[quantity], right[quantity]) for quantity in right if quantity in wrong}
 
 
 def _why_not_caught(
@@ -118,5 +122,5 @@ def _why_not_caught(
         return Detection.MISSED, size / u
     if size > least:
         return Detection.HIDDEN, size / u
-    everywhere = max(max(fault) for fault in faults.values())
+    everywhere = max((max(fault) for fault in faults.values()), default=math.inf)
     return (Detection.NOT_JUDGED if everywhere > least else Detection.NOT_EXERCISED), size / u
