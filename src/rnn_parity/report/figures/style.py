@@ -87,7 +87,7 @@ def colours(implementations: Sequence[str]) -> dict[str, str]:
 
 def looks(baselines: Sequence[str], candidates: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Implementation to colour, marker and fill: baselines are neutral and filled, candidates coloured and hollow."""
-    shapes = zip(baselines, itertools.cycle("oshXP"), strict=False)
+    shapes = zip(baselines, itertools.cycle("osXP"), strict=False)
     drawn: dict[str, dict[str, Any]] = {
         name: {"color": _BASELINE, "marker": marker, "mfc": _BASELINE} for name, marker in shapes
     }
