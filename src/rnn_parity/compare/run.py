@@ -60,6 +60,8 @@ def run_implementation(
         module = build_loaded(case, name, stimulus).train(regime != "eval")
         given = (tensor.clone() for tensor in (stimulus.input, *stimulus.states))
         inputs = tuple(tensor.to(case.device).requires_grad_() for tensor in given)
+        if regime != "eval":
+            torch.manual_seed(seed)  # also where nothing should be drawn: a wrong layer may draw there
         if case.draws_dropout and regime != "eval":
             outputs = _forward_with_masks(case, name, module, inputs, seed, masks, result)
         else:
