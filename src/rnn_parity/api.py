@@ -22,7 +22,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
 from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
-from rnn_parity.layers.kinds import infer_kind, require_kind
+from rnn_parity.layers.kinds import describe_call, infer_kind, require_kind
 from rnn_parity.layers.registry import named
 from rnn_parity.report.check import Report
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, TIMING
@@ -108,7 +108,7 @@ def check(
         axes["cell"] = (infer_kind(theirs) or "gru") if cell is None else cell
         case = _make_case(ours, theirs, device, axes, seeds, regimes)
         for key, name in (("candidate", theirs), ("baseline", ours)):
-            require_kind(name, case.cell, key)
+            require_kind(name, case.cell, key, case.num_layers, case.dropout)
         progress("comparing numbers")
         rows = _compare(case, ours, theirs, seeds, regimes)
         abilities = timing = None
@@ -119,8 +119,10 @@ def check(
             timing = _frame(measured, TIMING)
         if capabilities:  # last: a CUDA graph that cannot be captured may leave the device unfit for anything else
             progress("probing capabilities")
-            abilities = _frame(list(probe_capabilities(ours, [theirs], case.device, threads, case.cell)), CAPABILITIES)
-    return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing)
+            of_case = ours, [theirs], case.device, threads, case.cell, min(case.num_layers, 2)
+            abilities = _frame(list(probe_capabilities(*of_case)), CAPABILITIES)
+        adapted = {name: words for name in (ours, theirs) if (words := describe_call(name, case.cell))}
+    return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing, adapted)
 
 
 def _make_case(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from rnn_parity.capabilities.subject import ProbeResult, Subject, capability, expect_same
-from rnn_parity.layers.parameters import canonical_parameters
+from rnn_parity.layers.parameters import gradient_sources
 
 
 @capability("Backward in eval mode")
@@ -91,7 +91,7 @@ def vmap(subject: Subject) -> ProbeResult:
 def per_sample_gradients(subject: Subject) -> ProbeResult:
     """Gradients of every parameter for each sequence of the batch, in eval mode; their sum is the batch's gradient."""
     module, arguments = subject.load().eval(), subject.arguments()
-    parameters, names = dict(module.named_parameters()), canonical_parameters(module)
+    parameters, names = dict(module.named_parameters()), gradient_sources(module)
 
     def loss(parameters, *row):
         tensors = [tensor.unsqueeze(1) for tensor in row]

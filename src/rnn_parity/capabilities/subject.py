@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.parameters import canonical_parameters, copy_weights
-from rnn_parity.layers.registry import build, load_factory
+from rnn_parity.layers.parameters import copy_weights, gradient_sources
+from rnn_parity.layers.registry import adapter_of, construct
 from rnn_parity.layers.running import LostStates, call_layer, numerics
 from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 
@@ -96,10 +96,12 @@ class Subject:
     def construct(self, **keywords: Any) -> nn.Module:
         """Build the module with weights of its own, its factory called with `keywords` besides the usual ones."""
         case = self.case
-        factory = load_factory(self.name) if keywords else partial(build, self.name, cell=case.cell)
-        arguments: dict[str, Any] = {"input_size": case.input_size, "hidden_size": case.hidden_size}
-        arguments |= {"num_layers": case.num_layers, "dropout": case.dropout}
-        return factory(**arguments, **keywords).to(case.device, getattr(torch, case.dtype))
+        sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
+        how = adapter_of(self.name, case.cell)
+        if "batch_first" in keywords:
+            how = replace(how, input="sequence") if how.input == "batch_first" else how
+        layer = construct(self.name, case.cell, **sizes, dropout=case.dropout, **keywords)
+        return how.fit(layer, **sizes).to(case.device, getattr(torch, case.dtype))
 
     def load(self, **keywords: Any) -> nn.Module:
         """Build the module, in training mode, with the stimulus' weights."""
@@ -157,7 +159,7 @@ class Subject:
     def sources(self, module: nn.Module, input: Tensor, *states: Tensor) -> dict[str, Tensor]:
         """All that a gradient can be taken of, by name."""
         first = {f"{name}0": state for name, state in zip(self.cell.states, states, strict=True)}
-        return {"input": input, **first, **canonical_parameters(module)}
+        return {"input": input, **first, **gradient_sources(module)}
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ Output = Annotated[Path, typer.Option("--output", help="Where to write the resul
 @command()
 def validate(implementations: Annotated[list[str], typer.Argument(help="NAME, or CELL=NAME.")]) -> None:
     """Import implementations and match their parameters with those of their kind, before anything is measured."""
-    from rnn_parity.layers.kinds import require_kind
+    from rnn_parity.layers.kinds import describe_call, require_kind
 
     for given in implementations:
         cell, _, name = given.rpartition("=")
         require_kind(name, cell or "gru")
-        print(f"{name}: ok")
+        words = describe_call(name, cell or "gru")
+        print(f"{name}: ok" + (f" ({words})" if words else ""))
 
 
 @command()

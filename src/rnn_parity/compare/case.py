@@ -41,6 +41,9 @@ class ComparedTask(Protocol):
     def quantities(self) -> list[str]:
         """Every compared tensor, in the order of the rows."""
 
+    def split(self, baseline: str, candidates: Sequence[str]) -> list[tuple[Any, Sequence[str]]]:
+        """The tasks in which the candidates are compared: itself, where all take what it gives."""
+
     def draw_masks(self) -> Tensor | None:
         """The dropout masks of `train_matched_masks`; None where no dropout is drawn."""
 
@@ -95,6 +98,13 @@ def compare_task(
     `train_matched_masks` meets masks that are drawn out of sight: masks that were recovered, not imposed, say nothing
     of their law, and one mask for all steps would pass.
     """
+    for own_task, names in task.split(baseline, candidates):
+        yield from _compare_in(own_task, baseline, names, regimes, num_draws)
+
+
+def _compare_in(
+    task: ComparedTask, baseline: str, candidates: Sequence[str], regimes: Sequence[str], num_draws: int
+) -> Iterator[dict[str, Any]]:
     needs_distribution = set(candidates) if "train_distribution" in regimes else set()
     columns = {**task.case.columns, "baseline": baseline, "seed": task.seed}
     for regime in regimes:

@@ -15,7 +15,7 @@ from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import canonical_parameters
+from rnn_parity.layers.parameters import canonical_gradients, gradient_sources
 from rnn_parity.layers.running import call_layer, classify_exception
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 
@@ -116,25 +116,28 @@ def _forward_with_masks(
 
 def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, result: RunResult) -> None:
     """Gradients of Σ⟨C_q, q⟩ over output and last states with respect to the inputs and every parameter."""
-    parameters = canonical_parameters(module)
     wanted = dict(zip(["input", *(f"{state}0" for state in load_cell(case.cell).states)], inputs, strict=True))
-    wanted |= {name: parameters[name] for name in stimulus.weights}
+    like = wanted | dict(stimulus.weights)
     try:
+        leaves = gradient_sources(module)
+        tensors = [*wanted.values(), *leaves.values()]
         sources = [
             (value, cotangent.to(case.device))
             for value, cotangent in zip(outputs, stimulus.cotangents, strict=True)
             if value.requires_grad
         ]
-        gradients: Sequence[Tensor | None] = [None] * len(wanted)
+        found: Sequence[Tensor | None] = [None] * len(tensors)
         if sources:
             values, cotangents = zip(*sources, strict=True)
-            gradients = torch.autograd.grad(values, list(wanted.values()), cotangents, allow_unused=True)
-        for (name, tensor), gradient in zip(wanted.items(), gradients, strict=True):
-            # No gradient is a gradient of zero, and is judged as one.
-            gradient = torch.zeros_like(tensor) if gradient is None else gradient
-            record(result, f"grad_{name}", gradient, tensor.shape, tensor.dtype)
+            found = torch.autograd.grad(values, tensors, cotangents, allow_unused=True)
+        # No gradient is a gradient of zero, and is judged as one.
+        filled = [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+        gradients = dict(zip(wanted, filled, strict=False))
+        gradients |= canonical_gradients(module, dict(zip(leaves, filled[len(wanted) :], strict=True)))
+        for name, tensor in like.items():
+            record(result, f"grad_{name}", gradients[name], tensor.shape, tensor.dtype)
     except Exception as error:  # as in the forward pass; a GPU's own faults show when a result is read
-        result.missing |= dict.fromkeys((f"grad_{name}" for name in wanted), describe_failure(error, case.device))
+        result.missing |= dict.fromkeys((f"grad_{name}" for name in like), describe_failure(error, case.device))
 
 
 def describe_failure(error: Exception, device: str) -> tuple[Verdict, str]:

@@ -11,10 +11,15 @@ from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import CELLS
 from rnn_parity.layers.parameters import WeightError, canonical_parameters, canonical_shapes, copy_weights
-from rnn_parity.layers.registry import build
+from rnn_parity.layers.registry import NoParameter, adapter_of, build, construct
 
 SIZES: dict[str, Any] = {"input_size": 5, "hidden_size": 6, "num_layers": 2}
 """Three different lengths, so that a shape tells what it is of."""
+
+
+def describe_call(name: str, cell: str) -> str:
+    """What is done so that a layer can be called as PyTorch's; empty for one that fits as it is."""
+    return adapter_of(name, cell).words
 
 
 def infer_kind(name: str) -> str | None:
@@ -26,14 +31,20 @@ def infer_kind(name: str) -> str | None:
     return next((kind for kind in CELLS if len(load_cell(kind).gates) == gates), None)
 
 
-def require_kind(name: str, cell: str, key: str = "") -> None:
-    """Raise `InputError`, naming the argument `key`, for a layer that cannot be given the weights of a kind of cell."""
+def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropout: float = 0.0) -> None:
+    """Raise `InputError`, naming the argument `key`, for a layer that cannot be given the weights of a kind of cell.
+
+    Likewise for one that cannot be called, or has no parameter for the layers and dropout that are asked for.
+    """
     who = ": ".join(filter(None, (key, name)))
     wanted = _load(cell)
     try:
-        shapes = canonical_shapes(**SIZES, cell=cell)
-        copy_weights({name: torch.zeros(shape) for name, shape in shapes.items()}, _build(name, cell))
-    except InputError as error:
+        how = adapter_of(name, cell)
+        sizes = SIZES | ({"num_layers": 1} if how.num_layers == 1 else {})
+        shapes = canonical_shapes(**sizes, cell=cell)
+        copy_weights({name: torch.zeros(shape) for name, shape in shapes.items()}, _build(name, cell, **sizes))
+        construct(name, cell, **SIZES | {"num_layers": num_layers}, dropout=dropout)
+    except (InputError, NoParameter) as error:
         raise InputError(f"{who}: {str(error).removeprefix(f'{name}: ')}") from error
     except WeightError as error:
         gates, own = _gates(name), infer_kind(name)
@@ -46,6 +57,10 @@ def require_kind(name: str, cell: str, key: str = "") -> None:
         raise InputError(f"{who}: {reason}") from error
     except Exception:  # it may do at the sizes asked for; if not, the comparison says why
         return
+    if how.problem:
+        raise InputError(f"{who}: {how.problem}")
+    if how.num_layers == 1 and num_layers > 1:
+        raise InputError(f"{who}: has one layer whatever num_layers says, expected --num-layers 1")
 
 
 def _load(cell: str) -> type[Cell]:
@@ -57,12 +72,14 @@ def _load(cell: str) -> type[Cell]:
 
 def _gates(name: str) -> int | None:
     """How many blocks of H rows the recurrent weights of a layer have; None where it has none under PyTorch's names."""
-    try:
-        weight = canonical_parameters(_build(name, "gru"))["weight_hh_l0"]
-    except Exception:  # it cannot be built, or has other names: whoever needs it as a layer says why
-        return None
-    return weight.shape[0] // SIZES["hidden_size"]
+    for cell in CELLS:  # a lazy layer has weights only once it is called with the states of its own kind
+        try:
+            weight = canonical_parameters(_build(name, cell, **SIZES | {"num_layers": 1}))["weight_hh_l0"]
+        except Exception:  # it cannot be built, or has other names: whoever needs it as a layer says why
+            continue
+        return weight.shape[0] // SIZES["hidden_size"]
+    return None
 
 
-def _build(name: str, cell: str) -> nn.Module:
-    return build(name, **SIZES, dropout=0.0, cell=cell)
+def _build(name: str, cell: str, **sizes: int) -> nn.Module:
+    return build(name, **sizes, dropout=0.0, cell=cell)

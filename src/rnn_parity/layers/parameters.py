@@ -17,6 +17,9 @@ _CELLS = re.compile(
     rf"(?:(?P<prefix>.*)\.)?(?P<list>grus|lstms)\.(?P<layer>0|[1-9]\d*)\.(?P<kind>{'|'.join(PARAMETERS)})"
 )
 
+_ANY = re.compile(rf"(?:(?P<owner>.*)\.)?(?P<kind>{'|'.join(PARAMETERS)}|bias)(?:_l(?P<layer>0|[1-9]\d*))?")
+_NUMBER = re.compile(r"\d+")
+
 
 @dataclass(frozen=True)
 class ParsedName:
@@ -51,35 +54,50 @@ def canonical_shapes(
 
 
 def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
-    """The module's parameters under `nn.GRU`'s names.
+    """The module's parameters under `nn.GRU`'s names; one bias that stands for both has both names.
 
-    A module may map them itself with a method `canonical_parameters()`; otherwise its names must be `nn.GRU`'s or
-    `grus.{k}.*`, after one prefix common to all. Raises `WeightError` listing the names that are neither.
+    A module may map them itself with a method `canonical_parameters()`. Otherwise they are called as `nn.GRU` calls
+    its own, or as cells or layers of one layer call theirs, in a list or numbered, after one prefix common to all.
+    Raises `WeightError` listing the names that are neither.
     """
+    module = unwrapped(module)
     if hasattr(module, "canonical_parameters"):
-        return _checked_own_mapping(module)
+        return _with_both_biases(_checked_own_mapping(module))
+    parsed = {name: _ANY.fullmatch(name) for name, _ in module.named_parameters()}
+    owners = sorted({match["owner"] or "" for match in parsed.values() if match}, key=_numbers)
+    alike = len({_NUMBER.sub("#", owner) for owner in owners}) <= 1
     canonical: dict[str, Tensor] = {}
-    unmatched, prefixes = [], set()
+    unmatched = []
     for name, parameter in module.named_parameters():
-        parsed = parse_name(name)
-        if parsed is None or parsed.canonical in canonical:
+        match, key = parsed[name], ""
+        if match:
+            layer = int(match["layer"] or 0) + (owners.index(match["owner"]) if alike and len(owners) > 1 else 0)
+            key = f"{'bias_ih' if match['kind'] == 'bias' else match['kind']}_l{layer}"
+        if match is None or key in canonical:
             unmatched.append(name)
         else:
-            canonical[parsed.canonical] = parameter
-            prefixes.add(parsed.prefix)
-    if unmatched or len(prefixes) > 1:
-        names = unmatched or [name for name, _ in module.named_parameters()]
+            canonical[key] = parameter
+    if unmatched or not alike:
+        names = unmatched or list(parsed)
+        names = [*names[:6], f"{len(names) - 6} more"] if len(names) > 7 else names
         raise WeightError(
             f"{type(module).__name__}: no counterpart in nn.GRU for {', '.join(names)}; "
-            "expected nn.GRU's names, grus.{k}.*, lstms.{k}.*, or a method canonical_parameters()"
+            "expected nn.GRU's names, {k}.weight_ih in any list, or a method canonical_parameters(), or "
+            "load_canonical(weights) with canonical_gradients()"
         )
-    return canonical
+    return _with_both_biases(canonical)
 
 
 def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     """Copy canonical `weights` into `module`; `WeightError` if a parameter is left over on either side."""
+    layer: Any = unwrapped(module)
+    if hasattr(layer, "load_canonical"):
+        like = next(layer.parameters())
+        with torch.no_grad():
+            layer.load_canonical({key: value.to(like, copy=True) for key, value in weights.items()})
+        return
     parameters = canonical_parameters(module)
-    name = type(module).__name__
+    name = type(layer).__name__
     missing, extra = weights.keys() - parameters.keys(), parameters.keys() - weights.keys()
     if missing or extra:
         problems = {"it lacks": missing, "nothing is given for": extra}
@@ -88,9 +106,48 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     if wrong:
         shapes = ", ".join(f"{key} is {tuple(parameters[key].shape)}, not {tuple(weights[key].shape)}" for key in wrong)
         raise WeightError(f"{name}: {shapes}")
+    sums: dict[Tensor, Tensor] = {}
+    for key, value in weights.items():  # one bias for both is given their sum
+        sums[parameters[key]] = sums[parameters[key]] + value if parameters[key] in sums else value
     with torch.no_grad():
-        for key, value in weights.items():
-            parameters[key].copy_(value)
+        for parameter, value in sums.items():
+            parameter.copy_(value)
+
+
+def gradient_sources(module: nn.Module) -> dict[str, Tensor]:
+    """What gradients are taken of: the canonical parameters, or those of its own where a layer names gradients."""
+    layer = unwrapped(module)
+    return dict(layer.named_parameters()) if hasattr(layer, "load_canonical") else canonical_parameters(layer)
+
+
+def canonical_gradients(module: nn.Module, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The gradients of `gradient_sources` under PyTorch's names."""
+    layer: Any = unwrapped(module)
+    if not hasattr(layer, "load_canonical"):
+        return gradients
+    parameters = dict(layer.named_parameters())
+    for name, gradient in gradients.items():
+        parameters[name].grad = gradient
+    try:
+        return layer.canonical_gradients()
+    finally:
+        layer.zero_grad(set_to_none=True)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The user's layer."""
+    return getattr(module, "adapted_layer", module)
+
+
+def _with_both_biases(canonical: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with one bias under both names where a layer has one."""
+    for key in [key for key in canonical if key.startswith("bias_")]:
+        canonical.setdefault(key.replace("_ih", "_hh") if "_ih" in key else key.replace("_hh", "_ih"), canonical[key])
+    return canonical
+
+
+def _numbers(owner: str) -> list[int]:
+    return [int(number) for number in _NUMBER.findall(owner)]
 
 
 def _checked_own_mapping(module: Any) -> dict[str, Tensor]:

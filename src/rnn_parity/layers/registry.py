@@ -23,6 +23,15 @@ from rnn_parity.experiment.names import REGISTRY, check_name
 if TYPE_CHECKING:
     import torch
 
+    from rnn_parity.layers.adapters import Adapter
+
+_ADAPTERS: dict[tuple[int, str], tuple[Callable[..., Any], Adapter]] = {}
+"""By a factory, which is kept so that no other has its id, and a kind of cell."""
+
+
+class NoParameter(NotImplementedError):
+    """A factory has no parameter for what a case asks of it."""
+
 
 def load_factory(name: str):
     """Import the factory behind a name; `InputError` where it cannot be imported."""
@@ -63,14 +72,24 @@ def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
 def build(
     name: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float, cell: str = "gru"
 ) -> torch.nn.Module:
-    """Build an implementation in float32 on the CPU; `InputError` if its factory refuses these arguments."""
-    factory = load_factory(name)
-    arguments: dict[str, Any] = {
-        "input_size": input_size,
-        "hidden_size": hidden_size,
-        "num_layers": num_layers,
-        "dropout": dropout,
-    }
+    """Build an implementation in float32 on the CPU, called as PyTorch's; `InputError` if its factory refuses this."""
+    sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+    layer = construct(name, cell=cell, dropout=dropout, **sizes)
+    return adapter_of(name, cell).fit(layer, **sizes)
+
+
+def construct(name: str, cell: str, **arguments: Any) -> torch.nn.Module:
+    """Build an implementation as it is. What its factory has no parameter for is left out where it says nothing.
+
+    Raises `NoParameter` for several layers, or dropout between them, of a factory that knows of none.
+    """
+    factory, num_layers = load_factory(name), arguments["num_layers"]
+    for unknown, nothing in (("num_layers", 1), ("dropout", 0.0)):
+        if arguments[unknown] == nothing or (unknown == "dropout" and num_layers == 1):
+            arguments = {key: value for key, value in arguments.items() if key != unknown or _takes(factory, unknown)}
+        elif _takes(factory, "hidden_size") and not _takes(factory, unknown):
+            option = unknown.replace("_", "-")
+            raise NoParameter(f"{name}: has no parameter {unknown}: not supported but with --{option} {nothing:g}")
     arguments |= {"cell": cell} if _has_parameter(factory, "cell") else {}
     try:
         with warnings.catch_warnings():
@@ -79,6 +98,26 @@ def build(
             return factory(**arguments)
     except TypeError as error:
         raise InputError(f"{name}: cannot be called with {', '.join(arguments)} ({error})") from error
+
+
+def adapter_of(name: str, cell: str) -> Adapter:
+    """How a layer of a kind is called, found when it is first asked for."""
+    from rnn_parity.layers.adapters import find_adapter
+
+    factory = load_factory(name)
+    key = id(factory), cell
+    if key not in _ADAPTERS:
+        _ADAPTERS[key] = factory, find_adapter(functools.partial(construct, name, cell), cell)
+    return _ADAPTERS[key][1]
+
+
+def _takes(factory: Callable[..., Any], name: str) -> bool:
+    """Whether a factory takes an argument of this name; one that cannot be asked is told."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return True
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _has_parameter(factory: Callable[..., Any], name: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
@@ -23,7 +24,7 @@ class Report:
     Attributes:
         baseline, candidate: their names in the tables. case: the sizes that were asked for.
         equivalence: one row per seed × regime × quantity. capabilities, timing: as in the tables of a sweep; None
-            where they were not asked for.
+            where they were not asked for. adapted: what is done for a layer to call it as PyTorch's.
     """
 
     baseline: str
@@ -32,6 +33,7 @@ class Report:
     equivalence: pd.DataFrame
     capabilities: pd.DataFrame | None
     timing: pd.DataFrame | None
+    adapted: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def answer(self) -> Answer:
@@ -73,13 +75,14 @@ class Report:
         if not self.answer.holds:
             return f"{asked}: not shown, because {row['quantity']} could not be judged: {row['reason']}"
         alike = "bit for bit the same" if self.answer.verdict == Verdict.IDENTICAL else "within its limit"
+        at_zero = ", from states of zero only" if "grad_h0" not in set(self.equivalence["quantity"]) else ""
         many = (
             ", dropout by the law of many draws" if Regime.TRAIN_DISTRIBUTION in set(self.equivalence["regime"]) else ""
         )
         differences = self.capability_differences()
         lost = ", ".join(differences.loc[differences["lost"].astype(bool), "title"])
         return (
-            f"{asked}: yes, because every quantity, forward and backward, is {alike}{many}"
+            f"{asked}: yes, because every quantity, forward and backward, is {alike}{at_zero}{many}"
             + (f"; mind what would be lost: {lost}" if lost else "")
             + ("; mind that the same seed drops other entries" if self.answer.word == "yes, when" else "")
         )
@@ -90,6 +93,7 @@ class Report:
         sizes = f"T {case.sequence_length}, B {case.batch_size}, I {case.input_size}, H {case.hidden_size}"
         sizes += f", L {case.num_layers}, dropout {case.dropout:g}"
         lines = [self.conclusion(), f"  case: {case.device}, {case.dtype}, {sizes}"]
+        lines += [f"  {name}: {words}" for name, words in self.adapted.items()]
         keys = ["regime", "dropout"]
         for _, row in deciding_rows(self.equivalence, keys).iterrows():
             held = row["regime"] in EXPECTED_TO_HOLD

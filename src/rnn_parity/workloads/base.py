@@ -44,6 +44,10 @@ class ReferencedTask:
         """The float64 reference under some masks."""
         return self.references.with_masks(masks)
 
+    def split(self, baseline: str, candidates: Sequence[str]) -> list[tuple[Any, Sequence[str]]]:
+        """The task that each candidate is compared in: this one, unless a workload has another for some."""
+        return [(self, candidates)]
+
     def compare_distributions(self, *_: Any) -> Iterator[dict[str, Any]]:
         """Yield nothing, unless a workload compares the law of many draws."""
         return iter(())

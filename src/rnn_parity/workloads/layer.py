@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
@@ -14,6 +16,7 @@ from rnn_parity.compare.reference import References
 from rnn_parity.compare.run import Role, RunResult, run_implementation
 from rnn_parity.dropout.masks import MaskLayout, draw_masks
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.timing.calls import Calls, phase_calls
@@ -38,8 +41,23 @@ class LayerTask(ReferencedTask):
     """A stimulus of a layer, with its references."""
 
     def quantities(self) -> list[str]:
-        """Output, last states and every gradient."""
-        return load_cell(self.case.cell).quantities(self.case.num_layers)
+        """Output, last states and every gradient; of states of zero, which nobody gives, there is none."""
+        cell = load_cell(self.case.cell)
+        taken = any(state.any() for state in self.stimulus.states)
+        left_out = [] if taken else [f"grad_{state}0" for state in cell.states]
+        return [quantity for quantity in cell.quantities(self.case.num_layers) if quantity not in left_out]
+
+    def split(self, baseline: str, candidates: Sequence[str]) -> list[tuple[LayerTask, Sequence[str]]]:
+        """Candidates that take no states, or all where the baseline takes none, are compared from states of zero."""
+
+        def from_zero(name: str) -> bool:
+            return adapter_of(name, self.case.cell).states == "none"
+
+        of_zero = [name for name in candidates if from_zero(baseline) or from_zero(name)]
+        others = [name for name in candidates if name not in of_zero]
+        zero = replace(self.stimulus, states=tuple(map(torch.zeros_like, self.stimulus.states)))
+        at_zero = LayerTask(References(self.case, zero, self.seed))
+        return [(task, names) for task, names in ((self, others), (at_zero, of_zero)) if names]
 
     def draw_masks(self) -> Tensor | None:
         """Masks (G, T, B, H) between the layers."""

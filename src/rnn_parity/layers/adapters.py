@@ -1,0 +1,346 @@
+"""Layers as people have them: how one is called and what it gives back, found once, by trying it at a tiny size.
+
+The tiny sizes are all different, so that a shape tells what it is of. A layer that fits as it is stays as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnn_parity.cells.base import Arithmetic, Cell, load_cell
+from rnn_parity.layers.parameters import WeightError, canonical_parameters
+
+STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
+_STATE_NAMES = {"h", "h0", "h_0", "hx", "hidden", "hidden_state", "init_state", "initial_state", "state", "states"}
+
+GIVEN: dict[str, Callable[[tuple[Tensor, ...]], tuple[Any, ...]]] = {
+    "stacked": lambda states: (states[0] if len(states) == 1 else states,),
+    "separate": lambda states: states,
+    "layers": lambda states: (_of_layers([state.unbind() for state in states]),),
+    "layers of one": lambda states: (_of_layers([state.split(1) for state in states]),),
+    "lists": lambda states: (tuple(list(state.unbind()) for state in states),),
+    "batch first": lambda states: GIVEN["stacked"](tuple(state.transpose(0, 1) for state in states)),
+    "single": lambda states: GIVEN["stacked"](tuple(state.squeeze(0) for state in states)),
+    "none": lambda states: (),
+}
+"""States (L, B, H) as the arguments of a layer."""
+
+_WORDS = {
+    "step": "called step by step",
+    "batch_first": "called with (B, T, ·)",
+    "separate": "each state an argument",
+    "layers": "states per layer, (B, H)",
+    "layers of one": "states per layer, (1, B, H)",
+    "lists": "each state a list over layers",
+    "batch first": "states (B, L, H)",
+    "single": "states without a dimension for layers",
+    "none": "takes no states: compared from states of zero only, and without their gradients",
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How a layer is called, and what it gives back.
+
+    Attributes:
+        num_states: S. input: `sequence` (T, B, I), `batch_first` (B, T, I), or `step` (B, I). states: a key of `GIVEN`.
+        keyword: the name by which it is given the states, where they are not its second argument.
+        output: whether it gives an output beside the states; a step may give the states alone.
+        separate: whether each state is a result of its own. nest: `whole`, `layers` (one or S tensors for each layer)
+            or `lists` (L tensors for each state). extra: how many results are ignored.
+        carried: whether a step takes the states as the step before gave them.
+        num_layers: of the layer that was tried, 1 where it has no more whatever it is asked for. lazy: whether it has
+            its parameters only after a call. one_bias: whether one bias stands for both.
+        problem: why the layer can be no candidate, in one line.
+    """
+
+    num_states: int = 1
+    input: str = "sequence"
+    states: str = "stacked"
+    keyword: str = ""
+    output: bool = True
+    separate: bool = False
+    nest: str = "whole"
+    extra: int = 0
+    carried: bool = False
+    num_layers: int = 0
+    lazy: bool = False
+    one_bias: bool = False
+    problem: str = ""
+
+    @property
+    def words(self) -> str:
+        """What is done for the layer, in one line; empty where it fits as it is."""
+        said = [_WORDS[key] for key in (self.input, self.states) if key in _WORDS]
+        said += ["states stacked from what it gives for each layer"] if self.nest != "whole" else []
+        said += [f"{self.extra} further result{'s' * (self.extra > 1)} ignored"] if self.extra else []
+        said += ["called once to have its parameters"] if self.lazy else []
+        said += ["its one bias given the sum of two"] if self.one_bias else []
+        said += ["one layer only"] if self.num_layers == 1 else []
+        return "; ".join(said or ([""] if self == self.plain else ["its last states unpacked"]))
+
+    @property
+    def plain(self) -> Adapter:
+        """The same of a layer that is called as PyTorch's."""
+        keep = {name: getattr(self, name) for name in ("num_states", "num_layers", "lazy", "one_bias", "problem")}
+        return Adapter(**keep)
+
+    def fit(self, layer: nn.Module, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
+        """The layer, with parameters, called as PyTorch's."""
+        fitted = layer if self == self.plain else Adapted(layer, self)
+        if self.lazy:
+            with _trying(layer):
+                state = torch.zeros(num_layers, 1, hidden_size)
+                fitted(torch.zeros(1, 1, input_size), state if self.num_states == 1 else (state,) * self.num_states)
+        return fitted
+
+    def call(self, layer: Callable[..., Any], input: Tensor, given: Sequence[Any]) -> tuple[Any, Any]:
+        """Its output, and its states as it gives them."""
+        result = layer(input, **{self.keyword: given[0]}) if self.keyword and given else layer(input, *given)
+        if not self.output:
+            return None, result
+        return result[0], result[1 : 1 + self.num_states] if self.separate else result[1]
+
+    def read(self, last: Any) -> tuple[Tensor, ...]:
+        """States (L, B, H) of what a call gives."""
+        if self.nest == "lists":
+            return tuple(map(_joined, last))
+        if self.nest == "layers":
+            each = [(of_layer,) if isinstance(of_layer, Tensor) else of_layer for of_layer in last]
+            return tuple(map(_joined, zip(*each, strict=True)))
+        found = (last,) if isinstance(last, Tensor) else tuple(last)
+        if self.states == "batch first":
+            return tuple(state.transpose(0, 1) for state in found)
+        return tuple(state if state.dim() == 3 else state.unsqueeze(0) for state in found)
+
+    def run(self, layer: Callable[..., Any], input: Tensor, given: Sequence[Any]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Output (T, B, H) and states (L, B, H) of a sequence (T, B, I)."""
+        if self.input == "step":
+            outputs = []
+            for step in input.unbind():
+                output, last = self.call(layer, step, given)
+                handed_on = last if self.separate else (last,)
+                given = handed_on if self.carried else GIVEN[self.states](self.read(last))
+                outputs.append(self.read(last)[0][-1] if output is None else output)
+            return torch.stack(outputs), self.read(last)
+        first = self.input == "batch_first" and input.dim() == 3
+        output, last = self.call(layer, input.transpose(0, 1).contiguous() if first else input, given)
+        return output.transpose(0, 1) if first else output, self.read(last)
+
+
+class Adapted(nn.Module):
+    """A layer called as PyTorch's, by an `Adapter`."""
+
+    def __init__(self, layer: nn.Module, adapter: Adapter) -> None:
+        super().__init__()
+        self.adapted_layer = layer
+        self.adapter = adapter
+
+    def forward(self, input: Tensor, states: Any = None) -> tuple[Tensor, Any]:
+        """Map as `nn.GRU` or `nn.LSTM` does."""
+        how = self.adapter
+        plain = (states,) if isinstance(states, Tensor) else states
+        output, last = how.run(self.adapted_layer, input, () if plain is None else GIVEN[how.states](tuple(plain)))
+        return output, last[0] if how.num_states == 1 else last
+
+
+def find_adapter(construct: Callable[..., nn.Module], cell: str) -> Adapter:
+    """Try a layer, and say how it is to be called; without a fit, as PyTorch's, which then says what is wrong."""
+    kind = load_cell(cell)
+    found = Adapter(len(kind.states))
+    for num_layers, device in itertools.product((len(kind.states) + 2, 1), ("cpu", "cuda")):
+        if device == "cuda" and not torch.cuda.is_available():
+            continue
+        try:
+            with torch.random.fork_rng([]):
+                layer = construct(input_size=WIDTH, hidden_size=UNITS, num_layers=num_layers, dropout=0.0)
+            before = _parameter_names(layer)
+            with _trying(layer.to(device)):
+                tried = _try(layer, len(kind.states), num_layers, device)
+        except Exception:  # it cannot be built like this; whoever asks for it is told
+            continue
+        tried = replace(tried, lazy=before != _parameter_names(layer))
+        found = tried if not found.problem else found
+        if tried.num_layers:
+            found = tried if _num_layers(layer) != 1 else replace(tried, num_layers=1)
+            return _with_bias(found, layer, kind)
+        if num_layers > 1 and _num_layers(layer) == num_layers:
+            return found
+    return found
+
+
+def _try(layer: nn.Module, num_states: int, num_layers: int, device: str) -> Adapter:
+    """The first way of calling the layer that gives the right shapes; without one, the problem."""
+    generator = torch.Generator().manual_seed(0)
+    input, *states = (
+        torch.rand(shape, generator=generator).to(device)
+        for shape in ((STEPS, ROWS, WIDTH), *[(num_layers, ROWS, UNITS)] * num_states)
+    )
+    problem = ""
+    for how in _ways(layer, num_states, num_layers):
+        given = GIVEN[how.states](tuple(states))
+        shown = {"sequence": input, "batch_first": input.transpose(0, 1).contiguous(), "step": input[0]}[how.input]
+        try:
+            result = layer(shown, **{how.keyword: given[0]}) if how.keyword and given else layer(shown, *given)
+        except Exception:  # it is not called so
+            continue
+        read = next(_readings(how, result, shown, num_layers), None)
+        if read is not None:
+            return replace(_carrying(read, layer, input, given), num_layers=num_layers)
+        well_formed = isinstance(result, tuple | list) and len(result) == 2 and isinstance(result[0], Tensor)
+        if how == Adapter(num_states) and well_formed and _count(result[1]) == num_states:
+            return Adapter(num_states)  # as PyTorch's, with wrong shapes: that is for the comparison to say
+        if not problem:
+            called = ", ".join(map(_describe, (shown, *given)))
+            problem = f"called with ({called}) it gives {_describe(result)}"
+    if not problem and not _binds(layer, 2) and not _binds(layer, 1):
+        problem = f"it takes {inspect.signature(layer.forward)}, expected (input, h0)"
+    return Adapter(num_states, problem=problem and f"{problem}; {_advice(num_states)}")
+
+
+def _ways(layer: nn.Module, num_states: int, num_layers: int) -> Iterator[Adapter]:
+    """Every way in which a layer may be called, that of PyTorch first."""
+    try:
+        names = list(inspect.signature(layer.forward).parameters)
+    except (TypeError, ValueError):
+        names = []
+    by_name = next((name for name in names[2:] if name in _STATE_NAMES), "")
+    keyword = "" if len(names) < 2 or names[1] in _STATE_NAMES else by_name
+    for states in GIVEN:
+        if (states == "single" and num_layers > 1) or (states in ("separate", "lists") and num_states == 1):
+            continue
+        # A layer that takes states, and fails with them, is not called without.
+        if states == "none" and _binds(layer, 2):
+            continue
+        for input in ("sequence", "batch_first", "step") if states != "none" else ("sequence", "batch_first"):
+            yield Adapter(num_states, input, states, keyword=keyword if states != "separate" else "")
+
+
+def _readings(how: Adapter, result: Any, shown: Tensor, num_layers: int) -> Iterator[Adapter]:
+    """The ways of reading a result that give the right shapes."""
+    parts = len(result) if isinstance(result, tuple | list) else 0
+    size = (num_layers, ROWS, UNITS)
+    for output, separate, nest in itertools.product((True, False), (False, True), ("whole", "layers", "lists")):
+        used = 1 + (how.num_states if separate else 1)
+        if (separate and (how.num_states == 1 or not output)) or (output and parts < used):
+            continue
+        if not output and how.input != "step":
+            continue
+        read = replace(how, output=output, separate=separate, nest=nest, extra=max(0, parts - used) if output else 0)
+        try:
+            first, last = read.call(lambda *_, **__: result, shown, ())
+            shapes = [tuple(state.shape) for state in read.read(last)]
+            right = not output or tuple(first.shape) == (*shown.shape[:-1], UNITS)
+        except (AttributeError, IndexError, TypeError, ValueError, RuntimeError):
+            continue
+        if right and shapes == [size] * how.num_states:
+            yield read
+
+
+def _carrying(how: Adapter, layer: nn.Module, input: Tensor, given: Sequence[Any]) -> Adapter:
+    """The same, handing a step's states on as they are, where that computes the same."""
+    if how.input != "step":
+        return how
+    handed_on = replace(how, carried=True)
+    try:
+        pairs = (adapter.run(layer, input, given) for adapter in (how, handed_on))
+        (one, of_one), (other, of_other) = pairs
+    except Exception:  # it takes its states in another form than it gives them
+        return how
+    same = all(map(torch.equal, (one, *of_one), (other, *of_other)))
+    return handed_on if same else how
+
+
+def _with_bias(how: Adapter, layer: nn.Module, kind: type[Cell]) -> Adapter:
+    """The same, told whether one bias stands for both, and whether it can in this kind of cell."""
+    try:
+        found = canonical_parameters(layer)
+    except WeightError:  # named by whoever gives the weights
+        return how
+    if found.get("bias_ih_l0") is None or found["bias_ih_l0"] is not found.get("bias_hh_l0"):
+        return how
+    x, b = (torch.linspace(-1, 1, len(kind.gates), dtype=torch.float64).roll(k)[None] for k in range(2))
+    w, states = torch.ones(len(kind.gates), 1, dtype=torch.float64), (torch.full_like(x[:, :1], 0.5),) * how.num_states
+    (apart, _), (folded, _) = (kind.forward(*a, Arithmetic()) for a in ((x, states, w, b), (x + b, states, w, b * 0)))
+    if all(map(torch.allclose, apart, folded)):
+        return replace(how, one_bias=True)
+    words = f"has one bias where {kind.words} has two that do not add up, since a gate acts on the second alone"
+    return replace(how, problem=f"{words}; expected bias_ih and bias_hh, or a kind of cell of your own: --cell")
+
+
+@contextmanager
+def _trying(layer: nn.Module) -> Iterator[None]:
+    """Evaluate without gradients, compilers and traces in torch's generators; modes are put back."""
+    modes = [(module, module.training) for module in layer.modules()]
+    with ExitStack() as stack, torch.random.fork_rng([]), torch.no_grad():
+        if "torch._dynamo" in sys.modules:  # a first compilation for other shapes would change the next ones
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        layer.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _of_layers(states: Sequence[Sequence[Tensor]]) -> list[Any]:
+    """For every layer its one state, or a tuple of several."""
+    return list(states[0]) if len(states) == 1 else list(zip(*states, strict=True))
+
+
+def _joined(layers: Sequence[Tensor]) -> Tensor:
+    """States (B, H) or (1, B, H) of every layer as (L, B, H)."""
+    return torch.cat(tuple(layers)) if layers[0].dim() == 3 else torch.stack(tuple(layers))
+
+
+def _num_layers(layer: nn.Module) -> int | None:
+    try:
+        return sum(name.startswith("weight_hh") for name in canonical_parameters(layer))
+    except WeightError:
+        return None
+
+
+def _parameter_names(layer: nn.Module) -> list[str]:
+    return [name for name, p in layer.named_parameters() if not isinstance(p, nn.UninitializedParameter)]
+
+
+def _binds(layer: nn.Module, arguments: int) -> bool:
+    try:
+        inspect.signature(layer.forward).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    except ValueError:  # no signature to read
+        return True
+    return True
+
+
+def _count(states: Any) -> int:
+    return 1 if isinstance(states, Tensor) else len(states) if isinstance(states, tuple | list) else 0
+
+
+def _describe(value: Any) -> str:
+    """A value by its shape, as `(2, 7, 16)`, or by the shapes within it."""
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, tuple | list):
+        within = ", ".join(map(_describe, value))
+        return f"[{within}]" if isinstance(value, list) else f"({within})"
+    return f"a {type(value).__name__}"
+
+
+def _advice(num_states: int) -> str:
+    given, last = ("h0", "hn") if num_states == 1 else ("(h0, c0)", "(hn, cn)")
+    return (
+        f"expected output (T, B, H) and {last}, each (L, B, H); wrap it: class Mine(Layer): "
+        f"def forward(self, input, {given.strip('()').split(',')[0] if num_states == 1 else 'states'}): "
+        f"…; return output, {last}"
+    )
