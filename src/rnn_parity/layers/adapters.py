@@ -268,7 +268,7 @@ def _with_bias(how: Adapter, layer: nn.Module, kind: type[Cell]) -> Adapter:
         return how
     if found.get("bias_ih_l0") is None or found["bias_ih_l0"] is not found.get("bias_hh_l0"):
         return how
-    x, b = (torch.linspace(-1, 1, len(kind.gates), dtype=torch.float64).roll(k)[None] for k in range(2))
+    x, b = (torch.linspace(least, 1, len(kind.gates), dtype=torch.float64)[None] for least in (-1, 0.5))
     w, states = torch.ones(len(kind.gates), 1, dtype=torch.float64), (torch.full_like(x[:, :1], 0.5),) * how.num_states
     (apart, _), (folded, _) = (kind.forward(*a, Arithmetic()) for a in ((x, states, w, b), (x + b, states, w, b * 0)))
     if all(map(torch.allclose, apart, folded)):

@@ -43,6 +43,10 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
         sizes = SIZES | ({"num_layers": 1} if how.num_layers == 1 else {})
         shapes = canonical_shapes(**sizes, cell=cell)
         copy_weights({name: torch.zeros(shape) for name, shape in shapes.items()}, _build(name, cell, **sizes))
+        if how.problem:
+            raise InputError(how.problem)
+        if how.num_layers == 1 and num_layers > 1:
+            raise InputError("has one layer only, expected --num-layers 1")
         construct(name, cell, **SIZES | {"num_layers": num_layers}, dropout=dropout)
     except (InputError, NoParameter) as error:
         raise InputError(f"{who}: {str(error).removeprefix(f'{name}: ')}") from error
@@ -57,10 +61,6 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
         raise InputError(f"{who}: {reason}") from error
     except Exception:  # it may do at the sizes asked for; if not, the comparison says why
         return
-    if how.problem:
-        raise InputError(f"{who}: {how.problem}")
-    if how.num_layers == 1 and num_layers > 1:
-        raise InputError(f"{who}: has one layer whatever num_layers says, expected --num-layers 1")
 
 
 def _load(cell: str) -> type[Cell]:

@@ -79,9 +79,8 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
             canonical[key] = parameter
     if unmatched or not alike:
         names = unmatched or list(parsed)
-        names = [*names[:6], f"{len(names) - 6} more"] if len(names) > 7 else names
         raise WeightError(
-            f"{type(module).__name__}: no counterpart in nn.GRU for {', '.join(names)}; "
+            f"{type(module).__name__}: no counterpart in nn.GRU for {_some(names)}; "
             "expected nn.GRU's names, {k}.weight_ih in any list, or a method canonical_parameters(), or "
             "load_canonical(weights) with canonical_gradients()"
         )
@@ -160,10 +159,16 @@ def _checked_own_mapping(module: Any) -> dict[str, Tensor]:
         raise WeightError(
             f"{type(module).__name__}.canonical_parameters() must name every parameter once: "
             + (_list(problems) or "one parameter has two names")
+            + "; what is no parameter itself is given by load_canonical(weights) with canonical_gradients()"
         )
     return canonical
 
 
 def _list(problems: Mapping[str, Collection[str]]) -> str:
     """The problems that have names, each followed by its names."""
-    return "; ".join(f"{problem} {', '.join(sorted(names))}" for problem, names in problems.items() if names)
+    return "; ".join(f"{problem} {_some(sorted(names))}" for problem, names in problems.items() if names)
+
+
+def _some(names: list[str]) -> str:
+    """The names, or the first of many: what to do about them is said behind."""
+    return ", ".join(names if len(names) < 14 else [*names[:6], f"{len(names) - 6} more"])

@@ -74,7 +74,10 @@ def build(
 ) -> torch.nn.Module:
     """Build an implementation in float32 on the CPU, called as PyTorch's; `InputError` if its factory refuses this."""
     sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-    layer = construct(name, cell=cell, dropout=dropout, **sizes)
+    try:
+        layer = construct(name, cell, **sizes, dropout=dropout)
+    except TypeError as error:
+        raise InputError(f"{name}: cannot be called with {', '.join(sizes)}, dropout ({error})") from error
     return adapter_of(name, cell).fit(layer, **sizes)
 
 
@@ -91,13 +94,10 @@ def construct(name: str, cell: str, **arguments: Any) -> torch.nn.Module:
             option = unknown.replace("_", "-")
             raise NoParameter(f"{name}: has no parameter {unknown}: not supported but with --{option} {nothing:g}")
     arguments |= {"cell": cell} if _has_parameter(factory, "cell") else {}
-    try:
-        with warnings.catch_warnings():
-            # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
-            warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
-            return factory(**arguments)
-    except TypeError as error:
-        raise InputError(f"{name}: cannot be called with {', '.join(arguments)} ({error})") from error
+    with warnings.catch_warnings():
+        # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
+        warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
+        return factory(**arguments)
 
 
 def adapter_of(name: str, cell: str) -> Adapter:
