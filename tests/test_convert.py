@@ -18,7 +18,9 @@ from rnn_parity import convert
 from rnn_parity.commands.cli import app
 from rnn_parity.convert import NotProven, convert_checkpoint
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.layers.fused import StackingGRU
+from rnn_parity.layers.fused import StackingGRU, StackingLSTM
+from rnn_parity.layers.parameters import canonical_parameters
+from rnn_parity.layers.registry import build
 from rnn_parity.layers.stepwise import StackingGRUCell
 
 V, E, H, L = 23, 6, 8, 3
@@ -107,7 +109,7 @@ def same(a, b):
 
 def test_there_and_back_is_the_same_bit_for_bit(saved, tmp_path):
     there = convert_checkpoint(saved, tmp_path / "there.pt", "stacking_gru")
-    back = convert_checkpoint(tmp_path / "there.pt", tmp_path / "back.pt", "stacking_gru_cell", prefix="decoder.rnn")
+    back = convert_checkpoint(tmp_path / "there.pt", tmp_path / "back.pt", "stacking_gru_cell", stack="decoder.rnn")
     for lines in (there, back):
         assert lines[1:3] == ["m0_optimizer: its moments stay with their parameters", "m1_optimizer: left as it is"]
         assert re.match("checked: (identical|equivalent), largest", lines[3])
@@ -155,7 +157,7 @@ def test_an_optimizer_of_several_models_is_followed_by_name(tmp_path, kind):
     fused = trained(FUSED, 0)[0]
     names = torch.load(tmp_path / "out.pt")["optimizer"]["param_groups"][0]["param_names"]
     assert names == [name for name, _ in named(fused["m0"], fused["m1"])]
-    convert_checkpoint(tmp_path / "out.pt", tmp_path / "back.pt", "stacking_gru_cell", prefix="m0:decoder.rnn")
+    convert_checkpoint(tmp_path / "out.pt", tmp_path / "back.pt", "stacking_gru_cell", stack="m0:decoder.rnn")
     assert same(torch.load(path), torch.load(tmp_path / "back.pt"))
 
 
@@ -209,16 +211,22 @@ def as_dtype(dtype):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["m0"].pop("decoder.rnn.grus.1.bias_hh"), "m0:decoder.rnn: cannot be loaded .*grus.1.bias_hh"),
-        (lambda c: c["m0"].pop("decoder.rnn.grus.0.weight_hh"), "m0:decoder.rnn: cannot be loaded .*weight_hh"),
-        (put("1.weight_xx", torch.zeros(5)), "Unexpected key.* .grus.1.weight_xx"),
-        (put("1.weight_ih", torch.zeros(5, 5)), "size mismatch for grus.1.weight_ih"),
-        (put("7.weight_ih", torch.zeros(24, 8)), "Missing key.* .grus.3.weight_hh"),
-        (put("0.bias_ih", 3), "m0:decoder.rnn: cannot be loaded .*AttributeError"),
+        (lambda c: c["m0"].pop("decoder.rnn.grus.1.bias_hh"), "m0:decoder.rnn.grus: cannot be loaded .*1.bias_hh"),
+        (
+            lambda c: c["m0"].pop("decoder.rnn.grus.0.weight_hh"),
+            "m0:decoder.rnn.grus: cannot be loaded .0.weight_hh has the shape",
+        ),
+        (put("1.weight_xx", torch.zeros(5)), "Unexpected key.* .1.weight_xx"),
+        (put("1.weight_ih", torch.zeros(5, 5)), "size mismatch for 1.weight_ih"),
+        (put("7.weight_ih", torch.zeros(24, 8)), "Missing key.* .3.weight_hh"),
+        (put("0.bias_ih", 3), "m0:decoder.rnn.grus: cannot be loaded .*AttributeError"),
         (put("0.bias_ih", torch.zeros(24).double()), "it holds float32, float64, expected one of"),
         (as_dtype(torch.float8_e4m3fn), "it holds float8_e4m3fn, expected one of float64, float32, bfloat16"),
-        (lambda c: c.update(m2=type(c["m0"])(c["m0"])), "several stacks fit: m0:decoder.rnn, m2:decoder.rnn"),
-        (lambda c: c.pop("m0"), "no stacking_gru_cell in it, expected a key grus.0.weight_ih"),
+        (
+            lambda c: c.update(m2=type(c["m0"])(c["m0"])),
+            "several stacks fit: m0:decoder.rnn.grus, m2:decoder.rnn.grus; expected one as --from",
+        ),
+        (lambda c: c.pop("m0"), "no stack in it, expected a key that ends in weight_ih_l0 or 0.weight_ih or"),
         (lambda c: c["m0_optimizer"]["param_groups"][0]["params"].pop(), "m0_optimizer has not the parameters"),
         (lambda c: c["m0_optimizer"]["state"][0].update(exp_avg=torch.ones(2)), "m0_optimizer has not the parameters"),
         (lambda c: c["m0_optimizer"].update(param_groups=3), "m0_optimizer has not the parameters"),
@@ -234,12 +242,27 @@ def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"to": "nn.GRU"}, "--to: holds 'nn.GRU', expected one of stacking_gru_cell, stacking_gru"),
-        ({"to": "stacking_gru_cell"}, "m0:encoder.rnn: cannot be loaded into stacking_gru "),
-        ({"prefix": "decoder"}, "expected a key decoder.grus.0.weight_ih; there are stacks under m0:decoder.rnn"),
+        ({"to": "nn.GRU"}, "--to: holds 'nn.GRU', expected one of stacking_gru_cell, stacking_gru, stacking_lstm_cell"),
+        ({"to": "stacking_gru_cell"}, "m0:encoder.rnn: cannot be loaded as a GRU "),
+        (
+            {"stack": "decoder"},
+            "no stack in it under decoder, .*; there are stacks under m0:encoder.rnn, m0:decoder.rnn.grus",
+        ),
+        (
+            {"stack": "layers"},
+            "no stack in it under layers, .*; there are stacks under m0:encoder.rnn, m0:decoder.rnn.grus",
+        ),
+        ({"stack": "encoder.rnn"}, "m0:encoder.rnn: has the keys already"),
+        (
+            {"to": "stacking_lstm", "stack": "grus"},
+            "m0:decoder.rnn.grus: this is a GRU, not an LSTM; expected --to stacking_gru",
+        ),
         ({"optimizer": "adam"}, r"--optimizer: holds 'adam', expected one of \[m0_optimizer, m1_optimizer\]"),
-        ({"new_prefix": "decoder"}, "m0:decoder: cannot be loaded into stacking_gru"),
-        ({"new_prefix": "encoder.rnn"}, "encoder.rnn.weight_ih_l0 is there already"),
+        (
+            {"new_prefix": "decoder"},
+            "m0:decoder: decoder.embedding.weight is there already, expected another place as --new-prefix",
+        ),
+        ({"new_prefix": "encoder.rnn"}, "m0:encoder.rnn: encoder.rnn.weight_ih_l0 is there already"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(saved, tmp_path, options, message):
@@ -288,8 +311,8 @@ def test_a_disk_that_takes_no_file_is_named_and_nothing_is_left(saved, tmp_path,
 def test_exchanged_keys_are_not_written(saved, tmp_path, monkeypatch, kind):
     """Planted: the keys of two layers' tensors of one shape are exchanged, so that only the proof can tell."""
 
-    def exchanged(stack, to, prefix):
-        names = rightly(stack, to, prefix)
+    def exchanged(old, new):
+        names = rightly(old, new)
         one, other = (f"decoder.rnn.grus.{layer}.{kind}" for layer in (1, 2))
         return names | {one: names[other], other: names[one]}
 
@@ -349,3 +372,168 @@ def test_the_guides_two_decoders_compute_the_same(saved, tmp_path):
             model.load_state_dict(torch.load(path)["m0"])
             outputs.append(model(*tokens))
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-6)
+
+
+def lstm(name, states=None):
+    """A layer with an optimizer that keeps three tensors per parameter, after two steps or from a checkpoint."""
+    torch.manual_seed(0)
+    layer = build(name, input_size=E, hidden_size=H, num_layers=L, dropout=0.0).double()
+    optimizer = torch.optim.Adam(layer.parameters(), 1e-2, amsgrad=True)
+    if states:
+        layer.load_state_dict(states["layer"])
+        optimizer.load_state_dict(states["optimizer"])
+    else:
+        for seed in range(2):
+            lstm_step(layer, optimizer, seed)
+    return layer, optimizer
+
+
+def lstm_step(layer, optimizer, seed=7):
+    torch.manual_seed(seed)
+    shapes = (5, 4, E), (L, 4, H), (L, 4, H)
+    input, *states = (torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    optimizer.zero_grad()
+    output, (hn, cn) = layer(input, tuple(states))
+    (output.square().sum() + hn.sin().sum() + cn.cos().sum()).backward()
+    optimizer.step()
+    return canonical_parameters(layer)
+
+
+@pytest.mark.parametrize(
+    ("before", "prefix", "after", "new_prefix"),
+    [("stacking_lstm_cell", "cell", "stacking_lstm", "lstm"), ("stacking_lstm", "lstm", "stacking_lstm_cell", "cell")],
+)
+def test_an_lstm_trains_on_as_it_would_have(tmp_path, before, prefix, after, new_prefix):
+    """Both ways, through torch.optim: a step of either layer gives the same; moments exchanged do not."""
+    layer, optimizer = lstm(before)
+    torch.save({"layer": layer.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "in.pt")
+    lines = convert_checkpoint(tmp_path / "in.pt", tmp_path / "out.pt", after, new_prefix=new_prefix)
+    assert lines[1] == "optimizer: its moments stay with their parameters"
+    convert_checkpoint(tmp_path / "out.pt", tmp_path / "back.pt", before, new_prefix=prefix)
+    assert same(torch.load(tmp_path / "in.pt"), torch.load(tmp_path / "back.pt"))
+    converted = torch.load(tmp_path / "out.pt")
+    expected = lstm_step(layer, optimizer)
+    torch.testing.assert_close(lstm_step(*lstm(after, converted)), expected, rtol=1e-9, atol=1e-12)
+    held = converted["optimizer"]["state"]
+    held[5], held[9] = held[9], held[5]  # weight_hh of layers 1 and 2
+    wrong = lstm_step(*lstm(after, converted))
+    assert (wrong["weight_hh_l1"] - expected["weight_hh_l1"]).abs().max() > 1e-4
+
+
+def of_list(name, kind, one_layer, num_layers=L):
+    """A model whose recurrent layers are in a list, as public code has them, beside a module of another kind."""
+    make = getattr(nn, kind if one_layer else f"{kind}Cell")
+    model = nn.ModuleDict({"embedding": nn.Embedding(V, E), "decoder": nn.ModuleDict({"attention": nn.Linear(H, H)})})
+    model.decoder[name] = nn.ModuleList(make(H if layer else E, H) for layer in range(num_layers))
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("one_layer", [False, True])
+@pytest.mark.parametrize("name", ["layers", "rnn_cells", "grus"])
+@pytest.mark.parametrize(("kind", "to"), [("GRU", "stacking_gru"), ("LSTM", "stacking_lstm")])
+def test_a_list_of_any_name_goes_there_and_back(tmp_path, name, one_layer, kind, to):
+    torch.save(of_list(name, kind, one_layer), tmp_path / "in.pt")
+    for wanted, place in ((name, "a"), (f"decoder.{name}", "b"), (None, "c")):
+        convert_checkpoint(tmp_path / "in.pt", tmp_path / f"{place}.pt", to, stack=wanted, new_prefix="decoder.rnn")
+    converted = torch.load(tmp_path / "a.pt")
+    assert same(converted, torch.load(tmp_path / "b.pt"))
+    assert same(converted, torch.load(tmp_path / "c.pt"))
+    getattr(nn, kind)(E, H, L).load_state_dict(
+        {key.removeprefix("decoder.rnn."): value for key, value in converted.items() if "rnn" in key}
+    )
+    back = to if one_layer else f"{to}_cell"
+    convert_checkpoint(tmp_path / "a.pt", tmp_path / "back.pt", back, to_list=name, new_prefix="decoder")
+    assert same(torch.load(tmp_path / "in.pt"), torch.load(tmp_path / "back.pt"))
+    refused(tmp_path / "in.pt", tmp_path, "decoder.attention.weight is there already, .* --new-prefix", to=to)
+    other = "stacking_gru" if kind == "LSTM" else "stacking_lstm"
+    words = "this is an LSTM, not a GRU" if kind == "LSTM" else "this is a GRU, not an LSTM"
+    refused(tmp_path / "in.pt", tmp_path, f"in.pt: decoder.{name}: {words}; expected --to {to}…", to=other)
+    refused(tmp_path / "in.pt", tmp_path, f"under cells, .*; there are stacks under decoder.{name}", stack="cells")
+
+
+def test_of_several_stacks_the_kind_tells_or_from(tmp_path):
+    content = {0: of_list("layers", "GRU", False), "other": of_list("layers", "LSTM", False)}
+    content[0] |= {f"encoder.{key}": value for key, value in nn.LSTM(E, H).state_dict().items()}
+    torch.save(content, tmp_path / "in.pt")
+    convert_checkpoint(tmp_path / "in.pt", tmp_path / "gru.pt", "stacking_gru", new_prefix="decoder.rnn")
+    assert "decoder.rnn.weight_ih_l2" in torch.load(tmp_path / "gru.pt")[0]
+    message = "several stacks fit: 0:encoder, other:decoder.layers; expected one as --from"
+    refused(tmp_path / "in.pt", tmp_path, message, to="stacking_lstm_cell")
+    convert_checkpoint(tmp_path / "in.pt", tmp_path / "a.pt", "stacking_lstm_cell", stack="other:decoder.layers")
+    assert "decoder.lstms.2.weight_hh" in torch.load(tmp_path / "a.pt")["other"]
+    convert_checkpoint(tmp_path / "in.pt", tmp_path / "b.pt", "stacking_lstm_cell", stack="0.encoder")
+    assert "encoder.lstms.0.weight_hh" in torch.load(tmp_path / "b.pt")[0]
+
+
+def test_a_name_that_ends_another_is_the_one_that_is_meant(tmp_path):
+    cells = nn.ModuleList([nn.GRUCell(E, H)]).state_dict()
+    torch.save(
+        {f"{place}grus.{key}": value for place in ("", "a.") for key, value in cells.items()}, tmp_path / "in.pt"
+    )
+    convert_checkpoint(tmp_path / "in.pt", tmp_path / "out.pt", "stacking_gru", stack="grus", new_prefix="b")
+    assert [key for key in torch.load(tmp_path / "out.pt") if "weight_ih" in key] == [
+        "b.weight_ih_l0",
+        "a.grus.0.weight_ih",
+    ]
+
+
+def test_one_layer_of_a_list_is_converted_only_if_it_is_named(tmp_path):
+    state = of_list("layers", "GRU", True, 2)
+    del state["decoder.layers.1.bias_hh_l0"]
+    torch.save(state, tmp_path / "in.pt")
+    refused(tmp_path / "in.pt", tmp_path, "decoder.layers: cannot be loaded .*1.bias_hh_l0", to="stacking_gru_cell")
+    convert_checkpoint(tmp_path / "in.pt", tmp_path / "out.pt", "stacking_gru_cell", stack="layers.0")
+    assert "decoder.layers.0.grus.0.weight_ih" in torch.load(tmp_path / "out.pt")
+    state = {f"net.{key}": value for key, value in nn.Sequential(nn.GRU(E, H, 2), nn.Linear(H, V)).state_dict().items()}
+    torch.save(state, tmp_path / "numbered.pt")
+    convert_checkpoint(tmp_path / "numbered.pt", tmp_path / "cells.pt", "stacking_gru_cell")
+    assert "net.0.grus.1.weight_ih" in torch.load(tmp_path / "cells.pt")
+
+
+@pytest.mark.parametrize("layer", [nn.RNN(E, H, 2), nn.LSTM(E, H, 2, proj_size=3), nn.GRU(E, H, 2, bias=False)])
+def test_another_layer_is_refused(tmp_path, layer):
+    torch.save({f"rnn.{key}": value for key, value in layer.state_dict().items()}, tmp_path / "in.pt")
+    to = "stacking_gru_cell" if isinstance(layer, nn.GRU) else "stacking_lstm_cell"
+    reason = "Missing key" if isinstance(layer, nn.GRU) else "weight_hh_l0 has the shape .* of an LSTM"
+    refused(tmp_path / "in.pt", tmp_path, f"rnn: cannot be loaded .*{reason}", to=to)
+
+
+def test_an_optimizers_empty_entry_stays_empty(saved, tmp_path):
+    """SGD of older versions of PyTorch keeps None where there is no momentum."""
+    content = torch.load(saved)
+    content["m0_optimizer"]["state"] = {number: {"momentum_buffer": None} for number in range(99)}
+    torch.save(content, tmp_path / "in.pt")
+    convert_checkpoint(tmp_path / "in.pt", tmp_path / "out.pt", "stacking_gru", optimizer="m0_optimizer")
+    assert same(torch.load(tmp_path / "out.pt")["m0_optimizer"], content["m0_optimizer"])
+
+
+@pytest.mark.parametrize("fault", ["keys", "layer"])
+def test_an_lstm_that_is_another_is_not_written(tmp_path, monkeypatch, fault):
+    """Planted: two layers' keys exchanged, or a layer that scales c0 alone."""
+    torch.save(of_list("layers", "LSTM", False), tmp_path / "in.pt")
+    options = {"to": "stacking_lstm", "new_prefix": "decoder.rnn", "error": NotProven}
+    keys, forward = convert.new_keys, StackingLSTM.forward
+
+    def exchanged(old, new):
+        names = keys(old, new)
+        one, other = (f"decoder.layers.{layer}.weight_hh" for layer in (1, 2))
+        return names | {one: names[other], other: names[one]}
+
+    if fault == "keys":
+        monkeypatch.setattr(convert, "new_keys", exchanged)
+        refused(tmp_path / "in.pt", tmp_path, "weight_hh_l1 of the stack has changed", **options)
+    else:
+        scaled = lambda self, input, states: forward(self, input, (states[0], states[1] * 1.001))  # noqa: E731
+        monkeypatch.setattr(StackingLSTM, "forward", scaled)
+        refused(tmp_path / "in.pt", tmp_path, "eval, output: different, error is", **options)
+
+
+def test_the_commands_options_are_those_of_the_function(tmp_path):
+    torch.save(of_list("rnn_cells", "LSTM", False), tmp_path / "in.pt")
+    there = ["convert", str(tmp_path / "in.pt"), str(tmp_path / "out.pt"), "--to", "stacking_lstm"]
+    done = CliRunner().invoke(app, [*there, "--from", "rnn_cells", "--new-prefix", "decoder.rnn"])
+    assert done.exit_code == 0, done.output
+    back = ["convert", str(tmp_path / "out.pt"), str(tmp_path / "back.pt"), "--to", "stacking_lstm_cell"]
+    done = CliRunner().invoke(app, [*back, "--to-list", "rnn_cells", "--new-prefix", "decoder"])
+    assert done.exit_code == 0, done.output
+    assert same(torch.load(tmp_path / "in.pt"), torch.load(tmp_path / "back.pt"))

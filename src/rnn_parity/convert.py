@@ -1,4 +1,4 @@
-"""Checkpoints rewritten for the other layer: `rnn-parity convert`.
+"""Checkpoints rewritten for another layer: `rnn-parity convert`.
 
 The tensors of a stack keep their bits and get other keys; the moments of an optimizer stay with their parameters. The
 new file is written beside its place, read again and proved: both layers load their tensors strictly and hold the same
@@ -23,24 +23,30 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_task
 from rnn_parity.compare.reference import References
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Dtype, Verdict, worst
-from rnn_parity.layers.parameters import canonical_parameters
-from rnn_parity.layers.registry import build
+from rnn_parity.layers.parameters import canonical_shapes
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.tables import atomic_path
 from rnn_parity.workloads.layer import LayerTask
 
-FIRST_KEYS = {"stacking_gru_cell": "grus.0.weight_ih", "stacking_gru": "weight_ih_l0"}
-"""Implementation to the key of its first parameter, by which a stack is found in a file."""
+FUSED, CELLS, ONE_LAYER_EACH = FIRST_KEYS = ("weight_ih_l0", "0.weight_ih", "0.weight_ih_l0")
+"""The forms of a stack, each named by the first of its keys: one fused layer, a list of cells, a list of fused ones."""
 
-OTHER = dict(zip(FIRST_KEYS, reversed(FIRST_KEYS), strict=True))
+LISTS = {"gru": "grus", "lstm": "lstms"}
+"""Kind of cell to the name of the list of cells in this project's own layer."""
+
+TARGETS = {f"stacking_{kind}{end}": (kind, form) for kind in LISTS for end, form in (("_cell", CELLS), ("", FUSED))}
+"""What can be converted to: implementation to its kind of cell and its form."""
 
 _SAFETENSORS = ".safetensors"
+_UNFIT = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised on the way through values that are not those of a stack, or of an optimizer."""
 
 
 class NotProven(Exception):
@@ -52,67 +58,99 @@ class Stack:
     """One recurrent stack in a checkpoint.
 
     Attributes:
-        layout: the implementation that has these keys. path: the keys that lead to the state_dict, none where the file
-            is one. prefix: the beginning of the stack's keys, as `decoder.rnn`. state: the whole state_dict.
+        form: one of `FIRST_KEYS`. path: the keys that lead to the state_dict, none where the file is one.
+        prefix, list: the beginning of the stack's keys, as `decoder.rnn` and `layers`; one fused layer has no list.
+        state: the whole state_dict.
     """
 
-    layout: str
-    path: tuple[str, ...]
+    form: str
+    path: tuple[Any, ...]
     prefix: str
-    state: dict[str, Any]
+    list: str
+    state: dict[Any, Any]
+
+    @property
+    def place(self) -> str:
+        """Prefix and list with a dot at the end, as `decoder.rnn.layers.`; empty where there are none."""
+        return "".join(f"{part}." for part in (self.prefix, self.list) if part)
 
     @property
     def name(self) -> str:
-        """Path and prefix, as `m0:decoder.rnn`."""
-        return f"{'.'.join(self.path)}:{self.prefix}".strip(":") or "the whole file"
+        """Path and place, as `m0:decoder.rnn.layers`."""
+        return f"{'.'.join(map(str, self.path))}:{self.place}".strip(":.") or "the whole file"
 
     @property
     def own(self) -> dict[str, Any]:
-        """Every entry below the prefix, by what follows it, in the order of the file."""
-        dotted = _dotted(self.prefix)
-        return {
-            str(key).removeprefix(dotted): value for key, value in self.state.items() if str(key).startswith(dotted)
-        }
+        """Every entry below the place, by what follows it, in the order of the file."""
+        items = ((str(key), value) for key, value in self.state.items())
+        return {key.removeprefix(self.place): value for key, value in items if key.startswith(self.place)}
 
     @property
-    def sizes(self) -> dict[str, Any]:
+    def kind(self) -> str:
+        """The kind of cell, from the rows of the first recurrent weight; `InputError` where they fit none."""
+        gates = {kind: len(load_cell(kind).gates) for kind in LISTS}
+        shape = tuple(getattr(self.own.get(key := self.form.replace("ih", "hh")), "shape", ()))
+        for kind in LISTS:
+            if len(shape) == 2 and shape[0] == gates[kind] * shape[1]:
+                return kind
+        expected = " or ".join(f"({n} × H, H) of {load_cell(kind).words}" for kind, n in gates.items())
+        raise InputError(f"{self.name}: cannot be loaded ({key} has the shape {shape}, expected {expected})")
+
+    @property
+    def sizes(self) -> dict[str, int]:
         """`input_size`, `hidden_size` and `num_layers`."""
-        first, own = FIRST_KEYS[self.layout], self.own
-        input_size, hidden_size = (own[key].shape[1] for key in (first, first.replace("ih", "hh")))
+        own = self.own
+        input_size, hidden_size = (own[key].shape[1] for key in (self.form, self.form.replace("ih", "hh")))
         num_layers = sum("weight_ih" in key for key in own)
         return {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
 
+    def layer(self, form: str | None = None) -> nn.Module:
+        """PyTorch's layer of this size, in the stack's form or another; it has no values."""
+        form, (width, hidden_size, num_layers) = form or self.form, self.sizes.values()
+        make = getattr(nn, self.kind.upper() + ("Cell" if form == CELLS else ""))
+        with torch.device("meta"):
+            if form == FUSED:
+                return make(width, hidden_size, num_layers)
+            return nn.ModuleList(make(hidden_size if k else width, hidden_size) for k in range(num_layers))
+
     def load(self) -> dict[str, Tensor]:
-        """Load every entry below the prefix into the layer strictly; return its parameters by nn.GRU's names.
+        """Load every entry below the place into PyTorch's layer strictly; return its tensors by the names of nn.GRU.
 
         Raises `InputError` where the layer does not take them, or they have no dtype in which layers are compared.
         """
-        own = self.own
+        own, kind = self.own, self.kind
         try:
             dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in own.values()}
             if len(dtypes) > 1 or not dtypes <= set(Dtype):
                 raise TypeError(f"it holds {', '.join(sorted(dtypes))}, expected one of {', '.join(Dtype)}")
-            layer = _layer(self.layout, self.sizes).to(getattr(torch, dtypes.pop()))
-            layer.load_state_dict(own)
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{self.name}: cannot be loaded into {self.layout} ({_one_line(error)})") from error
-        return {name: parameter.detach() for name, parameter in canonical_parameters(layer).items()}
+            layer = self.layer()
+            layer.load_state_dict(own, assign=True)
+        except _UNFIT as error:
+            raise InputError(
+                f"{self.name}: cannot be loaded as {load_cell(kind).words} ({_one_line(error)})"
+            ) from error
+        return dict(zip(canonical_shapes(**self.sizes, cell=kind), layer.state_dict().values(), strict=True))
 
 
 def convert_checkpoint(
     source: Path,
     target: Path,
     to: str,
-    prefix: str | None = None,
+    *,
+    stack: str | None = None,
+    to_list: str | None = None,
     new_prefix: str | None = None,
     optimizer: str | None = None,
 ) -> list[str]:
-    """Write the checkpoint `source` as `target`, with one recurrent stack turned into the layout `to`.
+    """Write the checkpoint `source` as `target`, with one recurrent stack turned into the layer `to`.
 
     Args:
-        prefix: of the stack's keys, as `decoder.rnn` or `m0:decoder.rnn`; not needed where only one stack fits.
-        new_prefix: of its new keys; None keeps the prefix. optimizer: key of the optimizer that must be followed; None
-            follows every optimizer that fits the model.
+        to: one of `TARGETS`. stack: the last words of the old keys' beginning, as `rnn_cells`, `decoder.rnn` or
+            `m0:decoder.rnn`; not needed where only one stack fits.
+        to_list: name of the list that holds the new layers. None is this project's name for a list of cells; a fused
+            layer becomes a list of one-layer ones only if this names it. new_prefix: of the new keys, up to the list;
+            None keeps the prefix. optimizer: key of the optimizer that must be followed; None follows every optimizer
+            that fits the model.
 
     Returns:
         A line each on the keys that were renamed, every optimizer in the file, and the verdict of the check.
@@ -121,17 +159,20 @@ def convert_checkpoint(
         InputError: a file or an argument cannot be used. NotProven: the written file does not hold the same stack.
         Nothing is written in either case.
     """
-    if to not in OTHER:
-        raise InputError(f"--to: holds {to!r}, expected one of {', '.join(FIRST_KEYS)}")
+    if to not in TARGETS:
+        raise InputError(f"--to: holds {to!r}, expected one of {', '.join(TARGETS)}")
     if os.path.lexists(target):
         raise InputError(f"{target}: is there already; expected a new file")
     if (source.suffix == _SAFETENSORS) != (target.suffix == _SAFETENSORS):
         raise InputError(f"{target}: has another format than {source.name}, expected the same of .pt or .safetensors")
+    kind, form = TARGETS[to]
+    to_list = to_list or (LISTS[kind] if form == CELLS else "")
+    form = ONE_LAYER_EACH if to_list and form == FUSED else form
     content, metadata = read_checkpoint(source)
     try:
-        old = find_stack(content, OTHER[to], prefix)
-        prefix = old.prefix if new_prefix is None else new_prefix
-        names = new_keys(old, to, prefix)
+        old = find_stack(content, kind, form, to_list, stack)
+        new = dataclasses.replace(old, form=form, prefix=old.prefix if new_prefix is None else new_prefix, list=to_list)
+        names = new_keys(old, new)
         kept = optimizer_moments(content, old, optimizer)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
@@ -140,11 +181,11 @@ def convert_checkpoint(
     with atomic_path(target) as temporary:
         _write(temporary, content, metadata)
         written, _ = read_checkpoint(temporary)
-        new = Stack(to, old.path, prefix, functools.reduce(operator.getitem, old.path, written))
+        new = dataclasses.replace(new, state=functools.reduce(operator.getitem, old.path, written))
         _prove_same(weights, new.load(), "of the stack")
         for key, tensors in followed.items():
             _prove_same(tensors, moments(written[key], new), f"in {key}")
-        checked = _check(new, OTHER[to])
+        checked = _check(new)
     before, after = next(iter(names.items()))
     lines = [f"{len(names)} keys renamed: {before} → {after}, …; everything else is copied as it is"]
     for key in kept:
@@ -169,34 +210,43 @@ def read_checkpoint(path: Path) -> tuple[Any, dict[str, str] | None]:
         raise InputError(f"{path}: cannot be read ({reason}); expected tensors and plain values only") from error
 
 
-def find_stack(content: Any, layout: str, prefix: str | None) -> Stack:
-    """Find the one stack that the layer `layout` loads; `InputError` for none, several, or one that does not load."""
-    every = list(_stacks(content, layout))
-    whole, problems = [], []
-    for stack in every:
-        if prefix in (None, stack.prefix, stack.name):
-            try:
+def find_stack(content: Any, kind: str, form: str, to_list: str, wanted: str | None) -> Stack:
+    """Find the one stack of a kind of cell that has not the keys asked for already.
+
+    Raises `InputError` where there is none, or several, or one that is not whole.
+    """
+    every = list(_stacks(content))
+    named = [stack for stack in every if stack.name == wanted] or [stack for stack in every if _is_meant(stack, wanted)]
+    whole, problems, done = [], [], []
+    for stack in named:
+        try:
+            if stack.kind != kind:
+                words, other = (load_cell(each).words for each in (stack.kind, kind))
+                raise InputError(f"{stack.name}: this is {words}, not {other}; expected --to stacking_{stack.kind}…")
+            if (stack.form, stack.list) == (form, to_list):
+                done.append(InputError(f"{stack.name}: has the keys already that it would get"))
+            else:
                 stack.load()
                 whole.append(stack)
-            except InputError as problem:
-                problems.append(problem)
+        except InputError as problem:
+            problems.append(problem)
     if len(whole) == 1:
         return whole[0]
     if whole:
-        raise InputError(f"several stacks fit: {', '.join(stack.name for stack in whole)}; expected one as --prefix")
-    if problems:
-        raise problems[0]
+        raise InputError(f"several stacks fit: {', '.join(stack.name for stack in whole)}; expected one as --from")
+    if named:
+        raise [*problems, *done][0]
+    where = f" under {wanted}" if wanted else ""
     others = f"; there are stacks under {', '.join(stack.name for stack in every)}" if every else ""
-    raise InputError(f"no {layout} in it, expected a key {_dotted(prefix or '')}{FIRST_KEYS[layout]}{others}")
+    raise InputError(f"no stack in it{where}, expected a key that ends in {' or '.join(FIRST_KEYS)}{others}")
 
 
-def new_keys(stack: Stack, to: str, prefix: str) -> dict[str, str]:
-    """Map old key to key in the layout `to`, parameter by parameter; `InputError` where a new key is taken."""
-    pairs = zip(*(_layer(layout, stack.sizes).state_dict() for layout in (stack.layout, to)), strict=True)
-    names = {_dotted(stack.prefix) + old: _dotted(prefix) + new for old, new in pairs}
-    taken = [new for new in names.values() if new in stack.state and new not in names]
-    if taken:
-        raise InputError(f"{stack.name}: {taken[0]} is there already, beside the stack it would come from")
+def new_keys(old: Stack, new: Stack) -> dict[str, str]:
+    """Map old key to new key, parameter by parameter; `InputError` where other keys are there already."""
+    pairs = zip(old.layer().state_dict(), old.layer(new.form).state_dict(), strict=True)
+    names = {old.place + before: new.place + after for before, after in pairs}
+    if there := [str(key) for key in old.state if str(key).startswith(new.place) and key not in names]:
+        raise InputError(f"{new.name}: {there[0]} is there already, expected another place as --new-prefix")
     return names
 
 
@@ -226,15 +276,16 @@ def moments(optimizer: Mapping[str, Any], stack: Stack) -> dict[str, Tensor] | N
         keys = names or [key for key in tensors if key in first.values()]
         numbers = [number for group in groups for number in group["params"]]
         kept = {key: optimizer["state"].get(number, {}) for key, number in zip(keys, numbers, strict=True)}
-        if len(kept) < len(keys) or list(stack.own) != list(_layer(stack.layout, stack.sizes).state_dict()):
+        if len(kept) < len(keys) or list(stack.own) != list(stack.layer().state_dict()):
             return None
         held = ((value, tensors[key]) for key in kept.keys() & tensors.keys() for value in kept[key].values())
         # A moment has its parameter's shape, a count of steps has none.
         if any(getattr(value, "shape", ()) not in ((), parameter.shape) for value, parameter in held):
             return None
-        own = {name: kept[_dotted(stack.prefix) + key] for name, key in zip(stack.load(), stack.own, strict=True)}
-        return {f"{kind} of {name}": torch.as_tensor(value) for name in own for kind, value in own[name].items()}
-    except (AttributeError, LookupError, TypeError, ValueError):  # other parameters, or no state of torch.optim
+        own = {name: kept[stack.place + key] for name, key in zip(stack.load(), stack.own, strict=True)}
+        every = ((f"{kind} of {name}", value) for name in own for kind, value in own[name].items())
+        return {name: torch.as_tensor(value) for name, value in every if value is not None}
+    except _UNFIT:  # other parameters, or no state of torch.optim
         return None
 
 
@@ -253,23 +304,25 @@ def optimizer_moments(content: Any, stack: Stack, wanted: str | None) -> dict[st
     return kept
 
 
-def _stacks(content: Any, layout: str, path: tuple[str, ...] = ()) -> Iterator[Stack]:
-    """Yield every place in nested state_dicts that has the first key of a layout."""
+def _stacks(content: Any, path: tuple[Any, ...] = ()) -> Iterator[Stack]:
+    """Yield every place in nested state_dicts that has the first key of a form."""
     if isinstance(content, dict):
         for key, value in content.items():
-            yield from _stacks(value, layout, (*path, str(key)))
-            if f".{key}".endswith(f".{FIRST_KEYS[layout]}"):
-                yield Stack(layout, path, key.removesuffix(FIRST_KEYS[layout]).removesuffix("."), content)
+            yield from _stacks(value, (*path, key))
+            for form in FIRST_KEYS:
+                if f".{key}".endswith(f".{form}"):
+                    prefix, _, name = key.removesuffix(form).rstrip(".").rpartition(".")
+                    if form == FUSED:
+                        prefix, name = f"{prefix}.{name}".strip("."), ""
+                    yield Stack(form, path, prefix, name, content)
 
 
-def _layer(layout: str, sizes: Mapping[str, Any]) -> nn.Module:
-    """What a checkpoint holds: nn.GRU, or the stack of cells, without the wrapper. Parameters in nn.GRU's order."""
-    (inner,) = build(layout, **sizes, dropout=0.0).children()
-    return inner
-
-
-def _dotted(prefix: str) -> str:
-    return f"{prefix}." if prefix else ""
+def _is_meant(stack: Stack, wanted: str | None) -> bool:
+    """Whether the stack's name ends with these words; without any, whether it is no part of a list."""
+    if wanted is None:
+        numbered = stack.form == FUSED and stack.prefix.rpartition(".")[2].isdecimal()
+        return not numbered or f"{stack.place}weight_ih_l1" in stack.state
+    return f".{stack.name}".replace(":", ".").endswith("." + wanted.replace(":", "."))
 
 
 def _write(path: Path, content: Any, metadata: dict[str, str] | None) -> None:
@@ -281,16 +334,17 @@ def _write(path: Path, content: Any, metadata: dict[str, str] | None) -> None:
     path.write_bytes(written)  # the libraries' own writers do not report the disk's error
 
 
-def _check(stack: Stack, baseline: str) -> str:
+def _check(stack: Stack) -> str:
     """Say what the check finds with a stack's weights; `NotProven` where the layers do not compute the same."""
-    weights = stack.load()
+    weights, kind = stack.load(), stack.kind
     dtype = str(weights["weight_ih_l0"].dtype).removeprefix("torch.")
     axes: dict[str, Any] = {"sequence_length": 12, "batch_size": 4, "threads": 1, "dropout": 0.2}
-    case = Case("convert", device="cpu", dtype=dtype, tf32=False, **stack.sizes, **axes)
+    case = Case("convert", device="cpu", dtype=dtype, tf32=False, cell=kind, **stack.sizes, **axes)
     stimulus = dataclasses.replace(draw_stimulus(case, seed=0), weights=weights)
     regimes = ("eval", "train_matched_masks") if case.draws_dropout else ("eval",)
     with numerics(threads=1, tf32=False):
-        rows = list(compare_task(LayerTask(References(case, stimulus, seed=0)), baseline, [stack.layout], regimes))
+        task = LayerTask(References(case, stimulus, seed=0))
+        rows = list(compare_task(task, f"stacking_{kind}_cell", [f"stacking_{kind}"], regimes))
     for row in rows:
         if row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED):
             raise NotProven(f"{row['regime']}, {row['quantity']}: {row['verdict']}, {row['reason']}")

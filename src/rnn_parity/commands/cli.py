@@ -153,9 +153,19 @@ def check(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint: .pt, or .safetensors.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the other; it must not be there yet.")],
-    to: Annotated[str, typer.Option(help="The layer to convert to: stacking_gru or stacking_gru_cell.")],
-    prefix: Annotated[str | None, typer.Option(help="Of the layer's keys, as decoder.rnn.", show_default=False)] = None,
-    new_prefix: Annotated[str | None, typer.Option(help="Of its new keys, if another.", show_default=False)] = None,
+    to: Annotated[
+        str, typer.Option(help="The layer to convert to: stacking_gru, stacking_lstm; with _cell, a list of cells.")
+    ],
+    stack: Annotated[
+        str | None,
+        typer.Option("--from", help="The old layer's list or prefix: rnn_cells, decoder.rnn.", show_default=False),
+    ] = None,
+    to_list: Annotated[
+        str | None, typer.Option(help="Name of the new list, if not grus or lstms.", show_default=False)
+    ] = None,
+    new_prefix: Annotated[
+        str | None, typer.Option(help="Of the new keys, if another: decoder.rnn.", show_default=False)
+    ] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="The optimizer's key, as m0_optimizer.", show_default=False)
     ] = None,
@@ -167,7 +177,9 @@ def convert(
     from rnn_parity.convert import NotProven, convert_checkpoint
 
     try:
-        lines = convert_checkpoint(source, target, to, prefix, new_prefix, optimizer)
+        lines = convert_checkpoint(
+            source, target, to, stack=stack, to_list=to_list, new_prefix=new_prefix, optimizer=optimizer
+        )
     except NotProven as error:
         print(f"not converted: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
