@@ -214,7 +214,7 @@ def as_dtype(dtype):
         (lambda c: c["m0"].pop("decoder.rnn.grus.1.bias_hh"), "m0:decoder.rnn.grus: cannot be loaded .*1.bias_hh"),
         (
             lambda c: c["m0"].pop("decoder.rnn.grus.0.weight_hh"),
-            "m0:decoder.rnn.grus: cannot be loaded .0.weight_hh has the shape",
+            "m0:decoder.rnn.grus: cannot be loaded .*0.weight_hh",
         ),
         (put("1.weight_xx", torch.zeros(5)), "Unexpected key.* .1.weight_xx"),
         (put("1.weight_ih", torch.zeros(5, 5)), "size mismatch for 1.weight_ih"),
@@ -243,7 +243,7 @@ def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path,
     ("options", "message"),
     [
         ({"to": "nn.GRU"}, "--to: holds 'nn.GRU', expected one of stacking_gru_cell, stacking_gru, stacking_lstm_cell"),
-        ({"to": "stacking_gru_cell"}, "m0:encoder.rnn: cannot be loaded as a GRU "),
+        ({"to": "stacking_gru_cell"}, "m0:encoder.rnn: cannot be loaded "),
         (
             {"stack": "decoder"},
             "no stack in it under decoder, .*; there are stacks under m0:encoder.rnn, m0:decoder.rnn.grus",
@@ -252,7 +252,6 @@ def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path,
             {"stack": "layers"},
             "no stack in it under layers, .*; there are stacks under m0:encoder.rnn, m0:decoder.rnn.grus",
         ),
-        ({"stack": "encoder.rnn"}, "m0:encoder.rnn: has the keys already"),
         (
             {"to": "stacking_lstm", "stack": "grus"},
             "m0:decoder.rnn.grus: this is a GRU, not an LSTM; expected --to stacking_gru",
@@ -457,6 +456,7 @@ def test_of_several_stacks_the_kind_tells_or_from(tmp_path):
     torch.save(content, tmp_path / "in.pt")
     convert_checkpoint(tmp_path / "in.pt", tmp_path / "gru.pt", "stacking_gru", new_prefix="decoder.rnn")
     assert "decoder.rnn.weight_ih_l2" in torch.load(tmp_path / "gru.pt")[0]
+    refused(tmp_path / "gru.pt", tmp_path, "0:decoder.rnn: has the keys already that it would get", stack="decoder.rnn")
     message = "several stacks fit: 0:encoder, other:decoder.layers; expected one as --from"
     refused(tmp_path / "in.pt", tmp_path, message, to="stacking_lstm_cell")
     convert_checkpoint(tmp_path / "in.pt", tmp_path / "a.pt", "stacking_lstm_cell", stack="other:decoder.layers")
@@ -494,7 +494,7 @@ def test_one_layer_of_a_list_is_converted_only_if_it_is_named(tmp_path):
 def test_another_layer_is_refused(tmp_path, layer):
     torch.save({f"rnn.{key}": value for key, value in layer.state_dict().items()}, tmp_path / "in.pt")
     to = "stacking_gru_cell" if isinstance(layer, nn.GRU) else "stacking_lstm_cell"
-    reason = "Missing key" if isinstance(layer, nn.GRU) else "weight_hh_l0 has the shape .* of an LSTM"
+    reason = "Missing key" if isinstance(layer, nn.GRU) else "weight_hh has .* rows for .* a GRU has 3 × as many"
     refused(tmp_path / "in.pt", tmp_path, f"rnn: cannot be loaded .*{reason}", to=to)
 
 

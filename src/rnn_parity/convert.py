@@ -7,14 +7,13 @@ bits, the moments are still those of the same parameters, and the check of the p
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import io
 import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,50 +85,30 @@ class Stack:
         return {key.removeprefix(self.place): value for key, value in items if key.startswith(self.place)}
 
     @property
-    def kind(self) -> str:
-        """The kind of cell, from the rows of the first recurrent weight; `InputError` where they fit none."""
-        gates = {kind: len(load_cell(kind).gates) for kind in LISTS}
-        shape = tuple(getattr(self.own.get(key := self.form.replace("ih", "hh")), "shape", ()))
-        for kind in LISTS:
-            if len(shape) == 2 and shape[0] == gates[kind] * shape[1]:
-                return kind
-        expected = " or ".join(f"({n} × H, H) of {load_cell(kind).words}" for kind, n in gates.items())
-        raise InputError(f"{self.name}: cannot be loaded ({key} has the shape {shape}, expected {expected})")
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """`input_size`, `hidden_size` and `num_layers`."""
+    def sizes(self) -> dict[str, Any]:
+        """`cell`, its kind, with `input_size`, `hidden_size` and `num_layers`, from the shapes of the weights."""
         own = self.own
-        input_size, hidden_size = (own[key].shape[1] for key in (self.form, self.form.replace("ih", "hh")))
+        (_, width), (rows, size) = (tuple(own[key].shape) for key in (self.form, self.form.replace("ih", "hh")))
+        kinds = [kind for kind in LISTS if len(load_cell(kind).gates) * size == rows]
+        if not kinds:
+            raise ValueError(f"weight_hh has {rows} rows for {size} columns; a GRU has 3 × as many, an LSTM 4 ×")
         num_layers = sum("weight_ih" in key for key in own)
-        return {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-
-    def layer(self, form: str | None = None) -> nn.Module:
-        """PyTorch's layer of this size, in the stack's form or another; it has no values."""
-        form, (width, hidden_size, num_layers) = form or self.form, self.sizes.values()
-        make = getattr(nn, self.kind.upper() + ("Cell" if form == CELLS else ""))
-        with torch.device("meta"):
-            if form == FUSED:
-                return make(width, hidden_size, num_layers)
-            return nn.ModuleList(make(hidden_size if k else width, hidden_size) for k in range(num_layers))
+        return {"cell": kinds[0], "input_size": width, "hidden_size": size, "num_layers": num_layers}
 
     def load(self) -> dict[str, Tensor]:
         """Load every entry below the place into PyTorch's layer strictly; return its tensors by the names of nn.GRU.
 
         Raises `InputError` where the layer does not take them, or they have no dtype in which layers are compared.
         """
-        own, kind = self.own, self.kind
+        own = self.own
         try:
             dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in own.values()}
             if len(dtypes) > 1 or not dtypes <= set(Dtype):
                 raise TypeError(f"it holds {', '.join(sorted(dtypes))}, expected one of {', '.join(Dtype)}")
-            layer = self.layer()
-            layer.load_state_dict(own, assign=True)
+            (layer := _layer(self.form, **self.sizes)).load_state_dict(own, assign=True)
         except _UNFIT as error:
-            raise InputError(
-                f"{self.name}: cannot be loaded as {load_cell(kind).words} ({_one_line(error)})"
-            ) from error
-        return dict(zip(canonical_shapes(**self.sizes, cell=kind), layer.state_dict().values(), strict=True))
+            raise InputError(f"{self.name}: cannot be loaded ({_one_line(error)})") from error
+        return dict(zip(canonical_shapes(**self.sizes), layer.state_dict().values(), strict=True))
 
 
 def convert_checkpoint(
@@ -145,19 +124,16 @@ def convert_checkpoint(
     """Write the checkpoint `source` as `target`, with one recurrent stack turned into the layer `to`.
 
     Args:
-        to: one of `TARGETS`. stack: the last words of the old keys' beginning, as `rnn_cells`, `decoder.rnn` or
-            `m0:decoder.rnn`; not needed where only one stack fits.
-        to_list: name of the list that holds the new layers. None is this project's name for a list of cells; a fused
-            layer becomes a list of one-layer ones only if this names it. new_prefix: of the new keys, up to the list;
-            None keeps the prefix. optimizer: key of the optimizer that must be followed; None follows every optimizer
-            that fits the model.
+        to: one of `TARGETS`. stack: how the beginning of the old keys ends, as `rnn_cells` or `m0:decoder.rnn`; not
+            needed where only one stack fits. to_list: name of the new list; None is this project's name for a list of
+            cells, and one fused layer, which becomes a list of one-layer ones where this names it.
+        new_prefix: of the new keys, up to the list; None keeps the prefix. optimizer: key of the optimizer that must be
+            followed; None follows every optimizer that fits the model.
 
-    Returns:
-        A line each on the keys that were renamed, every optimizer in the file, and the verdict of the check.
+    Returns a line each on the keys that were renamed, every optimizer in the file, and the verdict of the check.
 
-    Raises:
-        InputError: a file or an argument cannot be used. NotProven: the written file does not hold the same stack.
-        Nothing is written in either case.
+    Raises `InputError` where a file or an argument cannot be used, `NotProven` where the written file does not hold the
+    same stack. Nothing is written in either case.
     """
     if to not in TARGETS:
         raise InputError(f"--to: holds {to!r}, expected one of {', '.join(TARGETS)}")
@@ -171,7 +147,7 @@ def convert_checkpoint(
     content, metadata = read_checkpoint(source)
     try:
         old = find_stack(content, kind, form, to_list, stack)
-        new = dataclasses.replace(old, form=form, prefix=old.prefix if new_prefix is None else new_prefix, list=to_list)
+        new = replace(old, form=form, prefix=old.prefix if new_prefix is None else new_prefix, list=to_list)
         names = new_keys(old, new)
         kept = optimizer_moments(content, old, optimizer)
     except InputError as error:
@@ -181,16 +157,15 @@ def convert_checkpoint(
     with atomic_path(target) as temporary:
         _write(temporary, content, metadata)
         written, _ = read_checkpoint(temporary)
-        new = dataclasses.replace(new, state=functools.reduce(operator.getitem, old.path, written))
+        new = replace(new, state=functools.reduce(operator.getitem, old.path, written))
         _prove_same(weights, new.load(), "of the stack")
         for key, tensors in followed.items():
             _prove_same(tensors, moments(written[key], new), f"in {key}")
         checked = _check(new)
     before, after = next(iter(names.items()))
     lines = [f"{len(names)} keys renamed: {before} → {after}, …; everything else is copied as it is"]
-    for key in kept:
-        lines.append(f"{key}: {'its moments stay with their parameters' if key in followed else 'left as it is'}")
-    return [*lines, checked]
+    told = {True: "its moments stay with their parameters", False: "left as it is"}
+    return [*lines, *(f"{key}: {told[key in followed]}" for key in kept), checked]
 
 
 def read_checkpoint(path: Path) -> tuple[Any, dict[str, str] | None]:
@@ -217,25 +192,24 @@ def find_stack(content: Any, kind: str, form: str, to_list: str, wanted: str | N
     """
     every = list(_stacks(content))
     named = [stack for stack in every if stack.name == wanted] or [stack for stack in every if _is_meant(stack, wanted)]
-    whole, problems, done = [], [], []
-    for stack in named:
+    whole, problems = [], []
+    for stack in sorted(named, key=lambda stack: (stack.form, stack.list) == (form, to_list)):
         try:
-            if stack.kind != kind:
-                words, other = (load_cell(each).words for each in (stack.kind, kind))
-                raise InputError(f"{stack.name}: this is {words}, not {other}; expected --to stacking_{stack.kind}…")
+            stack.load()
+            if (found := stack.sizes["cell"]) != kind:
+                words, other = (load_cell(each).words for each in (found, kind))
+                raise InputError(f"{stack.name}: this is {words}, not {other}; expected --to stacking_{found}…")
             if (stack.form, stack.list) == (form, to_list):
-                done.append(InputError(f"{stack.name}: has the keys already that it would get"))
-            else:
-                stack.load()
-                whole.append(stack)
+                raise InputError(f"{stack.name}: has the keys already that it would get")
+            whole.append(stack)
         except InputError as problem:
             problems.append(problem)
     if len(whole) == 1:
         return whole[0]
     if whole:
         raise InputError(f"several stacks fit: {', '.join(stack.name for stack in whole)}; expected one as --from")
-    if named:
-        raise [*problems, *done][0]
+    if problems:
+        raise problems[0]
     where = f" under {wanted}" if wanted else ""
     others = f"; there are stacks under {', '.join(stack.name for stack in every)}" if every else ""
     raise InputError(f"no stack in it{where}, expected a key that ends in {' or '.join(FIRST_KEYS)}{others}")
@@ -243,7 +217,7 @@ def find_stack(content: Any, kind: str, form: str, to_list: str, wanted: str | N
 
 def new_keys(old: Stack, new: Stack) -> dict[str, str]:
     """Map old key to new key, parameter by parameter; `InputError` where other keys are there already."""
-    pairs = zip(old.layer().state_dict(), old.layer(new.form).state_dict(), strict=True)
+    pairs = zip(*(_layer(stack.form, **old.sizes).state_dict() for stack in (old, new)), strict=True)
     names = {old.place + before: new.place + after for before, after in pairs}
     if there := [str(key) for key in old.state if str(key).startswith(new.place) and key not in names]:
         raise InputError(f"{new.name}: {there[0]} is there already, expected another place as --new-prefix")
@@ -276,7 +250,7 @@ def moments(optimizer: Mapping[str, Any], stack: Stack) -> dict[str, Tensor] | N
         keys = names or [key for key in tensors if key in first.values()]
         numbers = [number for group in groups for number in group["params"]]
         kept = {key: optimizer["state"].get(number, {}) for key, number in zip(keys, numbers, strict=True)}
-        if len(kept) < len(keys) or list(stack.own) != list(stack.layer().state_dict()):
+        if len(kept) < len(keys) or list(stack.own) != list(_layer(stack.form, **stack.sizes).state_dict()):
             return None
         held = ((value, tensors[key]) for key in kept.keys() & tensors.keys() for value in kept[key].values())
         # A moment has its parameter's shape, a count of steps has none.
@@ -325,26 +299,33 @@ def _is_meant(stack: Stack, wanted: str | None) -> bool:
     return f".{stack.name}".replace(":", ".").endswith("." + wanted.replace(":", "."))
 
 
+def _layer(form: str, cell: str, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
+    """PyTorch's layer in one form of a stack, without values. Parameters are in the order of nn.GRU."""
+    make = getattr(nn, cell.upper() + ("Cell" if form == CELLS else ""))
+    with torch.device("meta"):
+        if form == FUSED:
+            return make(input_size, hidden_size, num_layers)
+        return nn.ModuleList(make(hidden_size if layer else input_size, hidden_size) for layer in range(num_layers))
+
+
 def _write(path: Path, content: Any, metadata: dict[str, str] | None) -> None:
-    if path.suffix == _SAFETENSORS:
-        written = save(content, metadata)
-    else:
-        torch.save(content, memory := io.BytesIO())
-        written = memory.getvalue()
-    path.write_bytes(written)  # the libraries' own writers do not report the disk's error
+    memory = io.BytesIO(save(content, metadata) if path.suffix == _SAFETENSORS else b"")
+    if path.suffix != _SAFETENSORS:
+        torch.save(content, memory)
+    path.write_bytes(memory.getvalue())  # the libraries' own writers do not report the disk's error
 
 
 def _check(stack: Stack) -> str:
     """Say what the check finds with a stack's weights; `NotProven` where the layers do not compute the same."""
-    weights, kind = stack.load(), stack.kind
+    weights, sizes = stack.load(), stack.sizes
+    axes: dict[str, Any] = {"sequence_length": 12, "batch_size": 4, "threads": 1, "dropout": 0.2, **sizes}
     dtype = str(weights["weight_ih_l0"].dtype).removeprefix("torch.")
-    axes: dict[str, Any] = {"sequence_length": 12, "batch_size": 4, "threads": 1, "dropout": 0.2}
-    case = Case("convert", device="cpu", dtype=dtype, tf32=False, cell=kind, **stack.sizes, **axes)
-    stimulus = dataclasses.replace(draw_stimulus(case, seed=0), weights=weights)
+    case = Case("convert", device="cpu", dtype=dtype, tf32=False, **axes)
+    stimulus = replace(draw_stimulus(case, seed=0), weights=weights)
     regimes = ("eval", "train_matched_masks") if case.draws_dropout else ("eval",)
     with numerics(threads=1, tf32=False):
         task = LayerTask(References(case, stimulus, seed=0))
-        rows = list(compare_task(task, f"stacking_{kind}_cell", [f"stacking_{kind}"], regimes))
+        rows = list(compare_task(task, f"stacking_{case.cell}_cell", [f"stacking_{case.cell}"], regimes))
     for row in rows:
         if row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED):
             raise NotProven(f"{row['regime']}, {row['quantity']}: {row['verdict']}, {row['reason']}")
@@ -356,12 +337,9 @@ def _prove_same(old: Mapping[str, Tensor] | None, new: Mapping[str, Tensor] | No
     if old is None or new is None or old.keys() != new.keys():
         raise NotProven(f"the tensors {where} are not the same ones")
     for name, tensor in old.items():
-        if tensor.dtype != new[name].dtype or not torch.equal(_bytes(tensor), _bytes(new[name])):
+        bits = [each.contiguous().view(-1).view(torch.uint8) for each in (tensor, new[name])]
+        if tensor.dtype != new[name].dtype or not torch.equal(*bits):
             raise NotProven(f"{name} {where} has changed")
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().view(-1).view(torch.uint8)
 
 
 def _one_line(error: Exception) -> str:
