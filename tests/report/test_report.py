@@ -259,7 +259,7 @@ def test_every_table_is_written(tmp_path, tables):
 
 
 def test_the_kept_rates_are_told_with_their_version_and_apart_from_what_was_tried_here(report, tables):
-    cases, kept = make_grid(SMOKE).cases, rates.kept_rates()
+    cases, kept = make_grid(SMOKE).cases, rates.kept_rates(("gru",))
     held, _ = report(*tables, self_test=finding_rows(cases))
     there, here = held.split("**On this machine** a few random cases")
     assert f"Version {kept.environment['rnn_parity']} was tried once on 500 random cases in each dtype" in there
@@ -280,7 +280,7 @@ def test_the_power_on_this_machine_goes_before_the_kept_one(report, tables):
     equivalence = tables[0].replace({"regime": {"train_matched_masks": "train_distribution"}})
     text, _ = report(equivalence, tables[1])
     assert "With 10,000 draws (T 12, H 16, L 3, dropout 0.1, 20 trials, kept rates of the machine above)" in text
-    here = rates.kept_rates().power.assign(trials=3)
+    here = rates.kept_rates(("gru",)).power.assign(trials=3)
     text, _ = report(equivalence, tables[1], power=here.to_dict("records"))
     assert "3 trials, on this machine) it called different" in text
     text, _ = report(*tables)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rnn_parity.compare import criterion
 from rnn_parity.compare.reference import References
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.names import CELLS
 from rnn_parity.experiment.vocabulary import Detection
 from rnn_parity.findings.rates import (
     detected_by_none,
@@ -232,11 +233,12 @@ def test_a_self_test_of_nothing_holds_no_target():
     assert "Nothing was tried." in screen.getvalue()
 
 
-def test_the_kept_rates_are_those_of_every_planted_fault_and_meet_the_targets():
-    kept = kept_rates()
-    faults = {(in_words(fault), fault.kind) for fault in FAULTS.values()}
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_kept_rates_are_those_of_every_planted_fault_and_meet_the_targets(cell):
+    kept, planted = kept_rates((cell,)), faults_of(cell)
+    faults = {(in_words(fault), fault.kind) for fault in planted.values()}
     assert set(zip(kept.detection["fault"], kept.detection["kind"], strict=True)) == faults
-    assert set(kept.detection["implementation"]) == set(FAULTS)
+    assert set(kept.detection["implementation"]) == set(planted)
     assert set(kept.false_alarms["dtype"]) == {"float64", "float32", "bfloat16", "float16"}
     assert kept.cases == 500
     assert unmet_targets(kept.detection, kept.false_alarms) == []
