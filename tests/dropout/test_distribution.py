@@ -23,6 +23,7 @@ from rnn_parity.dropout.distribution import (
 )
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
 from rnn_parity.layers.stimulus import draw_stimulus
@@ -260,6 +261,7 @@ def test_a_name_that_cannot_be_built_is_the_users_error():
 
 @pytest.mark.parametrize("rows_at_once", [64, 1])
 def test_chunks_change_no_law_and_no_number_of_draws(rows_at_once, monkeypatch):
+    adapter_of(f"{__name__}:Recording", "gru")  # which tries it once
     monkeypatch.setattr(Recording, "given", given := [])
     monkeypatch.setattr(distribution, "CHUNK_BYTES", rows_at_once * 8 * 7 * 5)  # the input is wider than H
     stimulus = draw_stimulus(SMALL, 0)
@@ -274,6 +276,7 @@ def test_chunks_change_no_law_and_no_number_of_draws(rows_at_once, monkeypatch):
 
 
 def test_every_row_is_the_stimulus_first_row_in_training_without_gradients(monkeypatch):
+    adapter_of(f"{__name__}:Recording", "gru")  # which tries it once
     monkeypatch.setattr(Recording, "given", given := [])
     rows_of(SMALL, f"{__name__}:Recording", draws=30)
     stimulus = draw_stimulus(SMALL, 0)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights, gradient_sources
-from rnn_parity.layers.registry import adapter_of, construct
+from rnn_parity.layers.registry import adapter_of, build, construct
 from rnn_parity.layers.running import LostStates, call_layer, numerics
 from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 
@@ -95,13 +95,15 @@ class Subject:
 
     def construct(self, **keywords: Any) -> nn.Module:
         """Build the module with weights of its own, its factory called with `keywords` besides the usual ones."""
-        case = self.case
+        case, dtype = self.case, getattr(torch, self.case.dtype)
         sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
+        if not keywords:
+            return build(self.name, cell=case.cell, dropout=case.dropout, **sizes).to(case.device, dtype)
         how = adapter_of(self.name, case.cell)
-        if "batch_first" in keywords:
-            how = replace(how, input="sequence") if how.input == "batch_first" else how
+        if "batch_first" in keywords and how.input == "batch_first":
+            how = replace(how, input="sequence")
         layer = construct(self.name, case.cell, **sizes, dropout=case.dropout, **keywords)
-        return how.fit(layer, **sizes).to(case.device, getattr(torch, case.dtype))
+        return how.fit(layer, **sizes).to(case.device, dtype)
 
     def load(self, **keywords: Any) -> nn.Module:
         """Build the module, in training mode, with the stimulus' weights."""
