@@ -104,7 +104,7 @@ def test_a_dead_server_costs_a_warning_and_the_next_run_publishes(finished_copy)
     [
         ({"studdy": "x"}, 'error: config: unknown key "studdy"'),
         ({"candidates": ["torch.nn:NoSuchLayer"]}, "error: torch.nn:NoSuchLayer: cannot be imported"),
-        ({"candidates": ["torch.nn:LSTM"]}, "error: torch.nn:LSTM: LSTM: weight_ih_l0 is"),
+        ({"candidates": ["torch.nn:LSTM"]}, "error: torch.nn:LSTM: this is an LSTM, not a GRU: --cell lstm"),
         ({"sweeps": {"x": {"hidden_size": []}}}, "error: sweeps.x.hidden_size: holds [], expected at least 1 value"),
     ],
 )
