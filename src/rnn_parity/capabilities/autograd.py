@@ -71,8 +71,7 @@ def forward_ad(subject: Subject) -> ProbeResult:
     tangents = torch.func.jvp(partial(subject.forward, module), arguments, ones)[1]
     backward = subject.run(module)
     forwards = sum((c * t).sum() for c, t in zip(subject.stimulus.cotangents, tangents.values(), strict=True))
-    sources = "input", *(f"{state}0" for state in subject.cell.states)
-    backwards = torch.stack([backward[f"grad_{name}"].sum() for name in sources]).sum()
+    backwards = torch.stack([backward[f"grad_{name}"].sum() for name in subject.cell.inputs()]).sum()
     expect_same({"derivative": forwards}, {"derivative": backwards}, "the backward pass")
     return ProbeResult(numbers={f"tangent_{name}": tangent for name, tangent in tangents.items()})
 

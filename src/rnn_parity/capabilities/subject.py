@@ -152,7 +152,7 @@ class Subject:
         except LostStates as error:
             raise Wrong(str(error)) from error
         shapes = [(*input.shape[:-1], states[0].shape[-1]), *(tuple(state.shape) for state in states)]
-        outputs = dict(zip(("output", *(f"{state}n" for state in self.cell.states)), result, strict=True))
+        outputs = dict(zip(self.cell.outputs(), result, strict=True))
         for (name, value), shape in zip(outputs.items(), shapes, strict=True):
             if value.shape != shape:
                 raise Wrong(f"gives {name} {tuple(value.shape)}, expected {shape}")
@@ -160,8 +160,7 @@ class Subject:
 
     def sources(self, module: nn.Module, input: Tensor, *states: Tensor) -> dict[str, Tensor]:
         """All that a gradient can be taken of, by name."""
-        first = {f"{name}0": state for name, state in zip(self.cell.states, states, strict=True)}
-        return {"input": input, **first, **gradient_sources(module)}
+        return dict(zip(self.cell.inputs(), (input, *states), strict=True)) | gradient_sources(module)
 
 
 @dataclass(frozen=True)

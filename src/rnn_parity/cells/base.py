@@ -62,7 +62,7 @@ class Cell:
     Attributes:
         words: the kind in words, as `an LSTM`.
         gates: the blocks of rows of every weight, in the order in which they are stacked.
-        states: what is carried from step to step. The first is what the layer above reads.
+        states: what is carried from step to step, one letter each. The first is what the layer above reads.
         bounds: for each state the size that it never exceeds, from a start within it; None for no such bound.
         closed: gate to the bias with which, and with no recurrent weights in the other gates, a step forgets its
             states: the new state then depends on the input alone. Dropout masks are recovered with it.
@@ -108,12 +108,20 @@ class Cell:
         return dict(zip(PARAMETERS, ((rows, width), (rows, hidden_size), (rows,), (rows,)), strict=True))
 
     @classmethod
+    def inputs(cls) -> list[str]:
+        """The tensors that a layer is given: `input`, and each state before the sequence, as `h0`."""
+        return ["input", *(f"{state}0" for state in cls.states)]
+
+    @classmethod
+    def outputs(cls) -> list[str]:
+        """The tensors that a layer gives back: `output`, and each state after the sequence, as `hn`."""
+        return ["output", *(f"{state}n" for state in cls.states)]
+
+    @classmethod
     def quantities(cls, num_layers: int) -> list[str]:
-        """Every compared tensor of a stack: output and last states, then the gradients."""
-        forward = ["output", *(f"{state}n" for state in cls.states)]
-        inputs = ["input", *(f"{state}0" for state in cls.states)]
+        """Every compared tensor of a stack: what it gives back, then the gradients."""
         parameters = [f"{name}_l{layer}" for layer in range(num_layers) for name in PARAMETERS]
-        return [*forward, *(f"grad_{name}" for name in (*inputs, *parameters))]
+        return [*cls.outputs(), *(f"grad_{name}" for name in (*cls.inputs(), *parameters))]
 
 
 @functools.cache

@@ -89,7 +89,6 @@ class Forward:
         self, of_output: Float[Tensor, "*K T B H"], *of_states: Float[Tensor, "*K L B H"]
     ) -> dict[str, Tensor]:
         """What `run_stack` returns, for these cotangents."""
-        names = self.cell.states
         of_weights: dict[str, Tensor] = {}
         of_first, gradient = [], of_output
         for layer in reversed(range(len(self.layers))):
@@ -100,13 +99,8 @@ class Forward:
             of_first.append(of_layer)
             of_weights |= {f"grad_{name}_l{layer}": x for name, x in zip(PARAMETERS, of_parameters, strict=True)}
         stacked = (torch.stack(of_layers[::-1], -3) for of_layers in zip(*of_first, strict=True))
-        found = {
-            "output": self.output,
-            **{f"{name}n": state for name, state in zip(names, self.states, strict=True)},
-            "grad_input": gradient,
-            **{f"grad_{name}0": state for name, state in zip(names, stacked, strict=True)},
-            **of_weights,
-        }
+        found = dict(zip(self.cell.outputs(), (self.output, *self.states), strict=True)) | of_weights
+        found |= {f"grad_{name}": x for name, x in zip(self.cell.inputs(), (gradient, *stacked), strict=True)}
         return {quantity: found[quantity] for quantity in self.cell.quantities(len(self.layers))}
 
 

@@ -55,7 +55,7 @@ def run_implementation(
     """
     result = RunResult()
     cell = load_cell(case.cell)
-    every, forward = cell.quantities(case.num_layers), ["output", *(f"{state}n" for state in cell.states)]
+    every, forward = cell.quantities(case.num_layers), cell.outputs()
     try:
         module = build_loaded(case, name, stimulus).train(regime != "eval")
         given = (tensor.clone() for tensor in (stimulus.input, *stimulus.states))
@@ -116,7 +116,7 @@ def _forward_with_masks(
 
 def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stimulus, result: RunResult) -> None:
     """Gradients of Σ⟨C_q, q⟩ over output and last states with respect to the inputs and every parameter."""
-    wanted = dict(zip(["input", *(f"{state}0" for state in load_cell(case.cell).states)], inputs, strict=True))
+    wanted = dict(zip(load_cell(case.cell).inputs(), inputs, strict=True))
     like = wanted | dict(stimulus.weights)
     try:
         leaves = gradient_sources(module)

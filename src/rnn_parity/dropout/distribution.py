@@ -139,7 +139,7 @@ def statistics_of(case: Case) -> list[str]:
     successive steps of output or successive layers of a last state; there is none where there is one step or layer.
     """
     found = []
-    for quantity in _forward_quantities(case):
+    for quantity in load_cell(case.cell).outputs():
         found += [f"{quantity}_mean", f"{quantity}_variance"]
         if (case.sequence_length if quantity == "output" else case.num_layers) > 1:
             found.append(f"{quantity}_covariance")
@@ -153,15 +153,17 @@ def draw_pilot(case: Case, name: str, stimulus: Stimulus, seed: int) -> tuple[di
     that is more; of one without a bound the pilot's largest is taken.
     """
     sums: dict[str, Any] = {}
-    largest = dict(zip(_states(case), (state.abs().max().item() for state in stimulus.states), strict=True))
+    cell = load_cell(case.cell)
+    of_quantity = dict(zip(cell.outputs(), (cell.states[0], *cell.states), strict=True))
+    largest = dict(zip(cell.states, (state.abs().max().item() for state in stimulus.states), strict=True))
     for values in _run(case, name, stimulus, PILOT_DRAWS, seed):
         for quantity, value in values.items():
             sums[quantity] = sums.get(quantity, 0) + value.sum(dim=1, keepdim=True)
-            state = _states(case)[0] if quantity == "output" else quantity[:-1]
-            bound = load_cell(case.cell).bounds[state]
+            state = of_quantity[quantity]
+            bound = cell.bounds[state]
             largest[state] = max(largest[state], value.abs().max().item() if bound is None else bound)
-    u, output = unit_roundoff(case.dtype, case.tf32), largest[_states(case)[0]]
-    roundoffs = {"output": u * output} | {f"{state}n": u * size for state, size in largest.items()}
+    u = unit_roundoff(case.dtype, case.tf32)
+    roundoffs = {quantity: u * largest[state] for quantity, state in of_quantity.items()}
     return {quantity: total / PILOT_DRAWS for quantity, total in sums.items()}, roundoffs
 
 
@@ -256,14 +258,6 @@ def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level:
     return TwoSampleTest(distance, limit, reason if distance > limit else "")
 
 
-def _states(case: Case) -> tuple[str, ...]:
-    return load_cell(case.cell).states
-
-
-def _forward_quantities(case: Case) -> list[str]:
-    return ["output", *(f"{state}n" for state in _states(case))]
-
-
 def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> Iterator[dict[str, Tensor]]:
     """Output and last states of `draws` copies of the stimulus' first row, in float64, a chunk of rows at a time."""
     module = build_loaded(case, name, stimulus).train()
@@ -275,7 +269,7 @@ def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> It
         count = min(rows, draws - start)
         with torch.no_grad():
             input, *states = (tensor.expand(-1, count, -1).contiguous() for tensor in given)
-            found = dict(zip(_forward_quantities(case), call_layer(module, input, states), strict=True))
+            found = dict(zip(load_cell(case.cell).outputs(), call_layer(module, input, states), strict=True))
         for quantity, value in found.items():
             steps = case.sequence_length if quantity == "output" else case.num_layers
             shape = steps, count, case.hidden_size

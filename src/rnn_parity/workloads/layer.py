@@ -44,7 +44,7 @@ class LayerTask(ReferencedTask):
         """Output, last states and every gradient; of states of zero, which nobody gives, there is none."""
         cell = load_cell(self.case.cell)
         taken = any(state.any() for state in self.stimulus.states)
-        left_out = [] if taken else [f"grad_{state}0" for state in cell.states]
+        left_out = [] if taken else [f"grad_{state}" for state in cell.inputs()[1:]]
         return [quantity for quantity in cell.quantities(self.case.num_layers) if quantity not in left_out]
 
     def split(self, baseline: str, candidates: Sequence[str]) -> list[tuple[LayerTask, Sequence[str]]]:
