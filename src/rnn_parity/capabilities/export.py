@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, one_line
+from rnn_parity.layers.running import pack_states
 
 
 @capability("`torch.export`")
@@ -49,7 +50,7 @@ def onnx_export(subject: Subject) -> ProbeResult:
 def _packed(subject: Subject) -> tuple[Tensor, Any]:
     """Input and states as a layer is called with them."""
     stimulus = subject.stimulus
-    return stimulus.input, stimulus.states[0] if len(stimulus.states) == 1 else stimulus.states
+    return stimulus.input, pack_states(stimulus.states)
 
 
 def _same_for_other_input(subject: Subject, exported: Callable[..., Any]) -> ProbeResult:

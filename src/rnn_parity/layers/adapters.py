@@ -18,17 +18,18 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
+from rnn_parity.layers.running import pack_states
 
 STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
 _STATE_NAMES = {"h", "h0", "h_0", "hx", "hidden", "hidden_state", "init_state", "initial_state", "state", "states"}
 
 GIVEN: dict[str, Callable[[tuple[Tensor, ...]], tuple[Any, ...]]] = {
-    "stacked": lambda states: (states[0] if len(states) == 1 else states,),
+    "stacked": lambda states: (pack_states(states),),
     "separate": lambda states: states,
-    "layers": lambda states: (_of_layers([state.unbind() for state in states]),),
-    "layers of one": lambda states: (_of_layers([state.split(1) for state in states]),),
+    "layers": lambda states: (list(map(pack_states, zip(*(state.unbind() for state in states), strict=True))),),
+    "layers of one": lambda states: (list(map(pack_states, zip(*(state.split(1) for state in states), strict=True))),),
     "lists": lambda states: (tuple(list(state.unbind()) for state in states),),
-    "batch first": lambda states: GIVEN["stacked"](tuple(state.transpose(0, 1) for state in states)),
+    "transposed": lambda states: GIVEN["stacked"](tuple(state.transpose(0, 1) for state in states)),
     "single": lambda states: GIVEN["stacked"](tuple(state.squeeze(0) for state in states)),
     "none": lambda states: (),
 }
@@ -41,7 +42,7 @@ _WORDS = {
     "layers": "states per layer, (B, H)",
     "layers of one": "states per layer, (1, B, H)",
     "lists": "each state a list over layers",
-    "batch first": "states (B, L, H)",
+    "transposed": "states (B, L, H)",
     "single": "states without a dimension for layers",
     "none": "takes no states: compared from states of zero only, and without their gradients",
 }
@@ -99,13 +100,17 @@ class Adapter:
         fitted = layer if self == self.plain else Adapted(layer, self)
         if self.lazy:
             with _trying(layer):
-                state = torch.zeros(num_layers, 1, hidden_size)
-                fitted(torch.zeros(1, 1, input_size), state if self.num_states == 1 else (state,) * self.num_states)
+                states = (torch.zeros(num_layers, 1, hidden_size),) * self.num_states
+                fitted(torch.zeros(1, 1, input_size), pack_states(states))
         return fitted
+
+    def ask(self, layer: Callable[..., Any], input: Tensor, given: Sequence[Any]) -> Any:
+        """All that it gives for an input and its states."""
+        return layer(input, **{self.keyword: given[0]}) if self.keyword and given else layer(input, *given)
 
     def call(self, layer: Callable[..., Any], input: Tensor, given: Sequence[Any]) -> tuple[Any, Any]:
         """Its output, and its states as it gives them."""
-        result = layer(input, **{self.keyword: given[0]}) if self.keyword and given else layer(input, *given)
+        result = self.ask(layer, input, given)
         if not self.output:
             return None, result
         return result[0], result[1 : 1 + self.num_states] if self.separate else result[1]
@@ -118,7 +123,7 @@ class Adapter:
             each = [(of_layer,) if isinstance(of_layer, Tensor) else of_layer for of_layer in last]
             return tuple(map(_joined, zip(*each, strict=True)))
         found = (last,) if isinstance(last, Tensor) else tuple(last)
-        if self.states == "batch first":
+        if self.states == "transposed":
             return tuple(state.transpose(0, 1) for state in found)
         return tuple(state if state.dim() == 3 else state.unsqueeze(0) for state in found)
 
@@ -150,7 +155,7 @@ class Adapted(nn.Module):
         how = self.adapter
         plain = (states,) if isinstance(states, Tensor) else states
         output, last = how.run(self.adapted_layer, input, () if plain is None else GIVEN[how.states](tuple(plain)))
-        return output, last[0] if how.num_states == 1 else last
+        return output, pack_states(last)
 
 
 def find_adapter(construct: Callable[..., nn.Module], cell: str) -> Adapter:
@@ -190,7 +195,7 @@ def _try(layer: nn.Module, num_states: int, num_layers: int, device: str) -> Ada
         given = GIVEN[how.states](tuple(states))
         shown = {"sequence": input, "batch_first": input.transpose(0, 1).contiguous(), "step": input[0]}[how.input]
         try:
-            result = layer(shown, **{how.keyword: given[0]}) if how.keyword and given else layer(shown, *given)
+            result = how.ask(layer, shown, given)
         except Exception:  # it is not called so
             continue
         read = next(_readings(how, result, shown, num_layers), None)
@@ -292,11 +297,6 @@ def _trying(layer: nn.Module) -> Iterator[None]:
                 module.training = training
 
 
-def _of_layers(states: Sequence[Sequence[Tensor]]) -> list[Any]:
-    """For every layer its one state, or a tuple of several."""
-    return list(states[0]) if len(states) == 1 else list(zip(*states, strict=True))
-
-
 def _joined(layers: Sequence[Tensor]) -> Tensor:
     """States (B, H) or (1, B, H) of every layer as (L, B, H)."""
     return torch.cat(tuple(layers)) if layers[0].dim() == 3 else torch.stack(tuple(layers))
@@ -338,9 +338,8 @@ def _describe(value: Any) -> str:
 
 
 def _advice(num_states: int) -> str:
-    given, last = ("h0", "hn") if num_states == 1 else ("(h0, c0)", "(hn, cn)")
+    given, last = ("h0", "hn") if num_states == 1 else ("states", "(hn, cn)")
     return (
         f"expected output (T, B, H) and {last}, each (L, B, H); wrap it: class Mine(Layer): "
-        f"def forward(self, input, {given.strip('()').split(',')[0] if num_states == 1 else 'states'}): "
-        f"…; return output, {last}"
+        f"def forward(self, input, {given}): …; return output, {last}"
     )

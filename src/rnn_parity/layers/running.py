@@ -19,20 +19,28 @@ class LostStates(TypeError):
     """A layer gave back something else than an output and its last states."""
 
 
+def pack_states(states: Sequence[Any]) -> Any:
+    """One state alone, several as a tuple, as PyTorch's layers take and give them."""
+    return states[0] if len(states) == 1 else tuple(states)
+
+
 def call_layer(module: Callable[..., Any], input: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Call a layer as PyTorch's: one state alone, several as a tuple. Returns output and the last states.
 
     Raises `LostStates` where it does not give back an output and as many states as it is given.
     """
-    given = "two tensors" if len(states) == 1 else f"a tensor and a tuple of {len(states)}"
-    result = module(input, states[0] if len(states) == 1 else tuple(states))
+    result = module(input, pack_states(states))
     if not isinstance(result, tuple | list) or len(result) != 2:
-        raise LostStates(f"gives a {type(result).__name__}, expected {given}")
+        raise LostStates(f"gives a {type(result).__name__}, expected {_expected(states)}")
     output, last = result
     after = (last,) if isinstance(last, Tensor) else tuple(last)
     if len(after) != len(states) or not all(isinstance(value, Tensor) for value in (output, *after)):
-        raise LostStates(f"gives {len(after)} last states, expected {given}")
+        raise LostStates(f"gives {len(after)} last states, expected {_expected(states)}")
     return output, *after
+
+
+def _expected(states: Sequence[Tensor]) -> str:
+    return "two tensors" if len(states) == 1 else f"a tensor and a tuple of {len(states)}"
 
 
 class LightDispatchMode(TorchDispatchMode):

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from rnn_parity.cells.base import PARAMETERS, Arithmetic, load_cell
 from rnn_parity.layers.parameters import canonical_shapes
+from rnn_parity.layers.running import pack_states
 
 States = tuple[Tensor, ...]
 Parameters = list[Tensor]
@@ -43,7 +44,7 @@ class WrittenOut(nn.Module):
             if layer < self.num_layers - 1:
                 sequence = self.between(layer, sequence)
         output, after = self.result(sequence, tuple(map(torch.stack, zip(*last, strict=True))))
-        return output, after[0] if len(after) == 1 else after
+        return output, pack_states(after)
 
     def given(self, input: Tensor) -> Tensor:
         return input
