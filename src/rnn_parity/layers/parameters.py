@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,30 +11,8 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import PARAMETERS, load_cell
 
-_FUSED = re.compile(rf"(?:(?P<prefix>.*)\.)?(?P<kind>{'|'.join(PARAMETERS)})_l(?P<layer>0|[1-9]\d*)")
-_CELLS = re.compile(
-    rf"(?:(?P<prefix>.*)\.)?(?P<list>grus|lstms)\.(?P<layer>0|[1-9]\d*)\.(?P<kind>{'|'.join(PARAMETERS)})"
-)
-
 _ANY = re.compile(rf"(?:(?P<owner>.*)\.)?(?P<kind>{'|'.join(PARAMETERS)}|bias)(?:_l(?P<layer>0|[1-9]\d*))?")
 _NUMBER = re.compile(r"\d+")
-
-
-@dataclass(frozen=True)
-class ParsedName:
-    """A parameter's name in parts: `layout` is the implementation that calls it so, `canonical` nn.GRU's name."""
-
-    prefix: str
-    canonical: str
-    layout: str
-
-
-def parse_name(name: str) -> ParsedName | None:
-    """Parse a name of a state_dict; None where it is no parameter of a stack."""
-    for layout, pattern in (("stacking_gru", _FUSED), ("stacking_gru_cell", _CELLS)):
-        if match := pattern.fullmatch(name):
-            return ParsedName(match["prefix"] or "", f"{match['kind']}_l{match['layer']}", layout)
-    return None
 
 
 class WeightError(ValueError):

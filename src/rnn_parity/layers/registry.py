@@ -13,7 +13,7 @@ import importlib
 import inspect
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +87,16 @@ def construct(name: str, cell: str, **arguments: Any) -> torch.nn.Module:
     Raises `NoParameter` for several layers, or dropout between them, of a factory that knows of none.
     """
     factory, num_layers = load_factory(name), arguments["num_layers"]
+    parameters, takes_any = _parameters(factory)
     for unknown, nothing in (("num_layers", 1), ("dropout", 0.0)):
+        if takes_any or unknown in parameters:
+            continue
         if arguments[unknown] == nothing or (unknown == "dropout" and num_layers == 1):
-            arguments = {key: value for key, value in arguments.items() if key != unknown or _takes(factory, unknown)}
-        elif _takes(factory, "hidden_size") and not _takes(factory, unknown):
+            arguments = {key: value for key, value in arguments.items() if key != unknown}
+        elif "hidden_size" in parameters:
             option = unknown.replace("_", "-")
             raise NoParameter(f"{name}: has no parameter {unknown}: not supported but with --{option} {nothing:g}")
-    arguments |= {"cell": cell} if _has_parameter(factory, "cell") else {}
+    arguments |= {"cell": cell} if "cell" in parameters else {}
     with warnings.catch_warnings():
         # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
         warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
@@ -111,20 +114,13 @@ def adapter_of(name: str, cell: str) -> Adapter:
     return _ADAPTERS[key][1]
 
 
-def _takes(factory: Callable[..., Any], name: str) -> bool:
-    """Whether a factory takes an argument of this name; one that cannot be asked is told."""
+def _parameters(factory: Callable[..., Any]) -> tuple[Collection[str], bool]:
+    """The names of a factory's parameters, and whether it takes any other; one that cannot be asked does."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
-        return True
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _has_parameter(factory: Callable[..., Any], name: str) -> bool:
-    try:
-        return name in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some callables have no signature to read
-        return False
+        return (), True
+    return parameters, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def _label(factory: Callable[..., Any]) -> str:
