@@ -24,6 +24,7 @@ from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
 from rnn_parity.layers.kinds import describe_call, infer_kind, require_kind
 from rnn_parity.layers.registry import named
+from rnn_parity.layers.settings import told
 from rnn_parity.report.check import Report
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, TIMING
 from rnn_parity.timing.rounds import time_case
@@ -122,7 +123,8 @@ def check(
             of_case = ours, [theirs], case.device, threads, case.cell, min(case.num_layers, 2)
             abilities = _frame(list(probe_capabilities(*of_case)), CAPABILITIES)
         adapted = {name: words for name in (ours, theirs) if (words := describe_call(name, case.cell))}
-    return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing, adapted)
+        settings = {name: words for name in (ours, theirs) if (words := told(name))}
+    return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing, adapted, settings)
 
 
 def _make_case(

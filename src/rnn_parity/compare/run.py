@@ -17,6 +17,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_gradients, gradient_sources
 from rnn_parity.layers.running import call_layer, classify_exception
+from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 
 
@@ -51,8 +52,13 @@ def run_implementation(
 
     In training `torch.manual_seed(seed)` comes right before the forward; `masks` (G, T, B, H), where given, replace
     every dropout draw. What draws out of sight applies its own masks of this seed, and they are recovered. Raises
-    `InputError` only for an implementation that cannot be built at all.
+    `InputError` only for an implementation that cannot be built at all. Settings that it changes are put back.
     """
+    with put_back(name):
+        return _run(case, name, stimulus, seed, regime, masks)
+
+
+def _run(case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, masks: Tensor | None) -> RunResult:
     result = RunResult()
     cell = load_cell(case.cell)
     every, forward = cell.quantities(case.num_layers), cell.outputs()

@@ -1,4 +1,4 @@
-"""Implementations by name, and how one is built. Imports no torch until one is built.
+"""Implementations by name, and how one is built.
 
 Every implementation is a module factory called as
 `factory(input_size=…, hidden_size=…, num_layers=…, dropout=…)`, whose module maps `input (T, B, I)` and the states
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY, check_name
+from rnn_parity.layers.settings import forget, put_back
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +42,11 @@ def load_factory(name: str):
         return found
     module_name, _, attributes = found.partition(":")
     try:
-        factory = importlib.import_module(module_name)
+        with put_back(module_name):
+            factory = importlib.import_module(module_name)
         for attribute in attributes.split("."):
             factory = getattr(factory, attribute)
-    except Exception as error:  # the user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # the user's module may raise anything while it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{name}: cannot be imported ({reason}); expected package.module:Class") from error
     return factory
@@ -67,6 +69,7 @@ def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
         yield name
     finally:
         del REGISTRY[name]
+        forget(name)
 
 
 def build(
@@ -97,7 +100,7 @@ def construct(name: str, cell: str, **arguments: Any) -> torch.nn.Module:
             option = unknown.replace("_", "-")
             raise NoParameter(f"{name}: has no parameter {unknown}: not supported but with --{option} {nothing:g}")
     arguments |= {"cell": cell} if "cell" in parameters else {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), put_back(name):
         # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
         warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
         return factory(**arguments)
@@ -110,7 +113,8 @@ def adapter_of(name: str, cell: str) -> Adapter:
     factory = load_factory(name)
     key = id(factory), cell
     if key not in _ADAPTERS:
-        _ADAPTERS[key] = factory, find_adapter(functools.partial(construct, name, cell), cell)
+        with put_back(name):
+            _ADAPTERS[key] = factory, find_adapter(functools.partial(construct, name, cell), cell)
     return _ADAPTERS[key][1]
 
 

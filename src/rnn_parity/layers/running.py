@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.settings import Settings, set_tf32
 
 _UNSUPPORTED = ("not implemented", "not supported", "unsupported", "can only be called in training mode", "not support")
 
@@ -53,24 +54,19 @@ class LightDispatchMode(TorchDispatchMode):
 
 @contextmanager
 def numerics(threads: int, tf32: bool) -> Iterator[None]:
-    """Run with `threads` CPU threads, TF32 on or off in *both* places that have a switch, and no autotuning.
+    """Run with `threads` CPU threads, TF32 on or off in *every* place that has a switch, and no autotuning.
 
     cuDNN's switch is on by default and cuBLAS' is off, so that by default a fused layer would be compared in TF32
-    with a loop in float32.
+    with a loop in float32. In the end every setting is put back, also what a layer has changed.
     """
-    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    benchmark = torch.backends.cudnn.benchmark
+    before = Settings.read()
     torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    set_tf32(tf32)
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
-        torch.set_float32_matmul_precision(before[2])
-        torch.backends.cudnn.benchmark = benchmark
+        before.restore()
 
 
 def classify_exception(error: Exception) -> tuple[Verdict, str]:

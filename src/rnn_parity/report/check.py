@@ -24,7 +24,8 @@ class Report:
     Attributes:
         baseline, candidate: their names in the tables. case: the sizes that were asked for.
         equivalence: one row per seed × regime × quantity. capabilities, timing: as in the tables of a sweep; None
-            where they were not asked for. adapted: what is done for a layer to call it as PyTorch's.
+            where they were not asked for. adapted: what is done for a layer to call it as PyTorch's. settings: what a
+            layer changes for the whole process, as `torch.get_num_threads() to 1`; it was put back each time.
     """
 
     baseline: str
@@ -34,6 +35,7 @@ class Report:
     capabilities: pd.DataFrame | None
     timing: pd.DataFrame | None
     adapted: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def answer(self) -> Answer:
@@ -85,6 +87,7 @@ class Report:
             f"{asked}: yes, because every quantity, forward and backward, is {alike}{at_zero}{many}"
             + (f"; mind what would be lost: {lost}" if lost else "")
             + ("; mind that the same seed drops other entries" if self.answer.word == "yes, when" else "")
+            + (f"; mind that it sets {self.settings[self.candidate]}" if self.candidate in self.settings else "")
         )
 
     def explain(self) -> str:
@@ -94,6 +97,7 @@ class Report:
         sizes += f", L {case.num_layers}, dropout {case.dropout:g}"
         lines = [self.conclusion(), f"  case: {case.device}, {case.dtype}, {sizes}"]
         lines += [f"  {name}: {words}" for name, words in self.adapted.items()]
+        lines += [f"  {name}: sets {words}, for all; put back each time" for name, words in self.settings.items()]
         keys = ["regime", "dropout"]
         for _, row in deciding_rows(self.equivalence, keys).iterrows():
             held = row["regime"] in EXPECTED_TO_HOLD
