@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.trust.planting import coarse, plant, to_bfloat16
+from rnn_parity.trust.planting import coarse, given_state, last_state, plant, to_bfloat16
 from rnn_parity.trust.right import Parameters, WrittenOut
 
 _plant = partial(plant, __name__)
@@ -81,16 +81,13 @@ _plant(
 # States, batch and time.
 _plant(
     "equations", "StatesReversed", "h0 given to the layers in reverse order",
-    initial=lambda layer, states: (states[0].flip(0), *states[1:]),
+    initial=given_state(0, lambda h: h.flip(0)),
 )  # fmt: skip
-_plant("equations", "StateIgnored", "h0 ignored", initial=lambda layer, states: (0 * states[0], *states[1:]))
-_plant(
-    "equations", "RowMixedUp", "Two batch rows of h0 mixed up",
-    initial=lambda layer, states: (_rows_mixed_up(states[0]), *states[1:]),
-)  # fmt: skip
+_plant("equations", "StateIgnored", "h0 ignored", initial=given_state(0, lambda h: 0 * h))
+_plant("equations", "RowMixedUp", "Two batch rows of h0 mixed up", initial=given_state(0, _rows_mixed_up))
 _plant(
     "equations", "FinalStatesReversed", "hn with its layers in reverse order",
-    result=lambda layer, sequence, last: (sequence, (last[0].flip(0), *last[1:])),
+    result=last_state(0, lambda h: h.flip(0)),
 )  # fmt: skip
 _plant(
     "equations", "FinalStateEarly", "hn from one step before the last",
@@ -140,26 +137,20 @@ _plant(
 )  # fmt: skip
 
 # The backward pass alone: these are right in every forward test.
-_plant(
-    "backward", "StateDetached", "No gradient to h0",
-    initial=lambda layer, states: (states[0].detach(), *states[1:]),
-)  # fmt: skip
+_plant("backward", "StateDetached", "No gradient to h0", initial=given_state(0, torch.detach))
 _plant(
     "backward", "GradientTruncated", "Gradient cut in the middle of the sequence",
     carried=lambda layer, states, step, steps: (
         tuple(state.detach() for state in states) if step == steps // 2 else states
     ),
 )  # fmt: skip
-_plant(
-    "backward", "FinalStateWithoutGradient", "No gradient through hn",
-    result=lambda layer, sequence, last: (sequence, (last[0].detach(), *last[1:])),
-)  # fmt: skip
+_plant("backward", "FinalStateWithoutGradient", "No gradient through hn", result=last_state(0, torch.detach))
 _plant("backward", "SecondBiasWithoutGradient", "No gradient to bias_hh", parameters_of=_second_bias_detached)
 
 # Precision: right equations, too coarsely. Faults only where there is more than half precision to lose.
 _plant(
     "precision", "StateInBfloat16", "State in bfloat16",
-    carried=lambda layer, states, step, steps: (to_bfloat16(states[0]), *states[1:]),
+    carried=given_state(0, lambda h, step, steps: to_bfloat16(h)),
 )  # fmt: skip
 _plant(
     "precision", "ProductsInBfloat16", "Matrix products in bfloat16",

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.trust.planting import in_order, plant, to_bfloat16, with_rows
+from rnn_parity.trust.planting import given_state, in_order, last_state, plant, to_bfloat16, with_rows
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
 _plant = partial(plant, __name__, cells=("lstm",))
+_given_c, _last_c = partial(given_state, 1), partial(last_state, 1)
 
 _EQUATIONS: dict[str, Callable[[SimpleNamespace], Tensor]] = {
     "i": lambda v: torch.sigmoid(v.x_i),
@@ -38,21 +39,6 @@ def _step(**changed: Callable[[SimpleNamespace], Tensor]):
         return values.new_h, values.new_c
 
     return step
-
-
-def _of_c(change: Callable[[Tensor], Tensor]):
-    """States with the second one changed."""
-    return lambda layer, states: (states[0], change(states[1]))
-
-
-def _carried_c(change: Callable[[Tensor, int, int], Tensor]):
-    """States between steps with the second one changed."""
-    return lambda layer, states, step, steps: (states[0], change(states[1], step, steps))
-
-
-def _last_c(change: Callable[[Tensor], Tensor]):
-    """Last states with the second one changed."""
-    return lambda layer, sequence, last: (sequence, (last[0], change(last[1])))
 
 
 def _forget_bias_added(layer: WrittenOut, k: int) -> Parameters:
@@ -81,12 +67,12 @@ _plant("equations", "HardSigmoid", "The hard sigmoid for i, f and o", step=_step
     i=lambda v: F.hardsigmoid(v.x_i), f=lambda v: F.hardsigmoid(v.x_f), o=lambda v: F.hardsigmoid(v.x_o),
 ))  # fmt: skip
 _plant("equations", "Peephole", "The output gate sees c'", step=_step(o=lambda v: torch.sigmoid(v.x_o + v.new_c)))
-_plant("equations", "CellClipped", "c clipped at ±1", carried=_carried_c(lambda c, step, steps: c.clamp(-1, 1)))
+_plant("equations", "CellClipped", "c clipped at ±1", carried=_given_c(lambda c, step, steps: c.clamp(-1, 1)))
 
 # The second state.
-_plant("equations", "CellIgnored", "c0 ignored", initial=_of_c(torch.zeros_like))
-_plant("equations", "CellsReversed", "c0 given to the layers in reverse order", initial=_of_c(lambda c: c.flip(0)))
-_plant("equations", "CellRowsRolled", "The batch rows of c0 shifted by one", initial=_of_c(lambda c: c.roll(1, 1)))
+_plant("equations", "CellIgnored", "c0 ignored", initial=_given_c(torch.zeros_like))
+_plant("equations", "CellsReversed", "c0 given to the layers in reverse order", initial=_given_c(lambda c: c.flip(0)))
+_plant("equations", "CellRowsRolled", "The batch rows of c0 shifted by one", initial=_given_c(lambda c: c.roll(1, 1)))
 _plant("equations", "StatesSwappedIn", "h0 and c0 swapped", initial=lambda layer, states: states[::-1])
 _plant("equations", "StatesSwappedOut", "hn and cn swapped", result=lambda layer, x, last: (x, last[::-1]))
 _plant("equations", "FinalCellsReversed", "cn with its layers in reverse order", result=_last_c(lambda c: c.flip(0)))
@@ -99,11 +85,11 @@ _plant("dropout", "FinalCellDropped", "Dropout on cn", result=lambda layer, x, l
 ))  # fmt: skip
 
 # The backward pass alone.
-_plant("backward", "CellDetached", "No gradient to c0", initial=_of_c(torch.detach))
+_plant("backward", "CellDetached", "No gradient to c0", initial=_given_c(torch.detach))
 _plant("backward", "FinalCellWithoutGradient", "No gradient through cn", result=_last_c(torch.detach))
 _plant(
     "backward", "CellGradientCut", "Gradient cut in c alone, in the middle of the sequence",
-    carried=_carried_c(lambda c, step, steps: c.detach() if step == steps // 2 else c),
+    carried=_given_c(lambda c, step, steps: c.detach() if step == steps // 2 else c),
 )  # fmt: skip
 _plant("backward", "ForgetGateDetached", "No gradient through f", step=_step(f=lambda v: torch.sigmoid(v.x_f).detach()))
 _plant("backward", "OuterTanhDetached", "No gradient from h' to c'", step=_step(
@@ -111,4 +97,4 @@ _plant("backward", "OuterTanhDetached", "No gradient from h' to c'", step=_step(
 ))  # fmt: skip
 
 # Precision.
-_plant("precision", "CellInBfloat16", "c in bfloat16", carried=_carried_c(lambda c, step, steps: to_bfloat16(c)))
+_plant("precision", "CellInBfloat16", "c in bfloat16", carried=_given_c(lambda c, step, steps: to_bfloat16(c)))

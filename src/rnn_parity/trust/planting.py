@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rnn_parity.cells.base import Arithmetic
-from rnn_parity.trust.right import Parameters, WrittenOut
+from rnn_parity.trust.right import Parameters, States, WrittenOut
 
 KINDS = ("equations", "dropout", "backward", "precision")
 FAULTS: dict[str, type[WrittenOut]] = {}
@@ -33,6 +33,20 @@ def plant(module: str, kind: str, name: str, words: str, cells: Sequence[str] = 
 def to_bfloat16(x: Tensor) -> Tensor:
     """Round to bfloat16 and back."""
     return x.bfloat16().to(x.dtype)
+
+
+def given_state(index: int, change: Callable[..., Tensor]) -> Callable[..., States]:
+    """The states before the first step, or between two (`change` is then told step and steps too), with one changed."""
+    return lambda layer, states, *when: _with(states, index, change(states[index], *when))
+
+
+def last_state(index: int, change: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Tensor, States]]:
+    """The result with one of the last states changed."""
+    return lambda layer, sequence, last: (sequence, _with(last, index, change(last[index])))
+
+
+def _with(states: States, index: int, state: Tensor) -> States:
+    return *states[:index], state, *states[index + 1 :]
 
 
 def coarse(**functions: Callable[..., Tensor]) -> Arithmetic:
