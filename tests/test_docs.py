@@ -122,6 +122,17 @@ def test_the_rates_of_the_readme_are_those_of_the_kept_self_test():
         assert str(passed) in re.search(r"fewer faults pass, (\d+ and \d+)", " ".join(said.split()))[1].split(" and ")
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
+def test_the_rates_of_other_kinds_are_those_of_the_kept_self_test(cell):
+    kept = rates.kept_rates((cell,))
+    assert kept.cases == rates.kept_rates(("gru",)).cases
+    judged, caught = rates.totals(kept.detection)[["judged", "caught"]].sum()
+    comparisons, raised = kept.false_alarms[["comparisons", "alarms"]].sum()
+    accused = f"{raised} false alarms were raised" if raised else "no right layer was accused"
+    said = f"{caught:,} of {judged:,} faults were caught, and {accused} in {comparisons:,} comparisons"
+    assert said in " ".join(README.split())
+
+
 def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
     kept = PROJECT / "reports/reference"
     answer = " ".join(README.partition("**The answer on a CPU:**")[2].partition("![")[0].split())
