@@ -1,5 +1,7 @@
 """A kind of cell of a user's own, in one file: the minimal gated unit, with layers that compute it or do not."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -14,7 +16,7 @@ class MGU(Cell):
 
     words = "a minimal gated unit"
     gates = ("f", "n")
-    closed = {"f": 1000.0}  # noqa: RUF012, h' = tanh(x_n)
+    closed: ClassVar = {"f": 1000.0}  # h' = tanh(x_n)
 
     @staticmethod
     def forward(x, states, w_hh, b_hh, arithmetic):

@@ -292,6 +292,7 @@ def test_other_dtypes():
         ({"regimes": ["eval", "evil"]}, 'regimes[1]: holds "evil", expected one of'),
         ({"timing_seconds": -1.0}, "timing_seconds: holds -1.0, expected at least 0"),
         ({"baseline": "stacking_grucell"}, "baseline: holds 'stacking_grucell', expected one of stacking_gru_cell"),
+        ({"candidate": "stacking_grus"}, "candidate: holds 'stacking_grus', expected one of stacking_gru_cell"),
         ({"candidate": "no_such:Layer"}, "candidate: no_such:Layer: cannot be imported (ModuleNotFoundError"),
         ({"candidate": LOOP}, "candidate: holds 'stacking_gru_cell', the baseline itself, expected another"),
         ({"candidate": nn.Linear}, "candidate: Linear: cannot be called with input_size, hidden_size"),
@@ -304,6 +305,14 @@ def test_what_cannot_be_checked_gets_one_line(arguments, message):
         quick(**{"candidate": "torch.nn:GRU"} | arguments)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_a_state_may_have_any_letter():
+    report = quick(nn.GRU, regimes=["eval"])
+    renamed = report.equivalence.replace({"quantity": {"hn": "sn", "grad_h0": "grad_s0"}})
+    assert "states of zero" not in dataclasses.replace(report, equivalence=renamed).conclusion()
+    without = report.equivalence[report.equivalence["quantity"] != "grad_h0"]
+    assert "states of zero only" in dataclasses.replace(report, equivalence=without).conclusion()
 
 
 def test_parameters_without_counterpart_are_named():

@@ -523,7 +523,10 @@ def test_an_lstm_that_is_another_is_not_written(tmp_path, monkeypatch, fault):
         monkeypatch.setattr(convert, "new_keys", exchanged)
         refused(tmp_path / "in.pt", tmp_path, "weight_hh_l1 of the stack has changed", **options)
     else:
-        scaled = lambda self, input, states: forward(self, input, (states[0], states[1] * 1.001))  # noqa: E731
+
+        def scaled(self, input, states):
+            return forward(self, input, (states[0], states[1] * 1.001))
+
         monkeypatch.setattr(StackingLSTM, "forward", scaled)
         refused(tmp_path / "in.pt", tmp_path, "eval, output: different, error is", **options)
 

@@ -20,7 +20,6 @@ from rnn_parity.capabilities.probing import probe_capabilities
 from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
-from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
 from rnn_parity.layers.kinds import describe_call, infer_kind, require_kind
 from rnn_parity.layers.registry import named
@@ -104,8 +103,6 @@ def check(
     with named(baseline, "baseline") as ours, named(candidate, "candidate") as theirs:
         if ours == theirs:
             raise InputError(f"candidate: holds {theirs!r}, the baseline itself, expected another")
-        for key, name in (("baseline", ours), ("candidate", theirs)):
-            check_name(name, key)
         axes["cell"] = (infer_kind(theirs) or "gru") if cell is None else cell
         case = _make_case(ours, theirs, device, axes, seeds, regimes)
         for key, name in (("candidate", theirs), ("baseline", ours)):

@@ -318,7 +318,10 @@ class GateByGate(nn.Module):
 
     def forward(self, input, h0):
         h, outputs, o = list(h0), [], self.own
-        product = lambda x, w: x @ w[:-1] + w[-1]  # noqa: E731
+
+        def product(x, w):
+            return x @ w[:-1] + w[-1]
+
         for x in input:
             for k in range(self.num_layers):
                 r, u = (torch.sigmoid(product(x, o[f"ih{k}{g}"]) + product(h[k], o[f"hh{k}{g}"])) for g in "rz")

@@ -62,7 +62,7 @@ class Cell:
     Attributes:
         words: the kind in words, as `an LSTM`.
         gates: the blocks of rows of every weight, in the order in which they are stacked.
-        states: what is carried from step to step, one letter each. The first is what the layer above reads.
+        states: what is carried from step to step, one small letter each. The first is what the layer above reads.
         bounds: for each state the size that it never exceeds, from a start within it; None for no such bound.
         closed: gate to the bias with which, and with no recurrent weights in the other gates, a step forgets its
             states: the new state then depends on the input alone. Dropout masks are recovered with it.

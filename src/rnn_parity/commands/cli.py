@@ -138,12 +138,12 @@ def check(
             line.update(Text(f"{step} …"), refresh=True)
 
         if baseline is None:
-            kind = cell or infer_kind(candidate) or "gru"
-            if kind not in BASELINES:
+            cell = cell or infer_kind(candidate) or "gru"
+            if cell not in BASELINES:
                 raise InputError(
-                    f"--baseline: is missing, and {kind} has none of its own; expected what it might replace"
+                    f"--baseline: is missing, and {cell} has none of its own; expected what it might replace"
                 )
-            baseline = BASELINES[kind]
+            baseline = BASELINES[cell]
         report = api.check(baseline, candidate, cell=cell, progress=show, **sizes, **settings)
     print_report(report, Console())
     raise typer.Exit(0 if report.equivalent else 1)

@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Several = Annotated[list[Value], Field(min_length=1), AfterValidator(_once)]
 Seeds = Several[Seed]
-Regimes = Several[Literal[tuple(map(str, Regime))]]  # type: ignore[misc]
+Regimes = Several[Literal[tuple(map(str, Regime))]]  # type: ignore[misc]  # mypy wants values that are written out
 SWEPT = {name: axis for name, axis in AXES.items() if name != "device"}  # `device` is a key of its own
 
 
@@ -60,7 +60,7 @@ def _swept(kind: Any) -> Any:
     return Annotated[list[kind], Field(min_length=1), BeforeValidator(_or_list), AfterValidator(_once)] | None
 
 
-Defaults = create_model(  # type: ignore[call-overload]
+Defaults = create_model(  # type: ignore[call-overload]  # mypy takes ** for every keyword
     "Defaults",
     __base__=Section,
     __doc__="The value of every axis that a sweep does not name.",
@@ -79,7 +79,7 @@ class _SweepSettings(Section):
     """The extra tables of the workload that are made; all where it is not named."""
 
 
-Sweep = create_model(  # type: ignore[call-overload]
+Sweep = create_model(  # type: ignore[call-overload]  # mypy takes ** for every keyword
     "Sweep",
     __base__=_SweepSettings,
     __doc__="One product of lists over the defaults, and a section of the report.",

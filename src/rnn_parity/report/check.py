@@ -77,7 +77,8 @@ class Report:
         if not self.answer.holds:
             return f"{asked}: not shown, because {row['quantity']} could not be judged: {row['reason']}"
         alike = "bit for bit the same" if self.answer.verdict == Verdict.IDENTICAL else "within its limit"
-        at_zero = ", from states of zero only" if "grad_h0" not in set(self.equivalence["quantity"]) else ""
+        of_states = self.equivalence["quantity"].str.fullmatch("grad_[a-z]0")
+        at_zero = "" if of_states.any() else ", from states of zero only"
         many = (
             ", dropout by the law of many draws" if Regime.TRAIN_DISTRIBUTION in set(self.equivalence["regime"]) else ""
         )

@@ -90,7 +90,7 @@ def plot_training(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Figur
     if not modes:
         return style.say_no_data("Trainings laid over each other need a decoder case that was trained.")
     names = [config["cells"]["gru"]["baseline"], *config["cells"]["gru"]["candidates"]]
-    palette = style.colours(names)
+    palette = {name: look["color"] for name, look in style.looks(names[:1], names[1:]).items()}
     figure, grid = style.grid_of_axes(2, len(modes), 88, height_ratios=[1, 1])
     far = divergence(training)
     for (above, below), mode in zip(grid.T, modes, strict=True):

@@ -80,11 +80,6 @@ def grid_of_axes(rows: int, columns: int, height_mm: float, width_mm: float = PA
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
 
 
-def colours(implementations: Sequence[str]) -> dict[str, str]:
-    """Implementation to colour, the baseline first."""
-    return dict(zip(implementations, itertools.chain([_BASELINE], itertools.cycle(_CANDIDATES)), strict=False))
-
-
 def looks(baselines: Sequence[str], candidates: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Implementation to colour, marker and fill: baselines are neutral and filled, candidates coloured and hollow."""
     shapes = zip(baselines, itertools.cycle("osXP"), strict=False)
