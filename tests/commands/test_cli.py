@@ -86,26 +86,71 @@ def test_a_self_test_on_a_device_that_is_not_there_is_refused_in_one_line():
     assert done.stderr.count("\n") == 1
 
 
-def test_a_fault_of_the_program_is_one_line_with_its_place_and_exit_code_3(monkeypatch, capsys):
+def ends_with(error, monkeypatch, capsys):
+    """The exit code where the commands raise an error, and what is said."""
     from rnn_parity.commands import cli
 
     def broken():
-        raise KeyError("ratio")
-
-    def exit_code():
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code
+        raise error
 
     monkeypatch.setattr(cli, "app", broken)
-    assert exit_code() == 3
-    shown = capsys.readouterr().err
-    assert shown.startswith("fault: KeyError: 'ratio' (")
-    assert "test_cli.py:" in shown
-    assert shown.count("\n") == 1
-    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
-    assert exit_code() == 3
-    assert "Traceback" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_has_exit_code_3_its_traceback_and_a_last_line(monkeypatch, capsys):
+    code, shown = ends_with(KeyError("ratio"), monkeypatch, capsys)
+    assert code == 3
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert "test_cli.py" in shown
+    assert shown.endswith("\nfault: KeyError: 'ratio'; this is no verdict: please report it with the lines above\n")
+
+
+def test_code_that_ends_the_process_is_no_verdict(monkeypatch, capsys):
+    code, shown = ends_with(SystemExit(1), monkeypatch, capsys)
+    assert (code, shown.splitlines()[-1].partition(";")[0]) == (3, "fault: SystemExit: 1")
+
+
+@pytest.mark.parametrize("command", ["check", "self-test", "convert", "gate", "compare", "cases", "validate", "job"])
+def test_a_crash_within_a_command_is_3(tmp_path, command):
+    """What a command calls first is made to raise: whatever it is, the exit code is never that of a verdict."""
+    crash = {
+        "check": ("rnn_parity.api.check", ["torch.nn:GRU"]),
+        "self-test": ("rnn_parity.trust.run.examine_in_parallel", []),
+        "convert": ("rnn_parity.convert.convert_checkpoint", ["a.pt", "b.pt", "--to", "stacking_gru"]),
+        "gate": ("rnn_parity.report.brief.gate", []),
+        "compare": ("rnn_parity.findings.compare.compare_runs", ["a", "b"]),
+        "cases": ("rnn_parity.experiment.grid.make_grid", []),
+        "validate": ("rnn_parity.layers.kinds.require_kind", ["torch.nn:GRU"]),
+        "job": ("rnn_parity.experiment.grid.parse_request", ["equivalence", "--job", "{}", "--name", "x/y"]),
+    }
+    code = """
+import importlib, sys
+from unittest import mock
+import rnn_parity.report.comparison, rnn_parity.tables
+target, *sys.argv = sys.argv[1:]
+from rnn_parity.commands.cli import main
+with (
+    mock.patch(target, side_effect=RuntimeError("a crash")),
+    mock.patch("rnn_parity.tables.read_table"),
+    mock.patch("rnn_parity.report.comparison.read_run"),
+):
+    main()
+"""
+    target, arguments = crash[command]
+    run = [sys.executable, "-c", code, target, "rnn-parity", command, *arguments]
+    done = subprocess.run(run, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("fault: RuntimeError: a crash; this is no verdict")
+
+
+def test_a_pipe_that_nobody_reads_is_no_verdict():
+    run = [sys.executable, "-m", "rnn_parity", "schema"]
+    with subprocess.Popen(run, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.close()
+        assert process.wait() == 141
 
 
 def test_check_accepts_what_fits():

@@ -6,14 +6,15 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rnn_parity.commands.processes import RUN_VARIABLE, exit_with_workflow
+from rnn_parity.commands.processes import exit_with_workflow
 from rnn_parity.commands.rules import app as rules_app
 from rnn_parity.commands.rules import read_grid
 from rnn_parity.experiment.errors import InputError
@@ -31,8 +32,6 @@ app.add_typer(rules_app)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
 
-DEBUG_VARIABLE = "RNN_PARITY_DEBUG"
-
 PIPELINE = Path(__file__).parents[1] / "pipeline"
 """The Snakefile and what belongs to it: links in the sources, files in a wheel."""
 
@@ -40,8 +39,9 @@ PIPELINE = Path(__file__).parents[1] / "pipeline"
 def main() -> None:
     """Run a command.
 
-    Exit code 0: done, 1: a verdict against, 2: bad input, 3: a fault of this program. For 2 and 3 one line says what is
-    wrong; the traceback of a fault stands in the log of a job, or where `RNN_PARITY_DEBUG` is set.
+    Exit code 0: done, 1: a verdict against, 2: bad input, in one line, 3: a fault of this program, with its traceback
+    and a last line that says what to do with it. Nothing else is ever 1: neither a pipe that nobody reads any more,
+    141 as in a shell, nor a layer that ends the process.
     """
     exit_with_workflow()
     try:
@@ -49,20 +49,37 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        if _raised_in(ended) in ("typer", "click"):
+            raise
+        _report_fault(ended)
     except Exception as error:
-        if os.environ.keys() & {RUN_VARIABLE, DEBUG_VARIABLE}:
-            traceback.print_exc()
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"fault: {said} ({place.filename}:{place.lineno}); {DEBUG_VARIABLE}=1 shows more", file=sys.stderr)
-        sys.exit(3)
+        _report_fault(error)
     finally:
         gc.freeze()  # skip the final garbage collection: with torch imported it takes a third of a short command
 
 
+def _raised_in(error: BaseException) -> str:
+    """The package whose code raised it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].f_globals.get("__name__", "").partition(".")[0]
+
+
+def _report_fault(error: BaseException) -> NoReturn:
+    traceback.print_exception(error)
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    print(f"fault: {said}; this is no verdict: please report it with the lines above", file=sys.stderr)
+    sys.exit(3)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> None:
-    """Run an experiment in this folder. Further arguments go to Snakemake, as `-n`, `--cores 4` or `gate`."""
+    """Run an experiment in this folder. Further arguments go to Snakemake, as `-n`, `--cores 4` or `gate`.
+
+    The exit code is Snakemake's: 1 where a job failed, whose log says with which code, and where the gate stays shut.
+    """
     if not config.is_file():
         raise InputError(f"--config: holds '{config}', which is no file; `rnn-parity init .` makes a config.yaml")
     settings = [f"--snakefile={(PIPELINE / 'Snakefile').resolve()}", f"--configfile={config}"]
