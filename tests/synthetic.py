@@ -154,6 +154,7 @@ def capability_rows(names, device="cpu") -> list[dict]:
             "implementation": name,
             "baseline": names[0],
             "device": device,
+            "cell": "gru",
             "agrees": None if index == 0 else True,
         }
         rows.append(common | {"capability": "repeatable", "title": "Repeatable", "outcome": "works", "detail": ""})

@@ -117,8 +117,9 @@ def check(
             timing = _frame(measured, TIMING)
         if capabilities:  # last: a CUDA graph that cannot be captured may leave the device unfit for anything else
             progress("probing capabilities")
-            of_case = ours, [theirs], case.device, threads, case.cell, min(case.num_layers, 2)
-            abilities = _frame(list(probe_capabilities(*of_case)), CAPABILITIES)
+            own = case.input_size, case.hidden_size, case.num_layers
+            probed = probe_capabilities(ours, [theirs], case.device, threads, case.cell, own)
+            abilities = _frame(list(probed), CAPABILITIES)
         adapted = {name: words for name in (ours, theirs) if (words := describe_call(name, case.cell))}
         settings = {name: words for name in (ours, theirs) if (words := told(name))}
     return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing, adapted, settings)

@@ -119,6 +119,7 @@ CAPABILITIES = schema_of(
         "implementation": str,
         "baseline": str,
         "device": str,
+        "cell": str,
         "capability": str,
         "title": str,
         "outcome": str,

@@ -6,6 +6,20 @@ from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from synthetic import capability_rows as made_up_rows
 
 
+def test_kinds_of_one_title_are_rows_of_their_own():
+    gru = made_up_rows(["old", "new"])
+    table = pd.DataFrame([*gru, *(row | {"cell": "lstm", "outcome": "works"} for row in gru)])
+    rows = capability_rows(table)
+    assert [(row["cell"], row["differs"]) for row in rows] == [
+        ("gru", False),
+        ("gru", True),
+        ("lstm", False),
+        ("lstm", False),
+    ]
+    elsewhere = [*gru, *(row | {"cell": "lstm"} for row in made_up_rows(["old", "another"]))]
+    assert lost_capabilities(capability_rows(pd.DataFrame(elsewhere)), "old", "new") == ["`vmap`"]
+
+
 def test_what_is_lost_is_what_the_baseline_can_do_and_the_candidate_cannot():
     table = pd.DataFrame(made_up_rows(["old", "new"]))
     rows = capability_rows(table)

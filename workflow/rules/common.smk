@@ -135,10 +135,12 @@ def asked_of(wildcards):
     """What is asked of a device for one of its tables, as JSON."""
     cases = [case for case in GRID.cases if case.device == wildcards.device]
     dtypes, cells = ({getattr(case, axis): None for case in cases} for axis in ("dtype", "cell"))
+    first = {case.cell: case for case in reversed(cases)}
+    own = {cell: (case.input_size, case.hidden_size, case.num_layers) for cell, case in first.items()}
     settings = {
         "self_test": {"cells": [*cells], "dtypes": sorted(dtypes), "cases": GRID.config["self_test"]["cases"]},
         "power": {"draws": GRID.config["equivalence"]["draws"], "trials": 20},
-        "capabilities": {cell: GRID.config["cells"][cell] for cell in cells},
+        "capabilities": {cell: GRID.config["cells"][cell] | {"own": own[cell]} for cell in cells},
     }
     return json.dumps(settings[wildcards.table])
 

@@ -1,7 +1,8 @@
 """From implementations to rows: every capability is tried on each, and compared with the baseline.
 
-A capability is probed by doing it, on a module built anew, in float64 at a tiny size, with the weights that every
-implementation gets. An error of a layer is data; no setting, warning or line of output is left behind.
+A capability is probed by doing it, on a module built anew, in float64 at a size that every layer takes, with the
+weights that every implementation gets. An error of a layer is data; no setting, warning or line of output is left
+behind.
 """
 
 from __future__ import annotations
@@ -36,12 +37,18 @@ CAPABILITIES: dict[str, Capability] = {
 
 LONGEST_DETAIL = 200
 
+Sizes = tuple[int, int, int]
+"""I, H and L."""
+
+TINY: Sizes = (5, 6, 2)
+
 
 def probe_capabilities(
-    baseline: str, candidates: Sequence[str], device: str, threads: int = 1, cell: str = "gru", num_layers: int = 2
+    baseline: str, candidates: Sequence[str], device: str, threads: int = 1, cell: str = "gru", own: Sizes = TINY
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per implementation × capability, the baseline's first.
 
+    All are probed at one size: tiny where every one of them takes that, else `own`, as a case has it.
     `agrees` says whether a candidate's numbers are the baseline's: null where one of them does not work, or where
     there are no numbers to compare. Raises `InputError` for an implementation that cannot be built at all.
     Numbers of one that takes no states are compared with nobody's.
@@ -49,9 +56,11 @@ def probe_capabilities(
     names = [baseline, *candidates]
     for name in names:
         load_factory(name)
+    tiny = TINY[0], TINY[1], min(TINY[2], own[2])
+    sizes = tiny if all(tiny_subject(name, device, threads, cell, tiny).runs for name in names) else tuple(own)
     # The capture of a CUDA graph comes last for all layers: where it fails, it may leave the device unfit.
     results = {
-        (name, capability): probe(capability, tiny_subject(name, device, threads, cell, num_layers))
+        (name, capability): probe(capability, tiny_subject(name, device, threads, cell, sizes))
         for capability in CAPABILITIES
         for name in names
     }
@@ -68,6 +77,7 @@ def probe_capabilities(
             "implementation": name,
             "baseline": baseline,
             "device": device,
+            "cell": cell,
             "capability": capability,
             "title": CAPABILITIES[capability].title,
             "outcome": result.outcome,
@@ -76,9 +86,9 @@ def probe_capabilities(
         }
 
 
-def tiny_subject(name: str, device: str, threads: int = 1, cell: str = "gru", num_layers: int = 2) -> Subject:
-    """An implementation at the probed size: T = 4, B = 3, I = 5, H = 6 are four different lengths."""
-    return Subject(name, Case("capabilities", device, "float64", False, 5, 6, num_layers, 4, 3, 0.0, threads, cell))
+def tiny_subject(name: str, device: str, threads: int = 1, cell: str = "gru", sizes: Sizes = TINY) -> Subject:
+    """An implementation at the probed size: T = 4, B = 3 and, where it is tiny, I = 5, H = 6 are different lengths."""
+    return Subject(name, Case("capabilities", device, "float64", False, *sizes, 4, 3, 0.0, threads, cell))
 
 
 def probe(capability: str, subject: Subject) -> ProbeResult:

@@ -89,6 +89,16 @@ class Subject:
         return load_cell(self.case.cell)
 
     @property
+    def runs(self) -> bool:
+        """Whether the layer can be built and run forward at this size."""
+        try:
+            with isolated(self.case):
+                self.forward(self.load(), *self.arguments())
+        except Exception:  # what cannot be built at all, a probe will tell
+            return False
+        return True
+
+    @property
     def stimulus(self) -> Stimulus:
         """The weights, arguments and cotangents that every implementation is given, drawn anew on the device."""
         return draw_stimulus(self.case, seed=0).map(lambda tensor: tensor.to(self.case.device))

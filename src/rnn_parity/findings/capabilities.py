@@ -9,22 +9,23 @@ import pandas as pd
 
 
 def capability_rows(capabilities: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row per device × baseline × capability: its `title`, the rows of the table `by_name`, whether it `differs`.
+    """One row per device × kind × baseline × capability: its `title`, the rows of the table `by_name`, and `differs`.
 
     `differs`: the outcomes are not the same, or the numbers do not agree.
     """
     rows = []
-    for (device, baseline, _), group in capabilities.groupby(["device", "baseline", "capability"], sort=False):
+    keys = ["device", "cell", "baseline", "capability"]
+    for (device, cell, baseline, _), group in capabilities.groupby(keys, sort=False):
         by_name = {row["implementation"]: row for row in group.to_dict("records")}
         differs = group["outcome"].nunique() > 1 or any(row["agrees"] is False for row in by_name.values())
-        row = {"device": device, "baseline": baseline, "title": group["title"].iloc[0]}
+        row = {"device": device, "cell": cell, "baseline": baseline, "title": group["title"].iloc[0]}
         rows.append({**row, "by_name": by_name, "differs": differs})
     return rows
 
 
 def lost_capabilities(rows: list[dict[str, Any]], baseline: str, candidate: str) -> list[str]:
     """The titles of the capabilities that the candidate would lose."""
-    own = [row for row in rows if row["baseline"] == baseline]
+    own = [row for row in rows if row["baseline"] == baseline and candidate in row["by_name"]]
     lost = [row["title"] for row in own if is_lost(row["by_name"][baseline], row["by_name"][candidate])]
     return list(dict.fromkeys(lost))
 

@@ -133,11 +133,11 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     }
 
 
-def _by_place(abilities: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """The rows of the capabilities by device and baseline."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def _by_place(abilities: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """The rows of the capabilities by device, kind and baseline."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in abilities:
-        groups.setdefault((row["device"], row["baseline"]), []).append(row)
+        groups.setdefault((row["device"], row["cell"], row["baseline"]), []).append(row)
     return groups
 
 
