@@ -37,10 +37,10 @@ CAPABILITIES: dict[str, Capability] = {
 
 LONGEST_DETAIL = 200
 
-Sizes = Sequence[int]
+Sizes = tuple[int, int, int]
 """I, H and L."""
 
-TINY = (5, 6, 2)
+TINY: Sizes = (5, 6, 2)
 
 
 def probe_capabilities(
@@ -57,7 +57,7 @@ def probe_capabilities(
     for name in names:
         load_factory(name)
     tiny = TINY[0], TINY[1], min(TINY[2], own[2])
-    sizes = tiny if all(tiny_subject(name, device, threads, cell, tiny).runs for name in names) else own
+    sizes: Sizes = tiny if all(tiny_subject(name, device, threads, cell, tiny).runs for name in names) else own
     # The capture of a CUDA graph comes last for all layers: where it fails, it may leave the device unfit.
     results = {
         (name, capability): probe(capability, tiny_subject(name, device, threads, cell, sizes))
