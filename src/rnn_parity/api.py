@@ -21,7 +21,7 @@ from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
-from rnn_parity.layers.kinds import describe_call, infer_kind, require_kind
+from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.registry import named
 from rnn_parity.layers.settings import told
 from rnn_parity.report.check import Report
@@ -83,7 +83,8 @@ def check(
         progress: told what is done next.
 
     Raises `InputError`, in one line, for arguments that cannot be used, and for a layer whose parameters are not those
-    of its kind. Whatever a layer raises when it runs is in the report.
+    of its kind, or that is called in another way and cannot be adapted. Whatever else a layer raises when it runs is in
+    the report.
     """
     if like not in PRESETS:
         raise InputError(f"like: holds {like!r}, expected one of {', '.join(PRESETS)}")
@@ -107,6 +108,7 @@ def check(
         case = _make_case(ours, theirs, device, axes, seeds, regimes)
         for key, name in (("candidate", theirs), ("baseline", ours)):
             require_kind(name, case.cell, key, case.num_layers, case.dropout)
+            require_call(name, case, key)
         progress("comparing numbers")
         rows = _compare(case, ours, theirs, seeds, regimes)
         abilities = timing = None

@@ -232,18 +232,11 @@ class Strict(nn.GRU):
     [
         (OneLayer, "candidate: OneLayer: has one layer only, expected --num-layers 1"),
         (Strict, "candidate: Strict: has one layer only, expected --num-layers 1"),
-        (
-            layer(GRUs, lambda self, x, h: self.over_time(x, h)[0]),
-            r"Mine: called with \(\(2, 7, 8\), \(3, 7, 16\)\) it ",
-        ),
-        (layer(GRUs, lambda self, x, h: {"output": x}), r"it gives a dict; expected output .* wrap it: class Mine"),
-        (layer(GRUs, lambda self, x, h, mask: x), r"it takes \(x, h, mask\), expected \(input, h0\); "),
     ],
 )
-def test_what_cannot_be_adapted_is_refused_in_one_line(mine, message):
-    with pytest.raises(InputError, match=message) as caught:
+def test_several_layers_of_what_has_one_are_refused(mine, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
         check(mine)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("mine", [OneLayer, Strict])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
+from rnn_parity.layers.refusals import refuse_error, refuse_result, refuse_signature
 from rnn_parity.layers.running import pack_states
 
 STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
@@ -61,7 +62,8 @@ class Adapter:
         carried: whether a step takes the states as the step before gave them.
         num_layers: of the layer that was tried, 1 where it has no more whatever it is asked for. lazy: whether it has
             its parameters only after a call. one_bias: whether one bias stands for both.
-        problem: why the layer can be no candidate, in one line.
+        problem: why the layer can be no candidate, in one line. raised: the same, if it raises at the size of the case
+            as it does here, however it is called.
     """
 
     num_states: int = 1
@@ -77,6 +79,7 @@ class Adapter:
     lazy: bool = False
     one_bias: bool = False
     problem: str = ""
+    raised: str = ""
 
     @property
     def words(self) -> str:
@@ -92,7 +95,9 @@ class Adapter:
     @property
     def plain(self) -> Adapter:
         """The same of a layer that is called as PyTorch's."""
-        keep = {name: getattr(self, name) for name in ("num_states", "num_layers", "lazy", "one_bias", "problem")}
+        keep = {
+            name: getattr(self, name) for name in ("num_states", "num_layers", "lazy", "one_bias", "problem", "raised")
+        }
         return Adapter(**keep)
 
     def fit(self, layer: nn.Module, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
@@ -170,7 +175,7 @@ def find_adapter(construct: Callable[..., nn.Module], cell: str) -> Adapter:
                 layer = construct(input_size=WIDTH, hidden_size=UNITS, num_layers=num_layers, dropout=0.0)
             before = _parameter_names(layer)
             with _trying(layer.to(device)):
-                tried = _try(layer, len(kind.states), num_layers, device)
+                tried = _try(layer, kind.states, num_layers, device)
         except Exception:  # it cannot be built like this; whoever asks for it is told
             continue
         tried = replace(tried, lazy=before != _parameter_names(layer))
@@ -183,33 +188,42 @@ def find_adapter(construct: Callable[..., nn.Module], cell: str) -> Adapter:
     return found
 
 
-def _try(layer: nn.Module, num_states: int, num_layers: int, device: str) -> Adapter:
+def _try(layer: nn.Module, names: Sequence[str], num_layers: int, device: str) -> Adapter:
     """The first way of calling the layer that gives the right shapes; without one, the problem."""
+    num_states, problem, raised = len(names), "", None
     generator = torch.Generator().manual_seed(0)
     input, *states = (
         torch.rand(shape, generator=generator).to(device)
         for shape in ((STEPS, ROWS, WIDTH), *[(num_layers, ROWS, UNITS)] * num_states)
     )
-    problem = ""
     for how in _ways(layer, num_states, num_layers):
         given = GIVEN[how.states](tuple(states))
         shown = {"sequence": input, "batch_first": input.transpose(0, 1).contiguous(), "step": input[0]}[how.input]
         try:
             result = how.ask(layer, shown, given)
-        except Exception:  # it is not called so
+        except Exception as error:  # it is not called so
+            raised = raised or error
             continue
         read = next(_readings(how, result, shown, num_layers), None)
         if read is not None:
             return replace(_carrying(read, layer, input, given), num_layers=num_layers)
-        well_formed = isinstance(result, tuple | list) and len(result) == 2 and isinstance(result[0], Tensor)
-        if how == Adapter(num_states) and well_formed and _count(result[1]) == num_states:
+        if how == Adapter(num_states) and _gives_states(result, shown, num_states):
             return Adapter(num_states)  # as PyTorch's, with wrong shapes: that is for the comparison to say
-        if not problem:
-            called = ", ".join(map(_describe, (shown, *given)))
-            problem = f"called with ({called}) it gives {_describe(result)}"
+        problem = problem or refuse_result(layer, names, shown, given, result, states[0])
     if not problem and not _binds(layer, 2) and not _binds(layer, 1):
-        problem = f"it takes {inspect.signature(layer.forward)}, expected (input, h0)"
-    return Adapter(num_states, problem=problem and f"{problem}; {_advice(num_states)}")
+        problem = refuse_signature(layer, names)
+    refused = refuse_error(layer, names, input, states, raised) if raised and not problem else ""
+    return Adapter(num_states, problem=problem, raised=refused)
+
+
+def _gives_states(result: Any, shown: Tensor, num_states: int) -> bool:
+    """Whether a result is an output of the steps and rows shown, and as many tensors of H units as there are states."""
+    if not isinstance(result, tuple | list) or len(result) != 2 or not isinstance(result[0], Tensor):
+        return False
+    output, last = result[0], [result[1]] if isinstance(result[1], Tensor) else result[1]
+    if not isinstance(last, tuple | list) or len(last) != num_states or output.shape[:2] != shown.shape[:2]:
+        return False
+    return all(isinstance(state, Tensor) and state.dim() > 1 and state.shape[-1] == UNITS for state in last)
 
 
 def _ways(layer: nn.Module, num_states: int, num_layers: int) -> Iterator[Adapter]:
@@ -321,25 +335,3 @@ def _binds(layer: nn.Module, arguments: int) -> bool:
     except ValueError:  # no signature to read
         return True
     return True
-
-
-def _count(states: Any) -> int:
-    return 1 if isinstance(states, Tensor) else len(states) if isinstance(states, tuple | list) else 0
-
-
-def _describe(value: Any) -> str:
-    """A value by its shape, as `(2, 7, 16)`, or by the shapes within it."""
-    if isinstance(value, Tensor):
-        return str(tuple(value.shape))
-    if isinstance(value, tuple | list):
-        within = ", ".join(map(_describe, value))
-        return f"[{within}]" if isinstance(value, list) else f"({within})"
-    return f"a {type(value).__name__}"
-
-
-def _advice(num_states: int) -> str:
-    given, last = ("h0", "hn") if num_states == 1 else ("states", "(hn, cn)")
-    return (
-        f"expected output (T, B, H) and {last}, each (L, B, H); wrap it: class Mine(Layer): "
-        f"def forward(self, input, {given}): …; return output, {last}"
-    )

@@ -9,9 +9,13 @@ from torch import nn
 
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import CELLS
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import WeightError, canonical_parameters, canonical_shapes, copy_weights
 from rnn_parity.layers.registry import NoParameter, adapter_of, build, construct
+from rnn_parity.layers.running import call_layer, classify_exception
+from rnn_parity.layers.settings import put_back
 
 SIZES: dict[str, Any] = {"input_size": 5, "hidden_size": 6, "num_layers": 2}
 """Three different lengths, so that a shape tells what it is of."""
@@ -61,6 +65,28 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
         raise InputError(f"{who}: {reason}") from error
     except Exception:  # it may do at the sizes asked for; if not, the comparison says why
         return
+
+
+def require_call(name: str, case: Case, key: str = "") -> None:
+    """Raise `InputError`, naming the argument `key`, for a layer that raises at a case's size however it is called.
+
+    What it says it does not support is left to the comparison.
+    """
+    raised = adapter_of(name, case.cell).raised
+    if not raised:
+        return
+    like = {"device": case.device, "dtype": getattr(torch, case.dtype)}
+    states = [torch.zeros(case.num_layers, case.batch_size, case.hidden_size, **like)] * len(
+        load_cell(case.cell).states
+    )
+    sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
+    try:
+        module = _build(name, case.cell, **sizes).to(**like).eval()
+        with put_back(name), torch.random.fork_rng():
+            call_layer(module, torch.zeros(case.sequence_length, case.batch_size, case.input_size, **like), states)
+    except Exception as error:
+        if classify_exception(error)[0] == Verdict.FAILED:
+            raise InputError(f"{key}: {name}: {raised}") from error
 
 
 def _load(cell: str) -> type[Cell]:
