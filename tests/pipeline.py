@@ -17,6 +17,7 @@ TINY = {
     "sweeps": {"article": {"sequence_length": [1, 2], "seeds": [1215]}},
     "timing": {"phases": ["inference", "step"], "min_rounds": 6, "max_seconds": 0.05},
     "self_test": {"cases": 0, "own_cases": False},
+    "life": False,
     "capabilities": False,
 }
 RUN = {

@@ -163,8 +163,8 @@ def capability_rows(names, device="cpu") -> list[dict]:
     return rows
 
 
-def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabilities=()):
+def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabilities=(), life=()):
     """Every table of an experiment; those that are not given are empty, as where the config leaves them out."""
-    given = {"self_test": self_test, "coverage": coverage, "power": power, "capabilities": capabilities}
+    given = {"self_test": self_test, "coverage": coverage, "power": power, "capabilities": capabilities, "life": life}
     trust = {name: pa.Table.from_pylist(list(rows), schema=COLLECTED[name]).to_pandas() for name, rows in given.items()}
     return {"equivalence": equivalence, "timing": timing, **trust}

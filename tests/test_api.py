@@ -26,7 +26,7 @@ from rnn_parity.trust import faults as mutants
 from rnn_parity.trust import gru_faults
 
 LOOP = "stacking_gru_cell"
-QUICK = {"device": "cpu", "seeds": [0], "capabilities": False, "timing_seconds": 0.0}
+QUICK = {"device": "cpu", "seeds": [0], "life": False, "capabilities": False, "timing_seconds": 0.0}
 FEW = ("missing_states", "packed_sequence", "vmap", "non_contiguous", "carried_state")
 
 
@@ -334,7 +334,7 @@ def test_the_command_takes_a_layer_from_the_current_folder(tmp_path, monkeypatch
     (tmp_path / f"{name}.py").write_text(f"import {module}\n\n\nclass Mine({base}):\n    pass\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    options = ["--device", "cpu", "--seed", "0", "--no-capabilities", "--no-timing"]
+    options = ["--device", "cpu", "--seed", "0", "--no-life", "--no-capabilities", "--no-timing"]
     done = CliRunner().invoke(app, ["check", f"{name}:Mine", *options])
     assert done.exit_code == code
     assert f"{name}:Mine may replace stacking_gru_cell: {'no' if code else 'yes'}, because" in sentence(done.stdout)

@@ -14,7 +14,7 @@ FLOORS = (
     ("dropout", "capabilities"),
     ("compare",),
     ("timing",),
-    ("workloads", "trust"),
+    ("workloads", "trust", "life"),
     ("findings", "tracking"),
     ("report",),
     ("api", "convert"),

@@ -24,8 +24,9 @@ from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
 from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.registry import named
 from rnn_parity.layers.settings import told
+from rnn_parity.life.live import life_case, live
 from rnn_parity.report.check import Report
-from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, TIMING
+from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, LIFE, TIMING
 from rnn_parity.timing.rounds import time_case
 from rnn_parity.workloads.layer import Layer
 
@@ -64,6 +65,8 @@ def check(
     threads: int = 1,
     seeds: Sequence[int] | None = None,
     regimes: Sequence[str] = REGIMES,
+    life: bool = True,
+    deep: bool = False,
     capabilities: bool = True,
     timing_seconds: float = 0.5,
     progress: Callable[[str], None] = lambda step: None,
@@ -78,6 +81,7 @@ def check(
         like: the preset that gives the sizes and seeds that are not given: `small`, `article` or `t2vec`.
         device: `auto` is cuda where there is one. threads: CPU threads to compute with.
         regimes: at least one of those that must hold, `eval` and `train_matched_masks`.
+        life: whether to judge the candidate over many calls too. deep: sizes too that take minutes or gigabytes.
         capabilities: whether to probe them; seconds, half of them the compiler's.
         timing_seconds: for how long each of inference and step may be timed beyond ten rounds; 0 times nothing.
         progress: told what is done next.
@@ -109,9 +113,12 @@ def check(
         for key, name in (("candidate", theirs), ("baseline", ours)):
             require_kind(name, case.cell, key, case.num_layers, case.dropout)
             require_call(name, case, key)
+        lived = abilities = timing = None
+        if life:  # before all else: what its very first call of the process leaves behind is to be seen
+            progress("judging many calls")
+            lived = _frame(list(live(life_case(case, theirs), theirs, deep)), LIFE)
         progress("comparing numbers")
         rows = _compare(case, ours, theirs, seeds, regimes)
-        abilities = timing = None
         if timing_seconds:
             progress("timing")
             protocol = {**_TIMING, "max_seconds": float(timing_seconds)}
@@ -124,7 +131,7 @@ def check(
             abilities = _frame(list(probed), CAPABILITIES)
         adapted = {name: words for name in (ours, theirs) if (words := describe_call(name, case.cell))}
         settings = {name: words for name in (ours, theirs) if (words := told(name))}
-    return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), abilities, timing, adapted, settings)
+    return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), lived, abilities, timing, adapted, settings)
 
 
 def _make_case(

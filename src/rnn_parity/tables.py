@@ -130,6 +130,24 @@ CAPABILITIES = schema_of(
 """One row per implementation × capability, the baseline's own among them. `agrees`: its numbers are the baseline's;
 null where there are none to compare."""
 
+LIFE = schema_of(
+    CASE_COLUMNS
+    | {
+        "implementation": str,
+        "point": str,
+        "title": str,
+        "condition": str,
+        "verdict": str,
+        "when": str,
+        "quantity": str,
+        "reason": str,
+        "ratio": float,
+        "calls": int,
+        "elapsed_s": float,
+    }
+)
+"""One row per implementation × dtype × kind × point of its life. `when`: what came before the call that decides;
+`condition`: what must not be done where the point fails, empty where nothing excuses it."""
 
 SELF_TEST = schema_of(
     CASE_COLUMNS
@@ -178,6 +196,7 @@ COLLECTED = {
     "coverage": SELF_TEST,
     "power": POWER,
     "capabilities": CAPABILITIES,
+    "life": LIFE,
     "masks": MASKS,
 }
 """The tables of the whole experiment, `results/{name}.parquet`, of which report and tables are made. `coverage` has the

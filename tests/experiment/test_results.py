@@ -21,11 +21,12 @@ def test_the_parts_of_every_table_follow_the_config():
 
     smoke = parts()
     assert {name: len(paths) for name, paths in smoke.items() if paths} == {
-        "equivalence": 3, "timing": 3, "coverage": 3, "masks": 3, "self_test": 1, "power": 1, "capabilities": 1,
+        "equivalence": 3, "timing": 3, "coverage": 3, "masks": 3,
+        "self_test": 1, "power": 1, "life": 1, "capabilities": 1,
     }  # fmt: skip
     assert smoke["self_test"] == ["results/self_test/cpu.parquet"]
     width = SMOKE["sweeps"]["width"]
     assert parts(sweeps={"width": width | {"regimes": ["eval"]}})["power"] == []
     assert parts(self_test={"cases": 8})["power"] == []
-    nothing = parts(self_test={"cases": 0, "own_cases": False}, capabilities=False)
+    nothing = parts(self_test={"cases": 0, "own_cases": False}, capabilities=False, life=False)
     assert {name for name, paths in nothing.items() if paths} == {"equivalence", "timing", "coverage", "masks"}

@@ -99,7 +99,7 @@ def test_a_quantity_that_was_judged_nowhere_leaves_the_answer_open_for_the_check
     for rows, word in ((in_part, "yes"), (never, "open")):
         changed = table.copy()
         changed.loc[rows, ["verdict", "reason"]] = ["not judged", "ill-conditioned: by 3e-02"]
-        report = Report("stacking_gru_cell", "stacking_gru", GRID.cases[0], changed, None, None)
+        report = Report("stacking_gru_cell", "stacking_gru", GRID.cases[0], changed, None, None, None)
         holds, text = brief.gate(changed)
         assert report.answer.word == word
         assert report.equivalent is holds is (word == "yes")

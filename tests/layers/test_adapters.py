@@ -19,7 +19,7 @@ SIZES = {"input_size": 5, "hidden_size": 6, "num_layers": 3, "sequence_length": 
 
 def check(layer, cell="gru", **changes):
     baseline = {"gru": "stacking_gru_cell", "lstm": "stacking_lstm_cell"}.get(cell, "stacking_gru_reset_before_cell")
-    asked = {"cell": cell, "seeds": [0], "capabilities": False, "timing_seconds": 0, "device": "cpu"}
+    asked = {"cell": cell, "seeds": [0], "life": False, "capabilities": False, "timing_seconds": 0, "device": "cpu"}
     return rnn_parity.check(baseline, layer, **SIZES | asked | changes)
 
 

@@ -180,7 +180,7 @@ def test_a_layer_that_changes_settings_when_imported_is_still_a_yes_that_says_so
     (tmp_path / f"{module}.py").write_text(f"import torch\n{change}\nclass Layer(torch.nn.GRU):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     name = f"{module}:Layer"
-    report = rnn_parity.check("torch.nn:GRU", name, capabilities=False, timing_seconds=0, seeds=[0])
+    report = rnn_parity.check("torch.nn:GRU", name, life=False, capabilities=False, timing_seconds=0, seeds=[0])
     setting, _, value = told(name).partition(" to ")
     assert setting in ("torch.backends.fp32_precision", "torch.get_default_dtype()")
     assert value in change
@@ -188,12 +188,14 @@ def test_a_layer_that_changes_settings_when_imported_is_still_a_yes_that_says_so
     assert report.conclusion().endswith(f"; mind that it sets {told(name)}")
     assert f"\n  {name}: sets {told(name)}, for all; put back each time" in report.explain()
     assert Settings.read() == before
-    again = rnn_parity.check("torch.nn:GRU", name, capabilities=False, timing_seconds=0, seeds=[0])
+    again = rnn_parity.check("torch.nn:GRU", name, life=False, capabilities=False, timing_seconds=0, seeds=[0])
     assert again.conclusion() == report.conclusion()  # it is imported no second time
 
 
 def test_a_report_says_nothing_of_a_layer_that_changes_nothing():
-    report = rnn_parity.check("torch.nn:GRU", "stacking_gru", capabilities=False, timing_seconds=0, seeds=[0])
+    report = rnn_parity.check(
+        "torch.nn:GRU", "stacking_gru", life=False, capabilities=False, timing_seconds=0, seeds=[0]
+    )
     assert "sets" not in report.explain()
 
 

@@ -140,6 +140,7 @@ def asked_of(wildcards):
     settings = {
         "self_test": {"cells": [*cells], "dtypes": sorted(dtypes), "cases": GRID.config["self_test"]["cases"]},
         "power": {"draws": GRID.config["equivalence"]["draws"], "trials": 20},
+        "life": GRID.life_request(wildcards.device),
         "capabilities": {cell: GRID.config["cells"][cell] | {"own": own[cell]} for cell in cells},
     }
     return json.dumps(settings[wildcards.table])

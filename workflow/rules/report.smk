@@ -73,8 +73,9 @@ rule gate:
     input:
         rules.report.output,
         equivalence=rules.collect.output.equivalence,
+        life=rules.collect.output.life,
     log:
         "logs/gate.log",
     localrule: True
     shell:
-        "python -m rnn_parity gate --equivalence {input.equivalence} 2>&1 | tee {log}"
+        "python -m rnn_parity gate --equivalence {input.equivalence} --life {input.life} 2>&1 | tee {log}"

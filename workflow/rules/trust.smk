@@ -2,6 +2,7 @@
 DEVICE_SOURCES = {
     "self_test": sources("rnn_parity.trust.run"),
     "power": sources("rnn_parity.trust.run"),
+    "life": sources("rnn_parity.life.live", *LAYER_MODULES),
     "capabilities": sources("rnn_parity.capabilities.probing", *LAYER_MODULES),
 }
 

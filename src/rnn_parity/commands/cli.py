@@ -120,12 +120,14 @@ def check(
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.", show_default=False)
     ] = None,
+    life: Annotated[bool, typer.Option("--life/--no-life", help="Judge many calls, not one.")] = True,
+    deep: Annotated[bool, typer.Option("--deep", help="Sizes too that take minutes or gigabytes.")] = False,
     capabilities: Annotated[
         bool, typer.Option("--capabilities/--no-capabilities", help="Probe what both can do.")
     ] = True,
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time both.")] = True,
 ) -> None:
-    """May this layer replace the baseline? One case, without a config: numbers, capabilities and time.
+    """May this layer replace the baseline? Without a config: numbers, over many calls, capabilities and time.
 
     Exits with 1 if it may not, or if that is not shown.
     """
@@ -146,7 +148,7 @@ def check(
     }
     sizes |= {"sequence_length": sequence_length, "batch_size": batch_size}
     settings: dict[str, Any] = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
-    settings |= {"capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
+    settings |= {"life": life, "deep": deep, "capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
     sys.path.insert(0, str(Path.cwd()))  # the layer may be in this folder
     # Drawn only when told: a thread that animates it would be timed too. Bound to the stream: probes divert the other.
     with Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True) as line:
@@ -272,12 +274,14 @@ def self_test(
 @app.command()
 def gate(
     equivalence: Annotated[Path, typer.Option(help="All comparisons.")] = Path("results/equivalence.parquet"),
+    life: Annotated[Path, typer.Option(help="All lives, where they are judged.")] = Path("results/life.parquet"),
 ) -> None:
     """Exit with 1 unless every candidate may replace the baseline, naming what fails or could not be judged."""
     from rnn_parity.report import brief
-    from rnn_parity.tables import EQUIVALENCE, read_table
+    from rnn_parity.tables import EQUIVALENCE, LIFE, read_table
 
-    holds, text = brief.gate(read_table(equivalence, EQUIVALENCE).to_pandas())
+    lived = read_table(life, LIFE).to_pandas() if life.exists() else None
+    holds, text = brief.gate(read_table(equivalence, EQUIVALENCE).to_pandas(), lived)
     print(text, end="", file=sys.stdout if holds else sys.stderr)
     if not holds:
         raise typer.Exit(1)

@@ -50,7 +50,7 @@ def environment(
 
 @command()
 def device(
-    table: Annotated[str, typer.Argument(help="self_test, power or capabilities.")],
+    table: Annotated[str, typer.Argument(help="self_test, power, life or capabilities.")],
     name: Annotated[str, typer.Option("--device", help="cpu or cuda.")],
     settings: Annotated[str, typer.Option(help="JSON: what is asked of the device.")],
     results: ResultsFolder,
@@ -69,6 +69,16 @@ def device(
         from rnn_parity.trust.run import distribution_power
 
         rows = list(distribution_power(name, **asked))
+    elif table == "life":
+        from rnn_parity.experiment.grid import Case
+        from rnn_parity.life.live import life_case, live
+
+        rows = [
+            row
+            for axes in asked["cases"]
+            for candidate in asked["candidates"][axes["cell"]]
+            for row in live(life_case(Case("life", **axes), candidate), candidate)
+        ]
     else:
         from rnn_parity.capabilities.probing import probe_capabilities
 

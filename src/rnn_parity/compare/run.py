@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -125,25 +125,33 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
     wanted = dict(zip(load_cell(case.cell).inputs(), inputs, strict=True))
     like = wanted | dict(stimulus.weights)
     try:
-        leaves = gradient_sources(module)
-        tensors = [*wanted.values(), *leaves.values()]
-        sources = [
-            (value, cotangent.to(case.device))
-            for value, cotangent in zip(outputs, stimulus.cotangents, strict=True)
-            if value.requires_grad
-        ]
-        found: Sequence[Tensor | None] = [None] * len(tensors)
-        if sources:
-            values, cotangents = zip(*sources, strict=True)
-            found = torch.autograd.grad(values, tensors, cotangents, allow_unused=True)
-        # No gradient is a gradient of zero, and is judged as one.
-        filled = [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
-        gradients = dict(zip(wanted, filled, strict=False))
-        gradients |= canonical_gradients(module, dict(zip(leaves, filled[len(wanted) :], strict=True)))
+        cotangents = (cotangent.to(case.device) for cotangent in stimulus.cotangents)
+        gradients = take_gradients(module, wanted, zip(outputs, cotangents, strict=True))
         for name, tensor in like.items():
             record(result, f"grad_{name}", gradients[name], tensor.shape, tensor.dtype)
     except Exception as error:  # as in the forward pass; a GPU's own faults show when a result is read
         result.missing |= dict.fromkeys((f"grad_{name}" for name in like), describe_failure(error, case.device))
+
+
+def take_gradients(
+    module: nn.Module, inputs: Mapping[str, Tensor], weighed: Iterable[tuple[Tensor, Tensor]], **options: bool
+) -> dict[str, Tensor]:
+    """Gradients of Σ⟨C_q, q⟩ over `weighed` pairs (q, C_q), by name, of the inputs and of every canonical parameter.
+
+    No gradient is a gradient of zero, and is judged as one. What asks for none is left out. `options` are those of
+    `torch.autograd.grad`.
+    """
+    leaves = gradient_sources(module)
+    named = {name: tensor for name, tensor in (dict(inputs) | leaves).items() if tensor.requires_grad}
+    pairs = [(value, cotangent) for value, cotangent in weighed if value.requires_grad]
+    found: Sequence[Tensor | None] = [None] * len(named)
+    if pairs and named:
+        values, cotangents = zip(*pairs, strict=True)
+        found = torch.autograd.grad(values, list(named.values()), cotangents, allow_unused=True, **options)
+    filled = (torch.zeros_like(t) if g is None else g for t, g in zip(named.values(), found, strict=True))
+    gradients = dict(zip(named, filled, strict=True))
+    of_parameters = {name: gradients.pop(name) for name in leaves if name in gradients}
+    return gradients | dict(canonical_gradients(module, of_parameters))
 
 
 def describe_failure(error: Exception, device: str) -> tuple[Verdict, str]:

@@ -180,6 +180,8 @@ class Config(Compared):
     equivalence: Equivalence = Equivalence()
     timing: Timing = Timing()
     self_test: SelfTest = SelfTest()
+    life: bool = True
+    """Judge each candidate over many calls, once for every dtype and kind of cell."""
     capabilities: bool = True
     """Probe the abilities of each implementation beside the right numbers."""
     workloads: dict[str, dict[str, Any]] = {}

@@ -155,6 +155,18 @@ class Grid:
         kinds = dict.fromkeys(tuple(getattr(case, axis) for axis in RATE_AXES) for case in self.cases)
         return json.dumps([dict(zip(RATE_AXES, kind, strict=True)) for kind in kinds])
 
+    def life_request(self, device: str) -> dict[str, Any]:
+        """What is lived through on a device: once for each kind of cell, dtype and TF32, in the deepest such case."""
+        deepest: dict[tuple, Case] = {}
+        for job in self.jobs:
+            for case in job.cases if job.workload == LAYER.name and job.device == device else ():
+                key = case.cell, case.dtype, case.tf32
+                deepest[key] = max(
+                    deepest.get(key, case), case, key=lambda one: (one.num_layers, one.draws_dropout, -one.threads)
+                )
+        cases = [{axis: getattr(case, axis) for axis in AXES} for case in deepest.values()]
+        return {"cases": cases, "candidates": {kind: of["candidates"] for kind, of in self.config["cells"].items()}}
+
     @property
     def compares_distributions(self) -> bool:
         """Whether any sweep asks for the regime `train_distribution`."""

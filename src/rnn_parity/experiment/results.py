@@ -43,7 +43,7 @@ class Results:
         return [self.of_job(name, job.sweep, job.name) for job in jobs]
 
     def of_device(self, name: str, device: str = "{device}") -> Path:
-        """The part of a table that was measured on one kind of device: `self_test`, `power` or `capabilities`."""
+        """The part of a table that was measured on one kind of device, as `self_test` or `life`."""
         return self.folder / name / f"{device}.parquet"
 
     def sweep(self, sweep: str = "{sweep}") -> Path:
@@ -57,6 +57,7 @@ class Results:
         by_device = {
             "self_test": trust["cases"] > 0,
             "power": trust["power"] and grid.compares_distributions,
+            "life": grid.config["life"],
             "capabilities": grid.config["capabilities"],
         }
         return {name: self.of_jobs(name, jobs) for name, jobs in by_job.items()} | {

@@ -1,4 +1,4 @@
-"""May the candidate replace the baseline? The answer for each candidate, from the equivalence table alone."""
+"""May the candidate replace the baseline? The answer for each candidate, from the equivalence table and its life."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, PASSING, Regime, Verdict, worst
+from rnn_parity.findings.lives import conditions, deciding_fault, life_of
 from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, must_hold
 
 
@@ -38,8 +39,8 @@ class Answer:
     """May the candidate replace the baseline?
 
     Attributes:
-        word: `yes`; `yes, when` (it computes the same, but the same seed gives other masks); `no`: something fails;
-            `open`: nothing fails, but some quantity was judged in no case.
+        word: `yes`; `yes, when` (it computes the same, but the same seed gives other masks, or there are conditions);
+            `no`: something fails; `open`: nothing fails, but some quantity was judged in no case.
         verdict, deciding: the worst verdict and the row that decides. For a `no` they are of the first failing regime,
             for an `open` of the quantities that were never judged, for a `yes` of all that passes. None without rows.
         cases: how many were compared. passing: in how many every quantity passes. failing: in how many one fails.
@@ -48,6 +49,8 @@ class Answer:
         never_judged: the quantities that pass in no case, where the answer is open.
         compared: each regime that must hold, to its number of cases. A case that draws no dropout counts in `eval`
             alone, since the other regimes repeat that there.
+        fault: the point of its life that decides, where only its life speaks against it; None elsewhere.
+        conditions: what must not be done with it, in words.
         same_seed: None where that regime was not run on a case that draws dropout.
     """
 
@@ -62,7 +65,14 @@ class Answer:
     failing_axes: str
     never_judged: tuple[str, ...]
     compared: Mapping[str, int]
+    fault: Mapping[str, Any] | None
+    conditions: tuple[str, ...]
     same_seed: SameSeed | None
+
+    @property
+    def same_seed_differs(self) -> bool:
+        """Whether the same seed gives other dropout masks."""
+        return bool(self.same_seed and self.same_seed.differing)
 
     @property
     def holds(self) -> bool:
@@ -70,29 +80,33 @@ class Answer:
         return self.word in ("yes", "yes, when")
 
 
-def answers(equivalence: pd.DataFrame) -> list[Answer]:
+def answers(equivalence: pd.DataFrame, life: pd.DataFrame | None = None) -> list[Answer]:
     """The answer for every candidate of the table."""
-    return [answer_for(equivalence, candidate) for candidate in equivalence["implementation"].unique()]
+    return [answer_for(equivalence, candidate, life) for candidate in equivalence["implementation"].unique()]
 
 
-def answer_for(equivalence: pd.DataFrame, candidate: str) -> Answer:
-    """The answer for one candidate, from its rows alone."""
+def answer_for(equivalence: pd.DataFrame, candidate: str, life: pd.DataFrame | None = None) -> Answer:
+    """The answer for one candidate, from its rows alone. `life` is None where it was not lived through."""
+    points = life_of(life, candidate)
+    fault, excused = deciding_fault(points), conditions(points)
     rows = equivalence[equivalence["implementation"] == candidate].reset_index(drop=True)
     held, wrong, seed = must_hold(rows), failing(rows), same_seed(rows)
     passes = held["verdict"].isin(PASSING)
     unjudged = held[~passes.groupby(held["quantity"]).transform("any")]
     regimes = tuple(regime for regime in EXPECTED_TO_HOLD if regime in set(wrong["regime"]))
     if regimes:
-        word, basis = "no", wrong[wrong["regime"] == regimes[0]]
+        word, basis, fault = "no", wrong[wrong["regime"] == regimes[0]], None
+    elif fault:
+        word, basis = "no", held.iloc[:0]
     elif held.empty or len(unjudged):
         word, basis = "open", unjudged
     else:
-        word, basis = "yes, when" if seed and seed.differing else "yes", held[passes]
+        word, basis = "yes, when" if excused or (seed and seed.differing) else "yes", held[passes]
     in_failing = held["case_id"].isin(wrong["case_id"])
     return Answer(
         candidate,
         word,
-        verdict=None if basis.empty else worst(basis["verdict"].unique()),
+        verdict=Verdict(fault["verdict"]) if fault else None if basis.empty else worst(basis["verdict"].unique()),
         deciding=None if basis.empty else deciding_row(basis).to_dict(),
         cases=held["case_id"].nunique(),
         passing=int(passes.groupby(held["case_id"]).all().sum()),
@@ -101,6 +115,8 @@ def answer_for(equivalence: pd.DataFrame, candidate: str) -> Answer:
         failing_axes=distinguishing_axes(held[in_failing], held[~in_failing]),
         never_judged=tuple(unjudged["quantity"].unique()) if word == "open" else (),
         compared=cases_by_regime(held),
+        fault=fault,
+        conditions=excused,
         same_seed=seed,
     )
 

@@ -6,17 +6,21 @@ import pandas as pd
 
 from rnn_parity.findings.answer import Answer, answers
 from rnn_parity.findings.cases import case_names
+from rnn_parity.findings.lives import in_words
 from rnn_parity.findings.verdicts import deciding_row, failing, must_hold, verdict_table
 from rnn_parity.report.markdown import render_markdown
 
 MOST_ROWS = 12
 
 
-def gate(equivalence: pd.DataFrame) -> tuple[bool, str]:
+def gate(equivalence: pd.DataFrame, life: pd.DataFrame | None = None) -> tuple[bool, str]:
     """Whether every candidate of the table may replace the baseline, and the text that says so or why not."""
-    found = answers(equivalence)
-    if refused := [answer.deciding for answer in found if answer.word == "no"]:
-        return False, _failing_markdown(equivalence, deciding_row(pd.DataFrame(refused)))
+    found = answers(equivalence, life)
+    faults = [f"gate: {answer.candidate}: {in_words(answer.fault)}\n" for answer in found if answer.fault]
+    if refused := [answer.deciding for answer in found if answer.word == "no" and not answer.fault]:
+        return False, "".join(faults) + _failing_markdown(equivalence, deciding_row(pd.DataFrame(refused)))
+    if faults:
+        return False, "".join(faults)
     if not found:
         return False, "gate: the table has no comparison\n"
     unknown = [answer for answer in found if not answer.holds]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rnn_parity.experiment.vocabulary import Phase
-from rnn_parity.findings.answer import SameSeed
+from rnn_parity.findings.answer import Answer
 from rnn_parity.report.markdown import amount_of_bytes, count, escape, listed, times
 
 _MEMORY_FACTOR = 1.25  # so much more memory than the baseline is worth a word
@@ -14,7 +14,7 @@ _MOST_NAMES = 3
 
 
 def find_caveats(
-    seed: SameSeed | None,
+    answer: Answer,
     lost: Sequence[str],
     slower: Mapping[str, Sequence[str]],
     quoted: Sequence[Mapping[str, Any]],
@@ -23,11 +23,13 @@ def find_caveats(
     """Caveats for whoever replaces the baseline, the gravest first: masks, capabilities, slower cases, memory.
 
     Args:
-        seed: what the same seed gave. lost: titles of capabilities that only the baseline has.
+        answer: with what the same seed gave, and its conditions.
+        lost: titles of capabilities that only the baseline has.
         slower: phase to the cases, in words, in which the candidate is slower.
         quoted: the rows that the gain is quoted from; `quoted_baseline` those of the baseline, by phase.
     """
-    found = []
+    seed = answer.same_seed
+    found = [f"it is so when {condition}: elsewhere its numbers are wrong" for condition in answer.conditions]
     if seed and seed.differing:
         found.append(
             f"the same seed does not give the same masks, so that {seed.differing} of the "

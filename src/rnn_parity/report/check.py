@@ -13,6 +13,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, Regime, Verdict
 from rnn_parity.findings.answer import Answer, answer_for
 from rnn_parity.findings.capabilities import capability_rows, is_lost
+from rnn_parity.findings.lives import NOTHING_TO_TRY, failing_points, held, in_words, life_of, notes
 from rnn_parity.findings.verdicts import deciding_rows
 from rnn_parity.tables import TIMING
 
@@ -23,15 +24,17 @@ class Report:
 
     Attributes:
         baseline, candidate: their names in the tables. case: the sizes that were asked for.
-        equivalence: one row per seed × regime × quantity. capabilities, timing: as in the tables of a sweep; None
-            where they were not asked for. adapted: what is done for a layer to call it as PyTorch's. settings: what a
-            layer changes for the whole process, as `torch.get_num_threads() to 1`; it was put back each time.
+        equivalence: one row per seed × regime × quantity. life: one row per point. capabilities, timing: as in the
+            tables of a sweep. None where they were not asked for.
+        adapted: what is done for a layer to call it as PyTorch's. settings: what a layer changes for the whole
+            process, as `torch.get_num_threads() to 1`; it was put back each time.
     """
 
     baseline: str
     candidate: str
     case: Case
     equivalence: pd.DataFrame
+    life: pd.DataFrame | None
     capabilities: pd.DataFrame | None
     timing: pd.DataFrame | None
     adapted: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +43,7 @@ class Report:
     @cached_property
     def answer(self) -> Answer:
         """The answer, with the row that decides it."""
-        return answer_for(self.equivalence, self.candidate)
+        return answer_for(self.equivalence, self.candidate, self.life)
 
     @property
     def equivalent(self) -> bool:
@@ -71,6 +74,8 @@ class Report:
     def conclusion(self) -> str:
         """The answer in one sentence with its reason; after a `yes`, the losses too."""
         asked, row = f"{self.candidate} may replace {self.baseline}", self.answer.deciding
+        if self.answer.fault:
+            return f"{asked}: no, because {in_words(self.answer.fault)}"
         if self.answer.word == "no":
             does = "failed" if row["verdict"] == Verdict.FAILED else "is different"
             return f"{asked}: no, because {row['quantity']} in {row['regime']} {does}: {row['reason']}"
@@ -86,8 +91,9 @@ class Report:
         lost = ", ".join(differences.loc[differences["lost"].astype(bool), "title"])
         return (
             f"{asked}: yes, because every quantity, forward and backward, is {alike}{at_zero}{many}"
+            + "".join(f"; mind that it is so when {condition}" for condition in self.answer.conditions)
             + (f"; mind what would be lost: {lost}" if lost else "")
-            + ("; mind that the same seed drops other entries" if self.answer.word == "yes, when" else "")
+            + ("; mind that the same seed drops other entries" if self.answer.same_seed_differs else "")
             + (f"; mind that it sets {self.settings[self.candidate]}" if self.candidate in self.settings else "")
         )
 
@@ -108,6 +114,7 @@ class Report:
             of_regime = self.equivalence[(self.equivalence[keys] == row[keys]).all(axis=1)]
             if held and (failing := _failing_quantities(of_regime)):
                 lines.append(f"    at fault: {failing}")
+        lines += self._describe_life()
         differences = self.capability_differences()
         for row in differences.itertuples():
             detail = f" ({row.detail})" if row.detail else ""
@@ -117,6 +124,16 @@ class Report:
             lines.append(f"  alike in {probed - len(differences)} of {probed} capabilities")
         lines += [f"  {row['phase']}: {self._describe_speedup(row)}" for _, row in self.speedups().iterrows()]
         return "\n".join(lines)
+
+    def _describe_life(self) -> list[str]:
+        """How many points of its life hold, those that fail, and what it refuses or was spared."""
+        points = life_of(self.life, self.candidate)
+        if points.empty:
+            return []
+        lines = [f"  over {points['calls'].sum()} calls: {held(points)} of {len(points)} points hold"]
+        lines += [f"    {row['verdict']}: {in_words(row)}" for row in failing_points(points)]
+        refused = [row for row in notes(points) if row["reason"] != NOTHING_TO_TRY]
+        return lines + [f"    {row['verdict']}: {row['title']}: {row['when']} {row['reason']}" for row in refused]
 
     def _describe_speedup(self, row: pd.Series) -> str:
         """`2 ms in place of 3.8 ms, 1.87× [1.83, 1.92], faster`, or why there is no speedup."""

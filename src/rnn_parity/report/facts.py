@@ -12,13 +12,14 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from rnn_parity.compare import criterion
-from rnn_parity.experiment.vocabulary import AXES, PASSING, Phase, Regime, axis_word
+from rnn_parity.experiment.vocabulary import AXES, PASSING, Phase, Regime, axis_word, tick_label
 from rnn_parity.experiment.workloads import LAYER, load_object, sweeps_of, workloads_of
 from rnn_parity.findings import figure_tables, rates
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
+from rnn_parity.findings.lives import in_words
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report.caveats import find_caveats
@@ -61,6 +62,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "environment": environment,
         "layer_alone": bool(sweeps_of(config, LAYER)),
         "Phase": Phase,
+        "fault_words": in_words,
         "regimes": [name for name in Regime if name in present],
         "answers": [_answer(*pair, config, environment, results, cases, abilities, efficiency) for pair in pairs],
         "matrix": _matrix(verdicts, names),
@@ -81,6 +83,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "power": records(power) if Regime.TRAIN_DISTRIBUTION in present else [],
         "undetected_by_case": _undetected_by_case(results["coverage"], names),
         "detected_by_none": rates.detected_by_none(results["coverage"]),
+        "lives": _lives(results["life"]),
         "capabilities": _by_place(abilities),
         "effort": effort,
         "loaded_cores": LOADED_CORES,
@@ -108,7 +111,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     timing = timing[
         timing["sweep"].isin(sweeps_of(config, LAYER))
     ]  # the speedups of another workload have their own paragraph
-    answer = answer_for(equivalence, name)
+    answer = answer_for(equivalence, name, results["life"])
     quoted = records(quoted_speedups(timing, name, config["report"]["sweep"]))
     baseline = timing[
         (timing["implementation"] == baseline_name) & timing["case_id"].isin({r["case_id"] for r in quoted})
@@ -116,7 +119,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
     lost = lost_capabilities(abilities, baseline_name, name)
     same_case = {row["phase"]: row for row in records(baseline)}
-    caveats = find_caveats(answer.same_seed, lost, slower, quoted, same_case)
+    caveats = find_caveats(answer, lost, slower, quoted, same_case)
     return {
         "candidate": name,
         "baseline": baseline_name,
@@ -131,6 +134,17 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
         "slower": slower,
         "first_calls": _first_calls(quoted, same_case),
     }
+
+
+def _lives(life: pd.DataFrame) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The points of each candidate and kind of cell, with their rows by dtype."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in records(life):
+        points = found.setdefault((row["implementation"], row["cell"]), {})
+        point = points.setdefault(row["point"], {"title": row["title"], "calls": 0, "by_dtype": {}})
+        point["calls"] += row["calls"]
+        point["by_dtype"][tick_label("tf32", True) if row["tf32"] else row["dtype"]] = row
+    return {key: list(points.values()) for key, points in found.items()}
 
 
 def _by_place(abilities: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:

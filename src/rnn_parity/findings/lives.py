@@ -1,0 +1,56 @@
+"""What the lives of the candidates say: the fault that decides, the conditions, what was refused or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from rnn_parity.experiment.vocabulary import FAILING, PASSING, Verdict
+from rnn_parity.tables import LIFE
+
+NOTHING_TO_TRY = "there is nothing to try"
+"""The reason of a point that asks nothing of a layer of this kind, as of dropout where there is none."""
+
+
+def life_of(life: pd.DataFrame | None, candidate: str) -> pd.DataFrame:
+    """The points of one candidate, in the order in which they were lived through."""
+    if life is None:
+        return pd.DataFrame(columns=LIFE.names)
+    return life[life["implementation"] == candidate]
+
+
+def deciding_fault(points: pd.DataFrame) -> Mapping[str, Any] | None:
+    """The first point that fails and that no condition excuses; None where there is none."""
+    wrong = points[points["verdict"].isin(FAILING) & (points["condition"] == "")]
+    return None if wrong.empty else wrong.iloc[0].to_dict()
+
+
+def conditions(points: pd.DataFrame) -> tuple[str, ...]:
+    """What must not be done with a candidate that is right otherwise."""
+    wrong = points[points["verdict"].isin(FAILING) & (points["condition"] != "")]
+    return tuple(dict.fromkeys(wrong["condition"]))
+
+
+def notes(points: pd.DataFrame) -> list[Mapping[str, Any]]:
+    """The points that neither hold nor fail, and those that hold with a word to say, once for all dtypes."""
+    said = points[~points["verdict"].isin(FAILING) & (points["reason"] != "")]
+    return said.drop_duplicates(["point", "verdict"]).to_dict("records")
+
+
+def in_words(point: Mapping[str, Any]) -> str:
+    """A fault as a sentence goes on after `because`: `after its weights change, output is what it was before`."""
+    subject = point["quantity"] or ("it fails:" if point["verdict"] == Verdict.FAILED else "it")
+    place = point["when"] or f"at {point['title']!r}"
+    return f"{place}, {subject} {point['reason']}"
+
+
+def failing_points(points: pd.DataFrame) -> list[Mapping[str, Any]]:
+    """The points that are `different` or `failed`."""
+    return points[points["verdict"].isin(FAILING)].to_dict("records")
+
+
+def held(points: pd.DataFrame) -> int:
+    """How many points hold."""
+    return int(points["verdict"].isin(PASSING).sum())

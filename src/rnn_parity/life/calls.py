@@ -1,0 +1,167 @@
+"""Points of a life: one call after another, in changing modes and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.life.course import Life, results_of
+from rnn_parity.life.judging import Found
+from rnn_parity.life.points import point
+
+STEPS = 10
+"""Training steps of one module; what happens now and then has so many occasions, and more at other points."""
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+@point("First call")
+def first_call(life: Life) -> Iterator[Found]:
+    """A fresh module is right in every mode. A mode that fails is not tried again. Training is the first of all."""
+    given = life.draw()
+    for mode in reversed(life.modes):
+        found = life.judge(life.build(given), given, mode, f"at its first call in {mode}")
+        if found.fails and not life.judge(life.build(given), given, mode).fails:
+            found = replace(found, when=f"now and then, in {mode}")
+        elif found.fails:
+            life.modes = tuple(other for other in life.modes if other != mode)
+        yield found
+
+
+@point("Training steps under one seed")
+def same_seed(life: Life) -> Iterator[Found]:
+    """Under one seed every step gives the same masks, numbers and gradients, in one module and in a second one."""
+    if "train" not in life.modes:
+        return
+    given = life.draw()
+    module, steps, masks = life.build(given), list[Found](), list[Tensor | None]()
+    for number in range(STEPS):
+        steps.append(life.judge(module, given, "train", f"at its {_ORDINALS[number]} training step"))
+        masks.append(life.last.masks)
+        # At its first call a module may draw what it makes there.
+        one, other = masks[min(number, 1)], masks[-1]
+        if not steps[-1].fails and one is not None and other is not None and not torch.equal(one, other):
+            yield Found(Verdict.DIFFERENT, "", "drops other entries under the same seed", when=steps[-1].when)
+    second = life.judge(life.build(given), given, "train", "in a second module")
+    fails = [step.fails for step in steps]
+    if any(fails):
+        first = fails.index(True)
+        when = f"in {sum(fails)} of {STEPS} equal training steps"
+        if all(fails[first:]):  # the first training step of the process held
+            since = (
+                "the second training step of the process" if second.fails else f"its {_ORDINALS[first]} training step"
+            )
+            when = f"from {since} on"
+        yield replace(steps[first], when=when)
+    yield steps[0]
+    yield second
+
+
+@point("Training steps without a seed")
+def without_seed(life: Life) -> Iterator[Found]:
+    """Without a seed between, every step drops other entries, and the global generator moves on."""
+    given = life.draw()
+    if "train" not in life.modes or not given.case.draws_dropout or given.case.dropout == 1:
+        return
+    module, when = life.build(given), "at a training step with no seed before it"
+    torch.manual_seed(0)
+    outputs, states = [], []
+    for _ in range(2):
+        if life.sees_masks:
+            yield life.judge(module, given, "train", when, seed=None)
+        else:
+            life.call(module, given, "train", seed=None)
+        outputs.append(life.last.values["output"])
+        states.append(torch.get_rng_state())
+    if torch.equal(*outputs):
+        yield Found(Verdict.DIFFERENT, "output", "drops the same entries again", when=when)
+    if torch.equal(*states):
+        yield Found(Verdict.DIFFERENT, "", "sets torch's global generator to one fixed state", when=when)
+    yield Found(Verdict.EQUIVALENT, when=when)
+
+
+@point("Training, evaluation and inference in turn")
+def modes_in_turn(life: Life) -> Iterator[Found]:
+    """Through one module, at one shape, every mode follows every other."""
+    given = life.draw()
+    for order in ("train eval train inference train", "inference eval inference train eval", "eval train inference"):
+        module, last = life.build(given), ""
+        for mode in (mode for mode in order.split() if mode in life.modes):
+            yield life.judge(module, given, mode, f"in {mode} after {last}" if last else f"at a first call in {mode}")
+            last = mode
+
+
+@point("Under `torch.inference_mode`, then training")
+def inference_mode(life: Life) -> Iterator[Found]:
+    """What a call under `torch.inference_mode` leaves behind does not stop a later one that asks for gradients."""
+    given = life.draw()
+    module = life.build(given).eval()
+    with torch.inference_mode():
+        results_of(life.cell, module, *life.tensors(given))
+    for mode in reversed(life.modes):
+        yield life.judge(module, given, mode, f"in {mode} after a call under torch.inference_mode")
+
+
+@point("Other lengths and batches")
+def shapes_in_turn(life: Life) -> Iterator[Found]:
+    """Through one module, sequences become longer and shorter, batches larger and smaller, and come back."""
+    steps, rows = life.case.sequence_length, life.case.batch_size
+    shapes = [(steps, rows), (steps + 3, rows), (1, rows), (steps, 1), (1, 1), (2, rows + 3), (steps, rows)]
+    first = life.draw()
+    inside = {
+        shape: life.draw(1, sequence_length=shape[0], batch_size=shape[1]).with_weights(first.stimulus.weights)
+        for shape in shapes
+    }
+    for mode in life.modes:
+        module, last = life.build(first), ""
+        for shape in shapes:
+            words = "T {}, B {}".format(*shape)
+            yield life.judge(module, inside[shape], mode, f"at {words}{last}")
+            last = f" after {words}"
+
+
+@point("Results written to by whoever gets them", condition="its results are not written to in place")
+def own_memory(life: Life) -> Iterator[Found]:
+    """Writing to one result changes no other, nor what the layer was given, nor its weights."""
+    given = life.draw()
+    module = life.build(given).eval()
+    inputs = dict(zip(life.cell.inputs(), life.tensors(given), strict=True))
+    with torch.no_grad():
+        results = results_of(life.cell, module, *inputs.values())
+        owned = results | inputs | dict(module.named_parameters()) | dict(module.named_buffers())
+        for written in results:
+            copies = {name: tensor.clone() for name, tensor in owned.items() if name != written}
+            results[written].add_(1)
+            for name, copy in copies.items():
+                if not torch.equal(owned[name], copy):
+                    reason = f"shares memory with {name}"
+                    yield Found(Verdict.DIFFERENT, written, reason, when=f"when {written} is written to")
+    yield life.judge(module, given, "inference", "after its results were written to")
+
+
+@point("A sequence in pieces, the states carried")
+def pieces(life: Life) -> Iterator[Found]:
+    """Pieces of a sequence, each from the states after the one before, give the whole, gradients included."""
+
+    def in_pieces(module, lengths):
+        def run(input, states):
+            outputs = []
+            for piece in input.split(lengths):
+                output, states = module(piece, states)
+                outputs.append(output)
+            return torch.cat(outputs), states
+
+        return run
+
+    given = life.draw()
+    steps, module = life.case.sequence_length, life.build(given)
+    if life.takes_states:
+        for lengths in ([1] * steps, [1, steps - 1], [steps - 1, 1]):
+            when = f"in pieces of {', '.join(map(str, lengths))} steps"
+            for mode in ("inference", "eval"):
+                if mode in life.modes:
+                    yield life.judge(module, given, mode, when, through=in_pieces(module, lengths))

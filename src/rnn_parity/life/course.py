@@ -1,0 +1,271 @@
+"""The life of one implementation: its modules are built and called, and every call is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from rnn_parity.cells.base import Cell, load_cell
+from rnn_parity.compare.reference import Reference
+from rnn_parity.compare.run import describe_failure, take_gradients
+from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.registry import adapter_of
+from rnn_parity.layers.running import call_layer
+from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
+from rnn_parity.life.given import Given, generator_states, moved_generator
+from rnn_parity.life.judging import Found, judge
+
+SEED = 180
+"""Of dropout, in every training call that is not asked for another."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a call gave: its quantities, on the CPU, and the dropout masks (G, T, B, H) that it drew.
+
+    `hides_masks`: it dropped entries, and nobody knows which. `offence`: what the call did that no call may do.
+    """
+
+    values: dict[str, Tensor]
+    masks: Tensor | None = None
+    hides_masks: bool = False
+    offence: str = ""
+
+
+@dataclass
+class Life:
+    """One implementation, and what is known of it so far.
+
+    Attributes:
+        case: the sizes of its modules, unless a point asks for others. modes: those whose first call held.
+        last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
+        drawn_share: how many numbers it draws for each entry of the masks, once that is known.
+        firsts: what training calls gave whose masks cannot be seen: the same seed must give it again.
+    """
+
+    name: str
+    case: Case
+    modes: tuple[str, ...] = ("inference", "eval", "train")
+    drawn: dict[tuple[int, Case], Given] = field(default_factory=dict)
+    last: Results = field(default_factory=lambda: Results({}))
+    earlier: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
+    drawn_share: float | None = None
+    firsts: dict[int, tuple[Given, dict[str, Tensor]]] = field(default_factory=dict)
+    called: WeakSet[nn.Module] = field(default_factory=WeakSet)
+
+    @property
+    def cell(self) -> type[Cell]:
+        """The kind of cell."""
+        return load_cell(self.case.cell)
+
+    @property
+    def learning_modes(self) -> tuple[str, ...]:
+        """The modes that have gradients."""
+        return tuple(mode for mode in self.modes if mode != "inference")
+
+    @property
+    def takes_states(self) -> bool:
+        """Whether it can be given states at all."""
+        return adapter_of(self.name, self.case.cell).states != "none"
+
+    @property
+    def sees_masks(self) -> bool:
+        """Whether the masks of training calls could be seen so far."""
+        return not self.firsts
+
+    def draw(self, seed: int = 0, **axes: Any) -> Given:
+        """What a module is given, for the case with some axes replaced; the same draw is the same object."""
+        case = replace(self.case, **axes)
+        if (seed, case) not in self.drawn:
+            stimulus = draw_stimulus(case, seed)
+            self.drawn[seed, case] = Given.of(case, stimulus if self.takes_states else without_states(stimulus), seed)
+        return self.drawn[seed, case]
+
+    def build(self, given: Given) -> nn.Module:
+        """Build a module with the weights that are given."""
+        return build_loaded(given.case, self.name, given.stimulus)
+
+    def tensors(self, given: Given) -> list[Tensor]:
+        """Input and states on the device, copies that a layer may spoil."""
+        return [tensor.to(given.case.device, copy=True) for tensor in (given.stimulus.input, *given.stimulus.states)]
+
+    def judge(
+        self, module: nn.Module, given: Given, mode: str = "eval", when: str = "", before: Given | None = None, **how
+    ) -> Found:
+        """Call a module once, and hold what it gives against the oracle.
+
+        Args:
+            mode: `train`, `eval`, or `inference`, which is evaluation without gradients.
+            when: what came before, in words. before: what the module was given then. how: see `call`.
+        """
+        return self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
+
+    def hold(
+        self,
+        given: Given,
+        run: Callable[[], Results],
+        when: str = "",
+        before: Given | None = None,
+        reference: Reference | None = None,
+    ) -> Found:
+        """Hold what `run` gives against a reference, by default the oracle's; what it raises is a finding."""
+        try:
+            results = run()
+        except InputError:
+            raise
+        except Exception as error:  # whatever an implementation under test raises is a result
+            verdict, reason = describe_failure(error, given.case.device)
+            return Found(verdict, "", reason, when=when)
+        if results.hides_masks and results.offence:
+            return Found(Verdict.DIFFERENT, "", results.offence, when=when)
+        found = judge(given.case, results.values, reference or self._reference(given, results))
+        if found.fails and before is not None:
+            value = {found.quantity: results.values[found.quantity]}
+            if not judge(given.case, value, before.references.with_masks(results.masks)).fails:
+                found = replace(found, reason="is what it was before")
+        if results.offence:
+            reason = f"{found.reason}; it {results.offence}" if found.fails else results.offence
+            found = replace(found, verdict=Verdict.DIFFERENT, reason=reason, quantity=found.quantity * found.fails)
+        return replace(found, when=when)
+
+    def _reference(self, given: Given, results: Results) -> Reference:
+        """The oracle's; of training calls whose masks cannot be seen, what the first one gave."""
+        reference = given.references.with_masks(results.masks)
+        if results.hides_masks:
+            _, first = self.firsts.setdefault(id(given), (given, {}))
+            for name, value in results.values.items():
+                first.setdefault(name, value.double())
+            return Reference(first, reference.sensitivities)
+        return reference
+
+    def call(self, module: nn.Module, given: Given, mode: str = "eval", **how) -> Results:
+        """Call a module once, forward and, but in `inference`, backward; `how` as of `start`."""
+        return self.start(module, given, mode, **how).finish()
+
+    def start(
+        self,
+        module: nn.Module,
+        given: Given,
+        mode: str = "eval",
+        *,
+        through: Callable[[Tensor, Any], Any] | None = None,
+        arrange: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        with_states: bool = True,
+        learning: tuple[str, ...] | None = None,
+        seed: int | None = SEED,
+    ) -> Pass:
+        """Call a module forward.
+
+        Args:
+            through: another way to call it. arrange: makes what it is given lie otherwise in memory.
+            with_states: whether it is given states; without, they have no gradients.
+            learning: what asks for gradients besides the parameters: input and states, where it is None.
+            seed: of dropout; None seeds nothing.
+
+        Raises whatever the module raises.
+        """
+        learns = mode != "inference"
+        module.train(mode == "train")
+        tensors = map(arrange, self.tensors(given))
+        inputs = {
+            name: tensor.detach().requires_grad_(learns and (learning is None or name in learning))
+            for name, tensor in zip(self.cell.inputs(), tensors, strict=True)
+        }
+        owned = inputs | dict(module.named_parameters())
+        copies = {name: tensor.detach().clone() for name, tensor in owned.items()}
+        if mode == "train" and seed is not None:
+            torch.manual_seed(seed)
+        before, draws = generator_states(), DropoutRecorder(MaskLayout.of(given.case))
+        with torch.set_grad_enabled(learns), draws if mode == "train" and given.case.draws_dropout else nullcontext():
+            values = results_of(self.cell, through or module, *inputs.values())
+        # What is made at a module's first call may draw its first weights.
+        moved = moved_generator(before) if mode != "train" and module in self.called else ""
+        self.called.add(module)
+        left_out = () if with_states and self.takes_states else tuple(self.cell.inputs()[1:])
+        masks, offence = None, f"moves {moved} in {mode}" if moved else ""
+        if mode == "train" and given.case.draws_dropout:
+            masks, offence = self._masks_of(draws, given.case)
+        return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
+
+    def _masks_of(self, draws: DropoutRecorder, case: Case) -> tuple[Tensor | None, str]:
+        """The masks of a training call, None where they cannot be seen; and what is wrong with their number."""
+        if case.dropout == 1:
+            return torch.zeros(draws.layout.shape, dtype=torch.float64), ""
+        share = sum(mask.numel() for mask in draws.drawn) / torch.Size(draws.layout.shape).numel()
+        if self.drawn_share is None:
+            self.drawn_share = share
+        if share != self.drawn_share:
+            drawn = "more dropout masks than" if share > self.drawn_share else "fewer dropout masks than"
+            return None, f"draws {drawn} at first" if share else "draws no new dropout mask"
+        return draws.assembled(), ""
+
+    def offence_of(self, owned, copies, found) -> str:
+        """What a call changed of what it was given, of its weights, or of the results of the call before."""
+        written = [f"writes into its {name}" for name, tensor in owned.items() if not _same(tensor, copies[name])]
+        written += [f"overwrites {name} of the call before" for name, t, copy in self.earlier if not _same(t, copy)]
+        self.earlier = [(name, value.detach(), value.detach().clone()) for name, value in found.items()]
+        return written[0] if written else ""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass whose graph is still there."""
+
+    life: Life
+    module: nn.Module
+    given: Given
+    mode: str
+    inputs: dict[str, Tensor]
+    values: dict[str, Tensor]
+    masks: Tensor | None
+    offence: str
+    owned: dict[str, Tensor]
+    copies: dict[str, Tensor]
+    left_out: tuple[str, ...]
+
+    def gradients(self, **options: bool) -> dict[str, Tensor]:
+        """The gradients of the loss, by quantity; `options` are those of `torch.autograd.grad`."""
+        found = take_gradients(self.module, self.inputs, self.given.weighed(self.values), **options)
+        return {f"grad_{name}": gradient for name, gradient in found.items() if name not in self.left_out}
+
+    def forward(self) -> Results:
+        """The results without gradients."""
+        return self._results(self.values)
+
+    def finish(self, **options: bool) -> Results:
+        """The results, gradients included where the mode has any."""
+        found = self.values | (self.gradients(**options) if self.mode != "inference" else {})
+        offence = self.life.offence_of(self.owned, self.copies, found)
+        self.life.last = self._results(found, offence)
+        return self.life.last
+
+    def _results(self, found: dict[str, Tensor], offence: str = "") -> Results:
+        hidden = self.mode == "train" and self.given.case.draws_dropout and self.masks is None
+        values = {name: value.detach().cpu() for name, value in found.items()}
+        return Results(values, self.masks, hidden, self.offence or offence)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal; NaNs in the same places are."""
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def results_of(
+    cell: type[Cell], call: Callable[[Tensor, Any], Any], input: Tensor, *states: Tensor
+) -> dict[str, Tensor]:
+    """Output and last states of a call, by name."""
+    return dict(zip(cell.outputs(), call_layer(call, input, states), strict=True))
+
+
+def without_states(stimulus: Stimulus) -> Stimulus:
+    """The same from states of zero."""
+    return replace(stimulus, states=tuple(map(torch.zeros_like, stimulus.states)))

@@ -1,0 +1,169 @@
+"""Points of a life: states, inputs and weights at the edge of what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rnn_parity.layers.stimulus import Stimulus
+from rnn_parity.life.course import Life, without_states
+from rnn_parity.life.judging import Found
+from rnn_parity.life.points import point
+
+LARGE = 32.0
+"""Times the inputs or the states: far into the gates' saturation, and beyond every clip that is in use for cells."""
+
+
+Change = Callable[[Stimulus], Stimulus]
+
+
+def _each(life: Life, changes: Mapping[str, Change]) -> Iterator[Found]:
+    """A fresh module for every change of what it is given, in every mode; what was fails, fails for that change."""
+    for when, change in changes.items():
+        given = life.draw().change(change)
+        module = life.build(given)
+        for mode in life.modes:
+            yield life.judge(module, given, mode, f"with {when}, in {mode}")
+
+
+def _zeroed(tensor: Tensor, *place) -> Tensor:
+    tensor = tensor.clone()
+    tensor[place] = 0
+    return tensor
+
+
+def _weights(stimulus: Stimulus, change: Callable[[str, Tensor], Tensor]) -> Stimulus:
+    return replace(stimulus, weights={name: change(name, weight) for name, weight in stimulus.weights.items()})
+
+
+@point("States of zero")
+def zero_states(life: Life) -> Iterator[Found]:
+    """States of zero: all, each alone, of one layer, of one row."""
+    if not life.takes_states:
+        return
+    states = life.cell.states
+
+    def of_state(at: int | None, *place):
+        return lambda stimulus: replace(
+            stimulus,
+            states=tuple(_zeroed(s, *place) if at in (k, None) else s for k, s in enumerate(stimulus.states)),
+        )
+
+    changes: dict[str, Change] = {"states of zero": without_states}
+    if len(states) > 1:
+        changes |= {f"{state}0 of zero": of_state(at, ...) for at, state in enumerate(states)}
+    if life.case.num_layers > 1:
+        changes |= {f"states of zero in layer {k}": of_state(None, k) for k in (0, life.case.num_layers - 1)}
+    changes |= {"states of zero in one row": of_state(None, slice(None), 0)}
+    yield from _each(life, changes)
+
+
+@point("No states given", may_refuse=True)
+def no_states(life: Life) -> Iterator[Found]:
+    """Called with its input alone, it starts from states of zero."""
+    given = life.draw().change(without_states)
+    module = life.build(given)
+    for mode in life.modes:
+        yield life.judge(
+            module, given, mode, f"without states, in {mode}", through=lambda input, _: module(input), with_states=False
+        )
+    if life.takes_states:
+        own = life.draw().with_weights(given.stimulus.weights)
+        yield life.judge(module, own, "eval", "with states, after a call without")
+
+
+@point("Inputs of zero")
+def zero_inputs(life: Life) -> Iterator[Found]:
+    """An input of zeros: all, one row, one step, the last steps; and a row whose states are zero too."""
+
+    def of_input(*place):
+        return lambda stimulus: replace(stimulus, input=_zeroed(stimulus.input, *place))
+
+    def row(stimulus):
+        states = tuple(_zeroed(state, slice(None), 0) for state in stimulus.states)
+        return replace(stimulus, input=_zeroed(stimulus.input, slice(None), 0), states=states)
+
+    steps = life.case.sequence_length
+    yield from _each(
+        life,
+        {
+            "an input of zeros": of_input(...),
+            "a step of zeros": of_input(steps // 2),
+            "zeros from the middle on": of_input(slice(steps // 2, None)),
+            "a row of zeros": row,
+        },
+    )
+
+
+@point("Biases of zero")
+def zero_biases(life: Life) -> Iterator[Found]:
+    """Biases of zero: all, those of the input, those of the state."""
+
+    def of_biases(*names: str):
+        return lambda stimulus: _weights(stimulus, lambda name, w: 0 * w if name.startswith(names) else w)
+
+    yield from _each(
+        life,
+        {
+            "biases of zero": of_biases("bias"),
+            "bias_ih of zero": of_biases("bias_ih"),
+            "bias_hh of zero": of_biases("bias_hh"),
+        },
+    )
+
+
+@point("Large inputs and states")
+def large(life: Life) -> Iterator[Found]:
+    """Inputs and states far beyond what gates tell apart; states that no sequence from zero could reach."""
+
+    def of_input(stimulus):
+        return replace(stimulus, input=LARGE * stimulus.input)
+
+    def of_states(stimulus):
+        return replace(stimulus, states=tuple(LARGE * state for state in stimulus.states))
+
+    yield from _each(life, {"large inputs": of_input} | ({"large states": of_states} if life.takes_states else {}))
+
+
+@point("Dropout of 1", may_refuse=True)
+def dropout_one(life: Life) -> Iterator[Found]:
+    """At p = 1 everything is dropped between layers, and nothing is NaN; in evaluation nothing is."""
+    if not life.case.draws_dropout:
+        return
+    given = life.draw(dropout=1.0)
+    module = life.build(given)
+    for mode in reversed(life.modes):
+        yield life.judge(module, given, mode, f"at dropout 1, in {mode}")
+
+
+@point("Arguments that are not contiguous", may_refuse=True)
+def strided(life: Life) -> Iterator[Found]:
+    """Transposed, sliced, expanded or reversed in memory, equal numbers give equal results."""
+
+    def transposed(tensor: Tensor) -> Tensor:
+        return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+    def sliced(tensor: Tensor) -> Tensor:
+        return tensor.repeat_interleave(2, -1)[..., ::2]
+
+    def offset(tensor: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(tensor[:1], torch.nan), tensor])[1:]
+
+    given = life.draw()
+    module = life.build(given)
+    for when, arrange in {"transposed": transposed, "sliced": sliced, "at an offset": offset}.items():
+        for mode in life.modes:
+            yield life.judge(module, given, mode, f"with arguments {when} in memory, in {mode}", arrange=arrange)
+
+    def same_rows(stimulus):  # every row is the first, so that one row can be expanded
+        input, *states = (t[:, :1].expand_as(t).contiguous() for t in (stimulus.input, *stimulus.states))
+        return replace(stimulus, input=input, states=tuple(states))
+
+    alike = given.change(same_rows)
+    for mode in life.modes:
+        yield life.judge(
+            module, alike, mode, f"with expanded arguments, in {mode}", arrange=lambda t: t[:, :1].expand_as(t)
+        )

@@ -1,0 +1,103 @@
+"""What a module is given in one call of its life, and what it must give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnn_parity.cells.base import load_cell
+from rnn_parity.compare.reference import References
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stimulus import Stimulus
+
+View = Callable[[Tensor], Tensor]
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value
+
+
+@dataclass(frozen=True)
+class Given:
+    """A stimulus with its references, and the loss that a module's results are put into.
+
+    Attributes:
+        views: what the loss reads of each result, by quantity: it is Σ⟨C, view(q)⟩; others do not enter.
+        cotangents: these C, in the dtype of the case.
+    """
+
+    references: References
+    views: Mapping[str, View]
+    cotangents: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, case: Case, stimulus: Stimulus, seed: int) -> Given:
+        """A stimulus whose cotangents are those of the loss."""
+        names = _results(case)
+        cotangents = dict(zip(names, stimulus.cotangents, strict=True))
+        return cls(References(case, stimulus, seed), dict.fromkeys(names, _whole), cotangents)
+
+    @property
+    def case(self) -> Case:
+        """The sizes."""
+        return self.references.case
+
+    @property
+    def stimulus(self) -> Stimulus:
+        """Weights, input, states, and the cotangents of whole results."""
+        return self.references.stimulus
+
+    def change(self, change: Callable[[Stimulus], Stimulus]) -> Given:
+        """The same with another stimulus; the loss is of whole results."""
+        return Given.of(self.case, change(self.stimulus), self.references.seed)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Given:
+        """The same with other weights."""
+        return self.change(lambda stimulus: replace(stimulus, weights=weights))
+
+    def with_loss(self, **views: View) -> Given:
+        """The same with a loss of some results, each as its view shows it. A scalar counts once."""
+        generator, dtype = torch.Generator().manual_seed(self.references.seed), getattr(torch, self.case.dtype)
+        cotangents: dict[str, Tensor] = {}
+        dense: list[Tensor] = []
+        for name, whole in zip(_results(self.case), self.stimulus.cotangents, strict=True):
+            leaf = torch.zeros_like(whole, dtype=torch.float64, requires_grad=True)
+            if name in views:
+                shown = views[name](leaf)
+                drawn = torch.randn(shown.shape, generator=generator, dtype=torch.float64)
+                cotangents[name] = (drawn if shown.dim() else torch.ones_like(drawn)).to(dtype)
+                dense += torch.autograd.grad(shown, leaf, cotangents[name].double())
+            else:
+                dense.append(torch.zeros_like(leaf))
+        stimulus = replace(self.stimulus, cotangents=tuple(tensor.detach() for tensor in dense))
+        return Given(References(self.case, stimulus, self.references.seed), views, cotangents)
+
+    def weighed(self, values: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The pairs (view(q), C) of the loss."""
+        return [(view(values[name]), self.cotangents[name].to(values[name])) for name, view in self.views.items()]
+
+
+def _results(case: Case) -> Sequence[str]:
+    return ["output", *(f"{state}n" for state in load_cell(case.cell).states)]
+
+
+def generator_states() -> dict[str, Any]:
+    """The states of the global generators of random numbers."""
+    numpy = np.random.get_state(legacy=False)["state"]
+    found = {"torch's global generator": torch.get_rng_state(), "the generator of `random`": random.getstate()}
+    return found | {"NumPy's global generator": (numpy["key"].tobytes(), numpy["pos"])}
+
+
+def moved_generator(before: Mapping[str, Any]) -> str:
+    """The first global generator that has moved since; empty if none has."""
+    for name, state in generator_states().items():
+        same = torch.equal(state, before[name]) if isinstance(state, Tensor) else state == before[name]
+        if not same:
+            return name
+    return ""

@@ -1,0 +1,173 @@
+"""Points of a life: gradients in every form in which they come back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from rnn_parity.cells.base import Arithmetic, load_cell
+from rnn_parity.cells.stack import run_forward
+from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
+from rnn_parity.layers.parameters import gradient_sources, unwrapped
+from rnn_parity.life.course import Life, Pass, Results
+from rnn_parity.life.given import Given
+from rnn_parity.life.judging import Found
+from rnn_parity.life.points import point
+
+OF_OUTPUT: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "its sum": torch.sum,
+    "its mean over steps": lambda output: output.mean(0),
+    "its last step": lambda output: output[-1],
+    "its first step": lambda output: output[0],
+    "it transposed": lambda output: output.transpose(0, 1),
+    "it permuted": lambda output: output.permute(1, 2, 0),
+    "every second unit": lambda output: output[..., ::2],
+    "it concatenated with itself": lambda output: torch.cat([output, 2 * output], -1),
+    "one row": lambda output: output[:, 0],
+}
+OF_STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "its sum": torch.sum,
+    "its last layer": lambda state: state[-1],
+    "it transposed": lambda state: state.transpose(0, 1),
+    "its layers side by side": lambda state: torch.cat(list(state), -1),
+}
+
+
+@point("Gradients in other forms")
+def forms(life: Life) -> Iterator[Found]:
+    """The loss reads one result in a form that hands the gradient back expanded, strided, or of a part."""
+    given = life.draw()
+    module = life.build(given)
+    modes = itertools.cycle(life.learning_modes)
+    for name in life.cell.outputs():
+        for (words, view), mode in zip((OF_OUTPUT if name == "output" else OF_STATES).items(), modes, strict=False):
+            yield life.judge(
+                module, given.with_loss(**{name: view}), mode, f"from a loss of {name}, {words}, in {mode}"
+            )
+
+
+@point("Gradients of one result alone")
+def one_result(life: Life) -> Iterator[Found]:
+    """A loss of one result, or of all but one, gives the gradients of that; the others then have none."""
+    given, names = life.draw(), life.cell.outputs()
+    module = life.build(given)
+    for mode in life.learning_modes:
+        for name in names:
+            whole = given.with_loss(**{name: lambda value: value})
+            yield life.judge(module, whole, mode, f"from a loss of {name} alone, in {mode}")
+            others = given.with_loss(**{other: lambda value: value for other in names if other != name})
+            yield life.judge(module, others, mode, f"from a loss of all but {name}, in {mode}")
+
+
+@point("Gradients of some tensors alone")
+def some_tensors(life: Life) -> Iterator[Found]:
+    """Where the input, the states, or both ask for no gradient, the others get theirs."""
+    given = life.draw()
+    module, names = life.build(given), life.cell.inputs()
+    for mode in life.learning_modes:
+        yield life.judge(module, given, mode, f"with parameters alone that learn, in {mode}", learning=())
+        for name in names if life.takes_states else ():
+            yield life.judge(module, given, mode, f"with {name} and parameters that learn, in {mode}", learning=(name,))
+
+
+@point("Gradients that add up in `.grad`")
+def accumulated(life: Life) -> Iterator[Found]:
+    """After two backward passes without `zero_grad` between, `.grad` of a parameter holds the sum."""
+    given = life.draw()
+    module = life.build(given)
+    if hasattr(unwrapped(module), "load_canonical"):
+        return
+    names = {id(parameter): f"grad_{name}" for name, parameter in gradient_sources(module).items()}
+
+    def run() -> Results:
+        for _ in range(2):
+            one = life.start(module, given)
+            loss = torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum()
+            loss.backward()
+        found = {names[id(p)]: p.grad / 2 for p in module.parameters() if p.grad is not None}
+        module.zero_grad()
+        return Results({name: value.cpu() for name, value in found.items()})
+
+    if "eval" in life.modes:
+        yield life.hold(given, run, "after two backward passes into .grad")
+
+
+@point("Two graphs at once")
+def two_graphs(life: Life) -> Iterator[Found]:
+    """Two forward passes, then their backward passes in either order: each has its own values."""
+    one = life.draw()
+    other = life.draw(1).with_weights(one.stimulus.weights)
+    module = life.build(one)
+    for mode in life.learning_modes:
+        for words, order in (("in the same order", (0, 1)), ("in the other order", (1, 0))):
+            when = f"after two forward passes, backward {words}, in {mode}"
+            passes: list[Pass] = []
+            for given in (one, other):
+                yield life.hold(given, partial(_forward, life, module, given, mode, passes), when)
+            for at in order:
+                yield life.hold((one, other)[at], passes[at].finish, when)
+
+
+def _forward(life: Life, module, given: Given, mode: str, passes: list[Pass]) -> Results:
+    passes.append(life.start(module, given, mode))
+    return passes[-1].forward()
+
+
+@point("Backward twice through one graph", may_refuse=True)
+def backward_twice(life: Life) -> Iterator[Found]:
+    """With `retain_graph=True` every further backward pass gives the gradients of the first."""
+    given = life.draw()
+    module = life.build(given)
+    for mode in life.learning_modes:
+        one = life.start(module, given, mode)
+        for words in ("first", "second", "third"):
+            when = f"at the {words} backward pass through one graph, in {mode}"
+            yield life.hold(given, partial(one.finish, retain_graph=True), when)
+
+
+@point("Second derivatives", may_refuse=True, condition="no second derivatives are taken")
+def second_derivatives(life: Life) -> Iterator[Found]:
+    """Where `create_graph=True` does not raise, the gradients of the squared norm of all gradients hold."""
+    if "eval" not in life.modes:
+        return
+    given = life.draw()
+    module = life.build(given)
+    if hasattr(unwrapped(module), "load_canonical"):
+        return
+
+    def run() -> Results:
+        one = life.start(module, given)
+        first = one.gradients(create_graph=True)
+        # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
+        torch.stack([gradient.square().sum() for gradient in first.values()]).sum().backward()
+        sources = one.inputs | gradient_sources(module)
+        found = {f"grad_{name}": t.grad for name, t in sources.items() if f"grad_{name}" in first}
+        module.zero_grad()
+        zero = torch.zeros(())
+        return Results({q: zero.expand_as(first[q]) if g is None else g.cpu() for q, g in found.items()})
+
+    yield life.hold(given, run, "with create_graph=True", reference=_second_derivatives(given))
+
+
+def _second_derivatives(given: Given) -> Reference:
+    """The oracle's equations, twice through autograd in float64."""
+    case, cell = given.case, load_cell(given.case.cell)
+
+    def run(stimulus, rounding) -> dict[str, Tensor]:
+        leaves = stimulus.map(lambda tensor: tensor.detach().requires_grad_())
+        forward = run_forward(cell, leaves.input, leaves.states, leaves.weights, arithmetic=Arithmetic(rounding))
+        results = zip((forward.output, *forward.states), stimulus.cotangents, strict=True)
+        loss = torch.stack([(value * cotangent).sum() for value, cotangent in results]).sum()
+        sources = dict(zip(cell.inputs(), (leaves.input, *leaves.states), strict=True)) | dict(leaves.weights)
+        first = torch.autograd.grad(loss, list(sources.values()), create_graph=True)
+        norm = torch.stack([gradient.square().sum() for gradient in first]).sum()
+        return {
+            f"grad_{name}": gradient
+            for name, gradient in zip(sources, torch.autograd.grad(norm, list(sources.values())), strict=True)
+        }
+
+    return perturb(case, given.references.seed, given.stimulus, run, PERTURBATIONS[True], side_by_side=True)

@@ -1,0 +1,65 @@
+"""One call of a layer held against the oracle: the worst of its quantities, and what is known of the cause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rnn_parity.cells.base import load_cell
+from rnn_parity.compare import causes, criterion
+from rnn_parity.compare.reference import Reference, relative_errors
+from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import FAILING, UNDECIDED, Verdict
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one call came to.
+
+    Attributes:
+        verdict: the worst of its quantities. quantity: the one that decides, empty where none does.
+        reason: in plain words, empty where all pass. ratio: error / limit of the deciding quantity.
+        when: what came before the call, as `after its weights change`.
+    """
+
+    verdict: Verdict
+    quantity: str = ""
+    reason: str = ""
+    ratio: float | None = None
+    when: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether it speaks against the layer."""
+        return self.verdict in FAILING
+
+
+def judge(case: Case, values: Mapping[str, Tensor], reference: Reference, floors: float = 1.0) -> Found:
+    """The first failing quantity of the forward pass, or else of the gradients; or else the largest error / limit.
+
+    `floors`: how many times the least error is granted.
+    """
+    cell, u = load_cell(case.cell), criterion.unit_roundoff(case.dtype, case.tf32)
+    found = []
+    for quantity, value in values.items():
+        truth, sensitivities = reference.values[quantity], reference.sensitivities[quantity]
+        if value.shape != truth.shape:
+            found.append(
+                Found(Verdict.DIFFERENT, quantity, f"is {tuple(value.shape)}, expected {tuple(truth.shape)}", None)
+            )
+            continue
+        floor = floors * criterion.floor_of_sums(criterion.layer_terms(quantity, case, cell), case)
+        limits = criterion.limit(sensitivities[0], floor), criterion.limit(sensitivities[1], floor)
+        errors = relative_errors(value, truth)
+        verdict, reason, ratio = criterion.judge(errors, (0.0, 0.0), sensitivities, limits, u=u, bit_identical=False)
+        if verdict == Verdict.DIFFERENT:
+            reason = causes.describe(quantity, value, truth, limits[1]) or reason
+        found.append(Found(verdict, quantity, reason, ratio))
+    return max(found, key=lambda one: (one.fails, one.fails and not one.quantity.startswith("grad_"), _decides(one)))
+
+
+def _decides(found: Found) -> tuple[bool, float]:
+    return found.verdict not in UNDECIDED, found.ratio if found.ratio is not None else math.inf

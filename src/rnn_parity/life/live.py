@@ -1,0 +1,97 @@
+"""A life from its first point to its last: rows of the table `life`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from rnn_parity.compare.run import describe_failure
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
+from rnn_parity.layers.running import numerics
+from rnn_parity.life import calls, edges, gradients, mixed, sizes, weights
+from rnn_parity.life.course import Life
+from rnn_parity.life.judging import Found
+from rnn_parity.life.points import Point
+
+POINTS: dict[str, Point] = {
+    name: value
+    for module in (calls, weights, edges, gradients, mixed, sizes)
+    for name, value in vars(module).items()
+    if isinstance(value, Point)
+}
+"""Name to point, in the order in which they are lived through; the first decides which modes go on."""
+
+MAX_SECONDS = 20.0
+"""A life that has taken so long begins no further point, and says which it leaves out."""
+
+
+_RANKS = [*UNDECIDED[:1], *PASSING, *UNDECIDED[1:], *FAILING]
+"""What decides a point, the last most: what could not be judged counts only where nothing could."""
+
+
+def life_case(case: Case, name: str) -> Case:
+    """The sizes of a life: small and all unlike, where the layer takes them; else the case's own width and depth."""
+    small = replace(case, sweep="life", sequence_length=5, batch_size=4, num_layers=min(case.num_layers, 3))
+    tiny = replace(small, input_size=5, hidden_size=6)
+    life = Life(name, tiny)
+    first = life.hold(life.draw(), lambda: life.call(life.build(life.draw()), life.draw()))
+    return small if first.verdict == Verdict.FAILED else tiny
+
+
+def live(case: Case, name: str, deep: bool = False, max_seconds: float = MAX_SECONDS) -> Iterator[dict[str, Any]]:
+    """Yield one row per point: the worst that its calls came to. The case gives sizes, dtype, device and threads."""
+    started, life = time.monotonic(), Life(name, case)
+    devices = [torch.cuda.current_device()] if case.device == "cuda" else []
+    with numerics(case.threads, case.tf32), torch.random.fork_rng(devices):
+        for key, point in POINTS.items():
+            if point.deep and not deep:
+                continue
+            begun = time.monotonic()
+            if "eval" not in life.modes:
+                found, tried = Found(Verdict.NOT_JUDGED, reason="left out: its first call is wrong already"), 0
+            elif begun - started > max_seconds:
+                found, tried = Found(Verdict.NOT_JUDGED, reason=f"left out: the life took {max_seconds:g} s before"), 0
+            else:
+                found, tried = _live_through(point, life)
+            yield {
+                **case.columns,
+                "implementation": name,
+                "point": key,
+                "title": point.title,
+                "condition": point.condition,
+                "verdict": found.verdict,
+                "when": found.when,
+                "quantity": found.quantity,
+                "reason": found.reason,
+                "ratio": found.ratio,
+                "calls": tried,
+                "elapsed_s": time.monotonic() - begun,
+            }
+
+
+def _live_through(point: Point, life: Life) -> tuple[Found, int]:
+    """The finding that decides a point, the first that fails, and the number of calls."""
+    best, tried, findings = Found(Verdict.NOT_JUDGED, reason="there is nothing to try"), 0, point.probe(life)
+    while True:
+        try:
+            found = next(findings)
+        except StopIteration:
+            return best, tried
+        except InputError:
+            raise
+        except Exception as error:  # a layer may raise where it is built or copied too
+            verdict, reason = describe_failure(error, life.case.device)
+            found = Found(verdict, "", reason)
+        if point.may_refuse and found.verdict == Verdict.FAILED:
+            found = Found(Verdict.UNSUPPORTED, "", found.reason, None, found.when)
+        if tried == 0 or _RANKS.index(found.verdict) > _RANKS.index(best.verdict):
+            best = found
+        tried += 1
+        if found.fails:
+            return found, tried

@@ -1,0 +1,34 @@
+"""Points of a life: everything in turn, in an order that nobody chose."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from rnn_parity.layers.parameters import copy_weights
+from rnn_parity.life.course import Life, without_states
+from rnn_parity.life.judging import Found
+from rnn_parity.life.points import point
+
+CALLS = 24
+
+
+@point("Calls in random order")
+def random_course(life: Life) -> Iterator[Found]:
+    """One module through calls whose mode, shape, states and weights are drawn; the same draws for every layer."""
+    steps, rows = life.case.sequence_length, life.case.batch_size
+    draw = random.Random(0)
+    weights, module, told = life.draw().stimulus.weights, life.build(life.draw()), list[str]()
+    for _ in range(1):
+        for call in range(CALLS):
+            if draw.random() < 0.3:
+                weights = life.draw(100 + call).stimulus.weights
+                copy_weights(weights, module)
+                told.append("new weights")
+            mode = draw.choice(life.modes)
+            length, batch = draw.choice((1, 2, steps, steps + 3)), draw.choice((1, rows, rows + 3))
+            given = life.draw(call, sequence_length=length, batch_size=batch).with_weights(weights)
+            if draw.random() < 0.25:
+                given = given.change(without_states)
+            told.append(f"{mode} at T {length}, B {batch}")
+            yield life.judge(module, given, mode, f"at call {call + 1} of one module ({', then '.join(told[-3:])})")

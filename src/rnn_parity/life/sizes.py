@@ -1,0 +1,84 @@
+"""Points of a life: sizes next to those at which kernels change their tiles, chunks, blocks and offsets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.life.course import Life, results_of
+from rnn_parity.life.judging import Found
+from rnn_parity.life.points import point
+
+LONGEST_S = 1.0
+"""A forward pass that would take longer is left out."""
+
+T, B, I, H = "sequence_length", "batch_size", "input_size", "hidden_size"  # noqa: E741 the letters of the axes
+
+
+def _at(life: Life, sizes: list[dict[str, Any]], modes: tuple[str, ...]) -> Iterator[Found]:
+    names = {T: "T", B: "B", I: "I", H: "H"}
+    for axes in sizes:
+        if (seconds := _estimate(life, axes)) > LONGEST_S:
+            yield Found(Verdict.NOT_JUDGED, reason=f"left out: it would take about {seconds:.0f} s")
+            continue
+        given = life.draw(**axes, num_layers=min(2, life.case.num_layers))
+        module = life.build(given)
+        at = ", ".join(f"{letter} {axes[axis]}" for axis, letter in names.items() if axis in axes)
+        for mode in (mode for mode in modes if mode in life.modes):
+            yield life.judge(module, given, mode, f"at {at}, in {mode}")
+
+
+def _estimate(life: Life, axes: dict[str, Any]) -> float:
+    """The seconds of a forward pass, from one of a sixteenth of the rows; 0 for few rows."""
+    small = axes | {B: max(1, axes.get(B, 1) // 16)}
+    if axes.get(B, 1) < 1000:
+        return 0.0
+    given = life.draw(**small, num_layers=min(2, life.case.num_layers))
+    module = life.build(given).eval()
+    started = time.monotonic()
+    with torch.no_grad():
+        results_of(life.cell, module, *life.tensors(given))
+    return 16 * (time.monotonic() - started)
+
+
+@point("Batches next to multiples of 32", may_refuse=True)
+def batches(life: Life) -> Iterator[Found]:
+    """Batches next to 32, 64 and 128 rows."""
+    sizes = [{T: 3, B: rows} for rows in (31, 32, 33, 64, 65, 127, 128, 129)]
+    yield from _at(life, sizes, ("eval",))
+
+
+@point("Widths next to multiples of 8 and 32", may_refuse=True)
+def widths(life: Life) -> Iterator[Found]:
+    """Widths of 1, and next to 8, 32 and 64."""
+    sizes = [{I: width, H: size} for width, size in ((1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65))]
+    yield from _at(life, [{T: 3, B: 5} | size for size in sizes], ("eval",))
+
+
+@point("Sequences next to 64, 128 and 256 steps", may_refuse=True)
+def lengths(life: Life) -> Iterator[Found]:
+    """Sequences that end at a chunk's boundary and behind it: gradients of what lies before it arrive."""
+    yield from _at(life, [{T: 64, B: 2}, {T: 129, B: 2}], ("eval",))
+    yield from _at(life, [{T: 257, B: 2}], ("train",) if "train" in life.modes else ("eval",))
+
+
+@point("More than 65,536 rows of all steps", may_refuse=True)
+def many_rows(life: Life) -> Iterator[Found]:
+    """T·B, and B alone, over 65,536, where a grid of blocks has its limit; T·B·H over 2¹⁶ and 2¹⁷."""
+    yield from _at(life, [{T: 16, B: 4097, H: 2, I: 2}, {T: 1, B: 65537, H: 2, I: 2}], ("eval",))
+
+
+@point("More than 65,535 steps", may_refuse=True, deep=True)
+def many_steps(life: Life) -> Iterator[Found]:
+    """T over 65,535, forward alone."""
+    yield from _at(life, [{T: 65537, B: 1, H: 2, I: 2}], ("inference",))
+
+
+@point("Offsets over 2³¹", may_refuse=True, deep=True)
+def large_offsets(life: Life) -> Iterator[Found]:
+    """T·B·H over 2³¹ numbers, forward alone; the rows that lie beyond are held against the same rows alone."""
+    yield from ()

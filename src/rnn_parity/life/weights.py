@@ -1,0 +1,145 @@
+"""Points of a life: the weights change, by every way in which they do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights, unwrapped
+from rnn_parity.life.course import Life
+from rnn_parity.life.given import Given
+from rnn_parity.life.judging import Found
+from rnn_parity.life.points import point
+
+
+def _lived(life: Life, given: Given) -> nn.Module:
+    """A module that has been called in every mode."""
+    module = life.build(given)
+    for mode in life.modes:
+        life.call(module, given, mode)
+    return module
+
+
+def _follows(life: Life, module: nn.Module, given: Given, before: Given, when: str) -> Iterator[Found]:
+    """What was packed, cached or captured follows, in every mode."""
+    for mode in life.modes:
+        yield life.judge(module, given, mode, f"{when}, in {mode}", before=before)
+
+
+def _moved(life: Life, when: str, move: Callable[[nn.Module, nn.Module], None]) -> Iterator[Found]:
+    """`move(module, other)` gives a module the weights of another."""
+    before = life.draw()
+    after = before.with_weights(life.draw(1).stimulus.weights)
+    module = _lived(life, before)
+    with torch.no_grad():
+        move(module, life.build(after))
+    yield from _follows(life, module, after, before, when)
+
+
+@point("Steps of an optimizer")
+def optimizer_steps(life: Life) -> Iterator[Found]:
+    """After its weights were moved as an optimizer moves them, the module computes with what they are now."""
+    before = life.draw()
+    module = _lived(life, before)
+    if hasattr(unwrapped(module), "load_canonical"):
+        return  # its weights under our names cannot be read back
+    parameters = list(module.parameters())
+
+    def one_by_one(steps: list[Tensor]) -> None:
+        for parameter, step in zip(parameters, steps, strict=True):
+            parameter.add_(step, alpha=-0.5)
+
+    # Not by `torch.optim`, which imports the compiler: a second of every check.
+    for move in (one_by_one, partial(torch._foreach_add_, parameters), one_by_one):
+        with torch.no_grad():
+            move([parameter.sign() / 4 for parameter in parameters])
+        weights = {name: weight.detach().cpu().clone() for name, weight in canonical_parameters(module).items()}
+        after = before.with_weights(weights)
+        yield from _follows(life, module, after, before, "after an optimizer's step")
+        before = after
+
+
+@point("Weights written in place")
+def written(life: Life) -> Iterator[Found]:
+    """Written under `no_grad`, or through `.data`, which no version counter sees, the new weights count."""
+
+    def through_data(module, other):
+        for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
+            parameter.data.copy_(new)
+
+    def replaced_data(module, other):
+        for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
+            parameter.data = new.data.clone()
+
+    def in_place(module, other):
+        for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
+            parameter.copy_(new)
+
+    yield from _moved(life, "after its weights change in place", in_place)
+    yield from _moved(life, "after its weights change through .data", through_data)
+    yield from _moved(life, "after the .data of its weights is replaced", replaced_data)
+
+
+@point("`load_state_dict`", may_refuse=True)
+def loaded(life: Life) -> Iterator[Found]:
+    """After `load_state_dict`, which copies, or with `assign=True` replaces the parameters, the new weights count."""
+    yield from _moved(life, "after load_state_dict", lambda module, other: module.load_state_dict(other.state_dict()))
+    yield from _moved(
+        life,
+        "after load_state_dict(assign=True)",
+        lambda module, other: module.load_state_dict(copy.deepcopy(other.state_dict()), assign=True),
+    )
+
+
+@point("Copied, and moved there and back", may_refuse=True)
+def copied(life: Life) -> Iterator[Found]:
+    """A deep copy has weights of its own. A module that goes to another dtype and back has those that it is given."""
+    before = life.draw()
+    after = before.with_weights(life.draw(1).stimulus.weights)
+    module = _lived(life, before)
+    twin = copy.deepcopy(module)
+    copy_weights(after.stimulus.weights, twin)
+    yield from _follows(life, twin, after, before, "after the weights of a deep copy change, the copy")
+    yield from _follows(life, module, before, after, "after the weights of a deep copy change, the original")
+    module.to(torch.float32 if life.case.dtype == "float64" else torch.float64)
+    module.to(getattr(torch, life.case.dtype))
+    copy_weights(after.stimulus.weights, module)
+    yield from _follows(life, module, after, before, "after .to() another dtype and back, with other weights")
+    if life.case.device == "cuda":
+        copy_weights(before.stimulus.weights, module.to("cpu").to("cuda"))
+        yield from _follows(life, module, before, after, "after .to() the CPU and back, with other weights")
+
+
+@point("`torch.func.functional_call`", may_refuse=True)
+def functional_call(life: Life) -> Iterator[Found]:
+    """Called with other weights, it computes with those; called as before, with its own."""
+    before = life.draw()
+    after = before.with_weights(life.draw(1).stimulus.weights)
+    module, other = _lived(life, before), dict(life.build(after).named_parameters())
+    module.eval()
+
+    def through(*given):
+        return torch.func.functional_call(module, other, given)
+
+    yield life.judge(
+        module, after, "inference", "by functional_call with other weights", before=before, through=through
+    )
+    yield life.judge(module, before, "eval", "after functional_call with other weights", before=after)
+
+
+@point("A parameter that is frozen")
+def frozen(life: Life) -> Iterator[Found]:
+    """With some parameters that ask for no gradient, the others get theirs; thawed, all do again."""
+    given = life.draw()
+    module = _lived(life, given)
+    parameters = list(module.parameters())
+    for mode in life.learning_modes:
+        for frozen, thawed in ((parameters[::2], parameters[1::2]), (parameters, []), ([], parameters)):
+            for parameter in parameters:
+                parameter.requires_grad_(not any(parameter is one for one in frozen))
+            when = "with every parameter frozen" if not thawed else "with some parameters frozen"
+            yield life.judge(module, given, mode, when if frozen else "after its parameters were frozen")
