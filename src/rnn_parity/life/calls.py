@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.life.course import Life, results_of
+from rnn_parity.layers.parameters import copy_weights
+from rnn_parity.life.course import Life, Results, results_of
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
+
+TUNING_S = 0.05
+"""More than this, at every new shape, is no accident."""
 
 STEPS = 10
 """Training steps of one module; what happens now and then has so many occasions, and more at other points."""
@@ -122,6 +128,25 @@ def shapes_in_turn(life: Life) -> Iterator[Found]:
             words = "T {}, B {}".format(*shape)
             yield life.judge(module, inside[shape], mode, f"at {words}{last}")
             last = f" after {words}"
+
+
+@point("The first call at a new shape")
+def first_at_shape(life: Life) -> Iterator[Found]:
+    """Right, and told where every new shape is compiled or tuned anew."""
+    module, extra = life.build(life.draw()).eval(), []
+    for length, batch in ((7, 2), (6, 3), (9, 5)):
+        given, seconds = life.draw(sequence_length=length, batch_size=batch), []
+        copy_weights(given.stimulus.weights, module)
+        with torch.no_grad():
+            for _ in range(3):
+                started = time.perf_counter()
+                found = results_of(life.cell, module, *life.tensors(given))
+                seconds.append(time.perf_counter() - started)
+        values = {name: value.cpu() for name, value in found.items()}
+        yield life.hold(given, partial(Results, values), f"at T {length}, B {batch}")
+        extra.append(seconds[0] - min(seconds))
+    if min(extra) > TUNING_S:
+        yield Found(Verdict.EQUIVALENT, reason=f"takes {min(extra):.1g} s longer at the first call of every new shape")
 
 
 @point("Results written to by whoever gets them", condition="its results are not written to in place")

@@ -90,7 +90,8 @@ def _live_through(point: Point, life: Life) -> tuple[Found, int]:
             found = Found(verdict, "", reason)
         if point.may_refuse and found.verdict == Verdict.FAILED:
             found = Found(Verdict.UNSUPPORTED, "", found.reason, None, found.when)
-        if tried == 0 or _RANKS.index(found.verdict) > _RANKS.index(best.verdict):
+        said = found.reason if found.verdict in PASSING else ""
+        if tried == 0 or said or _RANKS.index(found.verdict) > _RANKS.index(best.verdict):
             best = found
         tried += 1
         if found.fails:

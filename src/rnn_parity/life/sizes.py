@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import psutil
 import torch
 
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.life.course import Life, results_of
+from rnn_parity.life.course import Life, Results, results_of
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
 
@@ -80,5 +82,23 @@ def many_steps(life: Life) -> Iterator[Found]:
 
 @point("Offsets over 2³¹", may_refuse=True, deep=True)
 def large_offsets(life: Life) -> Iterator[Found]:
-    """T·B·H over 2³¹ numbers, forward alone; the rows that lie beyond are held against the same rows alone."""
-    yield from ()
+    """T·B·H over 2³¹ numbers, forward alone: eight rows, repeated, come out alike at the start and at the end."""
+    rows, steps, size = 8, 2, 64
+    given = life.draw(sequence_length=steps, batch_size=rows, hidden_size=size, input_size=2)
+    times = 2**31 // (steps * size * rows) + 1
+    needed = 8 * times * given.stimulus.cotangents[0].nbytes  # gates and states of a step, and the results
+    if (free := _free_bytes(given.case.device)) < needed:
+        reason = f"left out: needs {needed / 1e9:.0f} GB of memory, {free / 1e9:.0f} GB are free"
+        yield Found(Verdict.NOT_JUDGED, reason=reason)
+        return
+    module = life.build(given).eval()
+    with torch.no_grad():
+        repeated = [tensor.repeat(1, times, 1) for tensor in life.tensors(given)]
+        found = results_of(life.cell, module, *repeated)
+    for words, part in (("first", slice(0, rows)), ("last", slice(-rows, None))):
+        values = {name: value[:, part].cpu() for name, value in found.items()}
+        yield life.hold(given, partial(Results, values), f"in the {words} of {times * rows:,} rows")
+
+
+def _free_bytes(device: str) -> int:
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available

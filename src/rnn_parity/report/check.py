@@ -13,7 +13,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, Regime, Verdict
 from rnn_parity.findings.answer import Answer, answer_for
 from rnn_parity.findings.capabilities import capability_rows, is_lost
-from rnn_parity.findings.lives import NOTHING_TO_TRY, failing_points, held, in_words, life_of, notes
+from rnn_parity.findings.lives import NOTHING_TO_TRY, failing_points, held, in_words, life_of, notes, told
 from rnn_parity.findings.verdicts import deciding_rows
 from rnn_parity.tables import TIMING
 
@@ -94,6 +94,7 @@ class Report:
             + "".join(f"; mind that it is so when {condition}" for condition in self.answer.conditions)
             + (f"; mind what would be lost: {lost}" if lost else "")
             + ("; mind that the same seed drops other entries" if self.answer.same_seed_differs else "")
+            + "".join(f"; mind that it {words}" for words in told(life_of(self.life, self.candidate)))
             + (f"; mind that it sets {self.settings[self.candidate]}" if self.candidate in self.settings else "")
         )
 

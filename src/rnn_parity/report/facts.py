@@ -19,7 +19,7 @@ from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
-from rnn_parity.findings.lives import in_words
+from rnn_parity.findings.lives import in_words, life_of, told
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report.caveats import find_caveats
@@ -119,7 +119,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
     lost = lost_capabilities(abilities, baseline_name, name)
     same_case = {row["phase"]: row for row in records(baseline)}
-    caveats = find_caveats(answer, lost, slower, quoted, same_case)
+    caveats = find_caveats(answer, told(life_of(results["life"], name)), lost, slower, quoted, same_case)
     return {
         "candidate": name,
         "baseline": baseline_name,
