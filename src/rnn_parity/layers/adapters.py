@@ -61,7 +61,7 @@ class Adapter:
             or `lists` (L tensors for each state). extra: how many results are ignored.
         carried: whether a step takes the states as the step before gave them.
         num_layers: of the layer that was tried, 1 where it has no more whatever it is asked for. lazy: whether it has
-            its parameters only after a call. one_bias: whether one bias stands for both.
+            its parameters only after a call. one_bias: whether one bias stands for both. compiled: whether it is.
         problem: why the layer can be no candidate, in one line. raised: the same, if it raises at the size of the case
             as it does here, however it is called.
     """
@@ -78,6 +78,7 @@ class Adapter:
     num_layers: int = 0
     lazy: bool = False
     one_bias: bool = False
+    compiled: bool = False
     problem: str = ""
     raised: str = ""
 
@@ -90,13 +91,15 @@ class Adapter:
         said += ["called once to have its parameters"] if self.lazy else []
         said += ["its one bias given the sum of two"] if self.one_bias else []
         said += ["one layer only"] if self.num_layers == 1 else []
+        said += ["compiled, but run as it was where its dropout masks are seen"] if self.compiled else []
         return "; ".join(said or ([""] if self == self.plain else ["its last states unpacked"]))
 
     @property
     def plain(self) -> Adapter:
         """The same of a layer that is called as PyTorch's."""
         keep = {
-            name: getattr(self, name) for name in ("num_states", "num_layers", "lazy", "one_bias", "problem", "raised")
+            name: getattr(self, name)
+            for name in ("num_states", "num_layers", "lazy", "one_bias", "compiled", "problem", "raised")
         }
         return Adapter(**keep)
 
@@ -178,7 +181,7 @@ def find_adapter(construct: Callable[..., nn.Module], cell: str) -> Adapter:
                 tried = _try(layer, kind.states, num_layers, device)
         except Exception:  # it cannot be built like this; whoever asks for it is told
             continue
-        tried = replace(tried, lazy=before != _parameter_names(layer))
+        tried = replace(tried, lazy=before != _parameter_names(layer), compiled=hasattr(layer, "_orig_mod"))
         found = tried if not found.problem else found
         if tried.num_layers:
             found = tried if _num_layers(layer) != 1 else replace(tried, num_layers=1)

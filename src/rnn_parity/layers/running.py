@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -45,11 +46,21 @@ def _expected(states: Sequence[Tensor]) -> str:
 
 
 class LightDispatchMode(TorchDispatchMode):
-    """A `TorchDispatchMode` that does not import the compiler, which takes more than a second of every process."""
+    """A `TorchDispatchMode` that does not import the compiler, which takes more than a second of every process.
+
+    Where a layer has imported it, it is kept from compiling the mode's own code, for seconds and with warnings.
+    """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
+
+    def __enter__(self) -> Self:
+        """Enter the mode."""
+        own = type(self).__torch_dispatch__
+        if "torch._dynamo" in sys.modules and not hasattr(own, "_torchdynamo_disable"):
+            type(self).__torch_dispatch__ = torch.compiler.disable(own)  # type: ignore[method-assign]
+        return super().__enter__()
 
 
 @contextmanager
