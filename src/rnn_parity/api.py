@@ -23,7 +23,7 @@ from rnn_parity.experiment.grid import Case, make_grid
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
 from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.registry import named
-from rnn_parity.layers.settings import told
+from rnn_parity.layers.settings import put_back, told
 from rnn_parity.life.live import life_case, live
 from rnn_parity.report.check import Report
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, LIFE, TIMING
@@ -116,7 +116,8 @@ def check(
         lived = abilities = timing = None
         if life:  # before all else: what its very first call of the process leaves behind is to be seen
             progress("judging many calls")
-            lived = _frame(list(live(life_case(case, theirs), theirs, deep)), LIFE)
+            with put_back(theirs):
+                lived = _frame(list(live(life_case(case, theirs), theirs, deep)), LIFE)
         progress("comparing numbers")
         rows = _compare(case, ours, theirs, seeds, regimes)
         if timing_seconds:

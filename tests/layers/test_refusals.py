@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import rnn_parity
 from rnn_parity.experiment.errors import InputError
 
-QUICK = {"seeds": [0], "capabilities": False, "timing_seconds": 0, "device": "cpu", "regimes": ["eval"]}
+QUICK = {"seeds": [0], "capabilities": False, "life": False, "timing_seconds": 0, "device": "cpu", "regimes": ["eval"]}
 LINE = r"^candidate: {name}: {why}; {name} \(.*test_refusals\.py:\d+\) fits with three lines: class Mine\({name}\): / "
 LINE += r"def forward\(self, input, {argument}\): / {body}$"
 

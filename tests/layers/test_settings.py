@@ -192,6 +192,24 @@ def test_a_layer_that_changes_settings_when_imported_is_still_a_yes_that_says_so
     assert again.conclusion() == report.conclusion()  # it is imported no second time
 
 
+class SetsOnce(nn.GRU):
+    """Sets the threads at the very first call that it is given a batch of its own."""
+
+    done = False
+
+    def forward(self, input, h0=None):
+        if not SetsOnce.done and input.requires_grad:
+            SetsOnce.done = True
+            torch.set_num_threads(3)
+        return super().forward(input, h0)
+
+
+def test_what_only_the_first_of_many_calls_changes_is_told_and_put_back(before):
+    report = rnn_parity.check("torch.nn:GRU", SetsOnce, capabilities=False, timing_seconds=0, seeds=[0])
+    assert report.settings == {"SetsOnce": "torch.get_num_threads() to 3"}
+    assert Settings.read() == before
+
+
 def test_a_report_says_nothing_of_a_layer_that_changes_nothing():
     report = rnn_parity.check(
         "torch.nn:GRU", "stacking_gru", life=False, capabilities=False, timing_seconds=0, seeds=[0]
