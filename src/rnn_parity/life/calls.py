@@ -28,14 +28,15 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 @point("First call")
 def first_call(life: Life) -> Iterator[Found]:
     """A fresh module is right in every mode. A mode that fails is not tried again. Training is the first of all."""
-    given = life.draw()
+    given, findings = life.draw(), []
     for mode in reversed(life.modes):
         found = life.judge(life.build(given), given, mode, f"at its first call in {mode}")
         if found.fails and not life.judge(life.build(given), given, mode).fails:
             found = replace(found, when=f"now and then, in {mode}")
         elif found.fails:
             life.modes = tuple(other for other in life.modes if other != mode)
-        yield found
+        findings.append(found)
+    yield from findings
 
 
 @point("Training steps under one seed")

@@ -150,11 +150,11 @@ def second_derivatives(life: Life) -> Iterator[Found]:
         zero = torch.zeros(())
         return Results({q: zero.expand_as(first[q]) if g is None else g.cpu() for q, g in found.items()})
 
-    yield life.hold(given, run, "with create_graph=True", reference=_second_derivatives(given))
+    yield life.hold(given, run, "with create_graph=True", reference=_second_derivatives(given, life.takes_states))
 
 
-def _second_derivatives(given: Given) -> Reference:
-    """The oracle's equations, twice through autograd in float64."""
+def _second_derivatives(given: Given, takes_states: bool) -> Reference:
+    """The oracle's equations, twice through autograd in float64; of states only where a layer takes any."""
     case, cell = given.case, load_cell(given.case.cell)
 
     def run(stimulus, rounding) -> dict[str, Tensor]:
@@ -162,7 +162,8 @@ def _second_derivatives(given: Given) -> Reference:
         forward = run_forward(cell, leaves.input, leaves.states, leaves.weights, arithmetic=Arithmetic(rounding))
         results = zip((forward.output, *forward.states), stimulus.cotangents, strict=True)
         loss = torch.stack([(value * cotangent).sum() for value, cotangent in results]).sum()
-        sources = dict(zip(cell.inputs(), (leaves.input, *leaves.states), strict=True)) | dict(leaves.weights)
+        inputs = (leaves.input, *leaves.states) if takes_states else (leaves.input,)
+        sources = dict(zip(cell.inputs(), inputs, strict=False)) | dict(leaves.weights)
         first = torch.autograd.grad(loss, list(sources.values()), create_graph=True)
         norm = torch.stack([gradient.square().sum() for gradient in first]).sum()
         return {
