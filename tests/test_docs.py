@@ -17,6 +17,7 @@ from rnn_parity.experiment.config import complete_config, load_config
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import rates
 from rnn_parity.findings.verdicts import must_hold
+from rnn_parity.life.live import POINTS
 
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "reports/README.md"])
 NEEDED = {"study": "any", "baseline": "stacking_gru_cell", "candidates": ["stacking_gru"]}
@@ -169,3 +170,9 @@ def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
     largest = decoder[(decoder["phase"] == "train_step") & (decoder["sweep"] == "longer")]
     speedup = largest.set_index("implementation").loc["stacking_gru", "speedup"]
     assert f"takes {1 - 1 / speedup:.0%} less time".replace("%", " %") in answer
+
+
+def test_the_life_is_documented_point_by_point_in_the_order_in_which_it_is_lived():
+    rows = re.findall(r"^\| ([^|]+?) \|", (PROJECT / "docs/life.md").read_text(), re.MULTILINE)
+    titles = [title.removesuffix(" (`--deep`)") for title in rows if title not in ("point", "---")]
+    assert titles == [point.title for point in POINTS.values()]
