@@ -183,6 +183,23 @@ def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
     )
 
 
+def test_the_log_of_a_job_and_the_validation_say_what_a_layer_sets_for_all(tmp_path):
+    (tmp_path / "sets.py").write_text(
+        "import torch\ntorch.backends.fp32_precision = 'ieee'\nclass Layer(torch.nn.GRU): pass\n"
+    )
+    environment = {"PYTHONPATH": ":".join([str(tmp_path), *sys.path])}
+    config = {**SMOKE, "candidates": ["sets:Layer"], "sweeps": {"x": {"sequence_length": 1}}}
+    (job,) = make_grid(config).jobs
+    asked = ["--job", make_grid(config).equivalence_request(job), "--name", "x/all", "--results", str(tmp_path)]
+    sets = "mind that it sets torch.backends.fp32_precision to 'ieee'"
+    for command, said in ((["job", "equivalence", *asked], f"sets:Layer: {sets}\n"), (["validate", "sets:Layer"], "")):
+        run = [sys.executable, "-m", "rnn_parity", *command]
+        done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
+        assert done.stderr.endswith(said)
+    assert done.stdout == f"sets:Layer: ok ({sets})\n"
+    assert (tmp_path / "equivalence/x/all.parquet").exists()
+
+
 def test_the_gate_names_the_worst_and_exits_with_1(tmp_path):
     from synthetic import equivalence_rows
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import rnn_parity
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.layers.kinds import infer_kind
 
 QUICK = {"seeds": [0], "capabilities": False, "life": False, "timing_seconds": 0, "device": "cpu", "regimes": ["eval"]}
 LINE = r"^candidate: {name}: {why}; {name} \(.*test_refusals\.py:\d+\) fits with three lines: class Mine\({name}\): / "
@@ -146,6 +147,21 @@ def test_a_layer_that_raises_at_other_sizes_than_the_case_has_is_compared():
     assert rnn_parity.check("stacking_gru_cell", OneWidthWrong, **QUICK).answer.word == "no"
     with pytest.raises(InputError, match="or in any other way, it raises AssertionError"):
         rnn_parity.check("stacking_gru_cell", OneWidth, input_size=8, **QUICK)
+
+
+class WidthsOf8(nn.LSTM):
+    """Can be built at multiples of 8 alone."""
+
+    def __init__(self, input_size, hidden_size, num_layers, dropout):
+        if input_size % 8 or hidden_size % 8:
+            raise ValueError("widths must be multiples of 8")
+        super().__init__(input_size, hidden_size, num_layers, dropout=dropout)
+
+
+def test_the_kind_of_a_layer_whose_widths_are_multiples_of_8_is_told():
+    assert infer_kind(f"{__name__}:WidthsOf8") == "lstm"
+    with pytest.raises(InputError, match="this is an LSTM, not a GRU: --cell lstm"):
+        rnn_parity.check("stacking_gru_cell", WidthsOf8, cell="gru", input_size=8, **QUICK)
 
 
 class NotHere(nn.GRU):

@@ -33,6 +33,7 @@ def run_job(
     from rnn_parity.experiment.results import Results
     from rnn_parity.experiment.workloads import find_workload, load_object
     from rnn_parity.layers.running import numerics
+    from rnn_parity.layers.settings import told
     from rnn_parity.tables import COLLECTED, write_rows
     from rnn_parity.workloads.base import load_workload
 
@@ -58,6 +59,9 @@ def run_job(
             with numerics(case.threads, case.tf32):
                 tables[kind] += load_object(entry.extras[kind].compute)(workload, case, **request)
         log(f"{case.case_id}: {said}")
+    for layer in filter(None, (request.get("baseline"), *request.get("candidates", ()))):
+        if sets := told(layer):
+            log(f"{layer}: mind that it sets {sets}")
     if kind == "timing":
         from rnn_parity.timing.rounds import count_kernels
 

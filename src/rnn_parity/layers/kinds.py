@@ -12,13 +12,14 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import CELLS
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.adapters import UNITS, WIDTH
 from rnn_parity.layers.parameters import WeightError, canonical_parameters, canonical_shapes, copy_weights
 from rnn_parity.layers.registry import NoParameter, adapter_of, build, construct
 from rnn_parity.layers.running import call_layer, classify_exception
 from rnn_parity.layers.settings import put_back
 
-SIZES: dict[str, Any] = {"input_size": 5, "hidden_size": 6, "num_layers": 2}
-"""Three different lengths, so that a shape tells what it is of."""
+SIZES: dict[str, Any] = {"input_size": WIDTH, "hidden_size": UNITS, "num_layers": 2}
+"""Three different lengths, so that a shape tells what it is of; those at which a layer is tried."""
 
 
 def describe_call(name: str, cell: str) -> str:
