@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rnn_parity.compare import criterion
 from rnn_parity.compare.run import Role
-from rnn_parity.dropout.masks import UnknownDraw
+from rnn_parity.dropout.order import MaskOrder, UnknownOrder
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
@@ -26,7 +26,7 @@ from rnn_parity.layers.running import classify_exception
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters
 from rnn_parity_t2vec.model import PAD, T2Vec, nll_loss
-from rnn_parity_t2vec.model_masks import Masks, draws_unseen, imposed
+from rnn_parity_t2vec.model_masks import Masks, imposed, in_order, order_of_stack
 from rnn_parity_t2vec.phases import make_adam, take_step
 from rnn_parity_t2vec.workload import ATTENTION_BY_ROLE, Decoder
 
@@ -96,14 +96,18 @@ def _train(
     try:
         attending = ATTENTION_BY_ROLE[Role.CANDIDATE if role == "candidate" else Role.BASELINE]
         model = build_model(case, name, attending, start).train()
+        matched = mode == "matched_masks"
+        order = order_of_stack(case, name) if matched else None
         torch.manual_seed(seed)
-        for loss in train(model, case, batches, matched=mode == "matched_masks"):
+        for loss in train(model, case, batches, matched=matched, order=order):
             if not math.isfinite(loss):
                 end = Verdict.FAILED, f"the loss is no number any more at step {len(rows)}"
                 break
             rows.append({"step": len(rows), "loss": loss})
     except InputError:
         raise
+    except UnknownOrder as error:
+        end = Verdict.UNSUPPORTED, f"{error}: unsupported with the same masks"
     except Exception as error:  # whatever an implementation raises is a result
         end = classify_exception(error)
     if end:
@@ -111,19 +115,19 @@ def _train(
     return rows
 
 
-def train(model: T2Vec, case: Case, batches: Sequence[Batch], *, matched: bool) -> Iterator[float]:
-    """Train one step per batch; yield the loss per token of each. Masks of step k are from seed k if `matched`.
+def train(
+    model: T2Vec, case: Case, batches: Sequence[Batch], *, matched: bool, order: MaskOrder | None = None
+) -> Iterator[float]:
+    """Train one step per batch; yield the loss per token of each.
 
-    Raises `UnknownDraw` if they are to match and the stack draws none that can be seen.
+    Masks of step k are from seed k if `matched`, drawn by the stack in this order, None for gap by gap.
     """
     adam = make_adam(model)
     for number, batch in enumerate(batch.to(case.device) for batch in batches):
         adam.zero_grad(set_to_none=True)
         masks = Masks.draw(case, len(batch.source), number) if matched else None
-        with imposed(model, batch.lengths, masks) if masks else nullcontext() as drawn:
+        with imposed(model, batch.lengths, masks, in_order(order, masks)) if masks else nullcontext():
             said = take_step(model, adam, batch)
-        if drawn and draws_unseen(case, drawn):
-            raise UnknownDraw("its masks are drawn out of sight: unsupported with the same masks")
         tokens = (batch.target[1:] != PAD).sum().item() / case.batch_size
         # Read in float64: a loss that is rounded to 16 bits would hide how far apart two trainings are.
         yield nll_loss(said.detach().double(), batch.target[1:]).item() / tokens

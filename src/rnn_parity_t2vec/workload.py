@@ -8,6 +8,7 @@ gradient is a quantity, the encoder's among them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from rnn_parity.compare import criterion
 from rnn_parity.compare.reference import Reference, References, perturb
 from rnn_parity.compare.run import Role, RunResult, describe_failure, record
-from rnn_parity.dropout.masks import DropoutRecorder, UnknownDraw, draws_out_of_sight
+from rnn_parity.dropout.order import UnknownOrder
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -27,7 +28,7 @@ from rnn_parity.workloads.base import ReferencedTask
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters
 from rnn_parity_t2vec.model import PAD, Attending, T2Vec, nll_loss
-from rnn_parity_t2vec.model_masks import Masks, draws_unseen, imposed
+from rnn_parity_t2vec.model_masks import Masks, imposed, in_order, order_of_stack
 from rnn_parity_t2vec.phases import decoder_calls, training_step_calls
 from rnn_parity_t2vec.reference import Equations, training_step
 from rnn_parity_t2vec.settings import DecoderSettings
@@ -130,7 +131,7 @@ class DecoderTask(ReferencedTask):
     def run(self, implementation: str, role: Role, regime: str, masks: Tensor | None) -> RunResult:
         """Run the model with one implementation forward and backward. Whatever it raises is a missing quantity.
 
-        What draws out of sight applies stack masks of its own; they are recovered, and stand in place of those given.
+        A stack that takes no masks of ours applies its own; they are recovered, and stand in place of those given.
         Raises `InputError` only for an implementation that cannot be built at all.
         """
         result = RunResult()
@@ -165,26 +166,19 @@ class DecoderTask(ReferencedTask):
         """`output`, `hn`, and `context` and `h0` between encoder and decoder, under the masks that come with them."""
         masks = None if flat is None else Masks.unflatten(flat, self.case, len(batch.source))
 
-        def run(in_stack: Any = None) -> tuple[dict[str, Tensor], DropoutRecorder | None]:
-            with imposed(model, batch.lengths, masks, in_stack) as drawn:
-                context, h0 = model.encoder(batch.source, batch.lengths)
-                output, hn = model.decoder(batch.target[:-1], h0, context, batch.source.T == PAD)
-            return {"output": output, "hn": hn, "context": context, "h0": h0}, drawn
-
+        in_stack: AbstractContextManager | None = None
+        if masks is not None:
+            try:
+                in_stack = in_order(order_of_stack(self.case, name), masks)
+            except UnknownOrder:
+                in_stack, result.own_masks = Replay(self.seed), True
+                masks = replace(masks, stack=recover_masks(self.case, name, in_stack))
+            result.masks = masks.flatten()
         torch.manual_seed(self.seed)
-        try:
-            done, drawn = run()
-            unseen = drawn is not None and draws_unseen(self.case, drawn)
-            out_of_sight = unseen and draws_out_of_sight(lambda: run()[0]["hn"])  # no other draw can change hn
-        except UnknownDraw:
-            out_of_sight = True
-        if masks is not None and out_of_sight:
-            replay, result.out_of_sight = Replay(self.seed), True
-            masks = replace(masks, stack=recover_masks(self.case, name, replay))
-            torch.manual_seed(self.seed)
-            done, _ = run(replay)
-        result.masks = None if masks is None else masks.flatten()
-        return done
+        with imposed(model, batch.lengths, masks, in_stack):
+            context, h0 = model.encoder(batch.source, batch.lengths)
+            output, hn = model.decoder(batch.target[:-1], h0, context, batch.source.T == PAD)
+        return {"output": output, "hn": hn, "context": context, "h0": h0}
 
     def calls(self, implementation: str, role: Role, phase: str) -> Calls:
         """The calls of a phase on the model with an implementation in its role."""

@@ -1,17 +1,20 @@
-"""Masks are seen and imposed on unmodified modules, and each draw is put where it belongs."""
+"""Masks are seen and imposed on unmodified modules, number by number."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draw_masks, draws_out_of_sight
+from rnn_parity.dropout.masks import DropoutRecorder, draw_masks, draws_out_of_sight
+from rnn_parity.dropout.order import MaskOrder
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import build
 
 T, B, INPUT, H, L = 4, 3, 5, 6, 3
 BOTH = "stacking_gru_cell", "stacking_gru"
-LAYOUT = MaskLayout(L - 1, T, B, H)
+SHAPE = L - 1, T, B, H
+ORDERS = MaskOrder(SHAPE, (1, 0, 2, 3)), MaskOrder(SHAPE)
+"""Of the two: step by step, and gap by gap."""
 
 
 def both(dropout=0.5, dtype=torch.float32):
@@ -25,7 +28,7 @@ def both(dropout=0.5, dtype=torch.float32):
 
 def drawn_by(module, input, h0, seed=1):
     torch.manual_seed(seed)
-    with DropoutRecorder(LAYOUT) as draws:
+    with DropoutRecorder() as draws:
         output, _ = module(input, h0)
     return draws, output
 
@@ -48,26 +51,22 @@ def test_the_loop_draws_per_step_and_the_fused_layer_per_gap():
 def test_the_same_seed_deals_the_same_stream_out_in_another_order():
     (loop, fused), input, h0 = both()
     ours, theirs = (drawn_by(module, input, h0)[0] for module in (loop, fused))
-    stream = [torch.cat([mask.flatten() for mask in draws.drawn]) for draws in (ours, theirs)]
-    assert torch.equal(*stream)
-    assert not torch.equal(ours.assembled(), theirs.assembled())
-    for draws in (ours, theirs):
-        places = draws.stream_positions().long()
-        assert torch.equal(places.flatten().sort().values, torch.arange(places.numel()))
-        assert torch.equal(stream[0][places].double(), draws.assembled())
+    assert torch.equal(ours.stream(), theirs.stream())
+    masks = [order.to_masks(draws.stream()) for order, draws in zip(ORDERS, (ours, theirs), strict=True)]
+    assert not torch.equal(*masks)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_matched_masks_make_the_two_agree(dtype):
     modules, input, h0 = both(dtype=dtype)
-    masks = draw_masks(LAYOUT, 0.5, seed=3)
+    masks = draw_masks(SHAPE, 0.5, seed=3)
     outputs = []
-    for module in modules:
-        with DropoutRecorder(LAYOUT, masks) as draws:
+    for module, order in zip(modules, ORDERS, strict=True):
+        with DropoutRecorder(order.to_stream(masks)) as draws:
             outputs.append(module(input, h0)[0])
-        assert torch.equal(draws.assembled(), masks)
+        assert torch.equal(order.to_masks(draws.stream()), masks)
     torch.testing.assert_close(*outputs)
-    with DropoutRecorder(LAYOUT, 1 - masks):
+    with DropoutRecorder(ORDERS[0].to_stream(1 - masks)):
         assert not torch.allclose(modules[0](input, h0)[0], outputs[0])
 
 
@@ -76,7 +75,7 @@ def test_the_backward_pass_uses_the_imposed_masks_too():
     modules, input, h0 = both()
     input.requires_grad_()
     for module in modules:
-        with DropoutRecorder(LAYOUT, torch.zeros(LAYOUT.shape, dtype=torch.float64)):
+        with DropoutRecorder(torch.zeros((L - 1) * T * B * H)):
             output, _ = module(input, h0)
         (gradient,) = torch.autograd.grad(output.sum(), input)
         assert torch.equal(gradient, torch.zeros_like(input))
@@ -84,49 +83,37 @@ def test_the_backward_pass_uses_the_imposed_masks_too():
 
 def test_the_fused_operator_of_cuda_is_seen_and_replaced_as_well():
     """`native_dropout` is what CUDA calls; it runs on the CPU too when it is called by name."""
-    layout = MaskLayout(1, 1, 3, 4)
-    masks = draw_masks(layout, 0.5, seed=0)
+    masks = draw_masks((1, 1, 3, 4), 0.5, seed=0)
     input = torch.randn(3, 4, requires_grad=True)
-    with DropoutRecorder(layout, masks) as draws:
+    with DropoutRecorder(masks.flatten()) as draws:
         output, kept = torch.native_dropout(input, 0.5, True)
     assert torch.equal(output, input.detach() * masks[0, 0].float() * 2)
     assert torch.equal(kept, masks[0, 0].bool())
-    assert torch.equal(draws.assembled(), masks)
+    assert torch.equal(draws.stream(), masks.flatten())
     (gradient,) = torch.autograd.grad(output.sum(), input)
     assert torch.equal(gradient, masks[0, 0].float() * 2)
 
 
-@pytest.mark.parametrize("shape", [(T, B, H), (B, T, H), (T * B, H)])
-def test_a_draw_over_the_sequence_fills_a_gap(shape):
-    masks = draw_masks(LAYOUT, 0.5, seed=0)
-    part = LAYOUT.view(masks, 1, shape)
-    expected = masks[1].transpose(0, 1) if shape[0] == B else masks[1].reshape(shape)
-    assert torch.equal(part, expected)
-    assert LAYOUT.view(masks, 2, shape) is None
-
-
-def test_a_draw_of_another_shape_is_refused_by_name():
-    expected = r"shape \(6,\), expected \(4, 3, 6\) or \(3, 6\)"
-    with pytest.raises(UnknownDraw, match=expected), DropoutRecorder(LAYOUT, torch.ones(LAYOUT.shape)):
-        F.dropout(torch.ones(H), 0.5)
-    with DropoutRecorder(LAYOUT) as draws:
-        F.dropout(torch.ones(H), 0.5)
-    assert draws.assembled() is None
-
-
-def test_masks_left_out_are_noticed():
-    with DropoutRecorder(LAYOUT) as draws:
-        F.dropout(torch.ones(B, H), 0.5)
-    assert draws.assembled() is None
+def test_draws_of_any_shape_take_the_next_numbers_and_keep_their_own_beyond_the_last():
+    stream = torch.tensor([1.0, 0, 0, 1, 1, 0, 0])
+    torch.manual_seed(0)
+    with DropoutRecorder(stream) as draws:
+        first = F.dropout(torch.ones(2, 2).T.contiguous().T, 0.5)  # in another order in memory
+        second = F.dropout(torch.ones(1, 3), 0.5)
+        F.dropout(torch.ones(1000), 0.5)
+    assert torch.equal(first, torch.tensor([[2.0, 0], [0, 2]]))
+    assert torch.equal(second, torch.tensor([[2.0, 0, 0]]))
+    assert 400 < draws.stream()[7:].sum() < 600
+    assert (draws.count, draws.describe()) == (1007, "1 masks of (2, 2), 1 masks of (1, 3), 1 masks of (1000,)")
 
 
 def test_our_own_masks_have_the_asked_rate_and_come_from_the_seed():
-    layout = MaskLayout(2, 50, 20, 10)
-    masks = draw_masks(layout, 0.2, seed=1)
+    shape = 2, 50, 20, 10
+    masks = draw_masks(shape, 0.2, seed=1)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     assert masks.mean().item() == pytest.approx(0.8, abs=0.01)
-    assert torch.equal(masks, draw_masks(layout, 0.2, seed=1))
-    assert not torch.equal(masks, draw_masks(layout, 0.2, seed=2))
+    assert torch.equal(masks, draw_masks(shape, 0.2, seed=1))
+    assert not torch.equal(masks, draw_masks(shape, 0.2, seed=2))
 
 
 def test_randomness_inside_a_kernel_is_noticed():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from own_kind import MGU, Loop
 from rnn_parity.api import check
 from rnn_parity.cells.stack import run_stack
-from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
+from rnn_parity.dropout.masks import DropoutRecorder
+from rnn_parity.dropout.order import order_of
 from rnn_parity.dropout.recovery import Replay, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -64,6 +65,7 @@ def test_masks_of_that_kind_are_recovered():
     case = Case("own", "cpu", "float32", False, 3, 8, 3, 5, 2, 0.3, 1, KIND)
     stimulus = draw_stimulus(case, 0)
     module = build_loaded(case, "own_kind:Loop", stimulus).train()
-    with DropoutRecorder(MaskLayout.of(case)) as draws, Replay(3):
+    with DropoutRecorder() as draws, Replay(3):
         module(stimulus.input, *stimulus.states)
-    assert torch.equal(recover_masks(case, "own_kind:Loop", Replay(3)), draws.assembled())
+    drawn = order_of(case, "own_kind:Loop").to_masks(draws.stream())
+    assert torch.equal(recover_masks(case, "own_kind:Loop", Replay(3)), drawn)

@@ -95,8 +95,8 @@ def compare_task(
     """Yield one row per regime × candidate × quantity; what an implementation raises is a row, never raised.
 
     `num_draws` are those of `train_distribution`. That regime has rows without being asked for where
-    `train_matched_masks` meets masks that are drawn out of sight: masks that were recovered, not imposed, say nothing
-    of their law, and one mask for all steps would pass.
+    `train_matched_masks` meets a layer that takes none of our masks: masks that were recovered, not imposed, say
+    nothing of their law, and one mask for all steps would pass.
     """
     for own_task, names in task.split(baseline, candidates):
         yield from _compare_in(own_task, baseline, names, regimes, num_draws)
@@ -112,7 +112,7 @@ def _compare_in(
             for name, ours, theirs in _run_pairs(task, baseline, candidates, regime):
                 context = {**columns, "implementation": name, "regime": regime}
                 yield from ({**context, **row} for row in _compare_pair(task, regime, ours, theirs))
-                if regime == "train_matched_masks" and (ours.out_of_sight or theirs.out_of_sight):
+                if regime == "train_matched_masks" and (ours.own_masks or theirs.own_masks):
                     needs_distribution.add(name)
     if needs_distribution:
         chosen = [name for name in candidates if name in needs_distribution]
@@ -128,7 +128,7 @@ def _run_pairs(
     masks = task.draw_masks() if matched else None
     of_baseline = task.run(baseline, Role.BASELINE, regime, masks)
     if matched and of_baseline.masks is not None:
-        masks = of_baseline.masks  # its own, where it draws out of sight
+        masks = of_baseline.masks  # its own, where it takes none of ours
     for name in candidates:
         ours, theirs = of_baseline, task.run(name, Role.CANDIDATE, regime, masks)
         if matched and not _same_masks(ours, theirs):
@@ -146,6 +146,7 @@ def _compare_pair(task: ComparedTask, regime: str, ours: RunResult, theirs: RunR
     """Judge every quantity of a candidate's run beside the baseline's."""
     matched = regime == "train_matched_masks"
     agreement, why = _mask_agreement(ours, theirs)
+    wrong = theirs.wrong_draws or (ours.wrong_draws and f"the baseline: {ours.wrong_draws}")
     baseline_reference = reference = None
     if ours.values.keys() & theirs.values.keys():
         baseline_reference = task.reference(ours.masks)
@@ -156,6 +157,8 @@ def _compare_pair(task: ComparedTask, regime: str, ours: RunResult, theirs: RunR
         row = compare_quantity(task.case, quantity, ours, baseline_reference, theirs, reference, floor)
         if row["verdict"] == Verdict.DIFFERENT and why and not matched:
             row["reason"] = why if agreement < 1 else f"{row['reason']}; {why}"
+        elif row["verdict"] == Verdict.DIFFERENT and wrong and "ratio" in row:
+            row["reason"] = f"{wrong}: {row['reason']}"
         yield {**row, "mask_agreement": agreement}
 
 

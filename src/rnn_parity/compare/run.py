@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.cells.base import load_cell
-from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout, UnknownDraw, draws_out_of_sight
+from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
+from rnn_parity.dropout.order import UnknownOrder, UnlawfulDraws, find_order
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -35,14 +37,16 @@ class RunResult:
     Attributes:
         values: quantity to tensor, on the CPU. missing: quantity to (verdict, reason) where there is no tensor.
         recorder: the dropout that was seen. masks: the masks that were applied, imposed, seen, or recovered; None for
-            no dropout, or where they cannot be had. out_of_sight: whether the layer drew masks of its own, unseen.
+            no dropout, or where they cannot be had. own_masks: whether the layer takes no masks of ours, since it draws
+            out of sight or in an unknown order. wrong_draws: what is wrong with what it draws; empty where nothing is.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
     missing: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
     recorder: DropoutRecorder | None = None
     masks: Tensor | None = None
-    out_of_sight: bool = False
+    own_masks: bool = False
+    wrong_draws: str = ""
 
 
 def run_implementation(
@@ -51,8 +55,8 @@ def run_implementation(
     """Run one implementation forward and backward under a regime. Whatever it raises is a missing quantity.
 
     In training `torch.manual_seed(seed)` comes right before the forward; `masks` (G, T, B, H), where given, replace
-    every dropout draw. What draws out of sight applies its own masks of this seed, and they are recovered. Raises
-    `InputError` only for an implementation that cannot be built at all. Settings that it changes are put back.
+    every dropout draw. A layer that takes none of ours applies its own masks of this seed, and they are recovered.
+    Raises `InputError` only for an implementation that cannot be built at all. Settings that it changes are put back.
     """
     with put_back(name):
         return _run(case, name, stimulus, seed, regime, masks)
@@ -98,25 +102,32 @@ def _forward_with_masks(
     Raises `Unrecoverable` where they are unknown.
     """
 
-    def run() -> tuple[Tensor, ...]:
-        return call_layer(module, inputs[0], inputs[1:])
-
-    draws = result.recorder = DropoutRecorder(MaskLayout.of(case), masks)
-    torch.manual_seed(seed)
-    try:
+    def run(draws: AbstractContextManager) -> tuple[Tensor, ...]:
         with draws:
-            outputs = run()
-        drawn_inside = not draws.drawn and case.dropout < 1 and draws_out_of_sight(lambda: run()[0])
-    except UnknownDraw:
-        drawn_inside = True
-    if drawn_inside:
-        result.recorder, result.out_of_sight, replay = None, True, Replay(seed)
-        result.masks = recover_masks(case, name, replay)
-        with replay:
-            return run()
-    result.masks = masks if masks is not None else draws.assembled()
-    if case.dropout == 1:  # everything is dropped, so nothing is drawn
-        result.masks = torch.zeros(draws.layout.shape, dtype=torch.float64)
+            return call_layer(module, inputs[0], inputs[1:])
+
+    order = None
+    if case.dropout < 1:  # else everything is dropped, and nothing need be drawn
+        try:
+            order = find_order(case, run)
+        except UnlawfulDraws as error:
+            result.wrong_draws = str(error)
+        except UnknownOrder:
+            result.own_masks, replay = True, Replay(seed)
+            result.masks = recover_masks(case, name, replay)
+            return run(replay)
+    stream = None
+    if masks is not None:
+        stream = masks.flatten() if order is None else order.to_stream(masks)
+    draws = result.recorder = DropoutRecorder(stream)
+    torch.manual_seed(seed)
+    outputs = run(draws)
+    if order is not None:
+        result.masks = order.to_masks(draws.stream())
+    elif case.dropout == 1:
+        result.masks = torch.zeros(mask_shape(case), dtype=torch.float64)
+    else:
+        result.masks = masks
     return outputs
 
 

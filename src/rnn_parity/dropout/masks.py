@@ -1,9 +1,8 @@
-"""Seeing and fixing the dropout masks that an unmodified module draws.
+"""Seeing and imposing the dropout masks that an unmodified module draws.
 
-`nn.GRU` draws one mask per gap between layers for the whole sequence, (T, B, H); a loop over cells draws one (B, H) per
-step and gap. So the same seed gives both the same stream of numbers, and each deals it out in another order. A
-`TorchDispatchMode` stands below autograd and sees every draw, also those made inside `aten::gru`; only kernels that
-draw inside themselves (cuDNN's) stay opaque.
+All that a layer draws in a run, one draw after the other, is one stream of numbers; `order.py` finds which of them
+belongs to which entry of the masks. A `TorchDispatchMode` stands below autograd and sees every draw, also those made
+inside `aten::gru`; only kernels that draw inside themselves (cuDNN's) stay opaque.
 """
 
 from __future__ import annotations
@@ -27,67 +26,24 @@ _FUSED = (aten.native_dropout.default,)  # nn.Dropout and aten::gru call it on C
 _MOST_SEEDS, _ENOUGH_ENTRIES = 64, 4096  # few mask entries come out alike under many seeds
 
 
-class UnknownDraw(RuntimeError):
-    """A mask of a shape that fits neither a step nor a sequence."""
-
-
-@dataclass(frozen=True)
-class MaskLayout:
-    """The place of the n-th draw of a stacked layer in its masks, (G, T, B, H) with G = L − 1 gaps."""
-
-    gaps: int
-    sequence_length: int
-    batch_size: int
-    hidden_size: int
-
-    @classmethod
-    def of(cls, case: Case) -> MaskLayout:
-        """The layout of a case's masks."""
-        return cls(case.num_layers - 1, case.sequence_length, case.batch_size, case.hidden_size)
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(G, T, B, H)."""
-        return self.gaps, self.sequence_length, self.batch_size, self.hidden_size
-
-    def view(self, masks: Float[Tensor, "G T B H"], index: int, drawn_shape: tuple[int, ...]) -> Tensor | None:
-        """The part of `masks` that the draw `index` of `drawn_shape` fills; None once all are filled.
-
-        A draw over the sequence, (T, B, H) or (B, T, H), is one gap, in the order of the layers. A draw over a step,
-        (B, H), is one gap of one step, gaps first. Raises `UnknownDraw` for other shapes.
-        """
-        steps, batch, hidden = self.shape[1:]
-        if drawn_shape in ((steps, batch, hidden), (steps * batch, hidden)):
-            return masks[index].reshape(drawn_shape) if index < self.gaps else None
-        if drawn_shape == (batch, steps, hidden):
-            return masks[index].transpose(0, 1) if index < self.gaps else None
-        if drawn_shape in ((batch, hidden), (1, batch, hidden)):
-            step, gap = divmod(index, self.gaps)
-            return masks[gap, step].reshape(drawn_shape) if step < steps else None
-        raise UnknownDraw(
-            f"it draws a dropout mask of shape {drawn_shape}, expected {(steps, batch, hidden)} or {(batch, hidden)}"
-        )
-
-
 @dataclass
 class DropoutRecorder(LightDispatchMode):
-    """Records every Bernoulli draw made inside the `with`; with `masks`, makes each draw return its part of them.
+    """Records every Bernoulli draw made inside the `with`; with a stream, makes each draw return its next numbers.
 
     Attributes:
-        layout: the place of each draw.
-        masks: (G, T, B, H) to impose; None records only.
-        drawn: the drawn or imposed masks, in the order of the draws.
+        imposed: the stream, of zeros and ones; what is drawn beyond its end stays as it is. None records only.
+        drawn: the drawn or imposed numbers, draw by draw.
     """
 
-    layout: MaskLayout
-    masks: Float[Tensor, "G T B H"] | None = None
+    imposed: Float[Tensor, " N"] | None = None
     drawn: list[Tensor] = field(default_factory=list)
+    count: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Run every operator; record the draws, and replace them where masks are imposed."""
+        """Run every operator; record the draws, and replace them where a stream is imposed."""
         result = func(*args, **(kwargs or {}))
         if func in _IN_PLACE or func in _OUT_OF_PLACE:
             self._see(result)
@@ -95,54 +51,36 @@ class DropoutRecorder(LightDispatchMode):
             output, kept = result
             input, p = args[0], args[1]
             self._see(kept)
-            if self.masks is not None:
+            if self.imposed is not None:
                 output.copy_(input * kept * (1.0 / (1.0 - p) if p < 1 else 0.0))
         return result
 
     def _see(self, mask: Tensor) -> None:
-        if self.masks is not None:
-            wanted = self.layout.view(self.masks, len(self.drawn), tuple(mask.shape))
-            if wanted is not None:
-                mask.copy_(wanted)
+        if self.imposed is not None:
+            wanted = self.imposed[self.count : self.count + mask.numel()].to(mask)
+            mask.copy_(torch.cat([wanted, mask.flatten()[len(wanted) :]]).view(mask.shape))
+        self.count += mask.numel()
         self.drawn.append(mask.detach().clone())
 
-    def assembled(self) -> Float[Tensor, "G T B H"] | None:
-        """The drawn masks, each in its place, in float64 on the CPU.
-
-        None where a place stayed empty or a draw has no place.
-        """
-        return self._assemble([mask.cpu().double() for mask in self.drawn])
-
-    def stream_positions(self) -> Float[Tensor, "G T B H"] | None:
-        """For each mask entry the position, from 0, of its number in the stream of drawn numbers; None as above."""
-        numbered, start = [], 0
-        for mask in self.drawn:
-            numbered.append(torch.arange(start, start + mask.numel(), dtype=torch.float64).reshape(mask.shape))
-            start += mask.numel()
-        return self._assemble(numbered)
-
-    def _assemble(self, parts: list[Tensor]) -> Tensor | None:
-        whole = torch.full(self.layout.shape, torch.nan, dtype=torch.float64)
-        for index, part in enumerate(parts):
-            try:
-                target = self.layout.view(whole, index, tuple(part.shape))
-            except UnknownDraw:
-                return None
-            if target is None:
-                break
-            target.copy_(part)
-        return None if whole.isnan().any() else whole
+    def stream(self) -> Float[Tensor, " N"]:
+        """All numbers in the order of the draws, in float64 on the CPU."""
+        return torch.cat([torch.empty(0, dtype=torch.float64), *(mask.cpu().double().flatten() for mask in self.drawn)])
 
     def describe(self) -> str:
-        """The number and shapes of the drawn masks, as `20 masks of (7, 10)`."""
+        """The number and shapes of the draws, as `20 masks of (7, 10)`."""
         shapes = [tuple(mask.shape) for mask in self.drawn]
         return ", ".join(f"{shapes.count(shape)} masks of {shape}" for shape in dict.fromkeys(shapes)) or "no mask"
 
 
-def draw_masks(layout: MaskLayout, dropout: float, seed: int) -> Float[Tensor, "G T B H"]:
+def mask_shape(case: Case) -> tuple[int, int, int, int]:
+    """(G, T, B, H) of a layer's masks, with G = L − 1 gaps."""
+    return case.num_layers - 1, case.sequence_length, case.batch_size, case.hidden_size
+
+
+def draw_masks(shape: tuple[int, int, int, int], dropout: float, seed: int) -> Float[Tensor, "G T B H"]:
     """Masks of our own, 1 with probability 1 − `dropout`, from `seed`, in float64 on the CPU."""
     generator = torch.Generator().manual_seed(seed)
-    keep = torch.full(layout.shape, 1.0 - dropout, dtype=torch.float64)
+    keep = torch.full(shape, 1.0 - dropout, dtype=torch.float64)
     return torch.bernoulli(keep, generator=generator)
 
 

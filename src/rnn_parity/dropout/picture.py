@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
+from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
+from rnn_parity.dropout.order import UnknownOrder, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import call_layer, numerics
@@ -21,24 +22,27 @@ log = logging.getLogger("rnn_parity")
 def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
     """Yield one row per implementation and mask entry; none for an implementation whose masks cannot be seen."""
     stimulus = draw_stimulus(case, seed)
-    layout = MaskLayout.of(case)
     for name in implementations:
-        draws = DropoutRecorder(layout)
+        draws = DropoutRecorder()
         try:
-            module = build_loaded(case, name, stimulus).train()
-            torch.manual_seed(seed)
-            with numerics(case.threads, case.tf32), torch.no_grad(), draws:
-                call_layer(module, stimulus.input.to(case.device), [state.to(case.device) for state in stimulus.states])
+            with numerics(case.threads, case.tf32):
+                order = order_of(case, name)
+                module = build_loaded(case, name, stimulus).train()
+                given = [tensor.to(case.device) for tensor in (stimulus.input, *stimulus.states)]
+                torch.manual_seed(seed)
+                with torch.no_grad(), draws:
+                    call_layer(module, given[0], given[1:])
+            kept = order.to_masks(draws.stream())
         except InputError:
             raise
+        except UnknownOrder:
+            continue
         except Exception as error:  # a layer that cannot run has no masks; the equivalence table says why
             log.warning("%s: %s", name, error)
             continue
-        kept, positions = draws.assembled(), draws.stream_positions()
-        if kept is None or positions is None:
-            continue
+        positions = order.to_masks(torch.arange(draws.count, dtype=torch.float64))
         common = {**case.columns, "implementation": name, "seed": seed}
-        indices = itertools.product(*(range(size) for size in layout.shape))
+        indices = itertools.product(*(range(size) for size in mask_shape(case)))
         entries = zip(indices, positions.flatten().tolist(), kept.flatten().tolist(), strict=True)
         for (gap, step, row, unit), position, keeps in entries:
             place = {"gap": gap, "step": step, "row": row, "unit": unit}

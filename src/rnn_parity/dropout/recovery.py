@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
-from rnn_parity.dropout.masks import MaskLayout
+from rnn_parity.dropout.masks import mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import LightDispatchMode, call_layer
@@ -85,7 +85,7 @@ def recover_masks(case: Case, name: str, replay: Replay) -> Float[Tensor, "G T B
     torch's generators are left as they were. Raises `Unrecoverable` where the masks cannot be replayed or read, or
     where a later mask drops every unit of a row, which hides the earlier masks.
     """
-    masks = torch.zeros(MaskLayout.of(case).shape, dtype=torch.float64)
+    masks = torch.zeros(mask_shape(case), dtype=torch.float64)
     if case.num_layers == 1 or case.dropout == 1:  # nothing is drawn
         return masks
     with torch.random.fork_rng([torch.cuda.current_device()] if case.device == "cuda" else []):
@@ -106,7 +106,7 @@ def _recover_gap(
         raise Unrecoverable(
             "cannot recover the dropout masks: a later mask drops every unit of a row, which hides the earlier masks"
         )
-    kept = torch.full(MaskLayout.of(case).shape[1:], torch.nan, dtype=torch.float64)
+    kept = torch.full(mask_shape(case)[1:], torch.nan, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     module.train()
     for pair in range(MAX_PAIRS):

@@ -15,7 +15,7 @@ from rnn_parity.compare.case import compare_quantity
 from rnn_parity.compare.criterion import error_ratio, floor_of_sums, ill_conditioned, layer_terms, unit_roundoff
 from rnn_parity.compare.reference import References, relative_errors
 from rnn_parity.compare.run import RunResult, run_implementation
-from rnn_parity.dropout.masks import MaskLayout, draw_masks
+from rnn_parity.dropout.masks import draw_masks, mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import UNDECIDED, Detection, Verdict
 from rnn_parity.layers.running import numerics
@@ -34,10 +34,10 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
     case, stimulus, seed = references.case, references.stimulus, references.seed
     cell, planted = load_cell(case.cell), faults_of(case.cell)
     with numerics(case.threads, case.tf32):
-        masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
+        masks = draw_masks(mask_shape(case), case.dropout, seed) if case.draws_dropout else None
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
         of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
-        # What draws out of sight has masks of its own, and so a truth of its own.
+        # What takes none of our masks has masks of its own, and so a truth of its own.
         ours = of_baseline, references.with_masks(masks if of_baseline.masks is None else of_baseline.masks)
         for name in layers:
             kind = planted[name].kind if name in planted else "correct"

@@ -14,7 +14,7 @@ from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.criterion import layer_terms
 from rnn_parity.compare.reference import References
 from rnn_parity.compare.run import Role, RunResult, run_implementation
-from rnn_parity.dropout.masks import MaskLayout, draw_masks
+from rnn_parity.dropout.masks import draw_masks, mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import call_layer
@@ -61,7 +61,7 @@ class LayerTask(ReferencedTask):
 
     def draw_masks(self) -> Tensor | None:
         """Masks (G, T, B, H) between the layers."""
-        return draw_masks(MaskLayout.of(self.case), self.case.dropout, self.seed) if self.case.draws_dropout else None
+        return draw_masks(mask_shape(self.case), self.case.dropout, self.seed) if self.case.draws_dropout else None
 
     def run(self, implementation: str, role: Role, regime: str, masks: Tensor | None) -> RunResult:
         """Run a layer forward and backward; its role changes nothing."""

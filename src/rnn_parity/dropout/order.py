@@ -1,0 +1,266 @@
+"""In which order a layer draws its dropout masks, found by moving some of its numbers and looking at what changes.
+
+A right layer draws G·T·B·H numbers: gap by gap, as `nn.GRU`; step by step, as a loop; batch first; row by row. The
+shapes of its draws do not tell, since sizes may be equal. So the layer is run with nothing dropped, and again with some
+entries dropped: that of gap g, step t and row b changes row b alone, its output from step t on and its last states from
+layer g + 1 on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import call_layer
+from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
+
+Run = Callable[[DropoutRecorder], Sequence[Tensor]]
+"""Runs a layer once in training inside a recorder; returns output (T, B, H) and the last states, each (L, B, H)."""
+
+Changes = dict[int, tuple[int, int]]
+"""Row to the first step of output, else T, and the first layer of last states, else L, that changed."""
+
+ENOUGH = 6
+"""Rows that must change as an order says before it is believed."""
+TOLERATED = 0.1
+"""The share of rows that may change otherwise: rounding can hide an entry where it is dropped and show it later."""
+MOST_RUNS = 12
+"""Runs with moved entries. One is enough where the batch is large."""
+MOST_ENTRIES = 32
+"""Entries moved in a run, at most one per row on average."""
+LARGEST_GAP = 1 / 16
+"""The largest difference of the last state from the last step of the output, which are the same, as a share of it."""
+
+
+class UnknownOrder(RuntimeError):
+    """No order is known to be that of the layer's draws; the message says why."""
+
+
+class UnlawfulDraws(UnknownOrder):
+    """What the layer draws cannot be right, in whatever order; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class MaskOrder:
+    """The masks (G, T, B, H) with their axes in the order in which a layer draws them.
+
+    Attributes:
+        shape: (G, T, B, H).
+        axes: those of the masks, the slowest of the stream first.
+        unused: gaps behind the last layer that are drawn as well, and not used.
+    """
+
+    shape: tuple[int, int, int, int]
+    axes: tuple[int, ...] = (0, 1, 2, 3)
+    unused: int = 0
+
+    @property
+    def drawn_shape(self) -> tuple[int, ...]:
+        """The masks' shape with all that is drawn."""
+        return self.shape[0] + self.unused, *self.shape[1:]
+
+    def to_stream(self, masks: Float[Tensor, "G T B H"]) -> Float[Tensor, " N"]:
+        """The numbers of masks in the order of the draws."""
+        return torch.cat([masks, masks[: self.unused]]).permute(self.axes).flatten()
+
+    def to_masks(self, stream: Float[Tensor, " N"]) -> Float[Tensor, "G T B H"]:
+        """The masks of a stream; `UnknownOrder` where it has another length."""
+        if len(stream) != math.prod(self.drawn_shape):
+            raise UnknownOrder(f"it draws {len(stream)} numbers, {math.prod(self.drawn_shape)} in another call")
+        drawn = stream.view([self.drawn_shape[axis] for axis in self.axes])
+        return drawn.permute([self.axes.index(axis) for axis in range(4)])[: self.shape[0]]
+
+    def places(self, positions: Int[Tensor, " K"]) -> Iterator[tuple[int, int, int]]:
+        """Gap, step and row of numbers of the stream."""
+        found = torch.unravel_index(positions, [self.drawn_shape[axis] for axis in self.axes])
+        return zip(*(found[self.axes.index(axis)].tolist() for axis in range(3)), strict=True)
+
+    def last_gap(self) -> Int[Tensor, " K"]:
+        """Where the numbers of the last gap are in the stream."""
+        gap = torch.zeros(self.drawn_shape)
+        gap[-1] = 1
+        return gap.permute(self.axes).flatten().nonzero()[:, 0]
+
+    def explains(self, positions: Int[Tensor, " K"], changes: Changes) -> int:
+        """How many rows change as they must where these numbers are dropped."""
+        dropped = defaultdict(list)
+        for gap, step, row in self.places(positions):
+            dropped[row].append((step, gap + 1))
+        last = self.shape[1] - 1
+        return sum(_follows(dropped[row], *change, last) for row, change in changes.items())
+
+
+def _follows(dropped: Sequence[tuple[int, int]], step: int, layer: int, last: int) -> bool:
+    """Whether the first step and layer of a row that changed follow from what was dropped: a step, before a layer."""
+    if step <= last and step not in {at for at, _ in dropped}:
+        return False
+    if step == last:  # no later step has blurred the layers
+        return (step, layer) in dropped
+    return any(layer >= before for _, before in dropped)
+
+
+def find_order(case: Case, run: Run) -> MaskOrder:
+    """The order in which a layer draws its masks, for a case with dropout below 1 and two layers or more.
+
+    The layer is run about three times in a large case and up to 15 in one of few rows; torch's generators are left as
+    they were. Raises `UnlawfulDraws` for draws that cannot be right, and `UnknownOrder` where no order is found, as
+    where the layer draws out of sight.
+    """
+    with torch.random.fork_rng([torch.cuda.current_device()] if case.device == "cuda" else []):
+        return _find_order(_Probe(case, run))
+
+
+def order_of(case: Case, name: str) -> MaskOrder:
+    """`find_order` of a new layer of the implementation `name`, given a stimulus of its own."""
+    stimulus = draw_stimulus(case, 0)
+    module = build_loaded(case, name, stimulus).train()
+    input, *states = (t.to(case.device).requires_grad_() for t in (stimulus.input, *stimulus.states))
+
+    def run(draws: DropoutRecorder) -> Sequence[Tensor]:
+        with draws:
+            return call_layer(module, input, states)
+
+    return find_order(case, run)
+
+
+def _find_order(probe: _Probe) -> MaskOrder:
+    shape = mask_shape(probe.case)
+    expected, with_last = math.prod(shape), math.prod((shape[0] + 1, *shape[1:]))
+    if probe.count < expected and probe.is_random():
+        raise UnknownOrder("its masks are drawn out of sight")
+    if probe.count == 0:
+        raise UnlawfulDraws("it draws no dropout mask")
+    order = None
+    if probe.count in (expected, with_last):
+        order = _search(probe, shape, unused=int(probe.count == with_last))
+    if order is not None:
+        if order.unused and probe.drop(order.last_gap()):
+            raise UnlawfulDraws("it drops its last layer's output too")
+        return order
+    probe.refuse_misplaced()
+    if probe.count < expected:
+        raise UnlawfulDraws(_too_few(probe.count, shape))
+    raise UnknownOrder(f"no order explains the {probe.count:,} numbers that it draws for dropout")
+
+
+def _search(probe: _Probe, shape: tuple[int, int, int, int], unused: int) -> MaskOrder | None:
+    """The one order that explains what dropped entries change; None where there is none, or nothing to be seen."""
+    sizes = MaskOrder(shape, unused=unused).drawn_shape
+    alike = {tuple(axis for axis in axes if sizes[axis] > 1): axes for axes in itertools.permutations(range(4))}
+    orders = [MaskOrder(shape, axes, unused) for axes in alike.values()]
+    if len(orders) == 1:
+        return orders[0]
+    generator, seen, explained = torch.Generator().manual_seed(0), 0, [0] * len(orders)
+    entries = min(probe.case.batch_size, MOST_ENTRIES)
+    for _ in range(MOST_RUNS):
+        # Spread evenly over the stream: another kind of order differs in some part of it.
+        places = (torch.arange(entries) + torch.rand(entries, generator=generator)) / entries
+        positions = (places * probe.count).long().clamp(max=probe.count - 1)
+        changes = probe.drop(positions)
+        seen += len(changes)
+        explained = [rows + order.explains(positions, changes) for order, rows in zip(orders, explained, strict=True)]
+        left = [order for order, rows in zip(orders, explained, strict=True) if seen - rows <= TOLERATED * seen]
+        if seen >= ENOUGH and len(left) == 1:
+            return left[0]
+        if seen >= 4 * ENOUGH and not left:
+            break
+    return None
+
+
+def _too_few(count: int, shape: tuple[int, int, int, int]) -> str:
+    """What a layer shares that draws fewer numbers than it should."""
+    names = ("layers", "steps", "rows of the batch", "units")
+    axes = [axis for axis in (1, 0, 2, 3) if shape[axis] > 1]
+    for shared in range(1, len(axes) + 1):
+        fitting = [
+            " and ".join(names[axis] for axis in group)
+            for group in itertools.combinations(axes, shared)
+            if count * math.prod(shape[axis] for axis in group) == math.prod(shape)
+        ]
+        if fitting:
+            return f"it draws one dropout mask for all {', or for all '.join(fitting)}"
+    return f"it draws {count:,} numbers for dropout, expected {math.prod(shape):,}"
+
+
+@dataclass
+class _Probe:
+    """A layer that is run with numbers of ours in place of its draws, compared with a run that drops nothing."""
+
+    case: Case
+    run: Run
+    count: int = field(init=False)
+    kept: tuple[Tensor, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        draws = DropoutRecorder(torch.ones(self.case.num_layers * math.prod(mask_shape(self.case)[1:])))
+        self.kept = self._outputs(draws)
+        self.count = draws.count
+        sizes = self.case.batch_size, self.case.hidden_size
+        output, *states = (tuple(tensor.shape) for tensor in self.kept)
+        if output != (self.case.sequence_length, *sizes):
+            raise UnlawfulDraws(f"its output is {output}")
+        if any(state != (self.case.num_layers, *sizes) for state in states):
+            raise UnknownOrder(f"its last states are {', '.join(map(str, states))}")
+
+    def drop(self, positions: Int[Tensor, " K"]) -> Changes:
+        """What changes where these numbers are zeros."""
+        stream = torch.ones(self.count)
+        stream[positions] = 0
+        output, *states = self._dropping(stream)
+        steps = _first(_differ(output, self.kept[0]))
+        layers = _first(torch.stack(list(map(_differ, states, self.kept[1:]))).any(0))
+        nothing = self.case.sequence_length, self.case.num_layers
+        return {row: pair for row, pair in enumerate(zip(steps, layers, strict=True)) if pair != nothing}
+
+    def is_random(self) -> bool:
+        """Whether the layer draws out of sight."""
+        return draws_out_of_sight(lambda: self.run(DropoutRecorder(torch.ones(self.count)))[0].detach())
+
+    def refuse_misplaced(self) -> None:
+        """Raise `UnlawfulDraws` where what is dropped lies not between layers, or the outputs are not of a stack.
+
+        Told by dropping everything: the first layer's last states stay, and the output is not zero.
+        """
+        output, *states = self._dropping(torch.zeros(self.count))
+        of_first = any(not torch.equal(state[0], kept[0]) for state, kept in zip(states, self.kept[1:], strict=True))
+        if not of_first and not output.any():
+            raise UnlawfulDraws("it drops its last layer's output")
+        last, state = (tensor[-1].double() for tensor in self.kept[:2])
+        if (last - state).abs().max() > LARGEST_GAP * last.abs().max():
+            raise UnlawfulDraws("its last state is not its output's last step")
+        if of_first and not output.any():
+            raise UnlawfulDraws("it drops its states, not only what goes from one layer to the next")
+        if of_first and any(not state[0].any() for state in states):
+            raise UnlawfulDraws("it drops its last states")
+        if of_first:
+            raise UnlawfulDraws("it drops what its first layer reads: its input, or the state that is carried")
+
+    def _dropping(self, stream: Float[Tensor, " N"]) -> tuple[Tensor, ...]:
+        draws = DropoutRecorder(stream)
+        outputs = self._outputs(draws)
+        if draws.count != self.count:
+            calls = f"{self.count:,} numbers for dropout in its first call and {draws.count:,} in the next"
+            raise UnlawfulDraws(f"it draws {calls}")
+        return outputs
+
+    def _outputs(self, draws: DropoutRecorder) -> tuple[Tensor, ...]:
+        torch.manual_seed(0)
+        return tuple(tensor.detach() for tensor in self.run(draws))
+
+
+def _differ(one: Float[Tensor, "S B H"], other: Float[Tensor, "S B H"]) -> Bool[Tensor, "S B"]:
+    return ((one != other) & ~(one.isnan() & other.isnan())).any(-1).cpu()
+
+
+def _first(changed: Bool[Tensor, "S B"]) -> list[int]:
+    """For each row the first index along S that changed; S where none did."""
+    return torch.where(changed.any(0), changed.int().argmax(0), len(changed)).tolist()
