@@ -84,12 +84,6 @@ class MaskOrder:
         found = torch.unravel_index(positions, [self.drawn_shape[axis] for axis in self.axes])
         return zip(*(found[self.axes.index(axis)].tolist() for axis in range(3)), strict=True)
 
-    def last_gap(self) -> Int[Tensor, " K"]:
-        """Where the numbers of the last gap are in the stream."""
-        gap = torch.zeros(self.drawn_shape)
-        gap[-1] = 1
-        return gap.permute(self.axes).flatten().nonzero()[:, 0]
-
     def explains(self, positions: Int[Tensor, " K"], changes: Changes) -> int:
         """How many rows change as they must where these numbers are dropped."""
         dropped = defaultdict(list)
@@ -111,7 +105,7 @@ def _follows(dropped: Sequence[tuple[int, int]], step: int, layer: int, last: in
 def find_order(case: Case, run: Run) -> MaskOrder:
     """The order in which a layer draws its masks, for a case with dropout below 1 and two layers or more.
 
-    The layer is run about three times in a large case and up to 15 in one of few rows; torch's generators are left as
+    The layer is run three times in a large case and up to 14 times in one of few rows; torch's generators are left as
     they were. Raises `UnlawfulDraws` for draws that cannot be right, and `UnknownOrder` where no order is found, as
     where the layer draws out of sight.
     """
@@ -135,20 +129,19 @@ def order_of(case: Case, name: str) -> MaskOrder:
 def _find_order(probe: _Probe) -> MaskOrder:
     shape = mask_shape(probe.case)
     expected, with_last = math.prod(shape), math.prod((shape[0] + 1, *shape[1:]))
-    if probe.count < expected and probe.is_random():
-        raise UnknownOrder("its masks are drawn out of sight")
-    if probe.count == 0:
-        raise UnlawfulDraws("it draws no dropout mask")
+    if probe.count > 0:
+        probe.refuse_misplaced()
+    if probe.count < expected:
+        if probe.is_random():
+            raise UnknownOrder("its masks are drawn out of sight")
+        raise UnlawfulDraws(_too_few(probe.count, shape))
     order = None
     if probe.count in (expected, with_last):
         order = _search(probe, shape, unused=int(probe.count == with_last))
     if order is not None:
-        if order.unused and probe.drop(order.last_gap()):
-            raise UnlawfulDraws("it drops its last layer's output too")
         return order
-    probe.refuse_misplaced()
-    if probe.count < expected:
-        raise UnlawfulDraws(_too_few(probe.count, shape))
+    if not probe.ends_agree:
+        raise UnlawfulDraws("its last state is not its output's last step")
     raise UnknownOrder(f"no order explains the {probe.count:,} numbers that it draws for dropout")
 
 
@@ -177,7 +170,9 @@ def _search(probe: _Probe, shape: tuple[int, int, int, int], unused: int) -> Mas
 
 
 def _too_few(count: int, shape: tuple[int, int, int, int]) -> str:
-    """What a layer shares that draws fewer numbers than it should."""
+    """What is wrong with a layer that draws fewer numbers than it should."""
+    if count == 0:
+        return "it draws no dropout mask"
     names = ("layers", "steps", "rows of the batch", "units")
     axes = [axis for axis in (1, 0, 2, 3) if shape[axis] > 1]
     for shared in range(1, len(axes) + 1):
@@ -225,23 +220,28 @@ class _Probe:
         """Whether the layer draws out of sight."""
         return draws_out_of_sight(lambda: self.run(DropoutRecorder(torch.ones(self.count)))[0].detach())
 
-    def refuse_misplaced(self) -> None:
-        """Raise `UnlawfulDraws` where what is dropped lies not between layers, or the outputs are not of a stack.
+    @property
+    def ends_agree(self) -> bool:
+        """Whether the last state is the output's last step, which no masks change."""
+        last, state = (tensor[-1].double() for tensor in self.kept[:2])
+        return not (last - state).abs().max() > LARGEST_GAP * last.abs().max()
 
-        Told by dropping everything: the first layer's last states stay, and the output is not zero.
+    def refuse_misplaced(self) -> None:
+        """Raise `UnlawfulDraws` where what is dropped does not lie between two layers.
+
+        Told by dropping everything: the first layer's last states stay as they are, and the output is not zero.
         """
         output, *states = self._dropping(torch.zeros(self.count))
-        of_first = any(not torch.equal(state[0], kept[0]) for state, kept in zip(states, self.kept[1:], strict=True))
-        if not of_first and not output.any():
-            raise UnlawfulDraws("it drops its last layer's output")
-        last, state = (tensor[-1].double() for tensor in self.kept[:2])
-        if (last - state).abs().max() > LARGEST_GAP * last.abs().max():
-            raise UnlawfulDraws("its last state is not its output's last step")
-        if of_first and not output.any():
-            raise UnlawfulDraws("it drops its states, not only what goes from one layer to the next")
-        if of_first and any(not state[0].any() for state in states):
-            raise UnlawfulDraws("it drops its last states")
-        if of_first:
+        nothing_left = not output.any()
+        of_first = [state[:1] for state in states]
+        if not any(_differ(state, kept[:1]).any() for state, kept in zip(of_first, self.kept[1:], strict=True)):
+            if nothing_left:
+                raise UnlawfulDraws("it drops its last layer's output")
+        elif self.ends_agree:  # else the first layer's states may be those of another
+            if nothing_left:
+                raise UnlawfulDraws("it drops its states, not only what goes from one layer to the next")
+            if any(not state.any() for state in of_first):
+                raise UnlawfulDraws("it drops its last states")
             raise UnlawfulDraws("it drops what its first layer reads: its input, or the state that is carried")
 
     def _dropping(self, stream: Float[Tensor, " N"]) -> tuple[Tensor, ...]:
