@@ -12,6 +12,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -109,14 +110,15 @@ def find_order(case: Case, run: Run) -> MaskOrder:
     they were. Raises `UnlawfulDraws` for draws that cannot be right, and `UnknownOrder` where no order is found, as
     where the layer draws out of sight.
     """
-    with torch.random.fork_rng([torch.cuda.current_device()] if case.device == "cuda" else []):
+    with _generators_kept(case):
         return _find_order(_Probe(case, run))
 
 
 def order_of(case: Case, name: str) -> MaskOrder:
     """`find_order` of a new layer of the implementation `name`, given a stimulus of its own."""
     stimulus = draw_stimulus(case, 0)
-    module = build_loaded(case, name, stimulus).train()
+    with _generators_kept(case):
+        module = build_loaded(case, name, stimulus).train()
     input, *states = (t.to(case.device).requires_grad_() for t in (stimulus.input, *stimulus.states))
 
     def run(draws: DropoutRecorder) -> Sequence[Tensor]:
@@ -124,6 +126,10 @@ def order_of(case: Case, name: str) -> MaskOrder:
             return call_layer(module, input, states)
 
     return find_order(case, run)
+
+
+def _generators_kept(case: Case) -> AbstractContextManager:
+    return torch.random.fork_rng([torch.cuda.current_device()] if case.device == "cuda" else [])
 
 
 def _find_order(probe: _Probe) -> MaskOrder:

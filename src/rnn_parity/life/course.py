@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
 from rnn_parity.compare.run import describe_failure, take_gradients
-from rnn_parity.dropout.masks import DropoutRecorder, MaskLayout
+from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
+from rnn_parity.dropout.order import MaskOrder, UnknownOrder, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
@@ -49,6 +51,7 @@ class Life:
         case: the sizes of its modules, unless a point asks for others. modes: those whose first call held.
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
         drawn_share: how many numbers it draws for each entry of the masks, once that is known.
+        orders: for masks of a shape, the order in which it draws them; None where it is unknown.
         firsts: what training calls gave whose masks cannot be seen: the same seed must give it again.
     """
 
@@ -59,6 +62,7 @@ class Life:
     last: Results = field(default_factory=lambda: Results({}))
     earlier: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
     drawn_share: float | None = None
+    orders: dict[tuple[int, ...], MaskOrder | None] = field(default_factory=dict)
     firsts: dict[int, tuple[Given, dict[str, Tensor]]] = field(default_factory=dict)
     called: WeakSet[nn.Module] = field(default_factory=WeakSet)
 
@@ -184,7 +188,7 @@ class Life:
         copies = {name: tensor.detach().clone() for name, tensor in owned.items()}
         if mode == "train" and seed is not None:
             torch.manual_seed(seed)
-        before, draws = generator_states(), DropoutRecorder(MaskLayout.of(given.case))
+        before, draws = generator_states(), DropoutRecorder()
         with torch.set_grad_enabled(learns), draws if mode == "train" and given.case.draws_dropout else nullcontext():
             values = results_of(self.cell, through or module, *inputs.values())
         # What is made at a module's first call may draw its first weights.
@@ -199,14 +203,25 @@ class Life:
     def _masks_of(self, draws: DropoutRecorder, case: Case) -> tuple[Tensor | None, str]:
         """The masks of a training call, None where they cannot be seen; and what is wrong with their number."""
         if case.dropout == 1:
-            return torch.zeros(draws.layout.shape, dtype=torch.float64), ""
-        share = sum(mask.numel() for mask in draws.drawn) / torch.Size(draws.layout.shape).numel()
+            return torch.zeros(mask_shape(case), dtype=torch.float64), ""
+        share = draws.count / math.prod(mask_shape(case))
         if self.drawn_share is None:
             self.drawn_share = share
         if share != self.drawn_share:
             drawn = "more dropout masks than" if share > self.drawn_share else "fewer dropout masks than"
             return None, f"draws {drawn} at first" if share else "draws no new dropout mask"
-        return draws.assembled(), ""
+        order = self._order_of(case)
+        return (None if order is None else order.to_masks(draws.stream())), ""
+
+    def _order_of(self, case: Case) -> MaskOrder | None:
+        """The order in which it draws masks of this shape, found once; None where it is unknown."""
+        shape = mask_shape(case)
+        if shape not in self.orders:
+            try:
+                self.orders[shape] = order_of(case, self.name)
+            except UnknownOrder:
+                self.orders[shape] = None
+        return self.orders[shape]
 
     def offence_of(self, owned, copies, found) -> str:
         """What a call changed of what it was given, of its weights, or of the results of the call before."""
