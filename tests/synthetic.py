@@ -168,3 +168,14 @@ def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabil
     given = {"self_test": self_test, "coverage": coverage, "power": power, "capabilities": capabilities, "life": life}
     trust = {name: pa.Table.from_pylist(list(rows), schema=COLLECTED[name]).to_pandas() for name, rows in given.items()}
     return {"equivalence": equivalence, "timing": timing, **trust}
+
+
+def life_rows(case, **faults) -> list[dict]:
+    """A life of `stacking_gru`: two points hold, one is refused; `faults` are the columns of points that fail."""
+    given = {"first_call": {}, "same_seed": {}, "no_states": {"verdict": "unsupported", "reason": "TypeError: <b>|"}}
+    rows = []
+    for point, columns in {**given, **{name: {"verdict": "different", **of} for name, of in faults.items()}}.items():
+        row = {"implementation": "stacking_gru", "point": point, "title": point.replace("_", " ").capitalize()}
+        row |= {"condition": "", "verdict": "equivalent", "when": "", "quantity": "", "reason": "", "ratio": 0.1}
+        rows.append({**case.columns, **row, "calls": 3, "elapsed_s": 0.1, **columns})
+    return rows

@@ -15,7 +15,7 @@ from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.markdown import escape
 from rnn_parity.report.tables import write_tables
 from rnn_parity.report.write import MOST_CASES, write_report
-from synthetic import PIXEL, capability_rows, equivalence_rows, finding_rows, results_of, timing_rows
+from synthetic import PIXEL, capability_rows, equivalence_rows, finding_rows, life_rows, results_of, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 SHOWN = set(FIGURES) - {"crossover"}  # no sweep of it varies two sizes, and a figure with nothing in it is left out
@@ -334,3 +334,24 @@ def test_a_figure_is_one_element_with_its_caption(report, tables):
     assert all(figure.count("<figcaption>") == figure.count("<img") == 1 for figure in figures)
     [caption] = [figure for figure in figures if "Speedup over the baseline" in figure]
     assert "Data: <code>tables/speedup.csv</code>." in caption
+
+
+def test_lives_are_shown_point_by_point_and_decide_the_first_paragraph(report, tables):
+    case = make_grid(SMOKE).cases[0]
+    markdown, html = report(*tables, life=life_rows(case))
+    assert "| First call | holds |" in markdown
+    assert r"| No states | refuses: TypeError: \<b\>\| |" in markdown
+    assert "<b>" not in html.split("Over many calls")[1].split("</table>")[0]
+    stale = {"when": "after its weights change", "quantity": "output", "reason": "is what it was before"}
+    markdown, _ = report(*tables, life=life_rows(case, written=stale))
+    assert first_paragraph(markdown).startswith(
+        "**No.** `stacking_gru` must not replace `stacking_gru_cell`: after its weights change, output is what it was"
+    )
+    second = {"condition": "no second derivatives are taken", "quantity": "grad_h0", "reason": "error is 7× its limit"}
+    markdown, _ = report(*tables, life=life_rows(case, second_derivatives=second))
+    assert first_paragraph(markdown).startswith("**Yes, when the same seed need not give the same dropout masks")
+    assert "and when no second derivatives are taken" in first_paragraph(markdown)
+
+
+def test_without_lives_the_report_has_no_such_section(report, tables):
+    assert "Over many calls" not in report(*tables)[0]

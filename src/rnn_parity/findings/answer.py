@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, PASSING, Regime, Verdict, worst
-from rnn_parity.findings.lives import conditions, deciding_fault, life_of
+from rnn_parity.findings.lives import conditions, deciding_fault, explains, life_of
 from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, must_hold
 
 
@@ -49,7 +49,7 @@ class Answer:
         never_judged: the quantities that pass in no case, where the answer is open.
         compared: each regime that must hold, to its number of cases. A case that draws no dropout counts in `eval`
             alone, since the other regimes repeat that there.
-        fault: the point of its life that decides, where only its life speaks against it; None elsewhere.
+        fault: the point of its life that decides, where a fresh module's first call was right; None elsewhere.
         conditions: what must not be done with it, in words.
         same_seed: None where that regime was not run on a case that draws dropout.
     """
@@ -94,7 +94,7 @@ def answer_for(equivalence: pd.DataFrame, candidate: str, life: pd.DataFrame | N
     passes = held["verdict"].isin(PASSING)
     unjudged = held[~passes.groupby(held["quantity"]).transform("any")]
     regimes = tuple(regime for regime in EXPECTED_TO_HOLD if regime in set(wrong["regime"]))
-    if regimes:
+    if regimes and not explains(fault):
         word, basis, fault = "no", wrong[wrong["regime"] == regimes[0]], None
     elif fault:
         word, basis = "no", held.iloc[:0]

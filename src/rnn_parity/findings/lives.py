@@ -27,6 +27,11 @@ def deciding_fault(points: pd.DataFrame) -> Mapping[str, Any] | None:
     return None if wrong.empty else wrong.iloc[0].to_dict()
 
 
+def explains(fault: Mapping[str, Any] | None) -> bool:
+    """Whether a life says more than a case that fails: a fresh module's first call was right, and a later one not."""
+    return fault is not None and (fault["point"] != "first_call" or fault["when"].startswith("now and then"))
+
+
 def conditions(points: pd.DataFrame) -> tuple[str, ...]:
     """What must not be done with a candidate that is right otherwise."""
     wrong = points[points["verdict"].isin(FAILING) & (points["condition"] != "")]
