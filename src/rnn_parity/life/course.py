@@ -16,14 +16,14 @@ from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
 from rnn_parity.compare.run import describe_failure, take_gradients
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
-from rnn_parity.dropout.order import MaskOrder, UnknownOrder, order_of
+from rnn_parity.dropout.order import MaskOrder, UnknownOrder, UnlawfulDraws, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
-from rnn_parity.life.given import Given, generator_states, moved_generator
+from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found, judge
 
 SEED = 180
@@ -51,7 +51,7 @@ class Life:
         case: the sizes of its modules, unless a point asks for others. modes: those whose first call held.
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
         drawn_share: how many numbers it draws for each entry of the masks, once that is known.
-        orders: for masks of a shape, the order in which it draws them; None where it is unknown.
+        orders: for masks of a shape, the order in which it draws them; else what is wrong with what it draws.
         firsts: what training calls gave whose masks cannot be seen: the same seed must give it again.
     """
 
@@ -62,7 +62,7 @@ class Life:
     last: Results = field(default_factory=lambda: Results({}))
     earlier: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
     drawn_share: float | None = None
-    orders: dict[tuple[int, ...], MaskOrder | None] = field(default_factory=dict)
+    orders: dict[tuple[int, ...], MaskOrder | str] = field(default_factory=dict)
     firsts: dict[int, tuple[Given, dict[str, Tensor]]] = field(default_factory=dict)
     called: WeakSet[nn.Module] = field(default_factory=WeakSet)
 
@@ -111,7 +111,14 @@ class Life:
             mode: `train`, `eval`, or `inference`, which is evaluation without gradients.
             when: what came before, in words. before: what the module was given then. how: see `call`.
         """
-        return self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
+        found = self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
+        shape = mask_shape(given.case)
+        if found.fails and mode == "train" and isinstance(self.orders.get(shape), MaskOrder):
+            order = self._find_order(given.case)
+            if isinstance(order, MaskOrder) and order != self.orders[shape]:
+                self.orders[shape] = order
+                return self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
+        return found
 
     def hold(
         self,
@@ -188,14 +195,18 @@ class Life:
         copies = {name: tensor.detach().clone() for name, tensor in owned.items()}
         if mode == "train" and seed is not None:
             torch.manual_seed(seed)
-        before, draws = generator_states(), DropoutRecorder()
+        before, draws = generator_states(given.case.device), DropoutRecorder()
         with torch.set_grad_enabled(learns), draws if mode == "train" and given.case.draws_dropout else nullcontext():
             values = results_of(self.cell, through or module, *inputs.values())
         # What is made at a module's first call may draw its first weights.
-        moved = moved_generator(before) if mode != "train" and module in self.called else ""
+        moved = (
+            mode != "train"
+            and module in self.called
+            and not all(map(torch.equal, before, generator_states(given.case.device)))
+        )
         self.called.add(module)
         left_out = () if with_states and self.takes_states else tuple(self.cell.inputs()[1:])
-        masks, offence = None, f"moves {moved} in {mode}" if moved else ""
+        masks, offence = None, f"moves torch's global generator in {mode}" if moved else ""
         if mode == "train" and given.case.draws_dropout:
             masks, offence = self._masks_of(draws, given.case)
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
@@ -210,18 +221,27 @@ class Life:
         if share != self.drawn_share:
             drawn = "more dropout masks than" if share > self.drawn_share else "fewer dropout masks than"
             return None, f"draws {drawn} at first" if share else "draws no new dropout mask"
-        order = self._order_of(case)
-        return (None if order is None else order.to_masks(draws.stream())), ""
-
-    def _order_of(self, case: Case) -> MaskOrder | None:
-        """The order in which it draws masks of this shape, found once; None where it is unknown."""
         shape = mask_shape(case)
         if shape not in self.orders:
-            try:
-                self.orders[shape] = order_of(case, self.name)
-            except UnknownOrder:
-                self.orders[shape] = None
-        return self.orders[shape]
+            self.orders[shape] = self._derive_order(case)
+        order = self.orders[shape]
+        return (order.to_masks(draws.stream()), "") if isinstance(order, MaskOrder) else (None, order)
+
+    def _derive_order(self, case: Case) -> MaskOrder | str:
+        """The order of the first masks for those of another shape; `judge` finds it anew where that does not hold."""
+        first = next(iter(self.orders.values()), None)
+        if isinstance(first, MaskOrder):
+            return replace(first, shape=mask_shape(case))
+        return self._find_order(case)
+
+    def _find_order(self, case: Case) -> MaskOrder | str:
+        """The order in which it draws masks of a case; else what is wrong with them, empty where they are unknown."""
+        try:
+            return order_of(case, self.name)
+        except UnlawfulDraws as error:
+            return str(error).removeprefix("it ")
+        except UnknownOrder:
+            return ""
 
     def offence_of(self, owned, copies, found) -> str:
         """What a call changed of what it was given, of its weights, or of the results of the call before."""

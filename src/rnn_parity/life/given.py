@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,17 +84,6 @@ def _results(case: Case) -> Sequence[str]:
     return ["output", *(f"{state}n" for state in load_cell(case.cell).states)]
 
 
-def generator_states() -> dict[str, Any]:
-    """The states of the global generators of random numbers."""
-    numpy = np.random.get_state(legacy=False)["state"]
-    found = {"torch's global generator": torch.get_rng_state(), "the generator of `random`": random.getstate()}
-    return found | {"NumPy's global generator": (numpy["key"].tobytes(), numpy["pos"])}
-
-
-def moved_generator(before: Mapping[str, Any]) -> str:
-    """The first global generator that has moved since; empty if none has."""
-    for name, state in generator_states().items():
-        same = torch.equal(state, before[name]) if isinstance(state, Tensor) else state == before[name]
-        if not same:
-            return name
-    return ""
+def generator_states(device: str) -> list[Tensor]:
+    """The states of torch's global generators."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
