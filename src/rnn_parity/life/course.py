@@ -49,6 +49,7 @@ class Life:
 
     Attributes:
         case: the sizes of its modules, unless a point asks for others. modes: those whose first call held.
+        seed: another one draws everything anew.
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
         drawn_share: how many numbers it draws for each entry of the masks, once that is known.
         orders: for masks of a shape, the order in which it draws them; else what is wrong with what it draws.
@@ -58,6 +59,7 @@ class Life:
     name: str
     case: Case
     modes: tuple[str, ...] = ("inference", "eval", "train")
+    seed: int = 0
     drawn: dict[tuple[int, Case], Given] = field(default_factory=dict)
     last: Results = field(default_factory=lambda: Results({}))
     earlier: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
@@ -90,7 +92,7 @@ class Life:
         """What a module is given, for the case with some axes replaced; the same draw is the same object."""
         case = replace(self.case, **axes)
         if (seed, case) not in self.drawn:
-            stimulus = draw_stimulus(case, seed)
+            stimulus = draw_stimulus(case, 1000 * self.seed + seed)
             self.drawn[seed, case] = Given.of(case, stimulus if self.takes_states else without_states(stimulus), seed)
         return self.drawn[seed, case]
 
@@ -185,7 +187,8 @@ class Life:
         Raises whatever the module raises.
         """
         learns = mode != "inference"
-        module.train(mode == "train")
+        if module.training != (mode == "train"):  # a change of mode may refresh what was packed
+            module.train(mode == "train")
         tensors = map(arrange, self.tensors(given))
         inputs = {
             name: tensor.detach().requires_grad_(learns and (learning is None or name in learning))
@@ -194,7 +197,7 @@ class Life:
         owned = inputs | dict(module.named_parameters())
         copies = {name: tensor.detach().clone() for name, tensor in owned.items()}
         if mode == "train" and seed is not None:
-            torch.manual_seed(seed)
+            torch.manual_seed(self.seed + seed)
         before, draws = generator_states(given.case.device), DropoutRecorder()
         with torch.set_grad_enabled(learns), draws if mode == "train" and given.case.draws_dropout else nullcontext():
             values = results_of(self.cell, through or module, *inputs.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -44,13 +44,28 @@ def life_case(case: Case, name: str) -> Case:
     return small if first.verdict == Verdict.FAILED else tiny
 
 
-def live(case: Case, name: str, deep: bool = False, max_seconds: float = MAX_SECONDS) -> Iterator[dict[str, Any]]:
-    """Yield one row per point: the worst that its calls came to. The case gives sizes, dtype, device and threads."""
-    started, life = time.monotonic(), Life(name, case)
+def live(
+    case: Case,
+    name: str,
+    deep: bool = False,
+    max_seconds: float = MAX_SECONDS,
+    *,
+    seed: int = 0,
+    points: Collection[str] = (),
+    until_failure: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per point: the worst that its calls came to. The case gives sizes, dtype, device and threads.
+
+    Args:
+        deep: points too that take minutes or gigabytes. max_seconds: after which no point begins.
+        seed: of all that is drawn. points: those to live through; all where none is named.
+        until_failure: whether the first point that fails without a condition is the last.
+    """
+    started, life = time.monotonic(), Life(name, case, seed=seed)
     devices = [torch.cuda.current_device()] if case.device == "cuda" else []
     with numerics(case.threads, case.tf32), torch.random.fork_rng(devices):
         for key, point in POINTS.items():
-            if point.deep and not deep:
+            if (point.deep and not deep) or (points and key not in points):
                 continue
             begun = time.monotonic()
             if "eval" not in life.modes:
@@ -73,6 +88,8 @@ def live(case: Case, name: str, deep: bool = False, max_seconds: float = MAX_SEC
                 "calls": tried,
                 "elapsed_s": time.monotonic() - begun,
             }
+            if until_failure and found.fails and not point.condition:
+                return
 
 
 def _live_through(point: Point, life: Life) -> tuple[Found, int]:

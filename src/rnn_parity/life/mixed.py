@@ -17,7 +17,7 @@ CALLS = 24
 def random_course(life: Life) -> Iterator[Found]:
     """One module through calls whose mode, shape, states and weights are drawn; the same draws for every layer."""
     steps, rows = life.case.sequence_length, life.case.batch_size
-    draw = random.Random(0)
+    draw = random.Random(life.seed)
     weights, module, told = life.draw().stimulus.weights, life.build(life.draw()), list[str]()
     for _ in range(1):
         for call in range(CALLS):

@@ -17,16 +17,16 @@ from rnn_parity.life.points import point
 
 
 def _lived(life: Life, given: Given) -> nn.Module:
-    """A module that has been called in every mode."""
+    """A module that has been called in every mode, without gradients last."""
     module = life.build(given)
-    for mode in life.modes:
+    for mode in reversed(life.modes):
         life.call(module, given, mode)
     return module
 
 
 def _follows(life: Life, module: nn.Module, given: Given, before: Given, when: str) -> Iterator[Found]:
-    """What was packed, cached or captured follows, in every mode."""
-    for mode in life.modes:
+    """What was packed, cached or captured follows, in every mode, first in that of the last call."""
+    for mode in reversed(life.modes) if module.training else life.modes:
         yield life.judge(module, given, mode, f"{when}, in {mode}", before=before)
 
 

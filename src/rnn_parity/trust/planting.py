@@ -17,16 +17,28 @@ FAULTS: dict[str, type[WrittenOut]] = {}
 """Every planted fault by its import path: a class with its `kind`, and the fault in words as its docstring."""
 
 
-def plant(module: str, kind: str, name: str, words: str, cells: Sequence[str] = (), **steps: Any) -> None:
+def plant(
+    module: str,
+    kind: str,
+    name: str,
+    words: str,
+    cells: Sequence[str] = (),
+    *,
+    into: dict[str, type[WrittenOut]] = FAULTS,
+    base: type[WrittenOut] = WrittenOut,
+    **steps: Any,
+) -> None:
     """Add a fault to a module.
 
     Args:
-        module: its name, `__name__` where it is called. kind: one of `KINDS`. name: of the class.
-        words: the fault in plain words. cells: the kinds of cells that can have it; all where none is named.
+        module: its name, `__name__` where it is called. kind: one of `KINDS`, or of the kinds of its registry.
+        name: of the class. words: the fault in plain words.
+        cells: the kinds of cells that can have it; all where none is named.
+        into: the registry of its sort. base: the class that it changes.
         steps: the attributes of `WrittenOut` that it replaces.
     """
     of_class = {"__module__": module, "__doc__": f"{words}.", "kind": kind, "cells": tuple(cells)}
-    fault = FAULTS[f"{module}:{name}"] = type(name, (WrittenOut,), {**of_class, **steps})
+    fault = into[f"{module}:{name}"] = type(name, (base,), {**of_class, **steps})
     setattr(sys.modules[module], name, fault)
 
 

@@ -1,0 +1,94 @@
+"""Lives of right layers, which no point may accuse, and of the life's planted faults, which some point must name."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from rnn_parity.compare.reference import References
+from rnn_parity.compare.run import run_implementation
+from rnn_parity.dropout.masks import MaskLayout, draw_masks
+from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import FAILING
+from rnn_parity.layers.running import numerics
+from rnn_parity.layers.stimulus import draw_stimulus
+from rnn_parity.life.judging import judge
+from rnn_parity.life.live import live
+from rnn_parity.trust import life_faults, life_gradients, life_weights  # noqa: F401, each plants its own
+from rnn_parity.trust.examine import in_words
+from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS, Remembering
+from rnn_parity.trust.right import right_layers
+
+MAX_SECONDS = 120.0
+"""Of one life: here it must not end early."""
+
+
+def life_faults_of(cell: str) -> dict[str, type[Remembering]]:
+    """The life's faults that a kind of cell can have, by their import paths."""
+    return {path: fault for path, fault in LIFE_FAULTS.items() if not fault.cells or cell in fault.cells}
+
+
+def draw_life(device: str, dtype: str, seed: int, cell: str = "gru", threads: int = 1) -> Case:
+    """Draw the sizes of a life, small and all unlike: T, B, I and H 3-8, L 2-3, dropout .1, .3 or .5."""
+    rng = random.Random(seed)
+    steps, rows, width, units = rng.sample(range(3, 9), 4)
+    layers, dropout = rng.choice((2, 3)), rng.choice((0.1, 0.3, 0.5))
+    return Case("life", device, dtype, False, width, units, layers, steps, rows, dropout, threads, cell=cell)
+
+
+def examine_lives(
+    device: str, dtype: str, seeds: Iterable[int], cell: str = "gru", threads: int = 1, faults: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per seed and layer: every right layer of a kind, then, with `faults`, every fault of the life.
+
+    Columns:
+        kind: `correct`, or the fault's. fault: in words. first_call: whether an ordinary comparison of one fresh module
+        sees it. point, when: where its life fails first, empty where it does not; named: whether that is a point that
+        the fault asks for. alarms: the points that fail. calls, seconds: of the life, that of a fault up to its end.
+    """
+    for seed in seeds:
+        case = draw_life(device, dtype, seed, cell, threads)
+        planted = life_faults_of(cell) if faults else {}
+        for name in [*right_layers(cell), *planted]:
+            yield examine_life(case, name, seed, planted.get(name))
+
+
+def examine_life(case: Case, name: str, seed: int, fault: type[Remembering] | None = None) -> dict[str, Any]:
+    """One row of `examine_lives`."""
+    PROCESS.clear()
+    first = seen_by_first_call(case, name, seed)
+    PROCESS.clear()
+    started = time.process_time()
+    points = list(live(case, name, max_seconds=MAX_SECONDS, seed=seed, until_failure=fault is not None))
+    failed = [point for point in points if point["verdict"] in FAILING]
+    decisive: Mapping[str, Any] = failed[0] if failed else {}
+    return {
+        **case.columns,
+        "seed": seed,
+        "implementation": name,
+        "kind": fault.kind if fault else "correct",
+        "fault": in_words(fault) if fault else "",
+        "first_call": first,
+        "point": decisive.get("point", ""),
+        "when": decisive.get("when", ""),
+        "named": bool(failed) and fault is not None and bool({ANYWHERE, decisive["point"]} & set(fault.points)),
+        "alarms": len(failed),
+        "calls": sum(point["calls"] for point in points),
+        "seconds": time.process_time() - started,
+    }
+
+
+def seen_by_first_call(case: Case, name: str, seed: int) -> bool:
+    """Whether one call of a fresh module, in evaluation or under given masks, is over a limit of the equations."""
+    references = References(case, draw_stimulus(case, seed), seed)
+    masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
+    with numerics(case.threads, case.tf32):
+        for regime, given in (("eval", None), ("train_matched_masks", masks)):
+            outcome = run_implementation(case, name, references.stimulus, seed, regime, given)
+            missing = any(verdict in FAILING for verdict, _ in outcome.missing.values())
+            judged = outcome.values and judge(case, outcome.values, references.with_masks(outcome.masks))
+            if missing or (judged and judged.fails):
+                return True
+    return False

@@ -1,0 +1,66 @@
+"""Every point sees a fault that no first call shows, and accuses no right layer."""
+
+import random
+
+import pytest
+import torch
+
+from rnn_parity.life.live import POINTS, live
+from rnn_parity.trust.life_planting import ANYWHERE, LIFE_KINDS, PROCESS, Remembering
+from rnn_parity.trust.lives import draw_life, life_faults_of, seen_by_first_call
+
+CELLS = ("gru", "lstm", "gru_reset_before")
+FAULTS = {path: fault for cell in CELLS for path, fault in life_faults_of(cell).items()}
+# For every point a fault that it alone may name.
+OWN = {fault.points[0]: path for path, fault in reversed(FAULTS.items()) if len(fault.points) == 1}
+EVERYWHERE = {key for key, point in POINTS.items() if not point.deep}
+
+
+@pytest.fixture(autouse=True)
+def new_process():
+    PROCESS.clear()
+
+
+def failing(name, cell, points):
+    case = draw_life("cpu", "float32", 3, cell)
+    rows = list(live(case, name, seed=3, points=points))
+    assert {row["point"] for row in rows} == set(points)
+    return {row["point"]: row["reason"] for row in rows if row["verdict"] in ("different", "failed")}
+
+
+def test_every_point_has_a_fault_of_its_own_and_every_fault_a_point():
+    assert set(OWN) - {ANYWHERE} == EVERYWHERE
+    assert {point for fault in FAULTS.values() for point in fault.points} - {ANYWHERE} == EVERYWHERE
+    assert {fault.kind for fault in FAULTS.values()} == set(LIFE_KINDS)
+    assert len(FAULTS) >= 40
+    assert len({fault.__doc__ for fault in FAULTS.values()}) == len(FAULTS)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=() if path in OWN.values() else pytest.mark.slow) for path in FAULTS],
+    ids=lambda path: path.partition(":")[2],
+)
+def test_a_fault_is_seen_by_its_point_and_not_by_a_first_call(path):
+    fault = FAULTS[path]
+    cell = fault.cells[0] if fault.cells else "gru"
+    points = list(POINTS) if ANYWHERE in fault.points else fault.points
+    if ANYWHERE not in fault.points:
+        assert not seen_by_first_call(draw_life("cpu", "float32", 3, cell), path, 3)
+        PROCESS.clear()
+        assert not failing(path, cell, ["first_call"]) or "first_call" in points
+        PROCESS.clear()
+    assert failing(path, cell, [point for point in points if not POINTS[point].deep])
+
+
+class CheckedAtRandom(torch.nn.GRU):
+    """As beartype does, which looks at one entry of a list that it draws."""
+
+    def forward(self, input, states=None):
+        random.random()
+        return super().forward(input, states)
+
+
+@pytest.mark.parametrize("name", [f"{Remembering.__module__}:Remembering", f"{__name__}:CheckedAtRandom"])
+def test_no_point_accuses_a_right_layer(name):
+    assert not failing(name, "gru", EVERYWHERE)
