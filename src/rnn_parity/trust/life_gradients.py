@@ -144,7 +144,8 @@ _plant("BackwardThriceDiffers", "A third backward pass through one graph gives a
 _plant("GraphsShareWorkspace", "A second forward pass overwrites what the first kept for its backward pass",
        ("pieces", "two_graphs"), run_layer=_workspace(lambda layer: layer.memory, lambda kept: kept[-1]))  # fmt: skip
 _plant("ModulesShareWorkspace", "All modules share what they keep for their backward passes",
-       ("pieces", "two_graphs"), run_layer=_workspace(lambda layer: PROCESS, lambda kept: kept[-1]))  # fmt: skip
+       ("first_call", "pieces", "two_graphs"),
+       run_layer=_workspace(lambda layer: PROCESS, lambda kept: kept[-1]))  # fmt: skip
 _plant("GraphsOnStack", "What is kept for backward passes lies on a stack, so that the last forward is the first back",
        "two_graphs", run_layer=_workspace(lambda layer: layer.memory, lambda kept: kept.pop()))  # fmt: skip
 _plant("GradientReplaced", "A backward pass replaces .grad in place of adding to it", "accumulated",

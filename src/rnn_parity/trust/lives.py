@@ -9,7 +9,7 @@ from typing import Any
 
 from rnn_parity.compare.reference import References
 from rnn_parity.compare.run import run_implementation
-from rnn_parity.dropout.masks import MaskLayout, draw_masks
+from rnn_parity.dropout.masks import draw_masks, mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING
 from rnn_parity.layers.running import numerics
@@ -83,7 +83,7 @@ def examine_life(case: Case, name: str, seed: int, fault: type[Remembering] | No
 def seen_by_first_call(case: Case, name: str, seed: int) -> bool:
     """Whether one call of a fresh module, in evaluation or under given masks, is over a limit of the equations."""
     references = References(case, draw_stimulus(case, seed), seed)
-    masks = draw_masks(MaskLayout.of(case), case.dropout, seed) if case.draws_dropout else None
+    masks = draw_masks(mask_shape(case), case.dropout, seed) if case.draws_dropout else None
     with numerics(case.threads, case.tf32):
         for regime, given in (("eval", None), ("train_matched_masks", masks)):
             outcome = run_implementation(case, name, references.stimulus, seed, regime, given)
