@@ -100,16 +100,6 @@ class OneTooHigh(WrittenOut):
         return super().between(0, sequence), last
 
 
-class MasksKept(WrittenOut):
-    """Wrong: draws at its first call alone."""
-
-    def between(self, layer, sequence):
-        kept = self.__dict__.setdefault("kept", {})
-        if layer not in kept:
-            kept[layer] = super().between(layer, torch.ones_like(sequence)).detach()
-        return sequence * kept[layer]
-
-
 class _Cells(nn.Module):
     def __init__(self, input_size, hidden_size, num_layers, dropout):
         super().__init__()

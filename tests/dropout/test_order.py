@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orders import ORDERS
 
 from rnn_parity.compare.case import compare_case
+from rnn_parity.dropout import order
 from rnn_parity.dropout.masks import DropoutRecorder, draw_masks, mask_shape
 from rnn_parity.dropout.order import MaskOrder, UnknownOrder, UnlawfulDraws, find_order, order_of
 from rnn_parity.experiment.grid import Case
@@ -20,6 +21,12 @@ from rnn_parity.workloads.layer import Layer
 PASSES = {"identical", "equivalent"}
 CASE = Case("order", "cpu", "float32", False, 3, 4, 3, 4, 4, 0.3, 1)  # T = B = H
 BASELINES = {"gru": "stacking_gru_cell", "lstm": "stacking_lstm_cell"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    """The layers here change their order; what is found of one of them is not kept for the next test."""
+    monkeypatch.setattr(order, "_KNOWN", {})
 
 
 def case_of(steps, batch, hidden, layers, **others):
@@ -55,8 +62,8 @@ small = st.integers(1, 4)
     cell=st.sampled_from(list(BASELINES)),
 )
 def test_no_order_of_the_masks_is_different(sizes, axes, pieces, layer, cell):
-    layer.axes, layer.pieces = axes, pieces
-    assert "different" not in verdicts(case_of(*sizes, cell=cell), here(layer))
+    orders.Chosen = type("Chosen", (layer,), {"axes": axes, "pieces": pieces})  # a layer whose order is not known yet
+    assert "different" not in verdicts(case_of(*sizes, cell=cell), here(orders.Chosen))
 
 
 @pytest.mark.parametrize("cell", BASELINES)
@@ -113,7 +120,6 @@ MUTANTS = "rnn_parity.trust.faults:"
         (MUTANTS + "RecurrentDropout", "it drops what its first layer reads: its input, or the state that is carried"),
         (MUTANTS + "FinalStateAfterDropout", "it drops its last states"),
         (MUTANTS + "FinalStatesReversed", "its last state is not its output's last step"),
-        (here(orders.MasksKept), "it draws 180 numbers for dropout in its first call and 0 in the next"),
     ],
 )
 @pytest.mark.parametrize("cell", BASELINES)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import load_cell
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
-from rnn_parity.dropout.order import UnknownOrder, UnlawfulDraws, find_order
+from rnn_parity.dropout.order import UnknownOrder, UnlawfulDraws, order_of
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -109,7 +109,7 @@ def _forward_with_masks(
     order = None
     if case.dropout < 1:  # else everything is dropped, and nothing need be drawn
         try:
-            order = find_order(case, run)
+            order = order_of(case, name)
         except UnlawfulDraws as error:
             result.wrong_draws = str(error)
         except UnknownOrder:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.registry import load_factory
 from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 
@@ -114,8 +115,26 @@ def find_order(case: Case, run: Run) -> MaskOrder:
         return _find_order(_Probe(case, run))
 
 
+_KNOWN: dict[tuple[int, Case], tuple[Callable[..., object], MaskOrder | UnknownOrder]] = {}
+"""By a factory, which is kept so that no other has its id, and a case: the order, or why there is none."""
+
+
 def order_of(case: Case, name: str) -> MaskOrder:
-    """`find_order` of a new layer of the implementation `name`, given a stimulus of its own."""
+    """`find_order` of a new layer of the implementation `name`, given its own stimulus. A process tries it once."""
+    factory = load_factory(name)
+    key = id(factory), case
+    if key not in _KNOWN:
+        try:
+            _KNOWN[key] = factory, _order_of(case, name)
+        except UnknownOrder as error:
+            _KNOWN[key] = factory, error
+    found = _KNOWN[key][1]
+    if isinstance(found, UnknownOrder):
+        raise type(found)(str(found))
+    return found
+
+
+def _order_of(case: Case, name: str) -> MaskOrder:
     stimulus = draw_stimulus(case, 0)
     with _generators_kept(case):
         module = build_loaded(case, name, stimulus).train()
