@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import rnn_parity
 from conftest import PROJECT
 from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
+from rnn_parity import api
 from rnn_parity.api import PRESETS, check
 from rnn_parity.capabilities.probing import CAPABILITIES
 from rnn_parity.commands.cli import app
@@ -103,8 +105,9 @@ def test_one_quantity_that_is_not_identical_makes_the_verdict_and_the_nearest_to
 def test_a_fault_of_the_forward_pass_is_named_by_what_it_does_to_it():
     report = quick(mutants.FinalStatesReversed)
     assert (report.equivalent, report.answer.verdict) == (False, "different")
-    assert "FinalStatesReversed may replace stacking_gru_cell: no, because hn in eval is different: error is" in (
-        report.explain()
+    assert report.conclusion() == (
+        "FinalStatesReversed may replace stacking_gru_cell: no, because hn in eval is different: it has its layers 0 "
+        "and 2 swapped; its numbers are those of a layer with this fault: hn with its layers in reverse order"
     )
     assert "at fault: all but output" in report.explain()
 
@@ -114,6 +117,32 @@ def test_a_fault_of_the_backward_pass_is_named_by_its_gradients():
     assert not report.equivalent
     assert report.answer.deciding["quantity"].startswith("grad_bias_hh_l")
     assert "at fault: grad_bias_hh_l0, grad_bias_hh_l1, grad_bias_hh_l2\n" in report.explain()
+
+
+def test_a_wrong_baseline_gets_the_cause():
+    report = quick("torch.nn:GRU", baseline=gru_faults.ResetBeforeProduct)
+    assert report.conclusion().endswith(
+        "; the baseline's numbers are those of a layer with this fault: reset gate applied before the recurrent product"
+    )
+
+
+def test_where_no_fault_is_known_another_quantity_may_tell():
+    class CutAtFive(StackingGRUCellLoop):
+        def forward(self, input, h0):
+            first, h = super().forward(input[:5], h0)
+            rest, hn = super().forward(input[5:], h + 0.5 * (h.detach() - h))
+            return torch.cat([first, rest]), hn
+
+    report = quick(CutAtFive, regimes=["eval"])
+    assert report.answer.deciding["reason"].startswith("error is")
+    assert re.search(
+        r"× its limit; grad_input is wrong only up to step 4 of 12, by [\d.e+]+× its limit$", report.conclusion()
+    )
+
+
+def test_a_yes_looks_for_no_cause(monkeypatch):
+    monkeypatch.setattr(api, "diagnose", pytest.fail)
+    assert quick("torch.nn:GRU").cause == ""
 
 
 def test_a_fault_of_dropout_is_not_blamed_on_eval():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,7 @@ from rnn_parity.life.live import life_case, live
 from rnn_parity.report.check import Report
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, LIFE, TIMING
 from rnn_parity.timing.rounds import time_case
+from rnn_parity.trust.diagnose import diagnose
 from rnn_parity.workloads.layer import Layer
 
 SIZES = ("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size", "dropout")
@@ -132,7 +133,13 @@ def check(
             abilities = _frame(list(probed), CAPABILITIES)
         adapted = {name: words for name in (ours, theirs) if (words := describe_call(name, case.cell))}
         settings = {name: words for name in (ours, theirs) if (words := told(name))}
-    return Report(ours, theirs, case, _frame(rows, EQUIVALENCE), lived, abilities, timing, adapted, settings)
+        report = Report(ours, theirs, case, _frame(rows, EQUIVALENCE), lived, abilities, timing, adapted, settings)
+        if report.answer.word == "no" and report.answer.deciding:
+            progress("looking for the cause")
+            row = report.answer.deciding
+            cause = _planted_cause(case, ours, theirs, row) or _telling_quantity(report.equivalence, row)
+            report = dataclasses.replace(report, cause=cause)
+    return report
 
 
 def _make_case(
@@ -159,6 +166,26 @@ def _compare(
         without = dataclasses.replace(case, dropout=0.0)
         rows += compare_case(Layer(), without, baseline, [candidate], seeds, ["train_matched_masks"])
     return rows
+
+
+def _planted_cause(case: Case, baseline: str, candidate: str, row: Mapping[str, Any]) -> str:
+    """The planted fault of the candidate, or else of the baseline, told in a case of few steps and rows."""
+    steps, rows = min(case.sequence_length, 12), min(case.batch_size, 8)
+    small = dataclasses.replace(case, dropout=row["dropout"], sequence_length=steps, batch_size=rows)
+    ((task, _),) = Layer().draw(small, row["seed"]).split(baseline, [candidate])
+    for whose, name in (("its", candidate), ("the baseline's", baseline)):
+        if fault := diagnose(task.references, name, row["regime"], task.quantities()):
+            return f"{whose} numbers are those of a layer with this fault: {fault[0].lower()}{fault[1:]}"
+    return ""
+
+
+def _telling_quantity(equivalence: pd.DataFrame, row: Mapping[str, Any]) -> str:
+    """Another quantity of which more is known than the size of its error, where of the one that decides it is not."""
+    if not row["reason"].startswith("error is"):
+        return ""
+    beside = equivalence[(equivalence["regime"] == row["regime"]) & (equivalence["seed"] == row["seed"])]
+    known = beside[beside["reason"].str.startswith("it ")]
+    return "" if known.empty else f"{known.iloc[0]['quantity']} {known.iloc[0]['reason'].removeprefix('it ')}"
 
 
 def _frame(rows: list[dict[str, Any]], schema: pa.Schema) -> pd.DataFrame:

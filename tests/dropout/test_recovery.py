@@ -16,7 +16,7 @@ from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import LightDispatchMode, numerics
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
-from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.examine import faults_of
 from rnn_parity.trust.right import WrittenOut
 
 CASE = Case(

@@ -16,7 +16,7 @@ from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.tables import EQUIVALENCE
-from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.examine import faults_of
 from rnn_parity_t2vec import model as t2vec
 from rnn_parity_t2vec.batches import make_batch
 from rnn_parity_t2vec.inputs import draw_batches, draw_parameters

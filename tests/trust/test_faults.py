@@ -8,7 +8,7 @@ from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import CELLS
-from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.examine import faults_of
 from rnn_parity.trust.planting import KINDS
 from rnn_parity.trust.right import right_layers
 from rnn_parity.workloads.layer import Layer

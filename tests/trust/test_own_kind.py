@@ -16,7 +16,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.findings.rates import detection, false_alarms, unmet_targets
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
-from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.examine import faults_of
 from rnn_parity.trust.run import CASES_PER_FAULT, examine_samples
 
 KIND = "own_kind:MGU"

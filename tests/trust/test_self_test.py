@@ -26,8 +26,7 @@ from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.report.self_test import show
 from rnn_parity.tables import SELF_TEST, read_table, write_rows
 from rnn_parity.trust import examine as examining
-from rnn_parity.trust.examine import examine, in_words
-from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust.examine import examine, faults_of, in_words
 from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.run import CASES_PER_FAULT, examine_own_case, examine_samples, faults_for
 from rnn_parity.trust.sample import draw_sample

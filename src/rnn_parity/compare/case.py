@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from rnn_parity.compare import criterion
+from rnn_parity.cells.base import load_cell
+from rnn_parity.compare import causes, criterion
 from rnn_parity.compare.reference import Reference, relative_errors
 from rnn_parity.compare.run import Role, RunResult
 from rnn_parity.experiment.grid import Case
@@ -205,6 +206,12 @@ def compare_quantity(
     pairs["limit"] = criterion.limit(of_2, floor), criterion.limit(of_inf, floor)
     identical = comparable and torch.equal(ours, theirs)
     verdict, reason, ratio = criterion.judge(*pairs.values(), u=u, bit_identical=identical)
+    if verdict == Verdict.DIFFERENT:
+        who, value, right = "it", theirs, reference
+        if criterion.worst_ratio(pairs["baseline_error"], pairs["limit"]) > 1:
+            who, value, right = "the baseline itself", ours, baseline_reference
+        cause = causes.describe(quantity, value, right, pairs["limit"][1], load_cell(case.cell).gates)
+        reason = f"{who} {cause}" if cause else reason
     row |= {"verdict": verdict, "reason": reason, "ratio": ratio, "bit_identical": identical}
     row |= {f"{name}_{norm}": pair[i] for name, pair in pairs.items() for i, norm in enumerate(("2", "inf"))}
     if comparable:

@@ -74,6 +74,16 @@ def error_ratio(error: float, limit: float) -> float:
     return error / limit if math.isfinite(error) else math.inf
 
 
+def can_judge(sensitivities: Pair, limits: Pair, u: float) -> bool:
+    """Whether errors over these limits say anything."""
+    return not ill_conditioned(sensitivities, u) and max(limits) <= LARGEST_LIMIT
+
+
+def worst_ratio(errors: Pair, limits: Pair) -> float:
+    """The larger error over its limit of the two norms."""
+    return max(error_ratio(error, bar) for error, bar in zip(errors, limits, strict=True))
+
+
 def judge(
     errors: Pair, baseline_errors: Pair, sensitivities: Pair, limits: Pair, *, u: float, bit_identical: bool
 ) -> tuple[Verdict, str, float]:
@@ -82,10 +92,7 @@ def judge(
     Returns:
         the verdict, the reason in plain words (empty when it passes), and the worse ratio of error to limit.
     """
-    ratio, baseline_ratio = (
-        max(error_ratio(error, bar) for error, bar in zip(pair, limits, strict=True))
-        for pair in (errors, baseline_errors)
-    )
+    ratio, baseline_ratio = worst_ratio(errors, limits), worst_ratio(baseline_errors, limits)
     if bit_identical:
         return Verdict.IDENTICAL, "", ratio
     if ill_conditioned(sensitivities, u):

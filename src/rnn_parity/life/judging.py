@@ -56,7 +56,7 @@ def judge(case: Case, values: Mapping[str, Tensor], reference: Reference, floors
         errors = relative_errors(value, truth)
         verdict, reason, ratio = criterion.judge(errors, (0.0, 0.0), sensitivities, limits, u=u, bit_identical=False)
         if verdict == Verdict.DIFFERENT:
-            reason = causes.describe(quantity, value, truth, limits[1]) or reason
+            reason = causes.describe(quantity, value, reference, limits[1], cell.gates) or reason
         found.append(Found(verdict, quantity, reason, ratio))
     return max(found, key=lambda one: (one.fails, one.fails and not one.quantity.startswith("grad_"), _decides(one)))
 

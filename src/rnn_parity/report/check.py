@@ -28,6 +28,8 @@ class Report:
             tables of a sweep. None where they were not asked for.
         adapted: what is done for a layer to call it as PyTorch's. settings: what a layer changes for the whole
             process, as `torch.get_num_threads() to 1`; it was put back each time.
+        cause: what explains a `no` beyond the row that decides: a planted fault that gives the same numbers, or what
+            is known of another quantity; empty where nothing does.
     """
 
     baseline: str
@@ -39,6 +41,7 @@ class Report:
     timing: pd.DataFrame | None
     adapted: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    cause: str = ""
 
     @cached_property
     def answer(self) -> Answer:
@@ -78,7 +81,8 @@ class Report:
             return f"{asked}: no, because {in_words(self.answer.fault)}"
         if self.answer.word == "no":
             does = "failed" if row["verdict"] == Verdict.FAILED else "is different"
-            return f"{asked}: no, because {row['quantity']} in {row['regime']} {does}: {row['reason']}"
+            reason = "; ".join(filter(None, (row["reason"], self.cause)))
+            return f"{asked}: no, because {row['quantity']} in {row['regime']} {does}: {reason}"
         if not self.answer.holds:
             return f"{asked}: not shown, because {row['quantity']} could not be judged: {row['reason']}"
         alike = "bit for bit the same" if self.answer.verdict == Verdict.IDENTICAL else "within its limit"

@@ -20,7 +20,8 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import UNDECIDED, Detection, Verdict
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus
-from rnn_parity.trust.planted import faults_of
+from rnn_parity.trust import faults, gru_faults, lstm_faults  # noqa: F401, each plants its own
+from rnn_parity.trust.planting import FAULTS
 from rnn_parity.trust.right import WrittenOut
 
 _PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
@@ -75,6 +76,11 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
             }
 
 
+def faults_of(cell: str) -> dict[str, type[WrittenOut]]:
+    """The faults that a kind of cell can have, by their import paths."""
+    return {path: fault for path, fault in FAULTS.items() if not fault.cells or cell in fault.cells}
+
+
 def in_words(fault: type[WrittenOut]) -> str:
     """A planted fault in words."""
     return (fault.__doc__ or "").removesuffix(".")
@@ -110,17 +116,17 @@ def _exact_faults(
 
 
 def _why_not_caught(
-    case: Case, rows: Sequence[dict[str, Any]], faults: dict[str, tuple[float, float]]
+    case: Case, rows: Sequence[dict[str, Any]], sizes: dict[str, tuple[float, float]]
 ) -> tuple[Detection, float]:
     """The finding, and the largest fault of a judged quantity in units of u."""
     u = unit_roundoff(case.dtype, case.tf32)
     least = max(u, ROUNDING_OF_FLOAT64)
     judged = [row for row in rows if row["verdict"] not in UNDECIDED]
-    size = max((max(faults[row["quantity"]]) for row in judged), default=0.0)
+    size = max((max(sizes[row["quantity"]]) for row in judged), default=0.0)
     limits = {row["quantity"]: (row["limit_2"], row["limit_inf"]) for row in judged}
-    if any(size > bar for q, bars in limits.items() for size, bar in zip(faults[q], bars, strict=True)):
+    if any(size > bar for q, bars in limits.items() for size, bar in zip(sizes[q], bars, strict=True)):
         return Detection.MISSED, size / u
     if size > least:
         return Detection.HIDDEN, size / u
-    everywhere = max((max(fault) for fault in faults.values()), default=math.inf)
+    everywhere = max((max(fault) for fault in sizes.values()), default=math.inf)
     return (Detection.NOT_JUDGED if everywhere > least else Detection.NOT_EXERCISED), size / u

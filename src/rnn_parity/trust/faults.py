@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.trust.planting import coarse, given_state, last_state, plant, to_bfloat16
+from rnn_parity.trust.planting import FAULTS, coarse, given_state, last_state, plant, to_bfloat16
 from rnn_parity.trust.right import Parameters, WrittenOut
 
 _plant = partial(plant, __name__)
@@ -45,6 +45,22 @@ def _one_mask_for_all_layers(layer, k, sequence):
     if k == 0:
         layer.mask = _drop(layer, torch.ones_like(sequence))
     return sequence * layer.mask
+
+
+def _dropped_is_carried(upto_last: int):
+    """Steps of every layer, or of all but the last, that go on from what is dropped."""
+
+    def run_layer(layer, k, sequence, states):
+        if k == layer.num_layers - upto_last:
+            return WrittenOut.run_layer(layer, k, sequence, states)
+        history, parameters = [], layer.parameters_of(k)
+        for x in sequence.unbind():
+            h, *others = layer.step(x, states, *parameters)
+            states = (_drop(layer, h), *others)
+            history.append(states)
+        return history
+
+    return run_layer
 
 
 def _remember_dropped(layer, k, sequence):
@@ -124,6 +140,14 @@ _plant(
     between=lambda layer, k, sequence: sequence,
 )  # fmt: skip
 _plant(
+    "dropout", "DroppedIsCarried", "What is dropped is also the state of the next step",
+    run_layer=_dropped_is_carried(1), between=lambda layer, k, sequence: sequence,
+)  # fmt: skip
+_plant(
+    "dropout", "DroppedIsCarriedInAll", "What is dropped is also the state of the next step, in the last layer too",
+    run_layer=_dropped_is_carried(0), between=lambda layer, k, sequence: sequence,
+)  # fmt: skip
+_plant(
     "dropout", "FinalStateAfterDropout", "hn taken after dropout",
     between=_remember_dropped, result=_states_after_dropout,
 )  # fmt: skip
@@ -168,6 +192,10 @@ _plant("precision", "TanhOff1e4", "tanh off by 1e-4", arithmetic=coarse(tanh=_of
 _plant("precision", "TanhOff1e5", "tanh off by 1e-5", arithmetic=coarse(tanh=_off(torch.tanh, 1e-5)))
 _plant("precision", "SigmoidOff1e4", "sigmoid off by 1e-4", arithmetic=coarse(sigmoid=_off(torch.sigmoid, 1e-4)))
 _plant("precision", "SigmoidOff1e5", "sigmoid off by 1e-5", arithmetic=coarse(sigmoid=_off(torch.sigmoid, 1e-5)))
+
+
+UNRATED = {path: FAULTS.pop(path) for path in list(FAULTS) if ":DroppedIsCarried" in path}
+"""Faults that the diagnosis knows, and whose rates the self-test has not measured."""
 
 
 class DropoutTooOften(WrittenOut):

@@ -10,9 +10,8 @@ from typing import Any
 from rnn_parity.compare.reference import References
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import WEIGHT_SCALE
-from rnn_parity.trust.examine import examine, in_words
+from rnn_parity.trust.examine import examine, faults_of, in_words
 from rnn_parity.trust.faults import DropoutTooOften
-from rnn_parity.trust.planted import faults_of
 from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.sample import draw_sample
 
