@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import Stimulus
-from rnn_parity.life.course import Life, without_states
+from rnn_parity.life.course import Life, Results, without_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
 
@@ -167,3 +170,31 @@ def strided(life: Life) -> Iterator[Found]:
         yield life.judge(
             module, alike, mode, f"with expanded arguments, in {mode}", arrange=lambda t: t[:, :1].expand_as(t)
         )
+
+
+@point("A packed batch", may_refuse=True)
+def packed(life: Life) -> Iterator[Found]:
+    """A `PackedSequence` of unlike lengths, in falling order and unsorted, gives the results of each sequence alone."""
+    whole, steps = life.draw(), life.case.sequence_length
+    module = life.build(whole).eval()
+    rows = range(life.case.batch_size)
+    for lengths in ([max(1, steps - row) for row in rows], [1 + (row + steps - 1) % steps for row in rows]):
+        input, *states = life.tensors(whole)
+        with torch.no_grad():
+            batch = pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False)
+            output, last = module(batch, pack_states(states))
+        lasts = (last,) if isinstance(last, Tensor) else tuple(last)
+        padded = pad_packed_sequence(output)[0] if isinstance(output, PackedSequence) else None
+        for row, length in enumerate(lengths):
+            alone = life.draw(sequence_length=length, batch_size=1).change(partial(_row, whole.stimulus, row, length))
+            found = dict(zip(life.cell.outputs()[1:], (state[:, [row]].cpu() for state in lasts), strict=True))
+            if padded is not None:
+                found["output"] = padded[:length, [row]].cpu()
+            yield life.hold(alone, partial(Results, found), f"in a packed batch of lengths {lengths}")
+        if padded is None:
+            raise TypeError(f"gives a {type(output).__name__} for a PackedSequence, expected a PackedSequence")
+
+
+def _row(whole: Stimulus, row: int, length: int, stimulus: Stimulus) -> Stimulus:
+    states = tuple(state[:, [row]] for state in whole.states)
+    return replace(stimulus, weights=whole.weights, input=whole.input[:length, [row]], states=states)

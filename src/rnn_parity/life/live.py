@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -44,11 +45,26 @@ def life_case(case: Case, name: str) -> Case:
     return small if first.verdict == Verdict.FAILED else tiny
 
 
+@dataclass(frozen=True)
+class _Stopwatch:
+    """Seconds of work since it was made: the CPU's, or a third of the clock's where a layer waits for more than that.
+
+    Beside other processes the clock runs on while nothing is done.
+    """
+
+    cpu_s: float = field(default_factory=time.process_time)
+    wall_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def worked_s(self) -> float:
+        return max(time.process_time() - self.cpu_s, (time.monotonic() - self.wall_s) / 3)
+
+
 def live(
     case: Case,
     name: str,
     deep: bool = False,
-    max_seconds: float = MAX_SECONDS,
+    max_seconds: float | None = None,
     *,
     seed: int = 0,
     points: Collection[str] = (),
@@ -57,11 +73,13 @@ def live(
     """Yield one row per point: the worst that its calls came to. The case gives sizes, dtype, device and threads.
 
     Args:
-        deep: points too that take minutes or gigabytes. max_seconds: after which no point begins.
+        deep: points too that take minutes or gigabytes. max_seconds: of work, after which no point begins; None is
+            `MAX_SECONDS`, and no limit for a deep life.
         seed: of all that is drawn. points: those to live through; all where none is named.
         until_failure: whether the first point that fails without a condition is the last.
     """
-    started, life = time.monotonic(), Life(name, case, seed=seed)
+    started, life = _Stopwatch(), Life(name, case, seed=seed)
+    most = max_seconds if max_seconds is not None else math.inf if deep else MAX_SECONDS
     devices = [torch.cuda.current_device()] if case.device == "cuda" else []
     with numerics(case.threads, case.tf32), torch.random.fork_rng(devices):
         for key, point in POINTS.items():
@@ -70,8 +88,8 @@ def live(
             begun = time.monotonic()
             if "eval" not in life.modes:
                 found, tried = Found(Verdict.NOT_JUDGED, reason="left out: its first call is wrong already"), 0
-            elif begun - started > max_seconds:
-                found, tried = Found(Verdict.NOT_JUDGED, reason=f"left out: the life took {max_seconds:g} s before"), 0
+            elif started.worked_s > most:
+                found, tried = Found(Verdict.NOT_JUDGED, reason=f"left out: the life took {most:g} s before"), 0
             else:
                 found, tried = _live_through(point, life)
             yield {

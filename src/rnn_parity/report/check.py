@@ -92,11 +92,15 @@ class Report:
             ", dropout by the law of many draws" if Regime.TRAIN_DISTRIBUTION in set(self.equivalence["regime"]) else ""
         )
         differences = self.capability_differences()
-        lost = ", ".join(differences.loc[differences["lost"].astype(bool), "title"])
+        wrong = list(differences.loc[differences["candidate"] == "wrong", "title"])
+        lost = ", ".join(
+            title for title in differences.loc[differences["lost"].astype(bool), "title"] if title not in wrong
+        )
         return (
             f"{asked}: yes, because every quantity, forward and backward, is {alike}{at_zero}{many}"
             + "".join(f"; mind that it is so when {condition}" for condition in self.answer.conditions)
             + (f"; mind what would be lost: {lost}" if lost else "")
+            + (f"; mind what it does, but wrong: {', '.join(wrong)}" if wrong else "")
             + ("; mind that the same seed drops other entries" if self.answer.same_seed_differs else "")
             + "".join(f"; mind that it {words}" for words in told(life_of(self.life, self.candidate)))
             + (f"; mind that it sets {self.settings[self.candidate]}" if self.candidate in self.settings else "")

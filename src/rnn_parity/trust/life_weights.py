@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnn_parity.cells.base import PARAMETERS
 from rnn_parity.trust.life_planting import PROCESS, Remembering, as_if_contiguous, in_states, planting, replaced
@@ -268,3 +269,17 @@ _plant("StatesReadAsContiguous", "States are read as if they were contiguous", "
        initial=in_states(lambda layer, state: replaced(state, as_if_contiguous(state.detach()))))  # fmt: skip
 _plant("InputOffsetIgnored", "The input is read from where its storage begins", ("pieces", "strided"),
        given=lambda layer, x: replaced(x, as_if_contiguous(x.detach(), at_offset=not x.is_contiguous())))  # fmt: skip
+
+
+class _Padded(Remembering):
+    """Takes a packed batch, and pads it."""
+
+    def forward(self, input: Any, states: Any = None) -> Any:
+        if not isinstance(input, PackedSequence):
+            return super().forward(input, states)
+        padded, lengths = pad_packed_sequence(input)
+        output, last = super().forward(padded, states)
+        return pack_padded_sequence(output, lengths, enforce_sorted=False), last
+
+
+_plant("PaddingRead", "In a packed batch it reads the padding as steps", "packed", base=_Padded)
