@@ -28,8 +28,8 @@ def deciding_fault(points: pd.DataFrame) -> Mapping[str, Any] | None:
 
 
 def explains(fault: Mapping[str, Any] | None) -> bool:
-    """Whether a life says more than a case that fails: a fresh module's first call was right, and a later one not."""
-    return fault is not None and (fault["point"] != "first_call" or fault["when"].startswith("now and then"))
+    """Whether a life says why a case fails too: a first call was right, and an equal one is not, or now and then."""
+    return fault is not None and (fault["point"] == "same_seed" or fault["when"].startswith("now and then"))
 
 
 def conditions(points: pd.DataFrame) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
 from rnn_parity.compare.run import describe_failure, take_gradients
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
-from rnn_parity.dropout.order import MaskOrder, UnknownOrder, UnlawfulDraws, order_of
+from rnn_parity.dropout.order import MaskOrder, UnknownOrder, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
@@ -52,7 +52,7 @@ class Life:
         seed: another one draws everything anew.
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
         drawn_share: how many numbers it draws for each entry of the masks, once that is known.
-        orders: for masks of a shape, the order in which it draws them; else what is wrong with what it draws.
+        orders: for masks of a shape, the order in which it draws them; None where it is unknown.
         firsts: what training calls gave whose masks cannot be seen: the same seed must give it again.
     """
 
@@ -64,7 +64,7 @@ class Life:
     last: Results = field(default_factory=lambda: Results({}))
     earlier: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
     drawn_share: float | None = None
-    orders: dict[tuple[int, ...], MaskOrder | str] = field(default_factory=dict)
+    orders: dict[tuple[int, ...], MaskOrder | None] = field(default_factory=dict)
     firsts: dict[int, tuple[Given, dict[str, Tensor]]] = field(default_factory=dict)
     called: WeakSet[nn.Module] = field(default_factory=WeakSet)
 
@@ -115,9 +115,9 @@ class Life:
         """
         found = self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
         shape = mask_shape(given.case)
-        if found.fails and mode == "train" and isinstance(self.orders.get(shape), MaskOrder):
+        if found.fails and mode == "train" and self.orders.get(shape) is not None:
             order = self._find_order(given.case)
-            if isinstance(order, MaskOrder) and order != self.orders[shape]:
+            if order is not None and order != self.orders[shape]:
                 self.orders[shape] = order
                 return self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
         return found
@@ -228,23 +228,19 @@ class Life:
         if shape not in self.orders:
             self.orders[shape] = self._derive_order(case)
         order = self.orders[shape]
-        return (order.to_masks(draws.stream()), "") if isinstance(order, MaskOrder) else (None, order)
+        return (None if order is None else order.to_masks(draws.stream())), ""
 
-    def _derive_order(self, case: Case) -> MaskOrder | str:
+    def _derive_order(self, case: Case) -> MaskOrder | None:
         """The order of the first masks for those of another shape; `judge` finds it anew where that does not hold."""
         first = next(iter(self.orders.values()), None)
-        if isinstance(first, MaskOrder):
-            return replace(first, shape=mask_shape(case))
-        return self._find_order(case)
+        return self._find_order(case) if first is None else replace(first, shape=mask_shape(case))
 
-    def _find_order(self, case: Case) -> MaskOrder | str:
-        """The order in which it draws masks of a case; else what is wrong with them, empty where they are unknown."""
+    def _find_order(self, case: Case) -> MaskOrder | None:
+        """The order in which it draws masks of a case; None where they are unknown."""
         try:
             return order_of(case, self.name)
-        except UnlawfulDraws as error:
-            return str(error).removeprefix("it ")
         except UnknownOrder:
-            return ""
+            return None
 
     def offence_of(self, owned, copies, found) -> str:
         """What a call changed of what it was given, of its weights, or of the results of the call before."""
