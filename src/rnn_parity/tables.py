@@ -173,6 +173,23 @@ SELF_TEST = schema_of(
 """One row per case × right or wrong layer: what the checker made of it. The counts are of quantities; `ratio` is the
 largest error / limit of those that were judged, `fault_size_u` the exact size of a fault that was not caught, in u."""
 
+LIVES = schema_of(
+    CASE_COLUMNS
+    | {
+        "seed": int,
+        "implementation": str,
+        "kind": str,
+        "fault": str,
+        "first_call": bool,
+        "point": str,
+        "when": str,
+        "named": bool,
+        "alarms": int,
+        "calls": int,
+        "seconds": float,
+    }
+)
+"""One row per life of a right or wrong layer in the self-test, as `rnn_parity.trust.lives.examine_life` tells it."""
 
 POWER = schema_of(
     {

@@ -10,7 +10,7 @@ import yaml
 
 from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.findings import rates
+from rnn_parity.findings import life_rates, rates
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.markdown import escape
 from rnn_parity.report.tables import write_tables
@@ -316,6 +316,10 @@ def test_without_self_test_and_capabilities_only_the_kept_rates_are_told(report,
     assert "Nothing was tried on this machine" in text
     assert "On this machine" not in text
     assert "What each can do" not in text
+    (kept,) = life_rates.totals(life_rates.kept_lives(("gru",))).to_dict("records")
+    seen = " | ".join(str(kept[name]) for name in ("lives", "first_call", "caught", "named"))
+    assert re.search(rf"\| all together \| \d+ \| {re.escape(seen)} \|", text)
+    assert f"{kept['alarms']} of {kept['right_calls']:,} calls in {kept['right_lives']} lives were called wrong" in text
 
 
 def test_the_very_first_call_is_told_and_left_out_where_it_was_not_timed(report, tables):

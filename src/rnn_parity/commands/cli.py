@@ -241,7 +241,10 @@ def self_test(
     dtype: Annotated[list[str] | None, typer.Option(help="A dtype to try; all by default.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     cell: Annotated[str, typer.Option(help="The kind of cell.")] = "gru",
-    cases: Annotated[int, typer.Option(min=1, help="Random cases per dtype.")] = 500,
+    cases: Annotated[
+        int | None, typer.Option(min=1, help="Random cases per dtype: 500; lives of each layer: 1.")
+    ] = None,
+    life: Annotated[bool, typer.Option("--life", help="Try the life: many calls, not one.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
     output: Annotated[Path | None, typer.Option(help="Where to write every finding as a table.")] = None,
 ) -> None:
@@ -251,23 +254,23 @@ def self_test(
     from rich.progress import track
 
     from rnn_parity.experiment.grid import resolve_devices
-    from rnn_parity.report.self_test import show
-    from rnn_parity.tables import SELF_TEST, write_rows
-    from rnn_parity.trust.run import PART, examine_in_parallel
+    from rnn_parity.report.self_test import show, show_lives
+    from rnn_parity.tables import LIVES, SELF_TEST, write_rows
+    from rnn_parity.trust.lives import examine_lives
+    from rnn_parity.trust.run import examine_in_parallel
 
     dtypes = dtype or list(Dtype)
     if unknown := sorted(set(dtypes) - set(Dtype)):
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
     (device,) = resolve_devices([device])
     errors = Console(stderr=True)
-    parts, of = examine_in_parallel(device, dtypes, cases, jobs, cell), len(dtypes) * -(-cases // PART)
-    rows = [
-        row for part in track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal) for row in part
-    ]
-    rows.sort(key=lambda row: (list(Dtype).index(row["dtype"]), row["seed"]))
+    examine, number = (examine_lives, cases or 1) if life else (examine_in_parallel, cases or 500)
+    of, parts = examine(device, dtypes, number, jobs, cell)
+    shown = track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal)
+    rows = sorted((row for part in shown for row in part), key=lambda r: (list(Dtype).index(r["dtype"]), r["seed"]))
     if output:
-        write_rows(output, SELF_TEST, rows)
-    if not show(pd.DataFrame(rows), Console()):
+        write_rows(output, LIVES if life else SELF_TEST, rows)
+    if not (show_lives if life else show)(pd.DataFrame(rows), Console()):
         raise typer.Exit(1)
 
 

@@ -263,6 +263,10 @@ class _Probe:
             if nothing_left:
                 raise UnlawfulDraws("it drops its last layer's output")
         elif self.ends_agree:  # else the first layer's states may be those of another
+            for _ in range(2):  # one that changes at every second call gives the first results in the third
+                again = self._dropping(torch.ones(self.count))
+                if any(_differ(*pair).any() for pair in zip(again, self.kept, strict=True)):
+                    raise UnknownOrder("its results change from call to call, whatever it drops")
             if nothing_left:
                 raise UnlawfulDraws("it drops its states, not only what goes from one layer to the next")
             if any(not state.any() for state in of_first):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, Results, without_states
@@ -19,6 +20,8 @@ from rnn_parity.life.points import point
 LARGE = 32.0
 """Times the inputs or the states: far into the gates' saturation, and beyond every clip that is in use for cells."""
 
+DRAWS = 3
+"""As many draws are tried where one is too coarse to be judged, as saturated gates are in half precision."""
 
 Change = Callable[[Stimulus], Stimulus]
 
@@ -26,10 +29,15 @@ Change = Callable[[Stimulus], Stimulus]
 def _each(life: Life, changes: Mapping[str, Change]) -> Iterator[Found]:
     """A fresh module for every change of what it is given, in every mode; what was fails, fails for that change."""
     for when, change in changes.items():
-        given = life.draw().change(change)
-        module = life.build(given)
-        for mode in life.modes:
-            yield life.judge(module, given, mode, f"with {when}, in {mode}")
+        for draw in range(DRAWS):
+            given, judged = life.draw(draw).change(change), True
+            module = life.build(given)
+            for mode in life.modes:
+                found = life.judge(module, given, mode, f"with {when}, in {mode}")
+                judged &= found.verdict != Verdict.NOT_JUDGED
+                yield found
+            if judged:
+                break
 
 
 def _zeroed(tensor: Tensor, *place) -> Tensor:

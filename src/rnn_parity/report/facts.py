@@ -14,7 +14,7 @@ import pandas as pd
 from rnn_parity.compare import criterion
 from rnn_parity.experiment.vocabulary import AXES, PASSING, Phase, Regime, axis_word, tick_label
 from rnn_parity.experiment.workloads import LAYER, load_object, sweeps_of, workloads_of
-from rnn_parity.findings import figure_tables, rates
+from rnn_parity.findings import figure_tables, life_rates, rates
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from rnn_parity.findings.cases import case_names, case_table
@@ -78,6 +78,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
             "by_cell": _trust(kept.detection, kept.false_alarms),
             "environment": kept.environment,
             "cases": kept.cases,
+            "lives": _kept_lives(tuple(config["cells"])),
         },
         "tried_here": {"by_cell": _trust(rates.detection(tried), rates.false_alarms(tried))},
         "power": records(power) if Regime.TRAIN_DISTRIBUTION in present else [],
@@ -260,6 +261,17 @@ def _trust(detection: pd.DataFrame, alarms: pd.DataFrame) -> dict[str, dict[str,
             "unmet_targets": rates.unmet_targets(planted, of_cell),
         }
     return found
+
+
+def _kept_lives(cells: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What the self-test's lives saw, one row per kind of cell, with its kinds of faults."""
+    counts = life_rates.kept_lives(cells)
+    kinds = life_rates.by_kind(counts)
+    unmet = {cell: life_rates.unmet_targets(of_cell) for cell, of_cell in counts.groupby("cell")}
+    return [
+        row | {"kinds": records(kinds[kinds["cell"] == row["cell"]]), "unmet_targets": unmet[row["cell"]]}
+        for row in records(life_rates.totals(counts))
+    ]
 
 
 def _undetected_by_case(coverage: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:

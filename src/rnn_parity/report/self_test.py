@@ -6,6 +6,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
+from rnn_parity.findings import life_rates
 from rnn_parity.findings.rates import SMALLEST_SHARE_CAUGHT, detection, false_alarms, totals, unmet_targets
 
 _ALARMS = {
@@ -54,6 +55,31 @@ def show(findings: pd.DataFrame, console: Console) -> bool:
             f"All held: no fault above its limit was missed, {100 * SMALLEST_SHARE_CAUGHT:.0f} % of all or more were "
             "caught, and at most 1 comparison with a right layer in 1,000 was a false alarm."
         )
+    return not unmet
+
+
+def show_lives(lives: pd.DataFrame, console: Console) -> bool:
+    """Print what a first call and what a life sees, by kind of fault, and the unmet targets; return whether all are."""
+    if lives.empty:
+        console.print("Nothing was tried.", style="bold")
+        return False
+    counts = life_rates.life_counts(lives)
+    title = "Planted faults of the life, in all dtypes together: lives in which they are seen"
+    numbers = [Column(name, justify="right") for name in ("lives", "by a first call", "by the life", "by its point")]
+    printed = Table("", *numbers, title=title, title_justify="left")
+    for row in [*life_rates.by_kind(counts).itertuples(), *life_rates.totals(counts).assign(kind="all").itertuples()]:
+        printed.add_row(*map(str, (row.kind, row.lives, row.first_call, row.caught, row.named)))
+    console.print(printed)
+    for line in life_rates.missed(counts):
+        console.print(f"not seen: {line}")
+    for row in life_rates.totals(counts).itertuples():
+        console.print(
+            f"Right layers: {row.alarms} false alarms in {row.right_calls:,} calls of {row.right_lives} lives, "
+            f"at most {1000 * row.alarms_ci_high:.2g} in 1,000 (95 %)."
+        )
+    unmet = life_rates.unmet_targets(counts)
+    for line in unmet:
+        console.print(f"does not hold: {line}", style="bold")
     return not unmet
 
 

@@ -171,11 +171,11 @@ _plant(
     "MaskOfStepBefore", "The backward pass sees the masks of the step before", "without_seed", between=_seen(_before),
 )  # fmt: skip
 _plant(
-    "MasksKept", "Masks are drawn once for a shape and kept by the module", "same_seed",
+    "MasksKept", "Masks are drawn once for a shape and kept by the module", ("first_call", "same_seed"),
     between=_kept(lambda layer: layer.memory, lambda k, x: (k, x.shape)),
 )  # fmt: skip
 _plant(
-    "MasksKeptUntilShapeChanges", "Masks are kept by the module until the shape changes", "same_seed",
+    "MasksKeptUntilShapeChanges", "Masks are kept by the module until the shape changes", ("first_call", "same_seed"),
     between=_kept(lambda layer: layer.memory, lambda k, x: k),
 )  # fmt: skip
 _plant(

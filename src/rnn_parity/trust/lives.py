@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rnn_parity.compare.reference import References
@@ -20,6 +20,7 @@ from rnn_parity.trust import life_faults, life_gradients, life_weights  # noqa: 
 from rnn_parity.trust.examine import in_words
 from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS, Remembering
 from rnn_parity.trust.right import right_layers
+from rnn_parity.trust.run import in_parallel
 
 MAX_SECONDS = 120.0
 """Of one life: here it must not end early."""
@@ -30,33 +31,33 @@ def life_faults_of(cell: str) -> dict[str, type[Remembering]]:
     return {path: fault for path, fault in LIFE_FAULTS.items() if not fault.cells or cell in fault.cells}
 
 
-def draw_life(device: str, dtype: str, seed: int, cell: str = "gru", threads: int = 1) -> Case:
-    """Draw the sizes of a life, small and all unlike: T, B, I and H 3-8, L 2-3, dropout .1, .3 or .5."""
+def draw_life(device: str, dtype: str, seed: int, cell: str = "gru", fault: bool = True) -> Case:
+    """Draw the sizes of a life, and 1 or 2 threads.
+
+    For a fault, which must show: T, B, I and H 3-8, all unlike, L 2-3, dropout .1, .3 or .5. For a right layer: each
+    2-8, L 1-3, dropout 0, .001, .3 or .9.
+    """
     rng = random.Random(seed)
-    steps, rows, width, units = rng.sample(range(3, 9), 4)
-    layers, dropout = rng.choice((2, 3)), rng.choice((0.1, 0.3, 0.5))
+    if fault:
+        steps, rows, width, units = rng.sample(range(3, 9), 4)
+        layers, dropout = rng.choice((2, 3)), rng.choice((0.1, 0.3, 0.5))
+    else:
+        steps, rows, width, units = (rng.randint(2, 8) for _ in range(4))
+        layers, dropout = rng.choice((1, 2, 3)), rng.choice((0.0, 0.001, 0.3, 0.9))
+    threads = rng.choice((1, 2))
     return Case("life", device, dtype, False, width, units, layers, steps, rows, dropout, threads, cell=cell)
 
 
-def examine_lives(
-    device: str, dtype: str, seeds: Iterable[int], cell: str = "gru", threads: int = 1, faults: bool = True
-) -> Iterator[dict[str, Any]]:
-    """Yield one row per seed and layer: every right layer of a kind, then, with `faults`, every fault of the life.
+def examine_life(device: str, dtype: str, seed: int, cell: str, name: str) -> dict[str, Any]:
+    """The life of a right layer, whole, or of a planted fault, up to its first failing point: one row.
 
     Columns:
         kind: `correct`, or the fault's. fault: in words. first_call: whether an ordinary comparison of one fresh module
         sees it. point, when: where its life fails first, empty where it does not; named: whether that is a point that
-        the fault asks for. alarms: the points that fail. calls, seconds: of the life, that of a fault up to its end.
+        the fault asks for. alarms: the points that fail. calls, seconds: of the life.
     """
-    for seed in seeds:
-        case = draw_life(device, dtype, seed, cell, threads)
-        planted = life_faults_of(cell) if faults else {}
-        for name in [*right_layers(cell), *planted]:
-            yield examine_life(case, name, seed, planted.get(name))
-
-
-def examine_life(case: Case, name: str, seed: int, fault: type[Remembering] | None = None) -> dict[str, Any]:
-    """One row of `examine_lives`."""
+    fault = LIFE_FAULTS.get(name)
+    case = draw_life(device, dtype, seed, cell, fault is not None)
     PROCESS.clear()
     first = seen_by_first_call(case, name, seed)
     PROCESS.clear()
@@ -78,6 +79,19 @@ def examine_life(case: Case, name: str, seed: int, fault: type[Remembering] | No
         "calls": sum(point["calls"] for point in points),
         "seconds": time.process_time() - started,
     }
+
+
+def examine_lives(
+    device: str, dtypes: Sequence[str], lives: int, jobs: int, cell: str = "gru"
+) -> tuple[int, Iterator[list[dict[str, Any]]]]:
+    """As `examine_in_parallel`, of `lives` lives of every right layer and every fault of a kind in every dtype."""
+    names = [*right_layers(cell), *life_faults_of(cell)]
+    tasks = [(device, dtype, seed, cell, name) for seed in range(lives) for dtype in dtypes for name in names]
+    return in_parallel(_one, tasks, jobs)
+
+
+def _one(*task: Any) -> list[dict[str, Any]]:
+    return [examine_life(*task)]
 
 
 def seen_by_first_call(case: Case, name: str, seed: int) -> bool:

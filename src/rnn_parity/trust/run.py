@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any
@@ -67,13 +67,23 @@ def faults_for(cell: str, dtype: str) -> list[str]:
 
 def examine_in_parallel(
     device: str, dtypes: Sequence[str], cases: int, jobs: int, cell: str = "gru"
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield the findings of `cases` random cases per dtype in parts, as `jobs` processes finish them."""
+) -> tuple[int, Iterator[list[dict[str, Any]]]]:
+    """The findings of `cases` random cases per dtype: how many parts, and the parts as `jobs` processes finish them."""
     parts = [range(start, min(start + PART, cases)) for start in range(0, cases, PART)]
-    tasks = [(device, dtype, part, cell) for dtype in dtypes for part in parts]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for part in as_completed([pool.submit(_part, *task) for task in tasks]):
-            yield part.result()
+    return in_parallel(_part, [(device, dtype, part, cell) for dtype in dtypes for part in parts], jobs)
+
+
+def in_parallel(
+    examine: Callable[..., list[dict[str, Any]]], tasks: Sequence[tuple], jobs: int
+) -> tuple[int, Iterator[list[dict[str, Any]]]]:
+    """How many tasks there are, and the rows of each, as `jobs` processes finish them."""
+
+    def finished() -> Iterator[list[dict[str, Any]]]:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            for part in as_completed([pool.submit(examine, *task) for task in tasks]):
+                yield part.result()
+
+    return len(tasks), finished()
 
 
 def _part(device: str, dtype: str, seeds: range, cell: str) -> list[dict[str, Any]]:
