@@ -343,7 +343,7 @@ def test_a_figure_is_one_element_with_its_caption(report, tables):
 def test_lives_are_shown_point_by_point_and_decide_the_first_paragraph(report, tables):
     case = make_grid(SMOKE).cases[0]
     markdown, html = report(*tables, life=life_rows(case))
-    assert "| First call | holds |" in markdown
+    assert "It holds at: First call; Same seed." in markdown
     assert r"| No states | refuses: TypeError: \<b\>\| |" in markdown
     assert "<b>" not in html.split("Over many calls")[1].split("</table>")[0]
     stale = {"when": "after its weights change", "quantity": "output", "reason": "is what it was before"}

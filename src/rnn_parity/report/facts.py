@@ -142,8 +142,9 @@ def _lives(life: pd.DataFrame) -> dict[tuple[str, str], list[dict[str, Any]]]:
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in records(life):
         points = found.setdefault((row["implementation"], row["cell"]), {})
-        point = points.setdefault(row["point"], {"title": row["title"], "calls": 0, "by_dtype": {}})
+        point = points.setdefault(row["point"], {"title": row["title"], "calls": 0, "holds": True, "by_dtype": {}})
         point["calls"] += row["calls"]
+        point["holds"] &= row["verdict"] in PASSING and not row["reason"]
         point["by_dtype"][tick_label("tf32", True) if row["tf32"] else row["dtype"]] = row
     return {key: list(points.values()) for key, points in found.items()}
 
