@@ -129,7 +129,7 @@ def test_draws_that_no_order_makes_right_are_different_and_the_cause_is_named(la
     assert reasons(case, layer) == {cause}
     rows = compare_case(Layer(), case, layer, [BASELINES[cell]], [0], ["train_matched_masks"])
     said = {row["reason"] for row in rows if row["verdict"] == "different"}
-    assert all(reason.startswith(f"the baseline: {cause}: the baseline itself is") for reason in said)
+    assert all(reason.startswith(f"the baseline: {cause}: the baseline itself ") for reason in said)
     assert said
 
 

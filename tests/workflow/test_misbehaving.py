@@ -50,7 +50,10 @@ def test_a_job_that_dies_is_shown_with_its_reason_and_the_rest_goes_on(misbehavi
     )
     assert reasons["mine H=9 T=1"] == "equivalence was killed by SIGTERM"
     assert reasons["mine H=10 T=1"].startswith("equivalence was killed by SIGKILL (by the system where memory runs out")
-    assert "\n    cannot go <b>on</b>" in dict(query(database, tags.format("mlflow.note.content")))["mine H=8 T=1"]
+    assert (
+        "\n    fault: SystemExit: cannot go <b>on</b>"
+        in dict(query(database, tags.format("mlflow.note.content")))["mine H=8 T=1"]
+    )
 
 
 def test_what_a_layer_does_wrong_is_a_result_and_the_others_go_on(misbehaving):
