@@ -34,7 +34,7 @@ PLANTED = [
     (ROUNDS, "rounds < min_rounds or", "rounds < min_rounds and"),
     (ROUNDS, "conclude(speedup, noise)", "conclude(noise, speedup)"),
     (ROUNDS, "if noise is None:", "if False:"),
-    (ANSWER, '"yes, when" if seed and seed.differing else "yes"', '"yes"'),
+    (ANSWER, '"yes, when" if excused or (seed and seed.differing) else "yes"', '"yes"'),
     (ANSWER, "elif held.empty or len(unjudged):", "elif held.empty:"),
     (
         ANSWER,
