@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def postgres(tmp_path_factory):
         owner = pwd.getpwnam("nobody")
         other = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
         os.chown(folder, owner.pw_uid, owner.pw_gid)
-        for parent in (folder.parent, folder.parent.parent):
+        for parent in folder.parents[: len(folder.relative_to(tempfile.gettempdir()).parts) - 1]:
             parent.chmod(0o755)
     data, port = folder / "data", free_port()
     create = [initdb, "-D", data, "-U", "mlflow", "-A", "trust", "-N"]
@@ -99,7 +100,8 @@ def active_runs(postgres, study):
 
 def test_a_finished_run_reaches_a_server_that_only_the_environment_names(postgres, finished_copy, tmp_path_factory):
     folder, port = finished_copy, free_port()
-    (folder / "mlflow.db").unlink()
+    for file in folder.glob("mlflow.db*"):  # its log and lock too
+        file.unlink()
     shutil.rmtree(folder / "mlartifacts")
     with mlflow_server(postgres, tmp_path_factory.mktemp("server"), port):
         done = snakemake(folder, "publish", MLFLOW_TRACKING_URI=f"http://me:pa55word@127.0.0.1:{port}")
