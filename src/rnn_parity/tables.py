@@ -149,6 +149,9 @@ LIFE = schema_of(
 """One row per implementation × dtype × kind × point of its life. `when`: what came before the call that decides;
 `condition`: what must not be done where the point fails, empty where nothing excuses it."""
 
+NOTHING_TO_TRY = "there is nothing to try"
+"""The reason of a point that asks nothing of a layer of this kind, as of dropout where there is none."""
+
 SELF_TEST = schema_of(
     CASE_COLUMNS
     | {

@@ -202,8 +202,7 @@ def compare_quantity(
         "baseline_error": relative_errors(ours, baseline_reference.values[quantity]),
         "sensitivity": reference.sensitivities[quantity],
     }
-    of_2, of_inf = pairs["sensitivity"]
-    pairs["limit"] = criterion.limit(of_2, floor), criterion.limit(of_inf, floor)
+    pairs["limit"] = criterion.limits(pairs["sensitivity"], floor)
     identical = comparable and torch.equal(ours, theirs)
     verdict, reason, ratio = criterion.judge(*pairs.values(), u=u, bit_identical=identical)
     if verdict == Verdict.DIFFERENT:

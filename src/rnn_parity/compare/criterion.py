@@ -64,6 +64,12 @@ def limit(sensitivity: float, floor: float) -> float:
     return FACTOR * max(sensitivity, floor)
 
 
+def limits(sensitivities: Pair, floor: float) -> Pair:
+    """The largest errors that pass, in both norms."""
+    of_2, of_inf = sensitivities
+    return limit(of_2, floor), limit(of_inf, floor)
+
+
 def ill_conditioned(sensitivities: Pair, u: float) -> bool:
     """Whether rounding alone moves a quantity so far, or nobody knows how far, that nothing can be judged."""
     return not max(sensitivities) <= ILL_CONDITIONED * u

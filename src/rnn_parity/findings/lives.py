@@ -10,9 +10,6 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
 from rnn_parity.tables import LIFE
 
-NOTHING_TO_TRY = "there is nothing to try"
-"""The reason of a point that asks nothing of a layer of this kind, as of dropout where there is none."""
-
 
 def life_of(life: pd.DataFrame | None, candidate: str) -> pd.DataFrame:
     """The points of one candidate, in the order in which they were lived through."""

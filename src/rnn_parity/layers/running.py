@@ -59,7 +59,7 @@ class LightDispatchMode(TorchDispatchMode):
         """Enter the mode."""
         own = type(self).__torch_dispatch__
         if "torch._dynamo" in sys.modules and not hasattr(own, "_torchdynamo_disable"):
-            type(self).__torch_dispatch__ = torch.compiler.disable(own)  # type: ignore[method-assign]
+            type(self).__torch_dispatch__ = torch.compiler.disable(own)  # type: ignore[method-assign]  # the same method, wrapped
         return super().__enter__()
 
 

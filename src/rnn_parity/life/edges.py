@@ -27,7 +27,7 @@ Change = Callable[[Stimulus], Stimulus]
 
 
 def _each(life: Life, changes: Mapping[str, Change]) -> Iterator[Found]:
-    """A fresh module for every change of what it is given, in every mode; what was fails, fails for that change."""
+    """A fresh module for every change of what it is given, in every mode: what fails there fails for that change."""
     for when, change in changes.items():
         for draw in range(DRAWS):
             given, judged = life.draw(draw).change(change), True

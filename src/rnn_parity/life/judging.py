@@ -37,11 +37,8 @@ class Found:
         return self.verdict in FAILING
 
 
-def judge(case: Case, values: Mapping[str, Tensor], reference: Reference, floors: float = 1.0) -> Found:
-    """The first failing quantity of the forward pass, or else of the gradients; or else the largest error / limit.
-
-    `floors`: how many times the least error is granted.
-    """
+def judge(case: Case, values: Mapping[str, Tensor], reference: Reference) -> Found:
+    """The first failing quantity of the forward pass, or else of the gradients; or else the largest error / limit."""
     cell, u = load_cell(case.cell), criterion.unit_roundoff(case.dtype, case.tf32)
     found = []
     for quantity, value in values.items():
@@ -51,8 +48,8 @@ def judge(case: Case, values: Mapping[str, Tensor], reference: Reference, floors
                 Found(Verdict.DIFFERENT, quantity, f"is {tuple(value.shape)}, expected {tuple(truth.shape)}", None)
             )
             continue
-        floor = floors * criterion.floor_of_sums(criterion.layer_terms(quantity, case, cell), case)
-        limits = criterion.limit(sensitivities[0], floor), criterion.limit(sensitivities[1], floor)
+        floor = criterion.floor_of_sums(criterion.layer_terms(quantity, case, cell), case)
+        limits = criterion.limits(sensitivities, floor)
         errors = relative_errors(value, truth)
         verdict, reason, ratio = criterion.judge(errors, (0.0, 0.0), sensitivities, limits, u=u, bit_identical=False)
         if verdict == Verdict.DIFFERENT:

@@ -19,6 +19,7 @@ from rnn_parity.life import calls, edges, gradients, mixed, sizes, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import Point
+from rnn_parity.tables import NOTHING_TO_TRY
 
 POINTS: dict[str, Point] = {
     name: value
@@ -112,7 +113,7 @@ def live(
 
 def _live_through(point: Point, life: Life) -> tuple[Found, int]:
     """The finding that decides a point, the first that fails, and the number of calls."""
-    best, tried, findings = Found(Verdict.NOT_JUDGED, reason="there is nothing to try"), 0, point.probe(life)
+    best, tried, findings = Found(Verdict.NOT_JUDGED, reason=NOTHING_TO_TRY), 0, point.probe(life)
     while True:
         try:
             found = next(findings)

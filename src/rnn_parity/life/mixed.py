@@ -19,16 +19,15 @@ def random_course(life: Life) -> Iterator[Found]:
     steps, rows = life.case.sequence_length, life.case.batch_size
     draw = random.Random(life.seed)
     weights, module, told = life.draw().stimulus.weights, life.build(life.draw()), list[str]()
-    for _ in range(1):
-        for call in range(CALLS):
-            if draw.random() < 0.3:
-                weights = life.draw(100 + call).stimulus.weights
-                copy_weights(weights, module)
-                told.append("new weights")
-            mode = draw.choice(life.modes)
-            length, batch = draw.choice((1, 2, steps, steps + 3)), draw.choice((1, rows, rows + 3))
-            given = life.draw(call, sequence_length=length, batch_size=batch).with_weights(weights)
-            if draw.random() < 0.25:
-                given = given.change(without_states)
-            told.append(f"{mode} at T {length}, B {batch}")
-            yield life.judge(module, given, mode, f"at call {call + 1} of one module ({', then '.join(told[-3:])})")
+    for call in range(CALLS):
+        if draw.random() < 0.3:
+            weights = life.draw(100 + call).stimulus.weights
+            copy_weights(weights, module)
+            told.append("new weights")
+        mode = draw.choice(life.modes)
+        length, batch = draw.choice((1, 2, steps, steps + 3)), draw.choice((1, rows, rows + 3))
+        given = life.draw(call, sequence_length=length, batch_size=batch).with_weights(weights)
+        if draw.random() < 0.25:
+            given = given.change(without_states)
+        told.append(f"{mode} at T {length}, B {batch}")
+        yield life.judge(module, given, mode, f"at call {call + 1} of one module ({', then '.join(told[-3:])})")

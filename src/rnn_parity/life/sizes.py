@@ -36,9 +36,9 @@ def _at(life: Life, sizes: list[dict[str, Any]], modes: tuple[str, ...]) -> Iter
 
 def _estimate(life: Life, axes: dict[str, Any]) -> float:
     """The seconds of a forward pass, from one of a sixteenth of the rows; 0 for few rows."""
-    small = axes | {B: max(1, axes.get(B, 1) // 16)}
     if axes.get(B, 1) < 1000:
         return 0.0
+    small = axes | {B: axes[B] // 16}
     given = life.draw(**small, num_layers=min(2, life.case.num_layers))
     module = life.build(given).eval()
     started = time.monotonic()

@@ -13,9 +13,9 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, Regime, Verdict
 from rnn_parity.findings.answer import Answer, answer_for
 from rnn_parity.findings.capabilities import capability_rows, is_lost
-from rnn_parity.findings.lives import NOTHING_TO_TRY, failing_points, held, in_words, life_of, notes, told
+from rnn_parity.findings.lives import failing_points, held, in_words, life_of, notes, told
 from rnn_parity.findings.verdicts import deciding_rows
-from rnn_parity.tables import TIMING
+from rnn_parity.tables import NOTHING_TO_TRY, TIMING
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ def diagnose(references: References, name: str, regime: str, quantities: Sequenc
         for quantity in values.keys() & set(quantities):
             sensitivities = reference.sensitivities[quantity]
             floor = criterion.floor_of_sums(criterion.layer_terms(quantity, case, load_cell(case.cell)), case)
-            bars = criterion.limit(sensitivities[0], floor), criterion.limit(sensitivities[1], floor)
+            bars = criterion.limits(sensitivities, floor)
             if criterion.can_judge(sensitivities, bars, criterion.unit_roundoff(case.dtype, case.tf32)):
                 limits[quantity] = bars
         right = _distance(values, reference.values, limits)
