@@ -7,6 +7,7 @@ inside `aten::gru`; only kernels that draw inside themselves (cuDNN's) stay opaq
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ _OUT_OF_PLACE = (aten.bernoulli.default, aten.bernoulli.p)
 _FUSED = (aten.native_dropout.default,)  # nn.Dropout and aten::gru call it on CUDA
 
 
-_MOST_SEEDS, _ENOUGH_ENTRIES = 64, 4096  # few mask entries come out alike under many seeds
+_MOST_SEEDS = 64
 
 
 @dataclass
@@ -84,10 +85,11 @@ def draw_masks(shape: tuple[int, int, int, int], dropout: float, seed: int) -> F
     return torch.bernoulli(keep, generator=generator)
 
 
-def draws_out_of_sight(run: Callable[[], Tensor]) -> bool:
+def draws_out_of_sight(run: Callable[[], Tensor], dropout: float) -> bool:
     """Whether `run` is random although no draw was recorded: under some seed it gives another result.
 
-    A mask may be the same for every first index of the result. The fewer entries it then has, the more seeds are tried.
+    A mask may be the same for every first index of the result. Seeds are tried until one that drops an entry with a
+    fourth of the probability `dropout` would have shown, but for one time in a million; at most 64.
     """
 
     def under(seed: int) -> Tensor:
@@ -95,5 +97,6 @@ def draws_out_of_sight(run: Callable[[], Tensor]) -> bool:
         return run()
 
     first = under(1)
-    seeds = min(_MOST_SEEDS, 2 + _ENOUGH_ENTRIES // max(1, first.shape[1:].numel()))
+    entries = max(1, first.shape[1:].numel())
+    seeds = min(_MOST_SEEDS, 2 + math.ceil(math.log(1e-6) / (entries * math.log1p(-dropout / 4))))
     return any(not torch.equal(first, under(seed)) for seed in range(2, seeds + 1))

@@ -8,6 +8,7 @@ layer g + 1 on.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections import defaultdict
@@ -134,6 +135,14 @@ def order_of(case: Case, name: str) -> MaskOrder:
     return found
 
 
+def assume_order(case: Case, name: str, like: str) -> None:
+    """Let the implementation `name` draw in the order of the implementation `like`, without trying it."""
+    with contextlib.suppress(UnknownOrder):
+        order_of(case, like)
+    factory = load_factory(name)
+    _KNOWN[id(factory), case] = factory, _KNOWN[id(load_factory(like)), case][1]
+
+
 def _order_of(case: Case, name: str) -> MaskOrder:
     stimulus = draw_stimulus(case, 0)
     with _generators_kept(case):
@@ -243,7 +252,8 @@ class _Probe:
 
     def is_random(self) -> bool:
         """Whether the layer draws out of sight."""
-        return draws_out_of_sight(lambda: self.run(DropoutRecorder(torch.ones(self.count)))[0].detach())
+        nothing_dropped = torch.ones(self.count)
+        return draws_out_of_sight(lambda: self.run(DropoutRecorder(nothing_dropped))[0].detach(), self.case.dropout)
 
     @property
     def ends_agree(self) -> bool:

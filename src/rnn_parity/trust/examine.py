@@ -24,7 +24,8 @@ from rnn_parity.trust import faults, gru_faults, lstm_faults  # noqa: F401, each
 from rnn_parity.trust.planting import FAULTS
 from rnn_parity.trust.right import WrittenOut
 
-_PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
+PARENT = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
+"""The right layer that every planted fault changes."""
 
 ROUNDING_OF_FLOAT64 = 2.0**-48
 """A fault smaller than this may be the rounding of the two float64 runs that measure it."""
@@ -37,7 +38,7 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
     with numerics(case.threads, case.tf32):
         masks = draw_masks(mask_shape(case), case.dropout, seed) if case.draws_dropout else None
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
-        of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, _PARENT))
+        of_baseline, of_parent = (run_implementation(case, name, *given) for name in (baseline, PARENT))
         # What takes none of our masks has masks of its own, and so a truth of its own.
         ours = of_baseline, references.with_masks(masks if of_baseline.masks is None else of_baseline.masks)
         for name in layers:
@@ -111,7 +112,7 @@ def _exact_faults(
     Quantities are missing that the fault keeps from being computed, as by a mask that has no place.
     """
     exact, given = dataclasses.replace(case, dtype="float64"), stimulus.map(Tensor.double)
-    right, wrong = (run_implementation(exact, n, given, seed, regime, masks).values for n in (_PARENT, name))
+    right, wrong = (run_implementation(exact, n, given, seed, regime, masks).values for n in (PARENT, name))
     return {quantity: relative_errors(wrong[quantity], right[quantity]) for quantity in right if quantity in wrong}
 
 
