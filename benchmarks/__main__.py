@@ -17,10 +17,16 @@ from rnn_parity.tables import write_text
 from rnn_parity.timing.environment import describe_environment
 
 NAMES = ("imports", "equivalence", "timing", "interference", "sweep", "scale", "tracking")
+BY_NAME = ("rates",)
+"""Those of hours, which run only where they are named."""
 FOLDER = PROJECT / "reports" / "benchmarks"
 
 
-def main(names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(NAMES)}; all by default.")] = None):
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(NAMES)}, all by default, or {', '.join(BY_NAME)}.")
+    ] = None,
+):
     """Measure what the project itself costs."""
     for name in names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")

@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
+from rnn_parity.experiment.vocabulary import LIFE_FAULT_KINDS
 from rnn_parity.life.live import POINTS, live
-from rnn_parity.trust.life_planting import ANYWHERE, LIFE_KINDS, PROCESS, Remembering
+from rnn_parity.trust.life_planting import ANYWHERE, PROCESS, Remembering
 from rnn_parity.trust.lives import draw_life, life_faults_of
 
 CELLS = ("gru", "lstm", "gru_reset_before")
@@ -31,7 +32,7 @@ def failing(name, cell, points):
 def test_every_point_has_a_fault_of_its_own_and_every_fault_a_point():
     assert set(OWN) - {ANYWHERE} == EVERYWHERE
     assert {point for fault in FAULTS.values() for point in fault.points} - {ANYWHERE} == EVERYWHERE
-    assert {fault.kind for fault in FAULTS.values()} == set(LIFE_KINDS)
+    assert {fault.kind for fault in FAULTS.values()} == set(LIFE_FAULT_KINDS)
     assert len(FAULTS) >= 40
     assert len({fault.__doc__ for fault in FAULTS.values()}) == len(FAULTS)
 

@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 
 from rnn_parity.commands.cli import app
 from rnn_parity.experiment.names import CELLS
-from rnn_parity.findings import life_rates
+from rnn_parity.experiment.vocabulary import LIFE_FAULT_KINDS
 from rnn_parity.findings.life_rates import by_kind, kept_lives, life_counts, missed, totals, unmet_targets
 from rnn_parity.report.self_test import show_lives
 from rnn_parity.tables import LIVES, read_table, write_rows
 from rnn_parity.trust import lives
 from rnn_parity.trust.examine import in_words
-from rnn_parity.trust.life_planting import LIFE_FAULTS, LIFE_KINDS
+from rnn_parity.trust.life_planting import LIFE_FAULTS
 from rnn_parity.trust.lives import draw_life, examine_life, life_faults_of
 from rnn_parity.trust.right import right_layers
 
@@ -127,10 +127,6 @@ def test_a_row_fits_its_table(tmp_path):
     write_rows(tmp_path / "lives.parquet", LIVES, [life("GraphOfFirstMode")])
 
 
-def test_the_kinds_of_the_tables_are_those_of_the_faults():
-    assert life_rates.KINDS == LIFE_KINDS
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_kept_lives_are_of_faults_that_there_are_and_meet_the_targets(cell):
     kept, planted = kept_lives((cell,)), life_faults_of(cell)
@@ -138,7 +134,7 @@ def test_the_kept_lives_are_of_faults_that_there_are_and_meet_the_targets(cell):
     faults = {(path, fault.kind, in_words(fault)) for path, fault in planted.items()}
     assert set(zip(wrong["implementation"], wrong["kind"], wrong["fault"], strict=True)) <= faults
     assert set(right["implementation"]) == set(right_layers(cell))
-    assert set(wrong["kind"]) == set(LIFE_KINDS)
+    assert set(wrong["kind"]) == set(LIFE_FAULT_KINDS)
     assert set(kept["dtype"]) == {"float64", "float32", "bfloat16", "float16"}
     assert unmet_targets(kept) == []
 

@@ -101,6 +101,13 @@ class Detection(StrEnum):
     NOT_EXERCISED = "not exercised"  # the faulty layer gives what its parent gives: bit for bit, or exactly to within u
 
 
+FAULT_KINDS = ("equations", "dropout", "backward", "precision")
+"""The kinds of planted faults that one call shows."""
+
+LIFE_FAULT_KINDS = ("repetition", "masks", "weights", "modes", "shapes", "edges", "gradients", "memory", "sizes")
+"""The kinds of planted faults that many calls show."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """An axis of the grid: the type of its values, its default, its letter in names and its label in figures."""

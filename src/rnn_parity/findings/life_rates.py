@@ -7,6 +7,7 @@ from importlib import resources
 
 import pandas as pd
 
+from rnn_parity.experiment.vocabulary import LIFE_FAULT_KINDS
 from rnn_parity.statistics import wilson
 
 SMALLEST_SHARE_CAUGHT = 0.95
@@ -15,7 +16,6 @@ SMALLEST_SHARE_CAUGHT = 0.95
 LARGEST_FALSE_ALARM_RATE = 1e-3
 """The most of a right layer's calls that may be called wrong, per kind of cell and dtype."""
 
-KINDS = ("repetition", "masks", "weights", "modes", "shapes", "edges", "gradients", "memory", "sizes")
 _GROUP = ["device", "cell", "dtype"]
 _COUNTED = ["calls", "first_call", "caught", "named", "alarms"]
 
@@ -47,7 +47,7 @@ def by_kind(counts: pd.DataFrame) -> pd.DataFrame:
     grouped = planted.groupby(["cell", "kind"], sort=False)
     table = grouped[["lives", "first_call", "caught", "named"]].sum()
     table.insert(0, "faults", grouped["implementation"].nunique())
-    return table.reset_index().sort_values("kind", key=lambda kind: kind.map(KINDS.index), kind="stable")
+    return table.reset_index().sort_values("kind", key=lambda kind: kind.map(LIFE_FAULT_KINDS.index), kind="stable")
 
 
 def totals(counts: pd.DataFrame, by: tuple[str, ...] = ("cell",)) -> pd.DataFrame:

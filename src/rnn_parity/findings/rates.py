@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from rnn_parity.experiment.vocabulary import Detection, unit_roundoff
+from rnn_parity.experiment.vocabulary import FAULT_KINDS, Detection, unit_roundoff
 from rnn_parity.statistics import wilson
 
 LARGEST_FALSE_ALARM_RATE = 1e-3
@@ -20,7 +20,6 @@ LARGEST_FALSE_ALARM_RATE = 1e-3
 SMALLEST_SHARE_CAUGHT = 0.98
 """The least share of planted faults that must be caught, per dtype: a limit that is too wide calls them hidden."""
 
-_KINDS = ["equations", "dropout", "backward", "precision"]
 EXERCISED = (Detection.CAUGHT, Detection.MISSED, Detection.HIDDEN, Detection.NOT_JUDGED)
 _COUNTED = [name.replace(" ", "_") for name in EXERCISED]
 _CHECKS = ["allclose", "assert_close"]
@@ -83,7 +82,7 @@ def detection(findings: pd.DataFrame) -> pd.DataFrame:
         rows.append((*group, len(of_fault), len(exercised), *counts, *share, *failed, hidden_u))
     columns = [*_FAULT, "cases", "exercised", *_COUNTED, *_SHARE, *_CHECKS, "largest_hidden_u"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values("kind", key=lambda kind: kind.map(_KINDS.index), kind="stable")
+    return table.sort_values("kind", key=lambda kind: kind.map(FAULT_KINDS.index), kind="stable")
 
 
 def totals(caught: pd.DataFrame) -> pd.DataFrame:
@@ -173,7 +172,7 @@ def undetected_by_case(findings: pd.DataFrame) -> list[dict]:
     rows = []
     for outcome, case_ids in groups.items():
         not_caught = {}
-        for kind in _KINDS:
+        for kind in FAULT_KINDS:
             tried = [(fault, caught) for of_kind, fault, caught in outcome if of_kind == kind]
             if faults := [fault for fault, caught in tried if not caught]:
                 not_caught[kind] = None if len(faults) == len(tried) else faults

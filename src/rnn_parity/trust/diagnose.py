@@ -19,7 +19,6 @@ from rnn_parity.layers.running import call_layer, numerics
 from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 from rnn_parity.trust.examine import faults_of, in_words
-from rnn_parity.trust.faults import UNRATED
 from rnn_parity.trust.run import faults_for
 
 BETTER = 10.0
@@ -38,7 +37,7 @@ def diagnose(references: References, name: str, regime: str, quantities: Sequenc
     Every draw of dropout is given one mask, so that it does not matter in which order a layer draws. So nothing is told
     of which masks it draws, only of what it does with them.
     """
-    known = faults_of(references.case.cell) | UNRATED
+    known = faults_of(references.case.cell)
     case, stimulus, training = references.case, references.stimulus, regime != "eval"
     with numerics(case.threads, case.tf32):
         reference = references.with_masks(_one_mask(case) if training and case.draws_dropout else None)
@@ -54,7 +53,7 @@ def diagnose(references: References, name: str, regime: str, quantities: Sequenc
                 limits[quantity] = bars
         right = _distance(values, reference.values, limits)
         found = {}
-        for path in (*faults_for(case.cell, case.dtype), *UNRATED) if right > 1 else ():
+        for path in faults_for(case.cell, case.dtype) if right > 1 else ():
             fault = known[path]
             # What rounds on purpose rounds as in the layer's own dtype; all else is exact.
             dtype = case.dtype if fault.kind == "precision" else "float64"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.trust.planting import FAULTS, coarse, given_state, last_state, plant, to_bfloat16
+from rnn_parity.trust.planting import coarse, given_state, last_state, plant, to_bfloat16
 from rnn_parity.trust.right import Parameters, WrittenOut
 
 _plant = partial(plant, __name__)
@@ -192,10 +192,6 @@ _plant("precision", "TanhOff1e4", "tanh off by 1e-4", arithmetic=coarse(tanh=_of
 _plant("precision", "TanhOff1e5", "tanh off by 1e-5", arithmetic=coarse(tanh=_off(torch.tanh, 1e-5)))
 _plant("precision", "SigmoidOff1e4", "sigmoid off by 1e-4", arithmetic=coarse(sigmoid=_off(torch.sigmoid, 1e-4)))
 _plant("precision", "SigmoidOff1e5", "sigmoid off by 1e-5", arithmetic=coarse(sigmoid=_off(torch.sigmoid, 1e-5)))
-
-
-UNRATED = {path: FAULTS.pop(path) for path in list(FAULTS) if ":DroppedIsCarried" in path}
-"""Faults that the diagnosis knows, and whose rates the self-test has not measured."""
 
 
 class DropoutTooOften(WrittenOut):

@@ -12,7 +12,6 @@ from rnn_parity.layers.running import pack_states
 from rnn_parity.trust.planting import plant
 from rnn_parity.trust.right import States, WrittenOut
 
-LIFE_KINDS = ("repetition", "masks", "weights", "modes", "shapes", "edges", "gradients", "memory", "sizes")
 ANYWHERE = "anywhere"
 """The point of a fault that any point may show, as one that shows now and then."""
 

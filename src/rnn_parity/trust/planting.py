@@ -12,7 +12,6 @@ from torch import Tensor
 from rnn_parity.cells.base import Arithmetic
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
-KINDS = ("equations", "dropout", "backward", "precision")
 FAULTS: dict[str, type[WrittenOut]] = {}
 """Every planted fault by its import path: a class with its `kind`, and the fault in words as its docstring."""
 
@@ -31,7 +30,7 @@ def plant(
     """Add a fault to a module.
 
     Args:
-        module: its name, `__name__` where it is called. kind: one of `KINDS`, or of the kinds of its registry.
+        module: its name, `__name__` where it is called. kind: one of `FAULT_KINDS`, or of `LIFE_FAULT_KINDS`.
         name: of the class. words: the fault in plain words.
         cells: the kinds of cells that can have it; all where none is named.
         into: the registry of its sort. base: the class that it changes.
