@@ -10,6 +10,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 from project import PROJECT as PROJECT  # for tests that say `from conftest import PROJECT`
+from rnn_parity.experiment.devices import find_cuda
 
 install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.compare"], "beartype.beartype")
 torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
@@ -22,6 +23,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("workflow") or item.get_closest_marker("server"):
             item.add_marker(pytest.mark.xdist_group("pipeline"))
+    on_gpu = [item for item in items if item.get_closest_marker("cuda")]
+    if on_gpu and find_cuda().major is None:
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason=f"never run here: {find_cuda().why}"))
 
 
 def missing(what):

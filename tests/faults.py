@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.layers.stepwise import StackingGRUCell, StackingGRUCellLoop
 
 
@@ -146,14 +148,65 @@ class TellThreads(StackingGRUCellLoop):
 
 
 class Deadly(StackingGRUCellLoop):
-    """Its size says how the process that computes with it dies: 8 raises, 9 and 10 are killed."""
+    """Its size says how the job that computes with it dies: 8 raises what no layer may, 9 and 10 are killed."""
 
     def forward(self, input, h0):
         if h0.shape[-1] == 8:
-            raise SystemExit("cannot go <b>on</b>")
+            raise InputError("cannot go <b>on</b>")
         if h0.shape[-1] in (9, 10):
-            os.kill(os.getpid(), signal.SIGTERM if h0.shape[-1] == 9 else signal.SIGKILL)
+            os.kill(os.getppid(), signal.SIGTERM if h0.shape[-1] == 9 else signal.SIGKILL)
+            signal.pause()  # until the job takes this process with it
         return super().forward(input, h0)
+
+
+class EndsProcess(StackingGRUCellLoop):
+    """With a width of 8 it ends the process in the way that its name says."""
+
+    widths = (8,)
+
+    def forward(self, input, h0):
+        if h0.shape[-1] in self.widths:
+            self.end()
+        return super().forward(input, h0)
+
+
+class Exits(EndsProcess):
+    def end(self):
+        sys.exit("enough")
+
+
+class ExitsInLife(Exits):
+    widths = (6,)
+
+
+class ExitsAtOnce(EndsProcess):
+    def end(self):
+        os._exit(0)
+
+
+class Segfaults(EndsProcess):
+    def end(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Killed(EndsProcess):
+    def end(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class NeverReturns(EndsProcess):
+    def end(self):
+        signal.pause()
+
+
+class LosesDevice(EndsProcess):
+    def end(self):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+class NotSupported(EndsProcess):
+    def end(self):
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED.")
 
 
 class Waiting(StackingGRUCellLoop):

@@ -71,7 +71,7 @@ def test_every_command_and_its_options_exist(command):
 
 @pytest.mark.parametrize("path", sorted(PROJECT.glob("config/*.yaml")), ids=lambda path: path.stem)
 def test_every_config_is_whole_and_named_in_a_document(path, monkeypatch):
-    monkeypatch.setattr(devices, "cuda_compute_capability_major", lambda: 9)
+    monkeypatch.setattr(devices, "find_cuda", lambda: devices.Cuda(9))
     assert make_grid(load_config(path)).jobs
     assert any(path.name in document.read_text() for document in [*DOCUMENTS, *PROJECT.glob("config/*.yaml")])
 

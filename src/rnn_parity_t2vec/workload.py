@@ -17,12 +17,13 @@ from torch import Tensor
 
 from rnn_parity.compare import criterion
 from rnn_parity.compare.reference import Reference, References, perturb
-from rnn_parity.compare.run import Role, RunResult, describe_failure, record
+from rnn_parity.compare.run import Role, RunResult, record
 from rnn_parity.dropout.order import UnknownOrder
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.running import classify_exception
 from rnn_parity.timing.calls import Calls
 from rnn_parity.workloads.base import ReferencedTask
 from rnn_parity_t2vec.batches import Batch
@@ -142,7 +143,7 @@ class DecoderTask(ReferencedTask):
             raise
         except Exception as error:  # whatever an implementation under test raises is a result
             unrecoverable = isinstance(error, Unrecoverable)
-            why = (Verdict.NOT_JUDGED, str(error)) if unrecoverable else describe_failure(error, self.case.device)
+            why = (Verdict.NOT_JUDGED, str(error)) if unrecoverable else classify_exception(error)
             result.missing |= {quantity: why for quantity in self.quantities() if quantity not in result.values}
         return result
 

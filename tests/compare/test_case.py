@@ -8,7 +8,6 @@ import torch
 from rnn_parity.cells.gru import GRU
 from rnn_parity.compare.case import compare_case, compare_task
 from rnn_parity.compare.reference import References, relative_errors, run_oracle
-from rnn_parity.compare.run import run_implementation
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
@@ -162,7 +161,7 @@ def test_what_a_layer_raises_is_data(fault, verdict, reason):
 
 def test_a_fault_that_shows_only_when_a_result_is_read_is_data_too(monkeypatch):
     """As a GPU's faults do, which runs behind."""
-    read, message = torch.Tensor.cpu, "CUDA error: an illegal memory access was encountered"
+    read, message = torch.Tensor.cpu, "CUDA error: invalid configuration argument"
 
     def cpu(tensor):
         if tensor.shape == (12, 4, 5):  # the gradient of the input
@@ -175,24 +174,6 @@ def test_a_fault_that_shows_only_when_a_result_is_read_is_data_too(monkeypatch):
     assert {found["output"], found["hn"]} <= {"identical", "equivalent"}
     assert {verdict for quantity, verdict in found.items() if quantity.startswith("grad_")} == {"failed"}
     assert all(message in row["reason"] for row in rows if row["verdict"] == "failed")
-
-
-def test_of_a_device_that_is_lost_every_later_fault_says_so(monkeypatch):
-    """On a GPU that need not be there: the layer fails on any."""
-    case = dataclasses.replace(CASE, device="cuda")
-
-    def reasons():
-        outcome = run_implementation(case, "faults:Crash", draw_stimulus(case, 0), 0, "eval", None)
-        assert list(outcome.missing) == GRU.quantities(3)
-        return {reason for _, reason in outcome.missing.values()}
-
-    def lost():
-        raise RuntimeError("CUDA error")
-
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    (alive,) = reasons()
-    monkeypatch.setattr(torch.cuda, "synchronize", lost)
-    assert reasons() == {f"{alive}; the device is lost, by this or by what ran before it"}
 
 
 def test_a_right_layer_with_few_mask_entries_is_not_called_different():

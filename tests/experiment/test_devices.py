@@ -1,18 +1,30 @@
-"""What devices there are is found without importing torch."""
+"""What devices there are is found without importing torch: another process tries the GPU, once."""
 
 import ctypes
 import importlib.machinery
 import importlib.util
+import json
+import subprocess
 
 import pytest
 import torch
 
 from rnn_parity.experiment import devices
+from rnn_parity.experiment.devices import Cuda, find_cuda
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    """The variable is set by what is tested, and gone after the test."""
+    monkeypatch.setenv(devices.VARIABLE, "")
+    monkeypatch.delenv(devices.VARIABLE)
 
 
 def test_it_agrees_with_torch_on_this_machine():
     assert devices.torch_is_built_with_cuda() == (torch.version.cuda is not None)
-    assert (devices.cuda_compute_capability_major() is not None) == torch.cuda.is_available()
+    found = find_cuda()
+    assert (found.major is not None) == torch.cuda.is_available()
+    assert (found.major is None) == bool(found.why)
 
 
 @pytest.mark.parametrize(
@@ -26,21 +38,49 @@ def test_the_version_file_says_whether_torch_has_cuda(tmp_path, monkeypatch, lin
     assert devices.torch_is_built_with_cuda() is built
 
 
-class Driver:
-    """A driver of one GPU of compute capability 9."""
+def a_driver(monkeypatch, tried):
+    """A machine with a torch for CUDA and a driver, where trying the GPU ends in a given way."""
+    asked = []
 
-    def __init__(self, init_result):
-        self.cuInit = lambda flags: init_result
-        self.cuDeviceGet = lambda device, ordinal: 0
+    def run(command, **settings):
+        asked.append(command)
+        if isinstance(tried, Exception):
+            raise tried
+        return tried
 
-    def cuDeviceGetAttribute(self, value, attribute, device):
-        assert attribute == 75
-        value._obj.value = 9
-        return 0
-
-
-@pytest.mark.parametrize(("init_result", "major"), [(0, 9), (100, None)])
-def test_the_driver_is_asked_and_its_errors_mean_no_device(monkeypatch, init_result, major):
     monkeypatch.setattr(devices, "torch_is_built_with_cuda", lambda: True)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(init_result))
-    assert devices.cuda_compute_capability_major() == major
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", run)
+    return asked
+
+
+def test_the_gpu_is_tried_once_a_run(monkeypatch):
+    asked = a_driver(monkeypatch, subprocess.CompletedProcess([], 0, json.dumps({"major": 9, "why": None}), ""))
+    assert [find_cuda(), find_cuda()] == [Cuda(9), Cuda(9)]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("tried", "why"),
+    [
+        (subprocess.CompletedProcess([], 0, '{"major": null, "why": "the driver is too old"}', ""), "is too old"),
+        (subprocess.CompletedProcess([], -6, "", "CUDA says\nterminate called"), "-6: terminate called"),
+        (subprocess.CompletedProcess([], 1, "[]", ""), "exit code 1: nothing is said"),
+        (subprocess.TimeoutExpired([], 300), "does not answer"),
+    ],
+)
+def test_a_driver_alone_is_no_gpu(monkeypatch, tried, why):
+    a_driver(monkeypatch, tried)
+    found = find_cuda()
+    assert found.major is None
+    assert why in found.why
+
+
+def test_without_a_driver_nothing_is_started(monkeypatch):
+    def absent(name):
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    asked = a_driver(monkeypatch, None)
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    assert "no CUDA driver" in find_cuda().why
+    assert not asked

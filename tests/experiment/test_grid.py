@@ -88,14 +88,14 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text):
 
 
 def test_cuda_without_a_gpu_is_refused_and_auto_takes_the_cpu(monkeypatch):
-    monkeypatch.setattr(devices, "cuda_compute_capability_major", lambda: None)
-    with pytest.raises(InputError, match="device: holds 'cuda', but this machine has .*expected auto or cpu"):
+    monkeypatch.setattr(devices, "find_cuda", lambda: devices.Cuda(why="this torch is built without CUDA"))
+    with pytest.raises(InputError, match="device: holds 'cuda', but this torch is built without CUDA; expected"):
         make_grid(changed("device", "cuda"))
     assert make_grid(changed("device", "auto")).config["device"] == ["cpu"]
 
 
 def test_with_a_gpu_auto_takes_it_and_its_limits_are_checked(monkeypatch):
-    monkeypatch.setattr(devices, "cuda_compute_capability_major", lambda: 7)
+    monkeypatch.setattr(devices, "find_cuda", lambda: devices.Cuda(7))
     assert make_grid(changed("device", "auto")).config["device"] == ["cuda"]
     both = changed("device", ["cpu", "cuda"])
     assert {case.device for case in make_grid(both).cases} == {"cpu", "cuda"}
@@ -103,6 +103,10 @@ def test_with_a_gpu_auto_takes_it_and_its_limits_are_checked(monkeypatch):
     on_gpu["sweeps"]["width"]["dtype"] = "bfloat16"
     with pytest.raises(InputError, match="sweeps.width.dtype: holds bfloat16, which needs compute capability 8"):
         make_grid(on_gpu)
+    on_gpu["sweeps"]["width"] |= {"dtype": "float32", "tf32": True}
+    with pytest.raises(InputError, match="sweeps.width.tf32: holds true, which needs compute capability 8"):
+        make_grid(on_gpu)
+    assert make_grid(on_gpu, devices.Cuda(8)).cases  # on another machine
     on_gpu["sweeps"]["width"] |= {"dtype": "float16", "tf32": True}
     with pytest.raises(InputError, match="sweeps.width.tf32: holds true with dtype float16, expected float32"):
         make_grid(on_gpu)
@@ -205,7 +209,7 @@ def test_tables_begin_with_the_axes_of_a_case():
 
 @pytest.mark.parametrize("path", [*(PROJECT / "config").glob("*.yaml"), PROJECT / "config.yaml"], ids=str)
 def test_every_experiment_of_the_project_is_valid(path, monkeypatch):
-    monkeypatch.setattr(devices, "cuda_compute_capability_major", lambda: 9)
+    monkeypatch.setattr(devices, "find_cuda", lambda: devices.Cuda(9))
     assert make_grid(load_config(path)).cases
 
 

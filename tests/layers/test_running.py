@@ -1,12 +1,13 @@
 """A compiled layer is checked without the compiler reading the code that watches it, and the report says how it ran."""
 
+import pytest
 import torch
 from torch import nn
 
 import rnn_parity
 from rnn_parity.dropout.masks import DropoutRecorder
 from rnn_parity.layers.registry import adapter_of, named
-from rnn_parity.layers.running import LightDispatchMode
+from rnn_parity.layers.running import DeviceLost, LightDispatchMode, classify_exception
 
 
 class Watching(LightDispatchMode):
@@ -48,3 +49,42 @@ def test_a_compiled_layer_that_fits_is_called_as_it_is():
     with named(Compiled, "candidate") as name:
         how = adapter_of(name, "gru")
         assert (how.compiled, how == how.plain) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), "not judged", "out of memory: "),
+        (torch.AcceleratorError("CUDA error: out of memory"), "not judged", "out of memory: "),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "not judged", "out of memory: "),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear"), "unsupported", ""),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "not judged", "the machine: "),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"), "failed", "RuntimeError: "),
+        (RuntimeError("The NVIDIA driver on your system is too old (found version 12020)"), "not judged", "the mach"),
+        (torch.AcceleratorError("CUDA error: no kernel image is available"), "not judged", "the machine: "),
+        (torch.AcceleratorError("CUDA error: invalid configuration argument"), "failed", "AcceleratorError: "),
+        (RuntimeError("Found no NVIDIA driver on your system"), "not judged", "the machine: "),
+        (AssertionError("Torch not compiled with CUDA enabled"), "not judged", "the machine: "),
+        (ValueError("the driver of the loop is missing"), "failed", "ValueError: "),
+    ],
+)
+def test_what_the_machine_does_is_no_verdict_on_a_layer(error, verdict, reason):
+    found, why = classify_exception(error)
+    assert found == verdict
+    assert why.startswith(reason)
+
+
+def test_a_lost_device_is_no_result_of_any_layer(monkeypatch):
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        classify_exception(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    refused = torch.AcceleratorError("CUDA error: invalid argument")
+    assert classify_exception(refused)[0] == "failed"
+
+    def synchronize():
+        raise torch.AcceleratorError("CUDA error: unknown error")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    with pytest.raises(DeviceLost):
+        classify_exception(refused)
+    assert classify_exception(ValueError("of its own"))[0] == "failed"

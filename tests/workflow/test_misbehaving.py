@@ -46,14 +46,11 @@ def test_a_job_that_dies_is_shown_with_its_reason_and_the_rest_goes_on(misbehavi
     assert shown == sorted((f"mine H={size} T={steps}", status[size]) for size in status for steps in (1, 2))
     tags = "select r.name, t.value from runs r join tags t using (run_uuid) where r.name like '%T=1' and t.key = '{}'"
     reasons = dict(query(database, tags.format("failure")))
-    assert reasons["mine H=8 T=1"].startswith(
-        "equivalence ended with exit code 3: fault: SystemExit: cannot go <b>on</b>"
-    )
+    assert reasons["mine H=8 T=1"] == "equivalence ended with exit code 2: error: cannot go <b>on</b>"
     assert reasons["mine H=9 T=1"] == "equivalence was killed by SIGTERM"
     assert reasons["mine H=10 T=1"].startswith("equivalence was killed by SIGKILL (by the system where memory runs out")
     assert (
-        "\n    fault: SystemExit: cannot go <b>on</b>"
-        in dict(query(database, tags.format("mlflow.note.content")))["mine H=8 T=1"]
+        "\n    error: cannot go <b>on</b>" in dict(query(database, tags.format("mlflow.note.content")))["mine H=8 T=1"]
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -37,8 +38,9 @@ def refuse(message):
     sys.exit(2)
 
 
+RESULTS = Results()
 try:
-    GRID = make_grid(config)
+    GRID = make_grid(config, RESULTS.cuda)  # that of another machine, where the results were brought from it
 except InputError as error:
     refuse(error)
 
@@ -54,7 +56,6 @@ if any(":" in name for kind, names in KINDS.items() for name in (kind, *names)) 
         refuse(tried.stderr.strip().removeprefix("error: "))
 
 STARTED = time.time()
-RESULTS = Results()
 CONFIG = f"{json.dumps(GRID.config, indent=2)}\n"
 WORKLOADS = workloads_of(GRID.config)
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
@@ -67,6 +68,7 @@ TRACKING_STORE = hashlib.sha256(
 ).hexdigest()[:12]
 if GRID.config["tracking"]["uri"]:
     os.environ.update(MLFLOW_TRACKING_URI=GRID.config["tracking"]["uri"])  # for the rule that makes the store
+LIMIT_S = math.ceil(GRID.config["case_limit_s"])  # a resource: another limit measures nothing again
 FIRST = 1_000_000  # the priority of what need not be alone on the machine, before any timing
 
 

@@ -16,6 +16,7 @@ rule equivalence:
     threads: lambda wildcards: job_of(wildcards).threads
     resources:
         gpu=gpus,
+        limit_s=LIMIT_S,
     params:
         sources=sources("rnn_parity.compare.case", "rnn_parity.trust.run", *LAYER_MODULES, without=NOT_TIMED),
         workload=workload_sources(*NOT_TIMED),
@@ -24,6 +25,7 @@ rule equivalence:
         "Checking {wildcards.sweep} {wildcards.job}"
     shell:
         "logged {log} python -m rnn_parity job equivalence --job {params.job:q} --name {wildcards.sweep}/{wildcards.job}"
+        " --limit {resources.limit_s}"
 
 
 # Asking for every core keeps all other jobs of this workflow away while the clock runs: Snakemake has no other way to
@@ -41,6 +43,7 @@ rule timing:
     threads: lambda wildcards: cores_of(job_of(wildcards), timed=True)
     resources:
         gpu=gpus,
+        limit_s=LIMIT_S,
     params:
         sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES, without=NOT_COMPARED),
         workload=workload_sources(*NOT_COMPARED),
@@ -49,6 +52,7 @@ rule timing:
         "Timing {wildcards.sweep} {wildcards.job}"
     shell:
         "logged {log} python -m rnn_parity job timing --job {params.job:q} --name {wildcards.sweep}/{wildcards.job}"
+        " --limit {resources.limit_s}"
 
 
 # The extra tables that a workload brings. Those that take times run alone, as timing does.
@@ -67,6 +71,7 @@ rule extra:
     threads: lambda wildcards: cores_of(job_of(wildcards), extra_of(wildcards).timed)
     resources:
         gpu=gpus,
+        limit_s=LIMIT_S,
     params:
         sources=sources("rnn_parity.timing.rounds", "rnn_parity.compare.case", *LAYER_MODULES),
         workload=workload_sources(),
@@ -75,6 +80,7 @@ rule extra:
         "Making {wildcards.extra} of {wildcards.sweep} {wildcards.job}"
     shell:
         "logged {log} python -m rnn_parity job {wildcards.extra} --job {params.job:q} --name {wildcards.sweep}/{wildcards.job}"
+        " --limit {resources.limit_s}"
 
 
 # Where nobody watches a terminal, as in a file or in the log of a CI, one line tells of every sweep that is done.

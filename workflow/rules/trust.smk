@@ -19,6 +19,7 @@ rule device:
     priority: FIRST
     resources:
         gpu=gpus,
+        limit_s=LIMIT_S,
     params:
         sources=lambda wildcards: DEVICE_SOURCES[wildcards.table],
         settings=asked_of,
@@ -26,4 +27,4 @@ rule device:
         "Making {wildcards.table} of {wildcards.device}"
     shell:
         "logged {log} python -m rnn_parity device {wildcards.table} --device {wildcards.device}"
-        " --settings {params.settings:q} --results results"
+        " --settings {params.settings:q} --results results --limit {resources.limit_s}"

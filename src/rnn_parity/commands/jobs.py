@@ -1,21 +1,31 @@
-"""The one command that measures: the cases of a job to tables."""
+"""The one command that measures: the cases of a job to tables.
+
+Every case is measured in a process of its own making: a layer that ends the process, loses the device or never returns
+costs its own rows. The candidates of that case are measured again then, each by itself, to tell which one it was.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rnn_parity.experiment.errors import InputError
 
+if TYPE_CHECKING:
+    from rnn_parity.commands.containment import Ended
+    from rnn_parity.experiment.grid import Case
+
 JobName = Annotated[str, typer.Option("--name", help="What its files are called: sweep/job.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
+Limit = Annotated[float, typer.Option("--limit", help="Seconds after which a case is ended and not judged.")]
 
 Rows = list[dict[str, Any]]
+Tables = dict[str, Rows]
 
 
 def run_job(
@@ -23,8 +33,9 @@ def run_job(
     job: Annotated[str, typer.Option(help="The job: a line of JSON that `rnn-parity cases --json` prints.")],
     name: JobName,
     results: ResultsFolder = Path("results"),
+    limit: Limit = 3600.0,
 ) -> None:
-    """Measure every case of a job, and write RESULTS/KIND/NAME.parquet.
+    """Measure every case of a job, and write RESULTS/KIND/NAME.parquet, anew after each case.
 
     `equivalence` writes the tables `coverage` and `masks` beside its own. Run a timing alone on the machine: whatever
     runs beside it is measured too.
@@ -32,48 +43,175 @@ def run_job(
     from rnn_parity.experiment.grid import parse_request
     from rnn_parity.experiment.results import Results
     from rnn_parity.experiment.workloads import find_workload, load_object
-    from rnn_parity.layers.running import numerics
-    from rnn_parity.layers.settings import told
     from rnn_parity.tables import COLLECTED, write_rows
     from rnn_parity.workloads.base import load_workload
 
     cases, request = parse_request(job)
     entry = find_workload(request.pop("workload"))
-    workload = load_workload(entry, request.pop("settings"))
-    tables: dict[str, Rows] = {name: [] for name in (kind, *(("coverage", "masks") if kind == "equivalence" else ()))}
-    schemas = COLLECTED | {name: load_object(extra.schema) for name, extra in entry.extras.items()}
     if kind not in ("equivalence", "timing", *entry.extras):
         kinds = ", ".join(["equivalence", "timing", *entry.extras])
         raise InputError(f"KIND: holds {kind!r}, expected one of {kinds} for the workload {entry.name}")
-    for case in cases:
-        said = "done"
-        if kind == "equivalence":
-            said = _compare(workload, case, tables, **request)
-        elif kind == "timing":
-            from rnn_parity.timing.rounds import time_case
+    compute = load_object(entry.extras[kind].compute) if kind in entry.extras else None
+    workload = load_workload(entry, request.pop("settings"))
+    measurement = _Measurement(kind, workload, compute, request, limit)
+    tables: Tables = {table: [] for table in (kind, *(("coverage", "masks") if kind == "equivalence" else ()))}
+    schemas = COLLECTED | {name: load_object(extra.schema) for name, extra in entry.extras.items()}
 
-            rows = time_case(workload, case, **request)
-            said = ", ".join(map(_speedup_words, rows))
-            tables[kind] += rows
-        else:
-            with numerics(case.threads, case.tf32):
-                tables[kind] += load_object(entry.extras[kind].compute)(workload, case, **request)
-        log(f"{case.case_id}: {said}")
-    for layer in filter(None, (request.get("baseline"), *request.get("candidates", ()))):
-        if sets := told(layer):
-            log(f"{layer}: mind that it sets {sets}")
-    if kind == "timing":
+    def write() -> None:
+        for table, rows in tables.items():
+            write_rows(Results(results).of_job(table, *name.split("/")), schemas[table], rows)
+
+    for part in measurement.parts(cases):
+        for table, rows in part.items():
+            tables[table] += rows
+        write()
+    if kind == "timing" and cases[0].device == "cuda":
+        tables[kind] = measurement.with_kernels(cases, tables[kind])
+        write()
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """What is measured of the cases of a job. `compute` is that of an extra table."""
+
+    kind: str
+    workload: Any
+    compute: Any
+    request: dict[str, Any]
+    limit_s: float
+
+    def parts(self, cases: Sequence[Case]) -> Iterator[Tables]:
+        """Yield the tables of each case."""
+        from rnn_parity.commands.containment import Ended, contained
+        from rnn_parity.experiment.vocabulary import Verdict
+
+        no_device = self._preflight() if cases[0].device == "cuda" else None
+        if no_device:
+            log(f"no case is judged: {no_device}")
+            yield from (self._not_measured(case, Ended(Verdict.NOT_JUDGED, no_device)) for case in cases)
+            return
+        for case, part in zip(cases, contained(self._measure, cases, self.limit_s), strict=True):
+            if isinstance(part, Ended):
+                log(f"{case.case_id}: {part.verdict}: {part.reason}")
+                part = {self.kind: []} if self.compute else self._one_by_one(case, part)
+            yield part
+
+    def with_kernels(self, cases: Sequence[Case], rows: Rows) -> Rows:
+        """The rows of the times, with the kernels that a profiler counts: it can hang, or take the device down."""
+        from rnn_parity.commands.containment import Ended, contained
         from rnn_parity.timing.rounds import count_kernels
 
-        count_kernels(workload, cases, tables[kind])
-    for table, rows in tables.items():
-        write_rows(Results(results).of_job(table, *name.split("/")), schemas[table], rows)
+        def count(rows: Rows) -> Rows:
+            count_kernels(self.workload, cases, rows)
+            return rows
+
+        (counted,) = contained(count, [rows], self.limit_s)
+        if isinstance(counted, Ended):
+            log(f"the kernels could not be counted: {counted.reason}")
+            return rows
+        return counted
+
+    def _preflight(self) -> str | None:
+        from rnn_parity.commands.containment import Ended, contained
+        from rnn_parity.layers.preflight import MAX_SECONDS, preflight
+
+        (found,) = contained(lambda _: preflight(), [None], MAX_SECONDS)
+        return f"the GPU: {found.reason}" if isinstance(found, Ended) else found["why"]
+
+    def _one_by_one(self, case: Case, ended: Ended) -> Tables:
+        """A case whose process ended, with each candidate by itself, and at last the baseline beside itself.
+
+        Only where all end does it matter what the baseline does: then it is at fault.
+        """
+        from rnn_parity.commands.containment import Ended, contained
+
+        def alone(candidate: str) -> Tables:
+            own = {"own_cases": candidate == baseline and self.request.get("own_cases", False)}
+            picture = {"picture": self.request.get("picture") if candidate == baseline else None}
+            more = own | picture if self.kind == "equivalence" else {}
+            return self._measure(case, candidates=[candidate], **more)
+
+        baseline, candidates = self.request["baseline"], self.request["candidates"]
+        asked = [*(candidates if len(candidates) > 1 else ()), baseline]
+        found = dict(zip(asked, contained(alone, asked, self.limit_s), strict=True))
+        of_baseline = found.pop(baseline)
+        found = found or {candidates[0]: ended}
+        if isinstance(of_baseline, Ended) and all(isinstance(part, Ended) for part in found.values()):
+            reason = f"baseline: {of_baseline.reason}"
+            return self._not_measured(case, replace(of_baseline, reason=reason), with_baseline=True)
+        joined: Tables = {self.kind: []}
+        for candidate, part in found.items():
+            if isinstance(part, Ended):
+                log(f"{case.case_id}: {candidate}: {part.verdict}: {part.reason}")
+                part = self._not_measured(case, part, [candidate], with_baseline=False)
+            joined[self.kind] += part[self.kind]
+        if not isinstance(of_baseline, Ended):
+            joined[self.kind] += of_baseline.pop(self.kind)
+            joined |= of_baseline
+        # One row of the baseline a phase, of the first run that has it; where nothing is timed there is none.
+        first = {
+            row["phase"]: row for row in reversed(joined[self.kind]) if self.kind == "timing" and _is_baseline(row)
+        }
+        joined[self.kind] = [*first.values(), *(row for row in joined[self.kind] if not _is_baseline(row))]
+        return joined
+
+    def _not_measured(
+        self, case: Case, ended: Ended, candidates: Sequence[str] = (), with_baseline: bool = True
+    ) -> Tables:
+        """Rows that say why there is nothing; an extra table knows no such rows."""
+        candidates = candidates or self.request["candidates"]
+        named = {**case.columns, "baseline": self.request["baseline"], "reason": ended.reason}
+        if self.kind == "timing":
+            names = [self.request["baseline"], *candidates] if with_baseline else candidates
+            named |= {"exclusive": self.request["exclusive"], "conclusion": str(ended.verdict)}
+            phases = self.workload.phases(self.request["phases"])
+            return {"timing": [{**named, "implementation": who, "phase": phase} for phase in phases for who in names]}
+        if self.kind != "equivalence":
+            return {self.kind: []}
+        named |= {"verdict": str(ended.verdict)}
+        rows = [
+            {**named, "implementation": who, "regime": regime, "seed": seed, "quantity": quantity}
+            for regime in self.request["regimes"]
+            for seed in self.request["seeds"]
+            for who in candidates
+            for quantity in self._quantities(case)
+        ]
+        return {"equivalence": rows}
+
+    def _quantities(self, case: Case) -> list[str]:
+        """What is compared of a case; it is drawn for that, which may be what ends the process."""
+        from rnn_parity.commands.containment import Ended, contained
+
+        on_cpu = replace(case, device="cpu")
+        (found,) = contained(lambda seed: self.workload.draw(on_cpu, seed).quantities(), [0], self.limit_s)
+        return ["output"] if isinstance(found, Ended) else found
+
+    def _measure(self, case: Case, **other: Any) -> Tables:
+        """The tables of a case; `other` replaces what is asked."""
+        from rnn_parity.layers.running import numerics
+        from rnn_parity.layers.settings import told
+
+        asked = self.request | other
+        if self.kind == "equivalence":
+            tables, said = _compare(self.workload, case, **asked)
+        elif self.kind == "timing":
+            from rnn_parity.timing.rounds import time_case
+
+            tables = {self.kind: time_case(self.workload, case, **asked)}
+            said = ", ".join(map(_speedup_words, tables[self.kind]))
+        else:
+            with numerics(case.threads, case.tf32):
+                tables, said = {self.kind: list(self.compute(self.workload, case, **asked))}, "done"
+        log(f"{case.case_id}: {said}")
+        for layer in (asked["baseline"], *asked["candidates"]):
+            if sets := told(layer):
+                log(f"{layer}: mind that it sets {sets}")
+        return tables
 
 
 def _compare(
     workload: Any,
-    case: Any,
-    tables: dict[str, Rows],
+    case: Case,
     *,
     baseline: str,
     candidates: Sequence[str],
@@ -82,32 +220,36 @@ def _compare(
     draws: int,
     own_cases: bool = False,
     picture: str | None = None,
-) -> str:
-    """Add a case's rows to three tables: equivalence, every fault planted in the same tasks, the masks' picture.
+) -> tuple[Tables, str]:
+    """A case's rows of three tables, and the verdict: equivalence, faults planted in the same tasks, the masks' picture.
 
-    Returns the verdict. Faults are planted with the first seed. `picture` is the id of the case whose masks are shown.
+    Faults are planted with the first seed. `picture` is the id of the case whose masks are shown.
     """
     from rnn_parity.compare.case import compare_task
     from rnn_parity.dropout.picture import mask_rows
     from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, worst
     from rnn_parity.layers.running import numerics
 
-    rows: Rows = []
+    tables: Tables = {"equivalence": [], "coverage": [], "masks": []}
     with numerics(case.threads, case.tf32):
         for seed in seeds:
             task = workload.draw(case, seed)
-            rows += compare_task(task, baseline, candidates, regimes, draws)
+            tables["equivalence"] += compare_task(task, baseline, candidates, regimes, draws)
             if own_cases and seed == seeds[0]:
                 from rnn_parity.trust.run import examine_own_case
 
                 tables["coverage"] += examine_own_case(task.references, baseline)
-    tables["equivalence"] += rows
     if picture == case.case_id:  # on the CPU: a GPU draws from no one stream in which an entry would have a place
         on_cpu = replace(case, device="cpu", tf32=False)
-        tables["masks"] += mask_rows(on_cpu, [baseline, *candidates], seed=0)
+        tables["masks"] += mask_rows(on_cpu, list(dict.fromkeys([baseline, *candidates])), seed=0)
+    rows = tables["equivalence"]
     every = [row["verdict"] for row in rows]
     expected = [row["verdict"] for row in rows if row["regime"] in EXPECTED_TO_HOLD]
-    return worst(expected or every) if every else "no regime that it has was asked for"
+    return tables, worst(expected or every) if every else "no regime that it has was asked for"
+
+
+def _is_baseline(row: dict[str, Any]) -> bool:
+    return row["implementation"] == row["baseline"]
 
 
 def _speedup_words(row: dict[str, Any]) -> str:

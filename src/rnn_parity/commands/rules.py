@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rnn_parity.commands.jobs import JobName, ResultsFolder, log, run_job
+from rnn_parity.commands.jobs import JobName, Limit, ResultsFolder, log, run_job
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 
@@ -54,8 +54,10 @@ def device(
     name: Annotated[str, typer.Option("--device", help="cpu or cuda.")],
     settings: Annotated[str, typer.Option(help="JSON: what is asked of the device.")],
     results: ResultsFolder,
+    limit: Limit = 3600.0,
 ) -> None:
     """Measure a table that is of a device and not of a case, and write RESULTS/TABLE/DEVICE.parquet."""
+    from rnn_parity.commands.containment import Ended, contained
     from rnn_parity.tables import COLLECTED, write_rows
 
     asked: dict[str, Any] = json.loads(settings)
@@ -71,14 +73,21 @@ def device(
         rows = list(distribution_power(name, **asked))
     elif table == "life":
         from rnn_parity.experiment.grid import Case
-        from rnn_parity.life.live import life_case, live
+        from rnn_parity.life.live import POINTS, life_case, live
 
-        rows = [
-            row
-            for axes in asked["cases"]
-            for candidate in asked["candidates"][axes["cell"]]
-            for row in live(life_case(Case("life", **axes), candidate), candidate)
-        ]
+        lives = [(Case("life", **axes), who) for axes in asked["cases"] for who in asked["candidates"][axes["cell"]]]
+        lived = contained(lambda life: list(live(life_case(*life), life[1])), lives, limit)
+        rows = []
+        for (case, who), points in zip(lives, lived, strict=True):
+            if isinstance(points, Ended):
+                log(f"{who}: {points.reason}")
+                found = {"implementation": who, "verdict": str(points.verdict), "reason": points.reason, "calls": 0}
+                points = [
+                    {**case.columns, "point": key, "title": point.title, "condition": point.condition, **found}
+                    for key, point in POINTS.items()
+                    if not point.deep
+                ]
+            rows += points
     else:
         from rnn_parity.capabilities.probing import probe_capabilities
 
@@ -222,4 +231,4 @@ def read_grid(path: Path) -> Any:
     from rnn_parity.experiment.config import load_config
     from rnn_parity.experiment.grid import make_grid
 
-    return make_grid(load_config(path))
+    return make_grid(load_config(path), Results(path.parent).cuda)

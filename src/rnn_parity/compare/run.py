@@ -84,7 +84,7 @@ def _run(case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, mask
         result.missing |= {quantity: (Verdict.NOT_JUDGED, str(error)) for quantity in every}
         return result
     except Exception as error:  # whatever an implementation under test raises is a result
-        result.missing |= dict.fromkeys(every, describe_failure(error, case.device))
+        result.missing |= dict.fromkeys(every, classify_exception(error))
         return result
     if result.values.keys() >= set(forward):
         _run_backward(case, module, inputs, outputs, stimulus, result)
@@ -141,7 +141,7 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
         for name, tensor in like.items():
             record(result, f"grad_{name}", gradients[name], tensor.shape, tensor.dtype)
     except Exception as error:  # as in the forward pass; a GPU's own faults show when a result is read
-        result.missing |= dict.fromkeys((f"grad_{name}" for name in like), describe_failure(error, case.device))
+        result.missing |= dict.fromkeys((f"grad_{name}" for name in like), classify_exception(error))
 
 
 def take_gradients(
@@ -163,17 +163,6 @@ def take_gradients(
     gradients = dict(zip(named, filled, strict=True))
     of_parameters = {name: gradients.pop(name) for name in leaves if name in gradients}
     return gradients | dict(canonical_gradients(module, of_parameters))
-
-
-def describe_failure(error: Exception, device: str) -> tuple[Verdict, str]:
-    """As `classify_exception`; where the GPU answers no more, that is said, since every layer fails from then on."""
-    verdict, reason = classify_exception(error)
-    if device == "cuda":
-        try:
-            torch.cuda.synchronize()
-        except Exception:
-            return verdict, f"{reason}; the device is lost, by this or by what ran before it"
-    return verdict, reason
 
 
 def record(result: RunResult, quantity: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -180,6 +180,8 @@ class Config(Compared):
     equivalence: Equivalence = Equivalence()
     timing: Timing = Timing()
     self_test: SelfTest = SelfTest()
+    case_limit_s: float = Field(default=3600, gt=0)
+    """Seconds after which a case is ended and not judged; a life too, and what a workload adds to a case."""
     life: bool = True
     """Judge each candidate over many calls, once for every dtype and kind of cell."""
     capabilities: bool = True

@@ -1,13 +1,57 @@
-"""Which devices can be used, asked of the driver and of torch's version file, so that nothing heavy is imported."""
+"""Which devices can be used. Nothing heavy is imported: where there may be a GPU, another process tries it."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
+import os
 import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-_COMPUTE_CAPABILITY_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR in cuda.h
+VARIABLE = "RNN_PARITY_CUDA"
+"""The environment variable in which a process hands what it found to all that it starts: a GPU is tried once a run."""
+
+_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """The first number of a GPU's compute capability; None where there is none that torch can use, and why."""
+
+    major: int | None = None
+    why: str | None = None
+
+
+def find_cuda() -> Cuda:
+    """The GPU of this machine, tried by `rnn_parity.layers.preflight` in a process of its own, once."""
+    if VARIABLE not in os.environ:
+        os.environ[VARIABLE] = json.dumps(asdict(_try_cuda()))
+    return Cuda(**json.loads(os.environ[VARIABLE]))
+
+
+def _try_cuda() -> Cuda:
+    if not torch_is_built_with_cuda():
+        return Cuda(why="this torch is built without CUDA")
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Cuda(why="this machine has no CUDA driver; in a container: docker run --gpus all, apptainer exec --nv")
+    sources = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "rnn_parity.layers.preflight"]
+    environment = os.environ | {"PYTHONPATH": sources}
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        return Cuda(why=f"the GPU does not answer within {_SECONDS} s")
+    try:
+        return Cuda(**json.loads(tried.stdout))
+    except (ValueError, TypeError):
+        said = (tried.stderr.strip() or "nothing is said").splitlines()[-1]
+        return Cuda(why=f"what tries the GPU ended with exit code {tried.returncode}: {said}")
 
 
 def torch_is_built_with_cuda() -> bool:
@@ -17,20 +61,3 @@ def torch_is_built_with_cuda() -> bool:
         return False
     version = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
     return re.search(r"^cuda\b[^=]*=\s*['\"]", version, re.MULTILINE) is not None
-
-
-def cuda_compute_capability_major() -> int | None:
-    """Major compute capability of the first visible CUDA device; None where torch or the driver has none."""
-    if not torch_is_built_with_cuda():
-        return None
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, major = ctypes.c_int(), ctypes.c_int()
-    calls = (
-        lambda: driver.cuInit(0),
-        lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _COMPUTE_CAPABILITY_MAJOR, device),
-    )
-    return major.value if all(call() == 0 for call in calls) else None

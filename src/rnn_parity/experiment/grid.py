@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from rnn_parity.experiment import devices
+from rnn_parity.experiment.devices import Cuda
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import CELLS, check_name
 from rnn_parity.experiment.vocabulary import AXES, RATE_AXES
@@ -204,15 +205,18 @@ def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
     return [Case(sweep, **point) for point in product(axes)], request
 
 
-def make_grid(config: Any) -> Grid:
-    """Check a config and lay out its grid; raise `InputError` for whatever cannot be run as it stands."""
+def make_grid(config: Any, cuda: Cuda | None = None) -> Grid:
+    """Check a config and lay out its grid; raise `InputError` for whatever cannot be run as it stands.
+
+    `cuda` is the GPU that it is measured on, where that is not this machine's.
+    """
     from rnn_parity.experiment.config import complete_config  # the processes that measure need no pydantic
 
     config = complete_config(config)
     config["cells"] = _compared(config)
     config["workloads"] = _complete_workloads(config)
-    config["device"] = resolve_devices(config["device"])
-    jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep)]
+    config["device"] = resolve_devices(config["device"], cuda)
+    jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep, cuda)]
     return Grid(config, tuple(jobs))
 
 
@@ -262,12 +266,12 @@ def slug(axes: Mapping[str, Any]) -> str:
     return "-".join(words[axis] for axis in AXES if words.get(axis))
 
 
-def _jobs_of_sweep(config: Mapping[str, Any], sweep: str) -> list[Job]:
+def _jobs_of_sweep(config: Mapping[str, Any], sweep: str, cuda: Cuda | None) -> list[Job]:
     given = {"device": config["device"], **config["defaults"], **config["sweeps"][sweep]}
     axes = {axis: _values(axis, given[axis]) for axis in AXES}
     entry = find_workload(given["workload"])
     try:
-        _check_axes(axes)
+        _check_axes(axes, cuda)
         if entry.check_axes:
             load_object(entry.check_axes)(axes)
     except InputError as error:
@@ -282,16 +286,17 @@ def _values(axis: str, value: Any) -> tuple:
     return tuple(AXES[axis].type(item) for item in values)
 
 
-def resolve_devices(wanted: list[str]) -> list[str]:
+def resolve_devices(wanted: list[str], cuda: Cuda | None = None) -> list[str]:
     """The devices that `auto` or several names mean on this machine; `InputError` for one that it has not."""
-    capability = devices.cuda_compute_capability_major()
+    if wanted == ["cpu"]:
+        return wanted
+    found = cuda or devices.find_cuda()
     if wanted == ["auto"]:
-        return ["cpu" if capability is None else "cuda"]
+        return ["cpu" if found.major is None else "cuda"]
     if "auto" in wanted:
         raise InputError("device: holds 'auto' beside others, expected auto alone")
-    if "cuda" in wanted and capability is None:
-        why = "no CUDA device" if devices.torch_is_built_with_cuda() else "a torch without CUDA"
-        raise InputError(f"device: holds 'cuda', but this machine has {why}; expected auto or cpu")
+    if found.major is None:
+        raise InputError(f"device: holds 'cuda', but {found.why}; expected auto or cpu")
     return wanted
 
 
@@ -313,12 +318,17 @@ def _complete_workloads(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: complete(model, given[name], f"workloads.{name}") for name, model in models.items()}
 
 
-def _check_axes(axes: Mapping[str, tuple]) -> None:
+def _check_axes(axes: Mapping[str, tuple], cuda: Cuda | None) -> None:
     """Raise `InputError` for axes with a case that no machine, or not this one, can compute."""
     if True in axes["tf32"] and "cpu" in axes["device"]:
         raise InputError("tf32: holds true, which a CPU does not have; expected false, or device: cuda")
     if True in axes["tf32"] and (others := [dtype for dtype in axes["dtype"] if dtype != "float32"]):
         raise InputError(f"tf32: holds true with dtype {others[0]}, expected float32: TF32 replaces float32 products")
-    on_cuda = axes["dtype"] if "cuda" in axes["device"] else ()
-    if "bfloat16" in on_cuda and (devices.cuda_compute_capability_major() or 0) < 8:
-        raise InputError("dtype: holds bfloat16, which needs compute capability 8; expected another dtype")
+    needy = {"dtype: holds bfloat16": "bfloat16" in axes["dtype"], "tf32: holds true": True in axes["tf32"]}
+    if "cuda" in axes["device"] and any(needy.values()):
+        major = (cuda or devices.find_cuda()).major
+        for what, asked in needy.items():
+            if asked and (major or 0) < 8:
+                raise InputError(
+                    f"{what}, which needs compute capability 8, and this GPU has {major}; expected another"
+                )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rnn_parity.experiment.devices import Cuda
 from rnn_parity.experiment.grid import Grid, Job
 
 
@@ -24,6 +26,15 @@ class Results:
     def environment(self) -> Path:
         """The machine, its versions, and the peak rates that it reached."""
         return self.folder / "environment.json"
+
+    @property
+    def cuda(self) -> Cuda | None:
+        """The GPU that these results come from, on whatever machine they are read; None where there is none."""
+        try:
+            major = json.loads(self.environment.read_text(encoding="utf-8"))["gpu"]["capability"][0]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return Cuda(major)
 
     @property
     def store(self) -> Path:

@@ -14,7 +14,46 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.settings import Settings, set_tf32
 
-_UNSUPPORTED = ("not implemented", "not supported", "unsupported", "can only be called in training mode", "not support")
+_UNSUPPORTED = (
+    "not implemented",
+    "not supported",
+    "unsupported",
+    "can only be called in training mode",
+    "not support",
+    "status_not_supported",
+    "status_arch_mismatch",
+)
+_OUT_OF_MEMORY = ("can't allocate memory", "error: out of memory", "status_alloc_failed")
+_LOST = (
+    "an illegal memory access",
+    "device-side assert",
+    "unspecified launch failure",
+    "misaligned address",
+    "an illegal instruction",
+    "uncorrectable ecc",
+    "launch timed out",
+)
+"""After these CUDA refuses every further call of the process."""
+_GPU = ("cuda", "cudnn", "cublas", "nvidia")
+_MACHINE = (
+    "no kernel image",
+    "busy or unavailable",
+    "no cuda-capable device",
+    "nvidia driver",
+    "driver version",
+    "torch not compiled with cuda",
+    "status_not_initialized",
+    "status_execution_failed",
+    "status_internal_error",
+    "cannot open shared object",
+)
+
+
+class DeviceLost(BaseException):
+    """The GPU answers this process no more, so that nothing which runs in it can be judged from now on.
+
+    No `Exception`: it is no layer's result, and passes by all that take one.
+    """
 
 
 class LostStates(TypeError):
@@ -81,10 +120,30 @@ def numerics(threads: int, tf32: bool) -> Iterator[None]:
 
 
 def classify_exception(error: Exception) -> tuple[Verdict, str]:
-    """The verdict and reason of an implementation's error: `unsupported` where its message says so, else `failed`."""
+    """The verdict and reason of an implementation's error.
+
+    `unsupported` where its message says so, `not judged` where the machine is at fault, else `failed`. Raises
+    `DeviceLost` where the GPU answers no more.
+    """
     text = " ".join(str(error).split())[:300] or type(error).__name__
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+    lower = text.lower()
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(phrase in lower for phrase in _OUT_OF_MEMORY):
         return Verdict.NOT_JUDGED, f"out of memory: {text}"
-    if isinstance(error, NotImplementedError) or any(phrase in text.lower() for phrase in _UNSUPPORTED):
+    on_gpu = isinstance(error, torch.AcceleratorError) or any(name in lower for name in _GPU)
+    if on_gpu and (any(phrase in lower for phrase in _LOST) or not _answers()):
+        raise DeviceLost(f"the device is lost: {text}") from error
+    if isinstance(error, NotImplementedError) or any(phrase in lower for phrase in _UNSUPPORTED):
         return Verdict.UNSUPPORTED, text
+    if on_gpu and any(phrase in lower for phrase in _MACHINE):
+        return Verdict.NOT_JUDGED, f"the machine: {text}"
     return Verdict.FAILED, f"{type(error).__name__}: {text}"
+
+
+def _answers() -> bool:
+    """Whether the GPU still answers; one that nobody has used is not asked."""
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
-from rnn_parity.compare.run import describe_failure, take_gradients
+from rnn_parity.compare.run import take_gradients
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
 from rnn_parity.dropout.order import MaskOrder, UnknownOrder, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.registry import adapter_of
-from rnn_parity.layers.running import call_layer
+from rnn_parity.layers.running import call_layer, classify_exception
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found, judge
@@ -136,7 +136,7 @@ class Life:
         except InputError:
             raise
         except Exception as error:  # whatever an implementation under test raises is a result
-            verdict, reason = describe_failure(error, given.case.device)
+            verdict, reason = classify_exception(error)
             return Found(verdict, "", reason, when=when)
         if results.hides_masks and results.offence:
             return Found(Verdict.DIFFERENT, "", results.offence, when=when)

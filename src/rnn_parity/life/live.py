@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
-from rnn_parity.compare.run import describe_failure
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
-from rnn_parity.layers.running import numerics
+from rnn_parity.layers.running import classify_exception, numerics
 from rnn_parity.life import calls, edges, gradients, mixed, sizes, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -122,7 +121,7 @@ def _live_through(point: Point, life: Life) -> tuple[Found, int]:
         except InputError:
             raise
         except Exception as error:  # a layer may raise where it is built or copied too
-            verdict, reason = describe_failure(error, life.case.device)
+            verdict, reason = classify_exception(error)
             found = Found(verdict, "", reason)
         if point.may_refuse and found.verdict == Verdict.FAILED:
             found = Found(Verdict.UNSUPPORTED, "", found.reason, None, found.when)

@@ -58,6 +58,8 @@ def _gpu() -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(0)
     return {
         "name": properties.name,
+        "capability": [properties.major, properties.minor],
+        "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
         "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "cuda": torch.version.cuda,

@@ -1,0 +1,139 @@
+"""Work in a process of its own: whatever ends that process, or never returns, costs the item at hand and no other.
+
+The process is forked from one that has imported all it needs and computed nothing, so that it costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, NoReturn, TypeVar
+
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.running import DeviceLost
+
+Item = TypeVar("Item")
+
+_PR_SET_PDEATHSIG = 1
+_SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
+"""The signals that somebody else sends; every other one is a crash."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """In place of a result: how the process ended that should have given it."""
+
+    verdict: Verdict
+    reason: str
+
+
+def contained(work: Callable[[Item], Any], items: Sequence[Item], limit_s: float) -> Iterator[Any]:
+    """Yield what `work` makes of each item, or `Ended`; the next item then gets a new process.
+
+    An item that takes more than `limit_s` seconds is ended. Raises what `work` raises: an `Exception` is a fault of the
+    program or `InputError`; `SystemExit` and its like are how a layer ends its process.
+    """
+    done = 0
+    while done < len(items):
+        receiver, child = _start(work, items[done:])
+        try:
+            ended = False
+            while done < len(items) and not ended:
+                result = _receive(receiver, child, limit_s)
+                if isinstance(result, Exception):
+                    raise result
+                done, ended = done + 1, isinstance(result, Ended)
+                yield result
+        finally:
+            receiver.close()
+            _kill(child)
+
+
+def _start(work: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Connection, int]:
+    receiver, sender = Pipe(duplex=False)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        # A thread that only waits for the end of the run holds no lock.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        _serve(work, items, sender)
+    sender.close()
+    return receiver, child
+
+
+def _serve(work: Callable[[Any], Any], items: Sequence[Any], sender: Connection) -> NoReturn:
+    """Send the results; never return into the code that the parent is in."""
+    try:
+        os.setpgid(0, 0)  # what a layer has started is ended with it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        for item in items:
+            result = _attempt(work, item)
+            sender.send(result)
+            if isinstance(result, Ended | Exception):
+                break
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:  # not a layer's any more
+        traceback.print_exc()
+        os._exit(3)
+    os._exit(0)
+
+
+def _attempt(work: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return work(item)
+    except DeviceLost as error:
+        return Ended(Verdict.NOT_JUDGED, str(error))
+    except InputError as error:
+        return error
+    except Exception as error:
+        traceback.print_exc()
+        try:
+            return pickle.loads(pickle.dumps(error))
+        except Exception:
+            return RuntimeError(f"{type(error).__name__}: {error}")
+    except BaseException as error:
+        return Ended(Verdict.FAILED, f"it ends its process: {type(error).__name__}: {error}")
+
+
+def _receive(receiver: Connection, child: int, limit_s: float) -> Any:
+    """What the process sends next, or how it ended."""
+    watched, until = os.pidfd_open(child), time.monotonic() + limit_s
+    try:
+        if receiver in wait([receiver, watched], limit_s) or receiver.poll():
+            with suppress(EOFError, OSError):  # it ended before, or while, it sent
+                return receiver.recv()
+        if not wait([watched], max(0.0, until - time.monotonic())):
+            return Ended(Verdict.NOT_JUDGED, f"time limit: it took more than {limit_s:g} s")
+    finally:
+        os.close(watched)
+    end = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert end is not None  # it has ended
+    if end.si_code == os.CLD_EXITED:
+        return Ended(Verdict.FAILED, f"it ends its process: exit code {end.si_status}")
+    name = signal.Signals(end.si_status).name
+    if end.si_status in _SENT:
+        memory = " (by the system where memory runs out, or by hand)" if end.si_status == signal.SIGKILL else ""
+        return Ended(Verdict.NOT_JUDGED, f"its process was killed by {name}{memory}")
+    return Ended(Verdict.FAILED, f"it crashes its process: {name}")
+
+
+def _kill(child: int) -> None:
+    """End the process with all that it has started, and let the system forget it."""
+    for end in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            end(child, signal.SIGKILL)
+    os.waitpid(child, 0)
