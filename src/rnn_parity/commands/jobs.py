@@ -221,7 +221,7 @@ def _compare(
     own_cases: bool = False,
     picture: str | None = None,
 ) -> tuple[Tables, str]:
-    """A case's rows of three tables, and the verdict: equivalence, faults planted in the same tasks, the masks' picture.
+    """A case's rows of three tables, and its verdict: equivalence, faults planted in its tasks, the masks' picture.
 
     Faults are planted with the first seed. `picture` is the id of the case whose masks are shown.
     """
