@@ -21,6 +21,7 @@ class Conclusion(StrEnum):
     NO_BASELINE = "no baseline"
     UNSUPPORTED = "unsupported"
     NOT_JUDGED = "not judged"
+    DIFFERENT = "different"  # its result changed while it was being timed
     FAILED = "failed"
 
 

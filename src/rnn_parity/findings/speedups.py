@@ -9,7 +9,13 @@ import pandas as pd
 from rnn_parity.statistics import Conclusion
 from rnn_parity.tables import CASE_COLUMNS
 
-NOT_TIMED = (Conclusion.UNSUPPORTED, Conclusion.NOT_JUDGED, Conclusion.FAILED, Conclusion.NO_BASELINE)
+NOT_TIMED = (
+    Conclusion.UNSUPPORTED,
+    Conclusion.NOT_JUDGED,
+    Conclusion.DIFFERENT,
+    Conclusion.FAILED,
+    Conclusion.NO_BASELINE,
+)
 UNSURE = (Conclusion.WITHIN_NOISE, Conclusion.DISTURBED)
 LOADED_CORES = 0.2
 QUOTED_SWEEP = "t2vec"

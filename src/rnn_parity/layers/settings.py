@@ -6,6 +6,7 @@ and the newer ones show what a place inherits in place of what it holds; here bo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,8 +71,11 @@ OTHERS |= {
         ("is_autocast_enabled", torch.is_autocast_enabled, torch.set_autocast_enabled),
         ("get_autocast_dtype", torch.get_autocast_dtype, torch.set_autocast_dtype),
     )
+} | {
+    f"time.{name}": (partial(getattr, time, name), partial(setattr, time, name))
+    for name in ("time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "thread_time")
 }
-"""Every other setting: how it is read, and how it is written."""
+"""Every other setting, and the clocks: how it is read, and how it is written."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +125,21 @@ def put_back(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if changed := Settings.read().changed_since(before):
-            before.restore()
-            _CHANGED.setdefault(name, {}).update(changed)
+        undo(before, name)
+
+
+def undo(before: Settings, name: str) -> None:
+    """Put back what has changed since, by the layer or the module `name`, and have it `told`."""
+    if changed := Settings.read().changed_since(before):
+        before.restore()
+        _CHANGED.setdefault(name, {}).update(changed)
 
 
 def told(name: str) -> str:
     """`a to 1, b to 'x'`: the settings that a layer was seen to change when it was imported, built or called."""
     changed = _CHANGED.get(name.partition(":")[0], {}) | _CHANGED.get(name, {})
-    return ", ".join(f"{setting} to {value!r}" for setting, value in changed.items())
+    words = {setting: getattr(value, "__qualname__", repr(value)) for setting, value in changed.items()}
+    return ", ".join(f"{setting} to {value}" for setting, value in words.items())
 
 
 def forget(name: str) -> None:

@@ -20,12 +20,16 @@ def measure_peaks(device: str, dtype: str, tf32: bool, threads: int) -> dict[str
     """The best rate of square matrix products (FLOP/s), and that of copies (bytes read and written per second)."""
     with numerics(threads, tf32):
         kind = getattr(torch, dtype)
-        source = torch.zeros(_COPY_BYTES[device] // kind.itemsize, dtype=kind, device=device)
-        target = torch.empty_like(source)
-        copy_s = _best_s(lambda: target.copy_(source), device, enough_s=0.5)
-        del source, target
+        copy = measure_copy(_COPY_BYTES[device], device, kind, enough_s=0.5)
         gemm = max(measure_gemm(size, size, size, device, dtype, enough_s=0.5) for size in _GEMM_SIZES[device])
-    return {"gemm_flops_per_s": gemm, "copy_bytes_per_s": 2 * _COPY_BYTES[device] / copy_s}
+    return {"gemm_flops_per_s": gemm, "copy_bytes_per_s": copy}
+
+
+def measure_copy(size_bytes: int, device: str, dtype: torch.dtype = torch.float32, enough_s: float = 0.05) -> float:
+    """The best rate, in bytes read and written per second, of a copy of so many bytes that is repeated."""
+    source = torch.zeros(max(1, size_bytes // dtype.itemsize), dtype=dtype, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _best_s(lambda: target.copy_(source), device, enough_s)
 
 
 def measure_gemm(m: int, k: int, n: int, device: str, dtype: str, enough_s: float = 0.05) -> float:

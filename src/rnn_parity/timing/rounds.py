@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import random
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import classify_exception, numerics
+from rnn_parity.layers.settings import Settings, put_back, undo
 from rnn_parity.statistics import (
     LARGEST_CHANGE,
     Conclusion,
@@ -30,6 +31,7 @@ from rnn_parity.statistics import (
     median_ratio,
     ratio_changes,
 )
+from rnn_parity.timing import audits
 from rnn_parity.timing.calls import Calls, TimedTask, TimedWorkload
 from rnn_parity.timing.clocks import CudaClock, WallClock
 from rnn_parity.timing.conditions import Watch
@@ -41,6 +43,8 @@ WARMED_UP = 0.95
 """A call is warm that takes more than this share of the one before: it gets no faster any more."""
 
 MOST_WARM_UPS = 10
+RESULT_CHANGED = "its result changed while it was being timed"
+_BEFORE, _AFTER = 10**8, 10**9  # stimuli of the calls that warm up, and of those that are counted
 _RESOLUTIONS_PER_SAMPLE = 100
 # The interval is looked at after 10, 15, 22, … rounds: the more looks, the likelier it stops at a lucky one.
 _CHECK_GROWTH = 1.5
@@ -51,11 +55,19 @@ _CHANGED = (
 
 @dataclass
 class Contender:
-    """One implementation in one phase, ready to be called, and what was measured of it."""
+    """One implementation in one phase, ready to be called, and what was measured of it.
+
+    Attributes:
+        expected: what a call of some stimuli shall give, by their numbers. differing: what timed calls gave in place.
+        cpu_s, watched_s: CPU seconds of the process, and wall seconds, around its samples.
+    """
 
     name: str
-    prepare: Callable[[], Any]
-    call: Callable[[Any], Any]
+    calls: Calls
+    expected: Mapping[int, audits.Results] = field(default_factory=dict)
+    differing: list[tuple[int, audits.Results]] = field(default_factory=list)
+    cpu_s: float = 0.0
+    watched_s: float = 0.0
     first_call_s: float | None = None
     calls_per_sample: int = 1
     seconds: list[float] = field(default_factory=list)
@@ -83,16 +95,25 @@ def time_case(
     """
     rows = []
     with numerics(case.threads, case.tf32):
+        audits.pool_of(case.threads)  # before a layer has threads of its own
         task = workload.draw(case, 0)
-        for phase in workload.phases(phases):
+        every = workload.phases(phases)
+        expected = {name: audits.expect(task, name, Role.CANDIDATE, every) for name in candidates}
+        of_baseline = audits.expect(task, baseline, Role.BASELINE, every)
+        for phase in every:
             columns = task.rates(phase)
             watch = Watch(case.device)
             first, control = (make_contender(task, baseline, Role.BASELINE, phase) for _ in range(2))
             contenders = [first, *(make_contender(task, name, Role.CANDIDATE, phase) for name in candidates)]
+            first.expected = control.expected = of_baseline[phase]
+            for contender in contenders[1:]:
+                contender.expected = expected[contender.name][phase]
             order = random.Random(f"{case.case_id} {phase}")
             everyone = [*contenders, control]
             rounds_s = run_rounds(everyone, case.device, order, precision, min_rounds, max_seconds, confidence)
             met = watch.met()
+            for contender in everyone:
+                refuse(contender, task, case, columns)
             context = {**case.columns, "phase": phase, "baseline": baseline, "exclusive": exclusive}
             context |= {"rounds_s": rounds_s, **columns, **met}
             for contender, row in zip(contenders, summarize(contenders, control, confidence), strict=True):
@@ -122,7 +143,8 @@ def count_kernels(workload: TimedWorkload, cases: Iterable[Case], rows: Sequence
 def _counted(contender: Contender, what: str, measure: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
     """The columns that a meter gives; none where a layer cannot be watched: its times are known all the same."""
     try:
-        return measure(contender.prepare, contender.call, *given)
+        with put_back(contender.name):
+            return measure(lambda: contender.calls.prepare(_AFTER, 1)[0], contender.calls.call, *given)
     except Exception as error:
         log.warning("%s: its %s could not be counted: %s", contender.name, what, classify_exception(error)[1])
         return {}
@@ -136,11 +158,12 @@ def make_contender(task: TimedTask, name: str, role: Role, phase: str) -> Conten
 def contender_of(name: str, build: Callable[[], Calls]) -> Contender:
     """The contender whose calls `build` makes; an implementation that cannot be had here is a result."""
     try:
-        return Contender(name, *build())
+        with put_back(name):
+            return Contender(name, build())
     except InputError:
         raise
     except Exception as error:
-        return Contender(name, lambda: None, lambda _: None, not_timed=classify_exception(error))
+        return Contender(name, Calls(lambda _: None), not_timed=classify_exception(error))
 
 
 def run_rounds(
@@ -160,21 +183,46 @@ def run_rounds(
     _forget_compiled()
     for contender in contenders:
         _attempt(_warm_up, contender, clock)
-    start = time.perf_counter()
-    rounds, next_check = 0, min_rounds
-    while rounds < min_rounds or time.perf_counter() < start + max_seconds:
+    start = perf_counter()
+    unforeseen = random.Random(order.random())
+    known = {unforeseen.randrange(min_rounds): audits.EARLY} | {0: audits.FIRST}
+    rounds, next_check, precise, done = 0, min_rounds, False, False
+    while not done:
+        done = rounds >= min_rounds and (precise or perf_counter() >= start + max_seconds)
+        number = audits.LATE if done else known.get(rounds, rounds)  # what is right for a while is wrong in the end
         for contender in order.sample(contenders, len(contenders)):
-            _attempt(_sample, contender, clock)
+            _attempt(_sample, contender, clock, number)
         rounds += 1
-        working = [contender for contender in contenders if contender.not_timed is None]
-        if not working:
-            break
-        if rounds >= next_check and working[0] is contenders[0] and working[1:]:
-            next_check = int(rounds * _CHECK_GROWTH)
-            ratios = [median_ratio(working[0].seconds, other.seconds, confidence) for other in working[1:]]
-            if all(ratio.relative_width <= precision for ratio in ratios):
-                break
-    return time.perf_counter() - start
+        if rounds >= next_check:
+            precise = _precise(contenders, precision, confidence)
+            next_check = max(rounds + 1, int(rounds * _CHECK_GROWTH))
+            known[unforeseen.randrange(rounds, next_check)] = audits.LATE
+        done |= all(contender.not_timed for contender in contenders)
+    return perf_counter() - start
+
+
+def _precise(contenders: Sequence[Contender], precision: float, confidence: float) -> bool:
+    """Whether the ratio of the baseline and every other that works is known well enough."""
+    baseline, *others = [contender for contender in contenders if contender.not_timed is None] or contenders
+    if baseline is not contenders[0] or not others or baseline.not_timed:
+        return False
+    ratios = (median_ratio(baseline.seconds, other.seconds, confidence) for other in others)
+    return all(ratio.relative_width <= precision for ratio in ratios)
+
+
+def refuse(contender: Contender, task: TimedTask, case: Case, rates: Mapping[str, Any]) -> None:
+    """Have what was timed not be, where its results changed meanwhile, or its time cannot be that of the call."""
+    if contender.not_timed:
+        return
+    for number, timed in contender.differing:
+        if why := audits.changed(task, contender.expected[number], timed):
+            contender.not_timed = Verdict.DIFFERENT, f"{RESULT_CHANGED}: {why}"
+            return
+    why = audits.too_fast(case, describe_samples(contender.seconds)["median_s"], rates)
+    if case.device == "cpu":
+        why = audits.too_many_threads(contender.cpu_s, contender.watched_s, case.threads) or why
+    if why:
+        contender.not_timed = Verdict.NOT_JUDGED, why
 
 
 def _forget_compiled() -> None:
@@ -214,35 +262,59 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
     return {**row, "conclusion": conclude(speedup, noise)}
 
 
-def _attempt(action: Callable[[Contender, WallClock], None], contender: Contender, clock: WallClock) -> None:
+def _attempt(action: Callable[..., None], contender: Contender, *given: Any) -> None:
     """Warm up or sample what has worked so far; an implementation that cannot do this phase is a result."""
     if contender.not_timed is None:
+        granted = Settings.read()
         try:
-            action(contender, clock)
+            action(contender, *given)
+        except audits.Unfinished as error:
+            contender.not_timed = Verdict.NOT_JUDGED, str(error)
         except Exception as error:
             contender.not_timed = classify_exception(error)
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
+        finally:
+            undo(granted, contender.name)
 
 
 def _warm_up(contender: Contender, clock: WallClock) -> None:
-    contender.first_call_s, _ = clock.time(lambda: [contender.call(contender.prepare())])
-    seconds = [contender.first_call_s]
+    seconds: list[float] = []
     while len(seconds) < 2 or (seconds[-1] < WARMED_UP * seconds[-2] and len(seconds) < MOST_WARM_UPS):
-        seconds.append(_time_once(contender, clock)[0])
+        seconds.append(_time_once(contender, clock, _BEFORE + len(seconds))[0])
+    contender.first_call_s = seconds[0]
     contender.calls_per_sample = int(_RESOLUTIONS_PER_SAMPLE * clock.resolution_s() / min(seconds) + 1)
 
 
-def _sample(contender: Contender, clock: WallClock) -> None:
-    seconds, device_seconds = _time_once(contender, clock)
+def _sample(contender: Contender, clock: WallClock, number: int) -> None:
+    known = contender.expected.get(number)
+    seconds, device_seconds = (
+        _time_once(contender, clock, number) if known is None else _audit(contender, clock, number, known)
+    )
     contender.seconds.append(seconds)
     if device_seconds is not None:
         contender.device_seconds.append(device_seconds)
 
 
-def _time_once(contender: Contender, clock: WallClock) -> tuple[float, float | None]:
+def _time_once(contender: Contender, clock: WallClock, number: int) -> tuple[float, float | None]:
     """Seconds per call of one sample; everything that `prepare` makes is made before the clock starts."""
-    prepared = [contender.prepare() for _ in range(contender.calls_per_sample)]
-    seconds, device_seconds = clock.time(lambda: [contender.call(item) for item in prepared])
-    calls = contender.calls_per_sample
-    return seconds / calls, None if device_seconds is None else device_seconds / calls
+    calls, count = contender.calls, contender.calls_per_sample
+    prepared = calls.prepare(number, count)
+    started_s, cpu_s = perf_counter(), process_time()
+    seconds, device_seconds, _ = clock.time(lambda: [calls.call(given) for given in prepared])
+    contender.cpu_s += process_time() - cpu_s
+    contender.watched_s += perf_counter() - started_s
+    return seconds / count, None if device_seconds is None else device_seconds / count
+
+
+def _audit(contender: Contender, clock: WallClock, number: int, known: audits.Results) -> tuple[float, float | None]:
+    """Seconds of one call whose result is known; raises `Unfinished`, and keeps a result that is another."""
+    calls = contender.calls
+    given = audits.prepare_known(calls, number)
+    seconds, device_seconds, (returned,) = clock.time(lambda: [calls.call(given)])
+    timed = audits.copied(calls.results(given, returned))
+    if device_seconds is None:
+        audits.watch_finished(timed, lambda: calls.results(given, returned), seconds)
+    if audits.differing(timed, known):
+        contender.differing.append((number, timed))
+    return seconds, device_seconds

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from rnn_parity.compare import criterion
 from rnn_parity.compare.case import ComparedTask
 from rnn_parity.compare.reference import Reference, References
 from rnn_parity.experiment.grid import Case
@@ -24,6 +25,14 @@ class ReferencedTask:
     """The part of a task that is the same in every workload: one stimulus, with its references."""
 
     references: References
+
+    def draw_masks(self) -> Tensor | None:
+        """Masks of dropout; None where there is none."""
+        raise NotImplementedError
+
+    def terms(self, quantity: str) -> int:
+        """The terms of the longest sum on the way to a quantity."""
+        raise NotImplementedError
 
     @property
     def case(self) -> Case:
@@ -51,6 +60,19 @@ class ReferencedTask:
     def compare_distributions(self, *_: Any) -> Iterator[dict[str, Any]]:
         """Yield nothing, unless a workload compares the law of many draws."""
         return iter(())
+
+    def limits(self, quantity: str) -> criterion.Pair | None:
+        """How far a quantity may be off, in both norms; None where nothing can be judged.
+
+        A quantity that is timed and never compared has the largest limit of all.
+        """
+        reference, u = self.reference(self.draw_masks()), criterion.unit_roundoff(self.case.dtype, self.case.tf32)
+        found = {}
+        for name, sensitivities in reference.sensitivities.items():
+            limits = criterion.limits(sensitivities, criterion.floor_of_sums(self.terms(name), self.case))
+            found[name] = limits if criterion.can_judge(sensitivities, limits, u) else None
+        known = [limits for limits in found.values() if limits]
+        return found.get(quantity, max(known, default=None))
 
     def rates(self, phase: str) -> dict[str, Any]:
         """None, unless a workload counts its operations and bytes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,11 @@ from rnn_parity.compare.reference import References
 from rnn_parity.compare.run import Role, RunResult, run_implementation
 from rnn_parity.dropout.masks import draw_masks, mask_shape
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.parameters import canonical_gradients, gradient_sources
 from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
-from rnn_parity.timing.calls import Calls, phase_calls
+from rnn_parity.timing.calls import Calls, parameter_gradients, phase_calls
 from rnn_parity.timing.peaks import measure_gemm
 from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
 from rnn_parity.workloads.base import ReferencedTask
@@ -84,9 +85,19 @@ class LayerTask(ReferencedTask):
         """Build a layer, and what a phase asks of it; its role changes nothing."""
         stimulus = self._on_device
         module = build_loaded(self.case, implementation, stimulus)
-        input, *states = (tensor.clone() for tensor in (stimulus.input, *stimulus.states))
+        cell = load_cell(self.case.cell)
+        given = (tensor.clone() for tensor in (stimulus.input, *stimulus.states))
+
+        def gradients() -> Mapping[str, Tensor]:
+            return canonical_gradients(module, parameter_gradients(gradient_sources(module).items()))
+
         return phase_calls(
-            phase, module, lambda: call_layer(module, input, states), (input, *states), stimulus.cotangents
+            phase,
+            module,
+            lambda input, *states: call_layer(module, input, states),
+            dict(zip(cell.inputs(), given, strict=True)),
+            dict(zip(cell.outputs(), stimulus.cotangents, strict=True)),
+            gradients,
         )
 
     def rates(self, phase: str) -> dict[str, Any]:

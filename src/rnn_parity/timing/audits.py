@@ -1,0 +1,173 @@
+"""What the clock does not believe: results of timed calls that are not what the layer gave before, or not finished,
+and times that took more threads than were granted, or less than this machine can do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnn_parity.compare.criterion import worst_ratio
+from rnn_parity.compare.reference import relative_errors
+from rnn_parity.compare.run import Role
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.settings import put_back
+from rnn_parity.timing.calls import Calls, TimedTask, copy_of
+from rnn_parity.timing.peaks import measure_copy, measure_peaks
+from rnn_parity.timing.roofline import floor_s
+
+Results = Mapping[str, Tensor]
+
+KNOWN = FIRST, EARLY, LATE = -1, -2, -3
+"""Stimuli whose results are known beforehand: of the first timed call, of one of the first, and of later ones."""
+
+_SEED = 0
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 2e-3, 50e-3
+_BUSY = 0.5  # of the time of a look
+_MARGIN_OF_THREADS, _GRANTED_CPU_S = 1.1, 2e-3
+_MARGIN_OF_FLOOR = 1.5
+_SLOW_COPY_BYTES_PER_S = 5e9  # no machine copies so slowly that a floor need be measured above it
+
+# Beginning with `backward`, one forward and one backward pass serve three phases.
+_KNOWN_FROM = {"forward": "backward", "step": "backward"}
+
+
+class Unfinished(Exception):
+    """A call whose work went on after the clock had stopped."""
+
+
+def expect(task: TimedTask, name: str, role: Role, phases: Sequence[str]) -> dict[str, dict[int, Results]]:
+    """By phase and stimulus, what an implementation gives that is built apart, on tensors of its own.
+
+    To be called before anything is timed. A phase that it cannot do has none: its timing will tell why.
+    """
+    found: dict[str, dict[int, Results]] = {}
+    for phase in phases:
+        for source in (_KNOWN_FROM.get(phase, phase), phase):
+            if source not in found:
+                found[source] = _results(task, name, role, source)
+            if found[source]:
+                break
+        found.setdefault(phase, found[source])
+    return found
+
+
+def _results(task: TimedTask, name: str, role: Role, phase: str) -> dict[int, Results]:
+    known = {}
+    with put_back(name):
+        try:
+            calls = task.calls(name, role, phase)
+            for number in KNOWN:
+                given = prepare_known(calls, number)
+                known[number] = copied(calls.results(given, calls.call(given)))
+        except InputError:
+            raise
+        except Exception:
+            return {}
+    return known
+
+
+def prepare_known(calls: Calls, number: int) -> Any:
+    """What a call of a known stimulus is given; dropout draws the same masks each time."""
+    torch.manual_seed(_SEED)
+    return calls.prepare(number, 1)[0]
+
+
+def copied(results: Results) -> Results:
+    """Copies on the CPU."""
+    return {quantity: copy_of(value).cpu() for quantity, value in results.items()}
+
+
+def watch_finished(kept: Results, read: Callable[[], Results], call_s: float) -> None:
+    """Watch for as long as a call took; raises `Unfinished` where it was not when the clock stopped."""
+    look_s, before = min(max(call_s, _SHORTEST_LOOK_S), _LONGEST_LOOK_S), _seconds_by_thread()
+    time.sleep(look_s)
+    after, idle = _seconds_by_thread(), {threading.get_native_id(), *pool_of(torch.get_num_threads())}
+    if differing(read(), kept):
+        raise Unfinished("its result still changed after the clock had stopped")
+    if any(after[thread] - before.get(thread, 0.0) > _BUSY * look_s for thread in after.keys() - idle):
+        raise Unfinished("a thread of its own was still working after the clock had stopped")
+
+
+@cache
+def pool_of(threads: int) -> frozenset[int]:
+    """The threads in which torch itself computes; they go on turning for a while behind every product."""
+    if threads == 1:
+        return frozenset()
+    product = torch.rand(512, 512)
+    product @ product
+    before = _seconds_by_thread()
+    product @ product
+    return frozenset(thread for thread, seconds in _seconds_by_thread().items() if seconds > before.get(thread, 0.0))
+
+
+def _seconds_by_thread() -> dict[int, float]:
+    """CPU seconds of every thread of this process."""
+    seconds = {}
+    for thread in (int(entry.name) for entry in Path("/proc/self/task").iterdir()):
+        try:
+            seconds[thread] = time.clock_gettime((~thread << 3) | 6)  # the kernel's name of a thread's own clock
+        except OSError:  # it has ended
+            continue
+    return seconds
+
+
+def differing(results: Results, known: Results) -> list[str]:
+    """The quantities that are not bit for bit what is known of them."""
+    return [quantity for quantity, value in results.items() if not _same(copy_of(value).cpu(), known[quantity])]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return torch.equal(a, b) or torch.equal(a.view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def changed(task: TimedTask, known: Results, timed: Results) -> str:
+    """How far a timed call is from what the layer gave before, where that is more than rounding; else empty."""
+    for quantity in differing(timed, known):
+        limits = task.limits(quantity)
+        if timed[quantity].shape != known[quantity].shape:
+            return f"{quantity} is of another shape"
+        ratio = worst_ratio(relative_errors(timed[quantity], known[quantity].double()), limits) if limits else 0.0
+        if ratio > 1:
+            return f"{quantity} is {ratio:.3g}× its limit away from what it was for the same values"
+    return ""
+
+
+def too_many_threads(cpu_s: float, wall_s: float, threads: int) -> str:
+    """Why a time is refused that more threads gave than were granted; empty where none did."""
+    if cpu_s <= _MARGIN_OF_THREADS * threads * wall_s + _GRANTED_CPU_S:
+        return ""
+    granted = "1 was" if threads == 1 else f"{threads} were"
+    return f"it computed on {cpu_s / wall_s:.1f} threads where {granted} granted"
+
+
+def too_fast(case: Case, median_s: float, rates: Mapping[str, Any]) -> str:
+    """Why a time is refused that no layer reaches here; empty where one may. Peaks are measured where it is near."""
+    if not rates:
+        return ""
+    flops, moved, step_rate = (rates[name] for name in ("flops", "least_bytes", "step_gemm_flops_per_s"))
+    if median_s > max(flops / step_rate, moved / _SLOW_COPY_BYTES_PER_S):
+        return ""
+    gemm = max(step_rate, _peak(case.device, case.dtype, case.tf32, case.threads))
+    # As many bytes as the call moves: they may fit into a cache, which is faster than the memory.
+    least_s = float(floor_s(flops, moved, gemm, measure_copy(moved // 2, case.device)))
+    if median_s >= least_s / _MARGIN_OF_FLOOR:
+        return ""
+    return (
+        f"faster than this machine can compute it: {median_s:.2g} s, and its operations and bytes take {least_s:.2g} s"
+    )
+
+
+@cache
+def _peak(device: str, dtype: str, tf32: bool, threads: int) -> float:
+    return measure_peaks(device, dtype, tf32, threads)["gemm_flops_per_s"]
