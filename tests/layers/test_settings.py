@@ -2,6 +2,8 @@
 
 import itertools
 import sys
+import time
+from functools import partial
 
 import pytest
 import torch
@@ -48,6 +50,8 @@ CHANGES = {
     "torch.backends.cuda.matmul.fp32_precision": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
     "torch.backends.cudnn.rnn.fp32_precision": lambda: setattr(torch.backends.cudnn.rnn, "fp32_precision", "ieee"),
 }
+CLOCKS = {name for name in OTHERS if name.startswith("time.")}
+CHANGES |= {name: partial(setattr, time, name.removeprefix("time."), float) for name in CLOCKS}
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +122,7 @@ def test_a_change_is_told_by_its_name_and_put_back(name, before):
         CHANGES[name]()
         changed = Settings.read().changed_since(before)
     assert list(changed) == [name]
-    assert told("layer").endswith(f"{name} to {changed[name]!r}")
+    assert told("layer").endswith(f"{name} to {'float' if name in CLOCKS else repr(changed[name])}")
     assert Settings.read() == before
 
 

@@ -8,6 +8,7 @@ import torch
 
 from rnn_parity.experiment.grid import Case
 from rnn_parity.tables import TIMING
+from rnn_parity.timing.calls import Calls
 from rnn_parity.timing.rounds import Contender, time_case
 from rnn_parity_t2vec import attribution as timing
 from rnn_parity_t2vec import phases
@@ -22,7 +23,7 @@ PHASES = ["inference", "forward", "backward", "step"]
 
 
 def timed(name, seconds):
-    return Contender(name, lambda: None, lambda _: None, seconds=list(seconds))
+    return Contender(name, Calls(lambda _: None), seconds=list(seconds))
 
 
 def ways(**medians_s):
@@ -159,13 +160,13 @@ def test_a_training_step_has_loss_clipping_and_adam_in_it(monkeypatch):
     model, norms = task.build("stacking_gru", "all_steps"), []
     clip = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(phases.nn.utils, "clip_grad_norm_", lambda p, most: norms.append(clip(p, most)))
-    prepare, call = phases.training_step_calls(model, task.batch)
-    prepare()
-    call(None)
+    calls = phases.training_step_calls(model, task.batch)
+    calls.prepare(0, 1)
+    calls.call(None)
     assert len(norms) == 1
     for name, parameter in model.canonical_parameters().items():
         moved = (parameter.detach() - task.parameters[name]).abs().max().item()
         assert moved == pytest.approx(phases.LEARNING_RATE, rel=0.01)
     assert torch.cat([p.grad.flatten() for p in model.parameters()]).norm() <= phases.CLIP * 1.001
-    prepare()
+    calls.prepare(1, 1)
     assert all(p.grad is None for p in model.parameters())

@@ -16,6 +16,10 @@ from rnn_parity.workloads.layer import Layer
 CASE = Case("test", "cpu", "float32", False, 5, 8, 3, 12, 4, 0.3, 1)
 
 
+def costs(contender):
+    return measure_costs(lambda: contender.calls.prepare(0, 1)[0], contender.calls.call, "cpu")
+
+
 def costs_of(call):
     return measure_costs(lambda: None, lambda _: call(), "cpu")
 
@@ -35,7 +39,7 @@ def test_what_a_layer_costs_is_the_same_every_time_and_in_every_phase():
         found = []
         for _ in range(3):
             contender = make_contender(task, "stacking_gru_cell", Role.BASELINE, phase)
-            found.append(measure_costs(contender.prepare, contender.call, "cpu"))
+            found.append(costs(contender))
         assert found[0] == found[1] == found[2]
         assert found[0]["peak_memory_bytes"] > 12 * 4 * 8 * 4  # at least its output, or the gradient of its input
 
@@ -44,7 +48,7 @@ def test_operator_calls_grow_with_the_steps_of_a_loop_and_are_few_in_a_matrix_pr
     def calls(steps):
         case = dataclasses.replace(CASE, sequence_length=steps, dropout=0.0)
         contender = make_contender(Layer().draw(case, 0), "stacking_gru_cell", Role.BASELINE, "inference")
-        return measure_costs(contender.prepare, contender.call, "cpu")["operator_calls"]
+        return costs(contender)["operator_calls"]
 
     assert calls(12) - calls(11) == calls(11) - calls(10) > 3  # so many a step, three layers
     weight = torch.ones(4, 4)

@@ -74,8 +74,10 @@ rule gate:
         rules.report.output,
         equivalence=rules.collect.output.equivalence,
         life=rules.collect.output.life,
+        timing=rules.collect.output.timing,
     log:
         "logs/gate.log",
     localrule: True
     shell:
-        "python -m rnn_parity gate --equivalence {input.equivalence} --life {input.life} 2>&1 | tee {log}"
+        "python -m rnn_parity gate --equivalence {input.equivalence} --life {input.life}"
+        " --timing {input.timing} 2>&1 | tee {log}"

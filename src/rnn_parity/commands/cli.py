@@ -278,13 +278,17 @@ def self_test(
 def gate(
     equivalence: Annotated[Path, typer.Option(help="All comparisons.")] = Path("results/equivalence.parquet"),
     life: Annotated[Path, typer.Option(help="All lives, where they are judged.")] = Path("results/life.parquet"),
+    timing: Annotated[Path, typer.Option(help="All timings, where they were made.")] = Path("results/timing.parquet"),
 ) -> None:
     """Exit with 1 unless every candidate may replace the baseline, naming what fails or could not be judged."""
     from rnn_parity.report import brief
-    from rnn_parity.tables import EQUIVALENCE, LIFE, read_table
+    from rnn_parity.tables import EQUIVALENCE, LIFE, TIMING, read_table
 
-    lived = read_table(life, LIFE).to_pandas() if life.exists() else None
-    holds, text = brief.gate(read_table(equivalence, EQUIVALENCE).to_pandas(), lived)
+    lived, timed = (
+        read_table(path, schema).to_pandas() if path.exists() else None
+        for path, schema in ((life, LIFE), (timing, TIMING))
+    )
+    holds, text = brief.gate(read_table(equivalence, EQUIVALENCE).to_pandas(), lived, timed)
     print(text, end="", file=sys.stdout if holds else sys.stderr)
     if not holds:
         raise typer.Exit(1)

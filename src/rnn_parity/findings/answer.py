@@ -10,6 +10,7 @@ import pandas as pd
 
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, PASSING, Regime, Verdict, worst
 from rnn_parity.findings.lives import conditions, deciding_fault, explains, life_of
+from rnn_parity.findings.speedups import result_changed
 from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, must_hold
 
 
@@ -49,7 +50,7 @@ class Answer:
         never_judged: the quantities that pass in no case, where the answer is open.
         compared: each regime that must hold, to its number of cases. A case that draws no dropout counts in `eval`
             alone, since the other regimes repeat that there.
-        fault: the point of its life that decides, where a fresh module's first call was right; None elsewhere.
+        fault: the point of its life, or the timed call, that decides, where a fresh module's first call was right.
         conditions: what must not be done with it, in words.
         same_seed: None where that regime was not run on a case that draws dropout.
     """
@@ -80,15 +81,22 @@ class Answer:
         return self.word in ("yes", "yes, when")
 
 
-def answers(equivalence: pd.DataFrame, life: pd.DataFrame | None = None) -> list[Answer]:
+def answers(
+    equivalence: pd.DataFrame, life: pd.DataFrame | None = None, timing: pd.DataFrame | None = None
+) -> list[Answer]:
     """The answer for every candidate of the table."""
-    return [answer_for(equivalence, candidate, life) for candidate in equivalence["implementation"].unique()]
+    return [answer_for(equivalence, candidate, life, timing) for candidate in equivalence["implementation"].unique()]
 
 
-def answer_for(equivalence: pd.DataFrame, candidate: str, life: pd.DataFrame | None = None) -> Answer:
-    """The answer for one candidate, from its rows alone. `life` is None where it was not lived through."""
+def answer_for(
+    equivalence: pd.DataFrame, candidate: str, life: pd.DataFrame | None = None, timing: pd.DataFrame | None = None
+) -> Answer:
+    """The answer for one candidate, from its rows alone; None for what was not asked.
+
+    A layer whose result changes while it is being timed is different, whatever its first calls gave.
+    """
     points = life_of(life, candidate)
-    fault, excused = deciding_fault(points), conditions(points)
+    fault, excused = deciding_fault(points) or result_changed(timing, candidate), conditions(points)
     rows = equivalence[equivalence["implementation"] == candidate].reset_index(drop=True)
     held, wrong, seed = must_hold(rows), failing(rows), same_seed(rows)
     passes = held["verdict"].isin(PASSING)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.statistics import Conclusion
 from rnn_parity.tables import CASE_COLUMNS
 
@@ -56,6 +57,18 @@ def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = No
     largest = rows.loc[rows["flops"].fillna(0).idxmax(), "case_id"]
     rows = rows[rows["case_id"] == largest].set_index("phase", drop=False)
     return rows.loc[[phase for phase in ("inference", "step") if phase in rows.index]]
+
+
+def result_changed(timing: pd.DataFrame | None, candidate: str) -> dict[str, Any] | None:
+    """The fault of a candidate whose result changed while it was being timed, as one of its life; None without."""
+    rows = pd.DataFrame(columns=["implementation", "conclusion"]) if timing is None else timing
+    rows = rows[(rows["implementation"] == candidate) & (rows["conclusion"] == Conclusion.DIFFERENT)]
+    if rows.empty:
+        return None
+    row = rows.iloc[0].to_dict()
+    said = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": Verdict.DIFFERENT}
+    when = f"in {row['phase']}, after some calls"
+    return row | said | {"when": when, "quantity": "its result", "reason": row["reason"].removeprefix("its result ")}
 
 
 def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:

@@ -13,9 +13,11 @@ from rnn_parity.report.markdown import render_markdown
 MOST_ROWS = 12
 
 
-def gate(equivalence: pd.DataFrame, life: pd.DataFrame | None = None) -> tuple[bool, str]:
+def gate(
+    equivalence: pd.DataFrame, life: pd.DataFrame | None = None, timing: pd.DataFrame | None = None
+) -> tuple[bool, str]:
     """Whether every candidate of the table may replace the baseline, and the text that says so or why not."""
-    found = answers(equivalence, life)
+    found = answers(equivalence, life, timing)
     faults = [f"gate: {answer.candidate}: {in_words(answer.fault)}\n" for answer in found if answer.fault]
     if refused := [answer.deciding for answer in found if answer.word == "no" and not answer.fault]:
         return False, "".join(faults) + _failing_markdown(equivalence, deciding_row(pd.DataFrame(refused)))

@@ -46,7 +46,7 @@ class Report:
     @cached_property
     def answer(self) -> Answer:
         """The answer, with the row that decides it."""
-        return answer_for(self.equivalence, self.candidate, self.life)
+        return answer_for(self.equivalence, self.candidate, self.life, self.timing)
 
     @property
     def equivalent(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rnn_parity.experiment.grid import implementations
-from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, worst
+from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, Verdict, worst
 from rnn_parity.tracking.failures import Failure
 
 _LONGEST = 5000
@@ -140,6 +140,7 @@ def _tags(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable
         reasons = [f"{row['quantity']}: {row['reason']}" for row in rows if row["verdict"] == verdict and row["reason"]]
         if reasons:
             yield f"reason/{regime}/{safe_name(candidate)}", reasons[0]
+    held += [Verdict.DIFFERENT for row in timing if row["conclusion"] == Verdict.DIFFERENT]
     if held:
         yield "verdict", str(worst(held))
     for row in timing:

@@ -126,7 +126,7 @@ def facts(results: Mapping[str, pd.DataFrame], candidate: str) -> dict[str, Any]
         "candidate": candidate,
         "case": _first(attribution[attribution["case_id"] == case_id]),
         "verdicts": compared["verdict"].value_counts().to_dict(),
-        "answer": answer_for(compared, candidate),
+        "answer": answer_for(compared, candidate, timing=timing[timing["case_id"].isin(compared["case_id"])]),
         "dtypes": sorted(compared["dtype"].unique(), key=list(Dtype).index),
         "train_step": _first(timed[timed["phase"] == "train_step"]),
         "decoder_step": _first(timed[timed["phase"] == "step"]),
