@@ -194,6 +194,22 @@ LIVES = schema_of(
 )
 """One row per life of a right or wrong layer in the self-test, as `rnn_parity.trust.lives.examine_life` tells it."""
 
+TRICKS = schema_of(
+    {
+        "implementation": str,
+        "trick": str,
+        "phase": str,
+        "believed": float,
+        "conclusion": str,
+        "reason": str,
+        "speedup": float,
+        "speedup_ci_low": float,
+        "settings": str,
+        "held": bool,
+    }
+)
+"""One row per trick on the clock, as `rnn_parity.trust.tricks_run.examine_tricks` tells it."""
+
 POWER = schema_of(
     {
         "device": str,

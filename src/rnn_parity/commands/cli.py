@@ -245,25 +245,40 @@ def self_test(
         int | None, typer.Option(min=1, help="Random cases per dtype: 500; lives of each layer: 1.")
     ] = None,
     life: Annotated[bool, typer.Option("--life", help="Try the life: many calls, not one.")] = False,
+    tricks: Annotated[bool, typer.Option("--tricks", help="Try the clock: what might fool it.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
     output: Annotated[Path | None, typer.Option(help="Where to write every finding as a table.")] = None,
 ) -> None:
-    """Try the check itself: planted faults that it must catch, right layers that it must not accuse."""
+    """Try the check itself: planted faults that it must catch, right layers that it must not accuse.
+
+    The clock is tried on the CPU, in float32 and in this process alone, whatever else is asked for.
+    """
     import pandas as pd
     from rich.console import Console
     from rich.progress import track
 
     from rnn_parity.experiment.grid import resolve_devices
-    from rnn_parity.report.self_test import show, show_lives
-    from rnn_parity.tables import LIVES, SELF_TEST, write_rows
+    from rnn_parity.report.self_test import show, show_lives, show_tricks
+    from rnn_parity.tables import LIVES, SELF_TEST, TRICKS, write_rows
     from rnn_parity.trust.lives import examine_lives
     from rnn_parity.trust.run import examine_in_parallel
 
+    errors = Console(stderr=True)
+    if tricks:
+        from rnn_parity.trust.tricks_run import examine_tricks
+        from rnn_parity.workloads.layer import Layer
+
+        # No line that is drawn meanwhile: the thread that animates it would be timed too.
+        found = list(examine_tricks(Layer(), lambda name: errors.print(f"{name} …")))
+        if output:
+            write_rows(output, TRICKS, found)
+        if not show_tricks(pd.DataFrame(found), Console()):
+            raise typer.Exit(1)
+        return
     dtypes = dtype or list(Dtype)
     if unknown := sorted(set(dtypes) - set(Dtype)):
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
     (device,) = resolve_devices([device])
-    errors = Console(stderr=True)
     examine, number = (examine_lives, cases or 1) if life else (examine_in_parallel, cases or 500)
     of, parts = examine(device, dtypes, number, jobs, cell)
     shown = track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal)

@@ -83,6 +83,24 @@ def show_lives(lives: pd.DataFrame, console: Console) -> bool:
     return not unmet
 
 
+def show_tricks(tricks: pd.DataFrame, console: Console) -> bool:
+    """Print what is said of every trick, and those that keep their gain; return whether none does."""
+    if tricks.empty:
+        console.print("Nothing was tried.", style="bold")
+        return False
+    believed = Column("speedup, believed", justify="right")
+    table = Table("trick", believed, "said", title="Tricks on the clock", title_justify="left")
+    for row in tricks.itertuples():
+        table.add_row(row.trick, f"{row.believed:.1f}×", row.reason or f"{row.conclusion}, {row.speedup:.2f}×")
+    console.print(table)
+    for row in tricks[~tricks["held"].astype(bool)].itertuples():
+        words = f"does not hold: {row.implementation}: {row.conclusion} {row.reason}"
+        console.print(words, style="bold", emoji=False, markup=False)
+    if held := bool(tricks["held"].all()):
+        console.print(f"All held: each of {len(tricks)} tricks lost its gain or its verdict.")
+    return held
+
+
 def _alarm_table(alarms: pd.DataFrame) -> pd.DataFrame:
     """One column per dtype."""
     table = alarms.assign(cases_ci_high=[_percent(share) for share in alarms["cases_ci_high"]])

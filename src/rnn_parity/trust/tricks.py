@@ -1,7 +1,7 @@
 """Layers that are right when they are judged, and that a clock which believes what it is shown calls faster.
 
-Import paths are `rnn_parity.trust.tricks:NAME`. Nobody needs to cheat for these: projections kept too long, `lru_cache`,
-packed weights, asynchronous and lazy results do the same.
+Import paths are `rnn_parity.trust.tricks:NAME`. Nobody needs to cheat for these: projections kept too long,
+`lru_cache`, packed weights, asynchronous and lazy results do the same.
 """
 
 from __future__ import annotations
@@ -206,11 +206,13 @@ class InAThread(Trick):
     """A thread fills its result in, which it gives back at once."""
 
     said = UNFINISHED
+    large = True
 
     def tricked(self, input, states):
         output, last = input.new_empty(*input.shape[:2], states.shape[-1]), torch.empty_like(states)
 
         def fill():
+            torch.set_num_threads(1)
             with torch.no_grad():
                 for into, value in zip((output, last), WrittenOut.forward(self, input, states), strict=True):
                     into.copy_(value)
@@ -229,7 +231,13 @@ class WorksOn(Trick):
 
     def tricked(self, input, states):
         given = input.clone(), states.clone()
-        threading.Thread(target=lambda: [WrittenOut.forward(self, *given) for _ in range(3)]).start()
+
+        def work_on():
+            torch.set_num_threads(1)
+            for _ in range(3):
+                WrittenOut.forward(self, *given)
+
+        threading.Thread(target=work_on).start()
         return super().tricked(input, states)
 
 

@@ -1,0 +1,60 @@
+"""Every trick on the clock loses its gain or its verdict, and the documentation says of each what is said."""
+
+import io
+import re
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from project import PROJECT
+from rnn_parity.commands.cli import app
+from rnn_parity.report.self_test import show_tricks
+from rnn_parity.statistics import Conclusion
+from rnn_parity.tables import TRICKS as COLUMNS
+from rnn_parity.tables import read_table
+from rnn_parity.trust import tricks_run
+from rnn_parity.trust.examine import in_words
+from rnn_parity.trust.tricks import CHANGED, NO_GAIN, THREADS, TRICKS, UNFINISHED
+from rnn_parity.trust.tricks_run import examine_tricks, holds
+from rnn_parity.workloads.layer import Layer
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_a_trick_loses_its_gain_or_its_verdict(monkeypatch, name):
+    monkeypatch.setattr(tricks_run, "TRICKS", {name: TRICKS[name]})
+    (row,) = examine_tricks(Layer())
+    assert row["held"], row
+    assert (row["conclusion"] == Conclusion.DIFFERENT) == (TRICKS[name].said == CHANGED)
+    assert ("time.perf_counter to" in row["settings"]) == name.endswith("SlowClock")
+
+
+def test_a_trick_that_keeps_its_gain_or_is_refused_for_another_reason_does_not_hold():
+    stale, sized = (TRICKS[f"rnn_parity.trust.tricks:{name}"] for name in ("IdentityCache", "VersionCache"))
+    gain = {"conclusion": "faster", "reason": "", "speedup": 9.0, "speedup_ci_low": 8.9}
+    none = {"conclusion": "within noise", "reason": "", "speedup": 1.0, "speedup_ci_low": 0.9}
+    refused = {"conclusion": "different", "reason": f"{CHANGED}: output"}
+    assert [holds(stale, row) for row in (gain, none, refused, refused | {"reason": "no memory"})] == [0, 0, 1, 0]
+    assert [holds(sized, row) for row in (gain, none)] == [False, True]
+
+
+def found(held):
+    row = {"implementation": "a:B", "trick": "A cache", "phase": "step", "believed": 400.0, "conclusion": "faster"}
+    return row | {"reason": "", "speedup": 300.0, "speedup_ci_low": 299.0, "settings": "", "held": held}
+
+
+@pytest.mark.parametrize(("held", "code"), [(True, 0), (False, 1)])
+def test_the_command_writes_what_it_found_and_exits_by_it(monkeypatch, tmp_path, held, code):
+    monkeypatch.setattr(tricks_run, "examine_tricks", lambda *_: [found(held)])
+    ended = CliRunner().invoke(app, ["self-test", "--tricks", "--output", str(tmp_path / "tricks.parquet")])
+    assert ended.exit_code == code
+    assert ("does not hold: a:B:" in ended.stdout) is not held
+    assert len(read_table(tmp_path / "tricks.parquet", COLUMNS)) == 1
+    assert not show_tricks(pd.DataFrame(), Console(file=io.StringIO()))
+
+
+def test_what_is_said_of_every_trick_is_documented():
+    rows = re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", (PROJECT / "docs/timing.md").read_text(), re.MULTILINE)
+    words = {CHANGED: "no", UNFINISHED: "not judged", THREADS: "not judged", NO_GAIN: "no gain"}
+    assert rows[1:] == [(in_words(trick), words[trick.said]) for trick in TRICKS.values()]
