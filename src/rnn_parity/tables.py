@@ -208,7 +208,7 @@ TRICKS = schema_of(
         "held": bool,
     }
 )
-"""One row per trick on the clock, as `rnn_parity.trust.tricks_run.examine_tricks` tells it."""
+"""One row per trick on the clock, as `rnn_parity.trust.tricks.run.examine_tricks` tells it."""
 
 POWER = schema_of(
     {

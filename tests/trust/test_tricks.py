@@ -14,10 +14,10 @@ from rnn_parity.report.self_test import show_tricks
 from rnn_parity.statistics import Conclusion
 from rnn_parity.tables import TRICKS as COLUMNS
 from rnn_parity.tables import read_table
-from rnn_parity.trust import tricks_run
 from rnn_parity.trust.examine import in_words
-from rnn_parity.trust.tricks import CHANGED, NO_GAIN, THREADS, TRICKS, UNFINISHED
-from rnn_parity.trust.tricks_run import examine_tricks, holds
+from rnn_parity.trust.tricks import run as tricks_run
+from rnn_parity.trust.tricks.planted import CHANGED, NO_GAIN, THREADS, TRICKS, UNFINISHED
+from rnn_parity.trust.tricks.run import examine_tricks, holds
 from rnn_parity.workloads.layer import Layer
 
 
@@ -31,7 +31,7 @@ def test_a_trick_loses_its_gain_or_its_verdict(monkeypatch, name):
 
 
 def test_a_trick_that_keeps_its_gain_or_is_refused_for_another_reason_does_not_hold():
-    stale, sized = (TRICKS[f"rnn_parity.trust.tricks:{name}"] for name in ("IdentityCache", "VersionCache"))
+    stale, sized = (TRICKS[f"rnn_parity.trust.tricks.planted:{name}"] for name in ("IdentityCache", "VersionCache"))
     gain = {"conclusion": "faster", "reason": "", "speedup": 9.0, "speedup_ci_low": 8.9}
     none = {"conclusion": "within noise", "reason": "", "speedup": 1.0, "speedup_ci_low": 0.9}
     refused = {"conclusion": "different", "reason": f"{CHANGED}: output"}

@@ -258,34 +258,30 @@ def self_test(
     from rich.progress import track
 
     from rnn_parity.experiment.grid import resolve_devices
-    from rnn_parity.report.self_test import show, show_lives, show_tricks
+    from rnn_parity.report.self_test import show as show_rates
+    from rnn_parity.report.self_test import show_lives, show_tricks
     from rnn_parity.tables import LIVES, SELF_TEST, TRICKS, write_rows
     from rnn_parity.trust.lives import examine_lives
     from rnn_parity.trust.run import examine_in_parallel
+    from rnn_parity.trust.tricks.run import examine_tricks
+    from rnn_parity.workloads.layer import Layer
 
-    errors = Console(stderr=True)
-    if tricks:
-        from rnn_parity.trust.tricks_run import examine_tricks
-        from rnn_parity.workloads.layer import Layer
-
-        # No line that is drawn meanwhile: the thread that animates it would be timed too.
-        found = list(examine_tricks(Layer(), lambda name: errors.print(f"{name} …")))
-        if output:
-            write_rows(output, TRICKS, found)
-        if not show_tricks(pd.DataFrame(found), Console()):
-            raise typer.Exit(1)
-        return
-    dtypes = dtype or list(Dtype)
+    dtypes, errors = dtype or list(Dtype), Console(stderr=True)
     if unknown := sorted(set(dtypes) - set(Dtype)):
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")
-    (device,) = resolve_devices([device])
-    examine, number = (examine_lives, cases or 1) if life else (examine_in_parallel, cases or 500)
-    of, parts = examine(device, dtypes, number, jobs, cell)
-    shown = track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal)
-    rows = sorted((row for part in shown for row in part), key=lambda r: (list(Dtype).index(r["dtype"]), r["seed"]))
+    if tricks:
+        # No bar that is drawn meanwhile: the thread that animates it would be timed too.
+        rows = list(examine_tricks(Layer(), lambda name: errors.print(f"{name} …")))
+    else:
+        (device,) = resolve_devices([device])
+        examine, number = (examine_lives, cases or 1) if life else (examine_in_parallel, cases or 500)
+        of, parts = examine(device, dtypes, number, jobs, cell)
+        shown = track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal)
+        rows = sorted((row for part in shown for row in part), key=lambda r: (list(Dtype).index(r["dtype"]), r["seed"]))
+    schema, show = (TRICKS, show_tricks) if tricks else (LIVES, show_lives) if life else (SELF_TEST, show_rates)
     if output:
-        write_rows(output, LIVES if life else SELF_TEST, rows)
-    if not (show_lives if life else show)(pd.DataFrame(rows), Console()):
+        write_rows(output, schema, rows)
+    if not show(pd.DataFrame(rows), Console()):
         raise typer.Exit(1)
 
 
@@ -299,10 +295,8 @@ def gate(
     from rnn_parity.report import brief
     from rnn_parity.tables import EQUIVALENCE, LIFE, TIMING, read_table
 
-    lived, timed = (
-        read_table(path, schema).to_pandas() if path.exists() else None
-        for path, schema in ((life, LIFE), (timing, TIMING))
-    )
+    asked = ((life, LIFE), (timing, TIMING))
+    lived, timed = (read_table(path, schema).to_pandas() if path.exists() else None for path, schema in asked)
     holds, text = brief.gate(read_table(equivalence, EQUIVALENCE).to_pandas(), lived, timed)
     print(text, end="", file=sys.stdout if holds else sys.stderr)
     if not holds:

@@ -16,7 +16,7 @@ from rnn_parity.timing.calls import TimedWorkload
 from rnn_parity.timing.rounds import time_case
 from rnn_parity.trust.examine import in_words
 from rnn_parity.trust.right import WrittenOut
-from rnn_parity.trust.tricks import CHANGED, HONEST_CALLS, TRICKS, Trick
+from rnn_parity.trust.tricks.planted import CHANGED, HONEST_CALLS, TRICKS, Trick
 
 HONEST = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
 LEAST_GAIN = 1.1

@@ -1,6 +1,6 @@
 """Layers that are right when they are judged, and that a clock which believes what it is shown calls faster.
 
-Import paths are `rnn_parity.trust.tricks:NAME`. Nobody needs to cheat for these: projections kept too long,
+Import paths are `rnn_parity.trust.tricks.planted:NAME`. Nobody needs to cheat for these: projections kept too long,
 `lru_cache`, packed weights, asynchronous and lazy results do the same.
 """
 
