@@ -11,19 +11,23 @@ import sys
 import time
 from pathlib import Path
 
-import rnn_parity
-from rnn_parity.commands.processes import RUN_VARIABLE, lock_working_folder
+from rnn_parity import __version__
+from rnn_parity.commands.processes import (
+    RUN_VARIABLE,
+    SOURCES,
+    SOURCES_VARIABLE,
+    lock_working_folder,
+    require_own_snakefile,
+)
+from rnn_parity.experiment.address import resolve_uri
+from rnn_parity.experiment.config import read_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.sources import digest
 from rnn_parity.experiment.names import CELLS, REGISTRY
 from rnn_parity.experiment.workloads import workloads_of
-
-# The rules' python is the one that runs Snakemake, with the sources beside the Snakefile; and no job outlives this run.
-for variable, folder in {"PATH": Path(sys.executable).parent, "PYTHONPATH": Path(workflow.basedir) / "src"}.items():
-    os.environ[variable] = os.pathsep.join(filter(None, [str(folder), os.environ.get(variable)]))
-os.environ[RUN_VARIABLE] = str(os.getpid())
+from rnn_parity.report.figures import FIGURES, workload_figures
 
 # `logged LOG COMMAND …`: what a job says goes into its log, and if it dies how it ended, for who was killed says nothing.
 shell.prefix(
@@ -40,9 +44,19 @@ def refuse(message):
 
 RESULTS = Results()
 try:
-    GRID = make_grid(config, RESULTS.cuda)  # that of another machine, where the results were brought from it
+    require_own_snakefile(Path(workflow.basedir))
+    asked = read_config(workflow.configfiles, workflow.config_settings.config_args)
+    GRID = make_grid(asked, RESULTS.cuda)  # that of another machine, where the results were brought from it
+    TRACKING_MODE = GRID.config["tracking"]["mode"]
+    if TRACKING_MODE != "off":
+        resolve_uri(GRID.config["tracking"]["uri"], Path.cwd())
 except InputError as error:
     refuse(error)
+
+# The rules' python is the one that runs Snakemake, with the sources beside the Snakefile; and no job outlives this run.
+for variable, folder in {"PATH": Path(sys.executable).parent, "PYTHONPATH": Path(workflow.basedir) / "src"}.items():
+    os.environ[variable] = os.pathsep.join(filter(None, [str(folder), os.environ.get(variable)]))
+os.environ.update({RUN_VARIABLE: str(os.getpid()), SOURCES_VARIABLE: str(SOURCES)})
 
 # Layers of the user's own are tried before any job starts; in a process, since they may import torch or anything else.
 KINDS = {kind: [compared["baseline"], *compared["candidates"]] for kind, compared in GRID.config["cells"].items()}
@@ -61,7 +75,6 @@ WORKLOADS = workloads_of(GRID.config)
 JOBS = {(job.sweep, job.name): job for job in GRID.jobs}
 NAMED = [{**CELLS, **REGISTRY}.get(name, name) for kind, names in KINDS.items() for name in (kind, *names)]
 LAYER_MODULES = sorted({path.partition(":")[0] for path in NAMED})
-TRACKING_MODE = GRID.config["tracking"]["mode"]
 # Another tracking server is published to anew. Only a digest, since the URI may hold a password.
 TRACKING_STORE = hashlib.sha256(
     f"{GRID.config['tracking']['uri']} {os.environ.get('MLFLOW_TRACKING_URI')}".encode()
@@ -77,8 +90,7 @@ def sources(*modules, files=(), without=()):
 
     One parameter in place of some dozen input files also lets Snakemake plan ten thousand cases in seconds.
     """
-    package = Path(rnn_parity.__file__).parent
-    return digest(modules, [package.parent, Path.cwd()], [package / file for file in files], without)
+    return digest(modules, [SOURCES.parent, Path.cwd()], [SOURCES / file for file in files], without)
 
 
 def job_of(wildcards):
@@ -160,9 +172,15 @@ def attempt(marker):
 
 def keep_config():
     """Write the config before any job: what is published reads it, also where only some targets are asked for."""
-    if not RESULTS.config.exists() or RESULTS.config.read_text() != CONFIG:
+    if not RESULTS.config.exists() or RESULTS.config.read_text(encoding="utf-8") != CONFIG:
         RESULTS.config.parent.mkdir(exist_ok=True)
-        RESULTS.config.write_text(CONFIG)
+        RESULTS.config.write_text(CONFIG, encoding="utf-8")
+
+
+def gate_is_shut():
+    """Whether what failed in this run is the gate, and not the gate's own code."""
+    said = Path("logs/gate.log")
+    return said.exists() and said.stat().st_mtime >= STARTED and "gate: " in said.read_text(encoding="utf-8")
 
 
 def publish_unfinished():

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
-import signal
 import sys
-import traceback
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from rnn_parity.commands.processes import exit_with_workflow
+from rnn_parity import __version__
+from rnn_parity.commands.ending import end_with_code
+from rnn_parity.commands.processes import SOURCES
 from rnn_parity.commands.rules import app as rules_app
 from rnn_parity.commands.rules import read_grid
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import Dtype
 
 app = typer.Typer(
-    help=__doc__.splitlines()[0],
+    help="The commands for people.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,45 +40,36 @@ def main() -> None:
 
     Exit code 0: done, 1: a verdict against, 2: bad input, in one line, 3: a fault of this program, with its traceback
     and a last line that says what to do with it. Nothing else is ever 1: neither a pipe that nobody reads any more,
-    141 as in a shell, nor a layer that ends the process.
+    141 as in a shell, nor Ctrl-C, 130, nor a layer that ends the process.
     """
-    exit_with_workflow()
-    try:
-        app()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):
-            sys.exit(128 + signal.SIGPIPE)
-        if _raised_in(ended) in ("typer", "click"):
-            raise
-        _report_fault(ended)
-    except Exception as error:
-        _report_fault(error)
-    finally:
-        gc.freeze()  # skip the final garbage collection: with torch imported it takes a third of a short command
+    end_with_code(app)
 
 
-def _raised_in(error: BaseException) -> str:
-    """The package whose code raised it."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].f_globals.get("__name__", "").partition(".")[0]
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rnn-parity {__version__} ({SOURCES})")
+        raise typer.Exit
 
 
-def _report_fault(error: BaseException) -> NoReturn:
-    traceback.print_exception(error)
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"fault: {said}; this is no verdict: please report it with the lines above", file=sys.stderr)
-    sys.exit(3)
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version, and sources.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> None:
     """Run an experiment in this folder. Further arguments go to Snakemake, as `-n`, `--cores 4` or `gate`.
 
-    The exit code is Snakemake's: 1 where a job failed, whose log says with which code, and where the gate stays shut.
+    Exits with 1 where the gate stays shut, with 3 where a job failed, whose log says why.
     """
+    if named := [word for word in context.args if word.partition("=")[0] in ("--configfile", "--configfiles")]:
+        raise InputError(
+            f"{named[0]}: is Snakemake's, which takes the targets behind it for more files; expected --config"
+        )
     if not config.is_file():
         raise InputError(f"--config: holds '{config}', which is no file; `rnn-parity init .` makes a config.yaml")
     settings = [f"--snakefile={(PIPELINE / 'Snakefile').resolve()}", f"--configfile={config}"]

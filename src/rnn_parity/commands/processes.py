@@ -1,4 +1,4 @@
-"""Processes that are killed: one run per folder, and jobs that do not outlive their run."""
+"""Where a process stands: one run per folder, jobs that do not outlive their run, sources that are the folder's own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 
+import rnn_parity
 from rnn_parity.experiment.errors import InputError
 
 RUN_VARIABLE = "RNN_PARITY_RUN"
 """The environment variable in which a run of the workflow tells its jobs its process id."""
+
+SOURCES_VARIABLE = "RNN_PARITY_SOURCES"
+"""The environment variable in which it tells them the folder of the package that they must run."""
+
+SOURCES = Path(rnn_parity.__file__).parent
 
 
 def lock_working_folder(snakemake_folder: Path) -> int:
@@ -49,3 +56,32 @@ def exit_with_workflow() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def require_own_sources() -> None:
+    """Raise `InputError` where this process runs other sources than its workflow, or than the checkout it stands in."""
+    asked = os.environ.get(SOURCES_VARIABLE)
+    if asked and not _is_same(Path(asked), SOURCES):
+        raise InputError(
+            f"the workflow's sources are in {asked}, but its jobs run those in {SOURCES}; look at PYTHONPATH"
+        )
+    here, imported = Path("src/rnn_parity").absolute(), SOURCES.parents[1]
+    if (here / "__init__.py").exists() and (imported / "Snakefile").exists() and not _is_same(here, SOURCES):
+        raise InputError(
+            f"this folder has sources of its own, but {sys.executable} runs those in {SOURCES};"
+            " `pip install -e .` makes them its own"
+        )
+
+
+def require_own_snakefile(folder: Path) -> None:
+    """Raise `InputError` for a Snakefile in `folder` that belongs to other sources than those that are imported."""
+    if os.pathsep in str(folder):
+        raise InputError(f"the folder {folder} has {os.pathsep!r} in its name, which no PYTHONPATH can hold; rename it")
+    if not any(_is_same(place, SOURCES) for place in (folder / "src/rnn_parity", folder.parent)):
+        raise InputError(
+            f"the Snakefile in {folder} is not that of the package in {SOURCES}; `rnn-parity run` takes its own"
+        )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and one.samefile(other)

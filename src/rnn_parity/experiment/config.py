@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -192,15 +192,67 @@ class Config(Compared):
     report: Report = Report()
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once in its mapping, and 1e-3 is a number."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)  # before `<<` is filled in, which may repeat keys
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if name in lines:
+                raise InputError(f"line {line}: the key {_short(key.value)} stands here and in line {lines[name]}")
+            lines[name] = line
+        return node
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), "-+0123456789")
+
+
 def load_config(path: Path) -> Any:
-    """Read a config file as it is written; raise `InputError` where it is no YAML."""
+    """Read a config file as it is written; raise `InputError` where it is no YAML or holds a key twice."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read ({reason}); expected a config file") from error
+
+
+def read_config(paths: Iterable[Path], settings: Iterable[str]) -> dict[str, Any]:
+    """The config of a command line: its files, a later one over an earlier, then its settings `KEY=VALUE` in YAML.
+
+    Snakemake's own reading drops the first of two equal keys, and takes a number within a section for a text.
+    """
+    config: dict[str, Any] = {}
+    for path in paths:
+        _lay_over(config, load_config(path), str(path))
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        field = Config.model_fields.get(key)
+        value = text if field and field.annotation is str else _parse(text, f"--config {key}")
+        _lay_over(config, {key: value}, "--config")
+    return config
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text.replace("\t", " ") if text.lstrip().startswith("{") else text, _Loader)  # JSON has tabs
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{where}: is not YAML: {' '.join(str(error).split())}") from error
+    except InputError as error:
+        raise InputError(f"{where}: {error}, expected it once") from None
+
+
+def _lay_over(config: dict[str, Any], more: Any, where: str) -> None:
+    if not isinstance(more, dict):
+        raise InputError(f"{where}: holds {_short(more)}, expected a mapping of keys")
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            _lay_over(config[key], value, where)
+        else:
+            config[key] = value
 
 
 def complete_config(config: Any) -> dict[str, Any]:

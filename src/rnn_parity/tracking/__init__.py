@@ -8,9 +8,10 @@ died, `ui` serves the pages.
 import logging
 import os
 
+from rnn_parity.experiment.address import redact, resolve_uri
 from rnn_parity.tracking.jobs import publish_results, publish_unfinished
 from rnn_parity.tracking.publish import publish_job, publish_report
-from rnn_parity.tracking.store import TrackingUnavailable, ensure_store, redact, resolve_uri
+from rnn_parity.tracking.store import TrackingUnavailable, ensure_store
 from rnn_parity.tracking.ui import serve_ui
 
 __all__ = [

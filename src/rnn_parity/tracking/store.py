@@ -1,4 +1,4 @@
-"""The place of the runs: the tracking URI, the embedded SQLite database, created whole or not at all, and a connection.
+"""The place of the runs: the embedded SQLite database, created whole or not at all, and a connection to any store.
 
 A store that does not answer is one line: soon, once and without credentials.
 """
@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
+from rnn_parity.experiment.address import SQLITE, redact
 from rnn_parity.experiment.errors import InputError
 
-_SQLITE = "sqlite:///"
 _ARTIFACTS = "mlflow-artifacts:"
 _NETWORK: tuple[str, ...] = ("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "orangefs")
 _NETWORK += ("panfs", "smb", "sshfs", "virtiofs")
@@ -30,36 +30,6 @@ _NETWORK += ("panfs", "smb", "sshfs", "virtiofs")
 
 class TrackingUnavailable(InputError):
     """The tracking server does not answer, or refuses. The message names its URI without credentials."""
-
-
-def resolve_uri(configured: str | None, project: Path) -> str:
-    """Return the tracking URI: the configured one, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the project.
-
-    The path of an SQLite database comes out absolute; a relative one is taken from `project`, so that no command
-    depends on the folder it is started in. Raises `InputError` for an address that MLflow 3 cannot keep runs at.
-    """
-    key, uri = "tracking.uri", configured
-    if uri is None:
-        key, uri = "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
-    scheme = uri.partition(":")[0]
-    if (":" not in uri and uri != "databricks") or scheme == "file":
-        raise InputError(f"{key}: holds {redact(uri)!r}, expected sqlite:///PATH or http(s)://HOST:PORT")
-    if scheme != "sqlite":
-        return uri
-    name, question_mark, query = uri.removeprefix(_SQLITE).partition("?")
-    if not uri.startswith(_SQLITE) or name in ("", ":memory:"):
-        raise InputError(f"{key}: holds {uri!r}, a database that is gone with its process; expected sqlite:///PATH")
-    path = (project / name).resolve()
-    if "?" in str(path):
-        raise InputError(f"{key}: the path {str(path)!r} holds a question mark, which ends the path of a database URI")
-    return f"{_SQLITE}{path}{question_mark}{query}"
-
-
-def redact(uri: str) -> str:
-    """Return the URI without user, password and query."""
-    if uri.startswith("sqlite:"):
-        return uri
-    return re.sub(r"\?.*", "?***", re.sub(r"^([^:/]+://).*@", r"\1***@", uri, flags=re.DOTALL), flags=re.DOTALL)
 
 
 def folder_tag(uri: str, project: Path) -> str:
@@ -76,7 +46,7 @@ def folder_tag(uri: str, project: Path) -> str:
 
 def database_path(uri: str) -> Path | None:
     """Return the file of an SQLite database; None for every other store."""
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def artifact_folder(uri: str) -> Path | None:
@@ -174,7 +144,7 @@ def _build(path: Path) -> None:
     # By a process that was killed; by a database that was taken away, whose log SQLite would play into the new one.
     for left in [*path.parent.glob(f"{building.name}*"), *path.parent.glob(f"{path.name}-*")]:
         left.unlink()
-    SqlAlchemyStore(f"{_SQLITE}{building}", f"{_ARTIFACTS}/").engine.dispose()
+    SqlAlchemyStore(f"{SQLITE}{building}", f"{_ARTIFACTS}/").engine.dispose()
     with closing(sqlite3.connect(building)) as database:
         # WAL has twice the rate with several writers, but its shared memory is of one machine.
         database.execute(f"PRAGMA journal_mode = {'DELETE' if is_on_network(path.parent) else 'WAL'}")

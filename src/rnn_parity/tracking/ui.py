@@ -7,7 +7,8 @@ import socket
 import sys
 from pathlib import Path
 
-from rnn_parity.tracking.store import artifact_folder, connection, ensure_store, redact
+from rnn_parity.experiment.address import redact
+from rnn_parity.tracking.store import artifact_folder, connection, ensure_store
 
 
 def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:

@@ -1,0 +1,88 @@
+"""How a command ends: with a code that says whose fault it was, and with words that any terminal can show."""
+
+from __future__ import annotations
+
+import codecs
+import gc
+import os
+import signal
+import sys
+import traceback
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rnn_parity.commands.processes import exit_with_workflow, require_own_sources
+from rnn_parity.experiment.errors import InputError
+
+
+def end_with_code(command: Callable[[], Any]) -> None:
+    """Run a command, and end the process with 0, 1, 2, 3, 130 or 141: `cli.main` says which means what."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="in_ascii")  # type: ignore[union-attr]  # a terminal may know no × and no ≤
+    exit_with_workflow()
+    try:
+        require_own_sources()
+        command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        if _raised_in(ended) not in ("typer", "click"):
+            report_fault(ended)
+        _flush()
+        raise
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        report_fault(error)
+    finally:
+        gc.freeze()  # skip the final garbage collection: with torch imported it takes a third of a short command
+
+
+@contextmanager
+def ending_in_3() -> Iterator[None]:
+    """End with 3 what raises within, as the code of the Snakefile."""
+    try:
+        yield
+    except Exception as error:
+        report_fault(error)
+
+
+def _in_ascii(error: Any) -> tuple[str, int]:
+    """What an encoding lacks, in letters that each has."""
+    letters = error.object[error.start : error.end].translate(_ASCII)
+    return unicodedata.normalize("NFKD", letters).encode("ascii", "replace").decode(), error.end
+
+
+_ASCII = str.maketrans({"×": "x", "−": "-", "–": "-", "…": "...", "≤": "<=", "≥": ">=", "·": "*", "—": "-", "→": "->"})
+codecs.register_error("in_ascii", _in_ascii)
+
+
+def _flush() -> None:
+    """Write what is left here, where it can still be told that nobody reads it, or that a disk is full."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more, and ends with 120
+        if isinstance(error, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        report_fault(error)
+
+
+def _raised_in(error: BaseException) -> str:
+    """The package whose code raised it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].f_globals.get("__name__", "").partition(".")[0]
+
+
+def report_fault(error: BaseException) -> NoReturn:
+    """End with 3: a traceback, and a last line that says what to do with it."""
+    traceback.print_exception(error)
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    print(f"fault: {said}; this is no verdict: please report it with the lines above", file=sys.stderr)
+    sys.exit(3)
