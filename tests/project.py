@@ -11,6 +11,7 @@ SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
 def copy_project(folder):
     """Copy into `folder` what a run of the workflow needs."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "src"):
         source = PROJECT / name
         if source.is_dir():

@@ -9,6 +9,7 @@ import sys
 import pandas as pd
 import psutil
 import pytest
+import yaml
 
 from pipeline import RUN, SMOKE, TINY, jobs_run, markers, runs, snakemake, write_config
 from project import PROJECT, copy_project
@@ -35,7 +36,8 @@ def misbehaving(tmp_path_factory):
     (folder / "my_layers/__init__.py").write_text("from .kernels import *\n")
     shutil.copy2(PROJECT / "tests/faults.py", folder / "my_layers/kernels.py")
     done = snakemake(folder, *markers(MISBEHAVING), config=write_config(folder, MISBEHAVING, "own.yaml"))
-    assert done.returncode == 1
+    assert done.returncode == 3
+    assert f"fault: a job failed; its log is above and in {folder}/logs" in done.stderr
     return folder
 
 
@@ -102,6 +104,38 @@ def test_a_dead_server_costs_a_warning_and_the_next_run_publishes(finished_copy)
     assert not any("timing" in name for name in jobs_run(snakemake(folder, "-n")))
 
 
+def refused(done):
+    """The one line of a run that is refused."""
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile"))
+    return line
+
+
+def test_what_snakemake_reads_otherwise_is_read_as_it_is_written(tmp_path):
+    folder = copy_project(tmp_path / "a")
+    (folder / "twice.yaml").write_text(f"{yaml.safe_dump(SMOKE)}study: again\n")
+    first = yaml.safe_dump(SMOKE).splitlines().index(f"study: {SMOKE['study']}") + 1
+    assert f'the key "study" stands here and in line {first}' in refused(snakemake(folder, "-n", config="twice.yaml"))
+    config = write_config(folder, SMOKE)
+    assert snakemake(folder, "-n", "--config", "timing={max_seconds: 0.2}", "study=7", config=config).returncode == 0
+    for addresses in ({"MLFLOW_TRACKING_URI": "htp://host"}, {"MLFLOW_TRACKING_URI": "mysql+aiomysql://host/a"}):
+        assert refused(snakemake(folder, "-n", config=config, **addresses)).startswith("error: MLFLOW_TRACKING_URI: ")
+    assert snakemake(folder, "-n", "--config", "tracking={mode: off}", config=config, **addresses).returncode == 0
+    with (folder / "workflow/rules/setup.smk").open("a") as rules:
+        rules.write("\nno_such_name\n")
+    done = snakemake(folder, "-n", config=config)
+    assert (done.returncode, done.stderr.splitlines()[-1][:16]) == (3, "fault: NameError")
+
+
+def test_a_snakefile_runs_no_sources_but_its_own(tmp_path):
+    with_colon = copy_project(tmp_path / "a:b")
+    assert "has ':' in its name" in refused(snakemake(with_colon, "-n", config=write_config(with_colon, SMOKE)))
+    alone = copy_project(tmp_path / "alone")
+    shutil.rmtree(alone / "src")
+    path = os.pathsep.join(sys.path)
+    assert "is not that of" in refused(snakemake(alone, "-n", config=write_config(alone, SMOKE), PYTHONPATH=path))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -109,15 +143,15 @@ def test_a_dead_server_costs_a_warning_and_the_next_run_publishes(finished_copy)
         ({"candidates": ["torch.nn:NoSuchLayer"]}, "error: torch.nn:NoSuchLayer: cannot be imported"),
         ({"candidates": ["torch.nn:LSTM"]}, "error: torch.nn:LSTM: this is an LSTM, not a GRU: --cell lstm"),
         ({"sweeps": {"x": {"hidden_size": []}}}, "error: sweeps.x.hidden_size: holds [], expected at least 1 value"),
+        (
+            {"tracking": {"uri": "localhost:5000"}},
+            "error: tracking.uri: holds 'localhost:5000', expected a URL: ",
+        ),
     ],
 )
 def test_bad_input_ends_before_any_job_with_one_line(tmp_path, change, message):
     folder = copy_project(tmp_path)
-    done = snakemake(folder, config=write_config(folder, {**SMOKE, **change}))
-    assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
-    assert len(lines) == 1
-    assert lines[0].startswith(message)
+    assert refused(snakemake(folder, config=write_config(folder, {**SMOKE, **change}))).startswith(message)
     assert not (folder / "results").exists()
 
 

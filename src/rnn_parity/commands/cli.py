@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from rnn_parity import __version__
 from rnn_parity.commands.ending import end_with_code
 from rnn_parity.commands.processes import SOURCES
 from rnn_parity.commands.rules import app as rules_app
@@ -47,7 +46,9 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"rnn-parity {__version__} ({SOURCES})")
+        from rnn_parity.experiment.workloads import load_object
+
+        print(f"rnn-parity {load_object('rnn_parity:__version__')} ({SOURCES})")
         raise typer.Exit
 
 
@@ -72,6 +73,12 @@ def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> Non
         )
     if not config.is_file():
         raise InputError(f"--config: holds '{config}', which is no file; `rnn-parity init .` makes a config.yaml")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"Snakemake keeps a cache in {cache}, which cannot be made ({error.strerror})"
+        raise InputError(f"HOME: {why}; expected XDG_CACHE_HOME to name a folder") from error
     settings = [f"--snakefile={(PIPELINE / 'Snakefile').resolve()}", f"--configfile={config}"]
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *settings, *context.args])
 

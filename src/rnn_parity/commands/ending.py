@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 from rnn_parity.commands.processes import exit_with_workflow, require_own_sources
 from rnn_parity.experiment.errors import InputError
 
+ADVICE = "this is no verdict: please report it with the lines above"
+
 
 def end_with_code(command: Callable[[], Any]) -> None:
     """Run a command, and end the process with 0, 1, 2, 3, 130 or 141: `cli.main` says which means what."""
@@ -84,5 +86,5 @@ def report_fault(error: BaseException) -> NoReturn:
     """End with 3: a traceback, and a last line that says what to do with it."""
     traceback.print_exception(error)
     said = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"fault: {said}; this is no verdict: please report it with the lines above", file=sys.stderr)
+    print(f"fault: {said}; {ADVICE}", file=sys.stderr)
     sys.exit(3)

@@ -11,7 +11,6 @@ import sys
 import threading
 from pathlib import Path
 
-import rnn_parity
 from rnn_parity.experiment.errors import InputError
 
 RUN_VARIABLE = "RNN_PARITY_RUN"
@@ -20,7 +19,7 @@ RUN_VARIABLE = "RNN_PARITY_RUN"
 SOURCES_VARIABLE = "RNN_PARITY_SOURCES"
 """The environment variable in which it tells them the folder of the package that they must run."""
 
-SOURCES = Path(rnn_parity.__file__).parent
+SOURCES = Path(__file__).parents[1]
 
 
 def lock_working_folder(snakemake_folder: Path) -> int:
