@@ -1,4 +1,4 @@
-"""The equivalence table of six cases, kept: what the verdicts said once they say today.
+"""The equivalence table of twelve cases, kept: what the verdicts said once they say today.
 
 Sensitivities and limits come from float64 arithmetic and are the same anywhere. An error of a layer depends on the
 kernels of its processor and its torch: where both are those of the kept table, errors and bit-identity are held too.
@@ -17,17 +17,32 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.workloads.layer import Layer
 
 KEPT = Path(__file__).with_name("golden.csv")
-CASES = [
-    Case("golden", "cpu", "float32", False, 5, 10, 3, 1, 7, 0.1, 1),
-    Case("golden", "cpu", "float32", False, 5, 10, 3, 12, 7, 0.5, 1),
-    Case("golden", "cpu", "float32", False, 3, 16, 1, 8, 2, 0.0, 1),
-    Case("golden", "cpu", "float64", False, 5, 8, 2, 10, 4, 0.3, 1),
-    Case("golden", "cpu", "bfloat16", False, 4, 8, 2, 5, 3, 0.2, 1),
-    Case("golden", "cpu", "float16", False, 4, 8, 2, 5, 3, 0.0, 1),
-]
-REGIMES = {
-    "stacking_gru": ["eval", "train_matched_masks", "train_same_seed"],
-    "rnn_parity.trust.gru_faults:ResetBeforeProduct": ["eval"],
+CASES = {
+    "gru": [
+        Case("golden", "cpu", "float32", False, 5, 10, 3, 1, 7, 0.1, 1),
+        Case("golden", "cpu", "float32", False, 5, 10, 3, 12, 7, 0.5, 1),
+        Case("golden", "cpu", "float32", False, 3, 16, 1, 8, 2, 0.0, 1),
+        Case("golden", "cpu", "float64", False, 5, 8, 2, 10, 4, 0.3, 1),
+        Case("golden", "cpu", "bfloat16", False, 4, 8, 2, 5, 3, 0.2, 1),
+        Case("golden", "cpu", "float16", False, 4, 8, 2, 5, 3, 0.0, 1),
+    ],
+    **{
+        cell: [
+            Case("golden", "cpu", "float32", False, 5, 10, 3, 12, 7, 0.5, 1, cell),
+            Case("golden", "cpu", "float64", False, 5, 8, 2, 10, 4, 0.3, 1, cell),
+            Case("golden", "cpu", "bfloat16", False, 4, 8, 2, 5, 3, 0.2, 1, cell),
+        ]
+        for cell in ("lstm", "gru_reset_before")
+    },
+}
+ALL = ["eval", "train_matched_masks", "train_same_seed"]
+RUNS = {
+    "gru": ("stacking_gru_cell", {"stacking_gru": ALL, "rnn_parity.trust.gru_faults:ResetBeforeProduct": ["eval"]}),
+    "lstm": ("stacking_lstm_cell", {"stacking_lstm": ALL, "rnn_parity.trust.lstm_faults:ForgetBiasAdded": ["eval"]}),
+    "gru_reset_before": (
+        "stacking_gru_reset_before_cell",
+        {"rnn_parity.trust.right:WrittenOut": ALL, "rnn_parity.trust.faults:SecondBiasIgnored": ["eval"]},
+    ),
 }
 KEY = ["case_id", "implementation", "regime", "quantity"]
 ANYWHERE = ["sensitivity_2", "limit_2"]
@@ -37,9 +52,10 @@ MACHINE = f"{torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
 
 def compute():
     rows = []
-    for candidate, regimes in REGIMES.items():
-        for case in CASES:
-            rows += compare_case(Layer(), case, "stacking_gru_cell", [candidate], [0], regimes)
+    for cell, (baseline, candidates) in RUNS.items():
+        for candidate, regimes in candidates.items():
+            for case in CASES[cell]:
+                rows += compare_case(Layer(), case, baseline, [candidate], [0], regimes)
     return pd.DataFrame(rows)[[*KEY, "verdict", "bit_identical", *ANYWHERE, *OF_THE_KERNELS]].set_index(KEY)
 
 
