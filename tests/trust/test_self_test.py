@@ -47,13 +47,13 @@ def finding(mutant, case=CASE, **scales):
 @pytest.fixture(scope="module")
 def tried():
     """A small self-test in the three dtypes that are used most."""
-    rows = [row for dtype in ("float32", "bfloat16", "float16") for row in examine_samples("cpu", dtype, range(24))]
-    return pd.DataFrame(rows)
+    cases = {"float32": 24, "bfloat16": 8, "float16": 8}
+    return pd.DataFrame([row for dtype, n in cases.items() for row in examine_samples("cpu", dtype, range(n))])
 
 
 def test_it_holds(tried):
     assert unmet_targets(detection(tried), false_alarms(tried)) == []
-    assert (tried["finding"] == "caught").sum() > 300
+    assert (tried["finding"] == "caught").sum() > 170
     caught = detection(tried)
     assert (caught["missed"] == 0).all()
     assert (caught.query("dtype == 'float32'")["caught"] == caught.query("dtype == 'float32'")["exercised"]).all()
