@@ -128,7 +128,7 @@ def order_of(case: Case, name: str) -> MaskOrder:
         try:
             _KNOWN[key] = factory, _order_of(case, name)
         except UnknownOrder as error:
-            _KNOWN[key] = factory, error
+            _KNOWN[key] = factory, error.with_traceback(None)  # which would keep the layer and its tensors
     found = _KNOWN[key][1]
     if isinstance(found, UnknownOrder):
         raise type(found)(str(found))
