@@ -31,7 +31,7 @@ KNOWN = FIRST, EARLY, LATE = -1, -2, -3
 
 _SEED = 0
 _SHORTEST_LOOK_S, _LONGEST_LOOK_S = 2e-3, 50e-3
-_BUSY = 0.5  # of the time of a look
+_BUSY = 0.2  # of the time of a look; others may want the cores too
 _MARGIN_OF_THREADS, _GRANTED_CPU_S = 1.1, 2e-3
 _MARGIN_OF_FLOOR = 1.5
 _SLOW_COPY_BYTES_PER_S = 5e9  # no machine copies so slowly that a floor need be measured above it
