@@ -123,6 +123,21 @@ def test_the_rates_of_the_readme_are_those_of_the_kept_self_test():
         assert str(passed) in re.search(r"fewer faults pass, (\d+ and \d+)", " ".join(said.split()))[1].split(" and ")
 
 
+def test_the_rates_of_the_criterion_are_those_of_the_kept_self_test():
+    kept = rates.kept_rates(("gru",))
+    totals, alarms = rates.totals(kept.detection), kept.false_alarms.set_index("dtype")
+    said = " ".join((PROJECT / "docs/criterion.md").read_text().split())
+    judged, caught = totals[["judged", "caught"]].sum()
+    assert f"Of {judged:,} planted faults that changed anything that could be judged, it caught {caught:,}" in said
+    assert f"did not judge {alarms['not_judged'].sum():,}." in said
+    assert f"this criterion {alarms['alarms'].sum()}" in said
+    for name, digits in (("allclose", 0), ("assert_close", 1)):
+        shares = 100 * alarms[name] / alarms["comparisons"]
+        half = shares[["bfloat16", "float16"]].mean()
+        assert f"{shares['float32']:.{digits}f} % in float32, {half:.0f} % in half precision)" in said
+        assert f"{alarms[name].sum():,}" in said
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
 def test_the_rates_of_other_kinds_are_those_of_the_kept_self_test(cell):
     kept = rates.kept_rates((cell,))
