@@ -359,3 +359,17 @@ def test_lives_are_shown_point_by_point_and_decide_the_first_paragraph(report, t
 
 def test_without_lives_the_report_has_no_such_section(report, tables):
     assert "Over many calls" not in report(*tables)[0]
+
+
+def test_a_result_that_changed_while_it_was_timed_is_a_no_and_no_gain(report, tables):
+    equivalence, timing = tables
+    stale = timing["implementation"] != timing["baseline"]
+    numbers = [name for name in timing if name.endswith("median_s") or name.startswith(("speedup", "q25", "q75"))]
+    timing.loc[stale, numbers] = float("nan")
+    timing.loc[stale, "conclusion"] = "different"
+    timing.loc[stale, "reason"] = "its result changed while it was being timed: output is 9× its limit away"
+    markdown, _ = report(equivalence, timing)
+    answer = first_paragraph(markdown)
+    assert answer.startswith("**No.** `stacking_gru` must not replace `stacking_gru_cell`")
+    assert "in inference, after some calls, its result changed while it was being timed: output is 9×" in answer
+    assert not re.search(r"\d× as fast|faster in [1-9]", markdown)

@@ -28,6 +28,9 @@ SETTINGS = {"precision": 0.5, "min_rounds": 4, "max_seconds": 0.05, "confidence"
 PHASES = ("inference", "forward", "backward", "step")
 
 
+NOISE = torch.Generator()  # of its own: the global one is seeded before a call that is looked at
+
+
 def timed(name, phase="inference", **settings):
     rows = time_case(Layer(), CASE, "stacking_gru_cell", [name], phases=[phase], **SETTINGS | settings)
     return rows[1]
@@ -66,7 +69,7 @@ class Noisy(StackingGRU):
 
     def forward(self, input, h0):
         output, hn = super().forward(input, h0)
-        return output * (1 + 2.0**-23 * torch.randint(0, 2, output.shape)), hn
+        return output * (1 + 2.0**-23 * torch.randint(0, 2, output.shape, generator=NOISE)), hn
 
 
 class DoubleByDefault(StackingGRU):
@@ -245,3 +248,12 @@ def test_a_result_that_changed_is_the_answer_and_fails_the_gate():
     assert not holds
     assert "in inference, after some calls, its result changed while it was being timed: output" in text
     assert answer_for(equivalence, "another", None, timing).fault is None
+
+
+def test_a_time_of_more_threads_than_were_granted_is_refused():
+    contender = Contender("a", Calls(lambda _: None), cpu_s=3.8, watched_s=1.0, seconds=[0.5, 0.5])
+    rounds.refuse(contender, None, CASE, {})
+    assert contender.not_timed == ("not judged", "it computed on 3.8 threads where 1 was granted")
+    on_a_gpu = dataclasses.replace(contender, not_timed=None)
+    rounds.refuse(on_a_gpu, None, dataclasses.replace(CASE, device="cuda"), {})
+    assert on_a_gpu.not_timed is None  # there a process turns while it waits

@@ -112,6 +112,14 @@ def test_an_unsupported_timing_keeps_its_reason(grid, rows):
     assert not any(key.startswith(("median_ms", "speedup")) for key in run.metrics)
 
 
+def test_a_result_that_changed_while_it_was_timed_is_the_verdict(grid, rows):
+    timing = [
+        {**row, "conclusion": "different"} if row["implementation"] != row["baseline"] else row for row in rows[1]
+    ]
+    assert content(grid, rows).tags["verdict"] == "equivalent"
+    assert content(grid, [rows[0], timing]).tags["verdict"] == "different"
+
+
 def test_times_are_those_of_the_measurement(grid, rows):
     timing = [row | {"started_at": 1000.0 + i, "ended_at": 1001.5 + i} for i, row in enumerate(rows[1])]
     run = content(grid, [rows[0], timing])
