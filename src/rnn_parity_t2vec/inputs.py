@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +14,6 @@ from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.stimulus import WEIGHT_SCALE
 from rnn_parity_t2vec.batches import Batch, drawn_batches, file_batches
 from rnn_parity_t2vec.model import PAD, STACK, Attending, T2Vec
-from rnn_parity_t2vec.settings import DecoderSettings
 from rnn_parity_t2vec.trajectories import read_trajectories
 
 
@@ -59,7 +59,15 @@ def build_model(
     return model
 
 
-def draw_batches(case: Case, settings: DecoderSettings, count: int, seed: int) -> list[Batch]:
+@dataclass(frozen=True)
+class Data:
+    """What sequences are drawn from: V tokens, and trajectories in place of the made-up ones. Needs no pydantic."""
+
+    vocabulary: int
+    file: str | None = None
+
+
+def draw_batches(case: Case, settings: Data, count: int, seed: int) -> list[Batch]:
     """`count` batches of the case's size; `InputError` where the file does not hold them."""
     shape = case.sequence_length, case.batch_size, count, seed
     if settings.file is None:

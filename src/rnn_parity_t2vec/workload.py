@@ -27,12 +27,11 @@ from rnn_parity.layers.running import classify_exception
 from rnn_parity.timing.calls import Calls
 from rnn_parity.workloads.base import ReferencedTask
 from rnn_parity_t2vec.batches import Batch
-from rnn_parity_t2vec.inputs import build_model, draw_batches, draw_parameters
+from rnn_parity_t2vec.inputs import Data, build_model, draw_batches, draw_parameters
 from rnn_parity_t2vec.model import PAD, Attending, T2Vec, nll_loss
 from rnn_parity_t2vec.model_masks import Masks, imposed, in_order, order_of_stack
 from rnn_parity_t2vec.phases import decoder_calls, training_step_calls
 from rnn_parity_t2vec.reference import Equations, training_step
-from rnn_parity_t2vec.settings import DecoderSettings
 
 ATTENTION_BY_ROLE: dict[Role, Attending] = {Role.BASELINE: "each_step", Role.CANDIDATE: "all_steps"}
 
@@ -44,10 +43,10 @@ _SMALL = 200_000  # numbers in the scores over the vocabulary
 
 
 class Decoder:
-    """The workload: t2vec with some settings."""
+    """The workload: t2vec over some data."""
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = DecoderSettings(**settings)
+        self.settings = Data(**settings)
 
     def draw(self, case: Case, seed: int) -> DecoderTask:
         """Draw the parameters and a batch."""

@@ -1,5 +1,6 @@
 """What else the machine did is what the system says, less what this process did itself."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -35,13 +36,19 @@ def test_another_process_is_seen_and_this_one_is_not_another():
 @pytest.mark.parametrize(("busy_s", "own_s", "others"), [(3.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.5, 1.0, 0.0)])
 def test_cores_kept_busy_by_others(monkeypatch, busy_s, own_s, others):
     clock = {"now": 100.0, "own": 7.0, "busy": 40.0}
-    all_times = {"nice": 1.0, "system": 2.0, "idle": 5000.0, "iowait": 77.0}
-    monkeypatch.setattr(conditions.psutil, "cpu_times", lambda: SimpleNamespace(user=clock["busy"], **all_times))
+    idle = {"idle": 5000, "iowait": 77}
+    ticks_per_s = os.sysconf("SC_CLK_TCK")
+
+    def stat(**_):  # user nice system idle iowait irq softirq steal guest guest_nice, the last two in user already
+        user = round(clock["busy"] * ticks_per_s)
+        return f"cpu  {user} 1 2 {idle['idle']} {idle['iowait']} 0 0 0 {user} 0\ncpu0 {user} 0 0\n"
+
+    monkeypatch.setattr(conditions, "Path", lambda name: SimpleNamespace(read_text=stat))
     monkeypatch.setattr(conditions.os, "times", lambda: SimpleNamespace(user=clock["own"], system=0.0))
     monkeypatch.setattr(conditions.time, "monotonic", lambda: clock["now"])
     watch = Watch("cpu")
     clock |= {"now": 102.0, "own": 7.0 + own_s, "busy": 40.0 + busy_s}
-    all_times |= {"idle": 9000.0, "iowait": 99.0}
+    idle |= {"idle": 9000, "iowait": 99}
     assert watch.met()["other_busy_cores"] == pytest.approx(others)
 
 

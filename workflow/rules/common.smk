@@ -145,21 +145,6 @@ def cores_of(job, timed):
     return workflow.cores if timed and GRID.config["timing"]["exclusive"] else job.threads
 
 
-def asked_of(wildcards):
-    """What is asked of a device for one of its tables, as JSON."""
-    cases = [case for case in GRID.cases if case.device == wildcards.device]
-    dtypes, cells = ({getattr(case, axis): None for case in cases} for axis in ("dtype", "cell"))
-    first = {case.cell: case for case in reversed(cases)}
-    own = {cell: (case.input_size, case.hidden_size, case.num_layers) for cell, case in first.items()}
-    settings = {
-        "self_test": {"cells": [*cells], "dtypes": sorted(dtypes), "cases": GRID.config["self_test"]["cases"]},
-        "power": {"draws": GRID.config["equivalence"]["draws"], "trials": 20},
-        "life": GRID.life_request(wildcards.device),
-        "capabilities": {cell: GRID.config["cells"][cell] | {"own": own[cell]} for cell in cells},
-    }
-    return json.dumps(settings[wildcards.table])
-
-
 def extra_of(wildcards):
     return job_of(wildcards).entry.extras[wildcards.extra]
 

@@ -22,7 +22,7 @@ rule device:
         limit_s=LIMIT_S,
     params:
         sources=lambda wildcards: DEVICE_SOURCES[wildcards.table],
-        settings=asked_of,
+        settings=lambda wildcards: GRID.device_request(wildcards.table, wildcards.device),
     message:
         "Making {wildcards.table} of {wildcards.device}"
     shell:

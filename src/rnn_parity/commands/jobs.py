@@ -85,7 +85,7 @@ class _Measurement:
         from rnn_parity.commands.containment import Ended, contained
         from rnn_parity.experiment.vocabulary import Verdict
 
-        no_device = self._preflight() if cases[0].device == "cuda" else None
+        no_device = why_no_gpu() if cases[0].device == "cuda" else None
         if no_device:
             log(f"no case is judged: {no_device}")
             yield from (self._not_measured(case, Ended(Verdict.NOT_JUDGED, no_device)) for case in cases)
@@ -110,13 +110,6 @@ class _Measurement:
             log(f"the kernels could not be counted: {counted.reason}")
             return rows
         return counted
-
-    def _preflight(self) -> str | None:
-        from rnn_parity.commands.containment import Ended, contained
-        from rnn_parity.layers.preflight import MAX_SECONDS, preflight
-
-        (found,) = contained(lambda _: preflight(), [None], MAX_SECONDS)
-        return f"the GPU: {found.reason}" if isinstance(found, Ended) else found["why"]
 
     def _one_by_one(self, case: Case, ended: Ended) -> Tables:
         """A case whose process ended, with each candidate by itself, and at last the baseline beside itself.
@@ -207,6 +200,15 @@ class _Measurement:
             if sets := told(layer):
                 log(f"{layer}: mind that it sets {sets}")
         return tables
+
+
+def why_no_gpu() -> str | None:
+    """Try the GPU in a process of its own: nothing that is asked of a layer is at fault where it does not work."""
+    from rnn_parity.commands.containment import Ended, contained
+    from rnn_parity.layers.preflight import MAX_SECONDS, preflight
+
+    (found,) = contained(lambda _: preflight(), [None], MAX_SECONDS)
+    return f"the GPU: {found.reason}" if isinstance(found, Ended) else found["why"]
 
 
 def _compare(

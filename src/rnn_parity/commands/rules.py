@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rnn_parity.commands.jobs import JobName, Limit, ResultsFolder, log, run_job
+from rnn_parity.commands.jobs import JobName, Limit, ResultsFolder, log, run_job, why_no_gpu
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 
@@ -61,7 +61,10 @@ def device(
     from rnn_parity.tables import COLLECTED, write_rows
 
     asked: dict[str, Any] = json.loads(settings)
-    if table == "self_test":
+    if name == "cuda" and (why := why_no_gpu()):
+        log(f"{table}: not measured: {why}")
+        rows: list[dict[str, Any]] = []
+    elif table == "self_test":
         from rnn_parity.trust.run import examine_samples
 
         seeds = range(asked["cases"])

@@ -168,6 +168,20 @@ class Grid:
         cases = [{axis: getattr(case, axis) for axis in AXES} for case in deepest.values()]
         return {"cases": cases, "candidates": {kind: of["candidates"] for kind, of in self.config["cells"].items()}}
 
+    def device_request(self, table: str, device: str) -> str:
+        """The `--settings` of `rnn-parity device TABLE`."""
+        cases = [case for case in self.cases if case.device == device]
+        dtypes, cells = ({getattr(case, axis): None for case in cases} for axis in ("dtype", "cell"))
+        first = {case.cell: case for case in reversed(cases)}
+        own = {cell: (case.input_size, case.hidden_size, case.num_layers) for cell, case in first.items()}
+        asked: dict[str, Any] = {
+            "self_test": {"cells": [*cells], "dtypes": sorted(dtypes), "cases": self.config["self_test"]["cases"]},
+            "power": {"draws": self.config["equivalence"]["draws"], "trials": 20},
+            "life": self.life_request(device),
+            "capabilities": {cell: self.config["cells"][cell] | {"own": own[cell]} for cell in cells},
+        }
+        return json.dumps(asked[table])
+
     @property
     def compares_distributions(self) -> bool:
         """Whether any sweep asks for the regime `train_distribution`."""

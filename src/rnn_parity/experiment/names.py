@@ -19,6 +19,8 @@ REGISTRY: dict[str, str | Callable[..., Any]] = {
     "stacking_gru_cell": "rnn_parity.layers.stepwise:StackingGRUCellLoop",
     "stacking_gru": "rnn_parity.layers.fused:StackingGRU",
     "stacking_gru_reset_before_cell": "rnn_parity.layers.stepwise:StackingGRUResetBeforeCellLoop",
+    "compiled_loop": "rnn_parity.layers.faster_loops:CompiledLoop",
+    "graphed_loop": "rnn_parity.layers.faster_loops:GraphedLoop",
     "stacking_lstm_cell": "rnn_parity.layers.stepwise:StackingLSTMCellLoop",
     "stacking_lstm": "rnn_parity.layers.fused:StackingLSTM",
 }

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import psutil
 import torch
 
 from rnn_parity.experiment.vocabulary import Verdict
@@ -101,4 +100,6 @@ def large_offsets(life: Life) -> Iterator[Found]:
 
 
 def _free_bytes(device: str) -> int:
+    import psutil  # for this alone: where a GPU is borrowed it may be missing
+
     return torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
-_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+_BUSY = slice(1, 9)  # user, nice, system, then idle and iowait, which are not busy, irq, softirq and steal
+_IDLE = slice(4, 6)
 _CLOCK_LIMITS = {
     0x002: "application clocks",
     0x004: "power cap",
@@ -58,5 +59,6 @@ def clock_limits() -> str | None:
 
 def _others_busy_s() -> float:
     """Seconds that all cores together were busy with other processes since the system started."""
-    everyone, own = psutil.cpu_times(), os.times()
-    return sum(getattr(everyone, name, 0.0) for name in _BUSY) - own.user - own.system
+    fields, own = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split(), os.times()
+    ticks = sum(map(int, fields[_BUSY])) - sum(map(int, fields[_IDLE]))
+    return ticks / os.sysconf("SC_CLK_TCK") - own.user - own.system

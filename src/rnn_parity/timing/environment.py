@@ -25,7 +25,7 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
         settings: the arguments of `measure_peaks` for every kind of case that is measured.
     """
     return {
-        **{name.replace("-", "_"): importlib.metadata.version(name) for name in _PACKAGES},
+        **{name.replace("-", "_"): _version(name) for name in _PACKAGES},
         # with `-dirty` after it where tracked files were changed
         "commit": _first_line("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
         "python": platform.python_version(),
@@ -37,6 +37,14 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "peaks": [{**setting, **measure_peaks(**setting)} for setting in settings],
     }
+
+
+def _version(package: str) -> str | None:
+    """The version of a package; None where it is not installed, as what only shows is not where one only measures."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _first_line(*command: str) -> str | None:

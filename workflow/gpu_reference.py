@@ -1,0 +1,227 @@
+"""Everything that is wanted of a GPU, in order of worth, for whoever has one for some minutes: docs/gpu.md.
+
+    python workflow/gpu_reference.py --plan    where pydantic is: writes gpu-reference/plan.json
+    python workflow/gpu_reference.py           does what is planned; called again, it goes on where it was cut off
+
+It needs Python, torch, pyarrow, scipy and typer there, neither Snakemake nor MLflow: these show the results elsewhere.
+Every step is a process with a time limit of its own, whose output is kept in gpu-reference/steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[1]
+CONFIGS = {"gpu": "config/gpu.yaml", "loop": "config/gpu-loop.yaml", "decoder": "config/t2vec-decoder-gpu.yaml"}
+FIRST_SWEEPS = ("article", "t2vec")
+CASE_LIMIT_S, STEP_LIMIT_S = 150, 240
+SHORTEST_S = 5
+_SMALL = {"input_size": 6, "hidden_size": 8, "num_layers": 3, "sequence_length": 4, "batch_size": 4}
+_DEVICE_TABLES = ("life", "capabilities", "self_test", "power")
+
+Step = dict[str, Any]
+
+
+def plan(device: str, small: bool) -> dict[str, Any]:
+    """The experiments by folder, and groups of steps, the worthiest first.
+
+    A step is its name, the arguments of Python, and whether it is alone on the machine. In a group those that may share
+    it go side by side, then the others.
+    """
+    sys.path.insert(0, str(PROJECT / "src"))
+    from rnn_parity.experiment.config import load_config
+    from rnn_parity.experiment.devices import Cuda
+    from rnn_parity.experiment.grid import make_grid
+    from rnn_parity.experiment.results import Results
+
+    configs = {folder: load_config(PROJECT / path) | {"device": device} for folder, path in CONFIGS.items()}
+    if small:
+        configs = {folder: shrunk(config, device) for folder, config in configs.items()}
+    grids = {folder: make_grid(config, Cuda(9)) for folder, config in configs.items()}
+
+    def measured(folder: str, first: bool | None = None) -> list[Step]:
+        grid, steps = grids[folder], []
+        for job in grid.jobs:
+            if first is not None and (job.sweep in FIRST_SWEEPS) != first:
+                continue
+            asked = {"equivalence": grid.equivalence_request(job), "timing": grid.timing_request(job)}
+            asked |= {extra: grid.extra_request(job, extra) for extra in grid.extras_of(job.sweep)}
+            timed = {"timing"} | {
+                extra for extra in asked if extra in job.entry.extras and job.entry.extras[extra].timed
+            }
+            for kind, line in asked.items():
+                where = ["--name", f"{job.sweep}/{job.name}", "--results", f"{folder}/results"]
+                command = ["-m", "rnn_parity", "job", kind, "--job", line, *where, "--limit", str(CASE_LIMIT_S)]
+                steps.append(_step(f"{folder}-{kind}-{job.sweep}-{job.name}", command, alone=kind in timed))
+        return steps
+
+    def environment(folder: str) -> list[Step]:
+        asked = ["--settings", grids[folder].environment_request(), "--output", f"{folder}/results/environment.json"]
+        return [_step(f"{folder}-environment", ["-m", "rnn_parity", "environment", *asked])]
+
+    def of_device(folder: str) -> list[Step]:
+        tables = [name for name in _DEVICE_TABLES if Results().parts(grids[folder]).get(name)]
+        asked = {name: ["--settings", grids[folder].device_request(name, device)] for name in tables}
+        where = ["--device", device, "--results", f"{folder}/results", "--limit", str(CASE_LIMIT_S)]
+        return [
+            _step(f"{folder}-{name}", ["-m", "rnn_parity", "device", name, *asked[name], *where]) for name in tables
+        ]
+
+    def fixture(name: str) -> Step:
+        return _step(f"fixture-{name}", [str(PROJECT / "workflow/gpu_fixtures.py"), name, device, "fixtures"])
+
+    tests = ["-m", "pytest", "-q", "-m", "cuda", str(PROJECT / "tests")]
+    groups = [
+        [fixture("machine"), fixture("article"), *environment("gpu")],
+        measured("gpu", first=True),
+        [fixture(name) for name in ("messages", "masks", "profile", "memory")],
+        [*environment("loop"), *measured("loop")],
+        measured("gpu", first=False),
+        [*environment("decoder"), *measured("decoder")],
+        [*of_device("gpu"), *of_device("loop"), *of_device("decoder"), _step("tests", tests)],
+    ]
+    return {"configs": configs, "groups": groups}
+
+
+def _step(name: str, arguments: list[str], alone: bool = False) -> Step:
+    return {"name": name, "arguments": arguments, "alone": alone}
+
+
+def shrunk(config: dict[str, Any], device: str) -> dict[str, Any]:
+    """The same experiment at sizes of a few numbers, to try it whole in a minute."""
+
+    def value(axis: str, given: Any) -> Any:
+        if isinstance(given, list) and axis != "regimes":
+            return list(dict.fromkeys(value(axis, one) for one in given))
+        if axis in _SMALL:
+            return min(given, _SMALL[axis])
+        return 0 if axis == "seeds" else device == "cuda" and given if axis == "tf32" else given
+
+    sweeps = {name: _SMALL | {a: value(a, v) for a, v in axes.items()} for name, axes in config["sweeps"].items()}
+    return config | {
+        "sweeps": sweeps,
+        "equivalence": config.get("equivalence", {}) | {"seeds": [0], "draws": 1000},
+        "timing": {"phases": ["inference"], "min_rounds": 6, "max_seconds": 0.01},
+        "self_test": {"cases": min(1, config["self_test"]["cases"]), "own_cases": False},
+        "workloads": {
+            name: {"vocabulary": 23, "training": {"steps": 2, "seeds": [0]}} for name in config.get("workloads", {})
+        },
+    }
+
+
+class Reference:
+    """The steps under way, their folder, and the time that is left."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self.until, self.left = folder, time.monotonic() + seconds, []
+        (folder / "steps").mkdir(parents=True, exist_ok=True)
+
+    def run(self, groups: list[list[Step]]) -> None:
+        """Do what is not done yet."""
+        for group in groups:
+            together = [step for step in group if not step["alone"]]
+            with ThreadPoolExecutor(self.side_by_side()) as pool:
+                list(pool.map(self.do, together))
+            for step in group:
+                if step["alone"]:
+                    self.do(step)
+
+    def side_by_side(self) -> int:
+        """How many may share the machine: one where the GPU is for one process at a time."""
+        machine = self.folder / "fixtures/nvidia-smi.txt"
+        exclusive = machine.exists() and "Exclusive" in machine.read_text()
+        return 1 if exclusive or not machine.exists() else max(1, min(6, (os.cpu_count() or 1) // 2))
+
+    def do(self, step: Step) -> None:
+        """Run one step, unless it is done already or no time is left; what it was killed for counts as not done."""
+        record, log = (self.folder / "steps" / f"{step['name']}.{kind}" for kind in ("json", "log"))
+        if record.exists() and json.loads(record.read_text())["exit_code"] == 0:
+            return
+        limit_s = min(STEP_LIMIT_S, self.until - time.monotonic())
+        if limit_s < SHORTEST_S:
+            self.left.append(step["name"])
+            return
+        sources = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": sources, "PYTHONFAULTHANDLER": "1"}
+        start = time.monotonic()
+        with log.open("wb") as said:
+            process = subprocess.Popen(
+                [sys.executable, *step["arguments"]],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        seconds = round(time.monotonic() - start, 1)
+        record.write_text(json.dumps({"exit_code": code, "seconds": seconds, "limit_s": round(limit_s)}) + "\n")
+        how = "done" if code == 0 else f"out of time after {limit_s:.0f} s" if code is None else f"exit code {code}"
+        print(f"{seconds:6.1f} s  {step['name']}: {how}", flush=True)
+        if code != 0:
+            self.left.append(step["name"])
+
+    def pack(self) -> Path:
+        """One file to bring back."""
+        target = self.folder.with_suffix(".tar.gz")
+        with tarfile.open(target, "w:gz") as tar:
+            tar.add(self.folder, self.folder.name)
+        return target
+
+
+def main() -> None:
+    """Plan, or do what is planned."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--plan", action="store_true", help="only write the plan")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--small", action="store_true", help="the same at tiny sizes, to try it")
+    parser.add_argument("--folder", type=Path, default=PROJECT / "gpu-reference")
+    parser.add_argument("--minutes", type=float, default=12, help="no step begins later, and none goes on")
+    asked = parser.parse_args()
+    folder = asked.folder.resolve()
+    planned = folder / "plan.json"
+    if asked.plan or not planned.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        found = plan(asked.device, asked.small)
+        planned.write_text(json.dumps(found, indent=1) + "\n")
+        for name, config in found["configs"].items():
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name / "config.yaml").write_text(json.dumps(config, indent=1) + "\n")  # JSON is YAML
+        print(f"{planned}: written")
+    if asked.plan:
+        return
+    reference = Reference(folder, 60 * asked.minutes)
+    if asked.device == "cuda":
+        reference.do(_step("preflight", ["-m", "rnn_parity.layers.preflight"]))
+        said = (folder / "steps/preflight.log").read_text()
+        if '"why": null' not in said:
+            (folder / "steps/preflight.json").unlink(missing_ok=True)
+            sys.exit(f"error: {said.strip()}")
+    try:
+        reference.run(json.loads(planned.read_text())["groups"])
+    finally:
+        print(f"{reference.pack()}: bring this back")
+    if reference.left:
+        sys.exit(f"{len(reference.left)} steps are not done; the same command goes on: {', '.join(reference.left)}")
+
+
+if __name__ == "__main__":
+    main()
