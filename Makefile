@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test test-rest test-all lint format bench ui wheelhouse clean
+.PHONY: run test test-rest test-all lint format bench gpu-reference ui wheelhouse clean
 
 run: .venv/installed
 	$(BIN)/snakemake --cores $(CORES)
@@ -37,6 +37,10 @@ format: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
+
+# Everything that is wanted of a GPU, in one file to bring back: docs/gpu.md
+gpu-reference: .venv/installed
+	$(BIN)/python workflow/gpu_reference.py
 
 # The wheels that a machine without a package index lacks, for its Python: docs/offline.md
 wheelhouse: .venv/installed

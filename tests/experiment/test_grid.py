@@ -112,6 +112,15 @@ def test_with_a_gpu_auto_takes_it_and_its_limits_are_checked(monkeypatch):
         make_grid(on_gpu)
 
 
+def test_a_variable_that_decides_on_tf32_behind_every_switch_is_refused(monkeypatch):
+    monkeypatch.setattr(devices, "find_cuda", lambda: devices.Cuda(9))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    for device in ("cuda", "auto"):
+        with pytest.raises(InputError, match="NVIDIA_TF32_OVERRIDE: holds '0'"):
+            make_grid(changed("device", device))
+    assert make_grid(changed("device", "cpu")).cases
+
+
 def test_defaults_of_the_model_fill_what_is_left_out():
     config = complete_config({"study": "s", "baseline": "a", "candidates": ["b"], "sweeps": {"x": {}}})
     assert config["defaults"]["hidden_size"] == 256

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -171,14 +172,14 @@ class Grid:
     def device_request(self, table: str, device: str) -> str:
         """The `--settings` of `rnn-parity device TABLE`."""
         cases = [case for case in self.cases if case.device == device]
-        dtypes, cells = ({getattr(case, axis): None for case in cases} for axis in ("dtype", "cell"))
-        first = {case.cell: case for case in reversed(cases)}
-        own = {cell: (case.input_size, case.hidden_size, case.num_layers) for cell, case in first.items()}
+        cells = {case.cell: self.config["cells"][case.cell] for case in cases}
+        own = {case.cell: (case.input_size, case.hidden_size, case.num_layers) for case in reversed(cases)}
+        tried = {"dtypes": sorted({case.dtype for case in cases}), "cases": self.config["self_test"]["cases"]}
         asked: dict[str, Any] = {
-            "self_test": {"cells": [*cells], "dtypes": sorted(dtypes), "cases": self.config["self_test"]["cases"]},
+            "self_test": {"cells": [*cells], **tried},
             "power": {"draws": self.config["equivalence"]["draws"], "trials": 20},
             "life": self.life_request(device),
-            "capabilities": {cell: self.config["cells"][cell] | {"own": own[cell]} for cell in cells},
+            "capabilities": {cell: named | {"own": own[cell]} for cell, named in cells.items()},
         }
         return json.dumps(asked[table])
 
@@ -304,13 +305,15 @@ def resolve_devices(wanted: list[str], cuda: Cuda | None = None) -> list[str]:
     """The devices that `auto` or several names mean on this machine; `InputError` for one that it has not."""
     if wanted == ["cpu"]:
         return wanted
+    if wanted != ["auto"] and "auto" in wanted:
+        raise InputError("device: holds 'auto' beside others, expected auto alone")
     found = cuda or devices.find_cuda()
     if wanted == ["auto"]:
-        return ["cpu" if found.major is None else "cuda"]
-    if "auto" in wanted:
-        raise InputError("device: holds 'auto' beside others, expected auto alone")
-    if found.major is None:
+        wanted = ["cpu" if found.major is None else "cuda"]
+    elif found.major is None:
         raise InputError(f"device: holds 'cuda', but {found.why}; expected auto or cpu")
+    if "cuda" in wanted and (override := os.environ.get("NVIDIA_TF32_OVERRIDE")):
+        raise InputError(f"NVIDIA_TF32_OVERRIDE: holds {override!r}, which overrules every switch; expected none")
     return wanted
 
 

@@ -1,0 +1,67 @@
+"""What can be said on a GPU alone. Skipped, and shown as skipped, where there is none."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rnn_parity.compare.case import compare_case
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import classify_exception
+from rnn_parity.workloads.layer import Layer
+
+pytestmark = pytest.mark.cuda
+
+CASE = Case("cuda", "cuda", "float32", False, 5, 12, 3, 8, 4, 0.2, 1)
+REGIMES = ["eval", "train_matched_masks"]
+
+
+def found(case=CASE, candidate="stacking_gru", baseline="stacking_gru_cell", regimes=REGIMES):
+    rows = list(compare_case(Layer(), case, baseline, [candidate], [0], regimes, 1000))
+    return {(row["regime"], row["quantity"]): (row["verdict"], row["reason"]) for row in rows}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_the_fused_layer_agrees_with_the_loop_forward_and_backward(dtype):
+    verdicts = found(dataclasses.replace(CASE, dtype=dtype))
+    backward_in_eval = {key: said for key, said in verdicts.items() if said[0] == "unsupported"}
+    assert all(regime == "eval" and name.startswith("grad_") for regime, name in backward_in_eval)
+    judged = {said for key, said in verdicts.items() if key not in backward_in_eval}
+    assert {verdict for verdict, _ in judged} <= {"identical", "equivalent"}
+
+
+def test_the_loop_as_a_graph_agrees_with_the_loop():
+    verdicts = found(candidate="graphed_loop")
+    assert {verdict for verdict, _ in verdicts.values()} <= {"identical", "equivalent"}
+
+
+def test_lstm_agrees_too():
+    case = dataclasses.replace(CASE, cell="lstm")
+    verdicts = found(case, "stacking_lstm", "stacking_lstm_cell", ["train_matched_masks"])
+    assert {verdict for verdict, _ in verdicts.values()} <= {"identical", "equivalent"}
+
+
+def test_too_much_memory_is_told_as_such_and_the_device_goes_on():
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.empty(2**46, device="cuda")
+    assert classify_exception(caught.value)[0] == "not judged"
+    assert torch.ones(3, device="cuda").sum().item() == 3
+
+
+def test_a_device_side_assert_is_a_lost_device():
+    """In a process that it may take with it."""
+    code = """
+import torch
+from rnn_parity.layers.running import DeviceLost, classify_exception
+try:
+    torch.randn(4, device="cuda")[torch.tensor([9], device="cuda")].sum().item()
+except Exception as error:
+    try:
+        classify_exception(error)
+    except DeviceLost:
+        print("lost")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "lost\n", done.stderr
