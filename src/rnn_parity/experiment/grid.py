@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from rnn_parity.experiment import devices
-from rnn_parity.experiment.devices import Cuda
+from rnn_parity.experiment.devices import Cuda, find_cuda
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import CELLS, check_name
 from rnn_parity.experiment.vocabulary import AXES, RATE_AXES
@@ -174,9 +173,9 @@ class Grid:
         cases = [case for case in self.cases if case.device == device]
         cells = {case.cell: self.config["cells"][case.cell] for case in cases}
         own = {case.cell: (case.input_size, case.hidden_size, case.num_layers) for case in reversed(cases)}
-        tried = {"dtypes": sorted({case.dtype for case in cases}), "cases": self.config["self_test"]["cases"]}
+        dtypes, count = sorted({case.dtype for case in cases}), self.config["self_test"]["cases"]
         asked: dict[str, Any] = {
-            "self_test": {"cells": [*cells], **tried},
+            "self_test": {"cells": [*cells], "dtypes": dtypes, "cases": count},
             "power": {"draws": self.config["equivalence"]["draws"], "trials": 20},
             "life": self.life_request(device),
             "capabilities": {cell: named | {"own": own[cell]} for cell, named in cells.items()},
@@ -307,7 +306,7 @@ def resolve_devices(wanted: list[str], cuda: Cuda | None = None) -> list[str]:
         return wanted
     if wanted != ["auto"] and "auto" in wanted:
         raise InputError("device: holds 'auto' beside others, expected auto alone")
-    found = cuda or devices.find_cuda()
+    found = cuda or find_cuda()
     if wanted == ["auto"]:
         wanted = ["cpu" if found.major is None else "cuda"]
     elif found.major is None:
@@ -343,7 +342,7 @@ def _check_axes(axes: Mapping[str, tuple], cuda: Cuda | None) -> None:
         raise InputError(f"tf32: holds true with dtype {others[0]}, expected float32: TF32 replaces float32 products")
     needy = {"dtype: holds bfloat16": "bfloat16" in axes["dtype"], "tf32: holds true": True in axes["tf32"]}
     if "cuda" in axes["device"] and any(needy.values()):
-        major = (cuda or devices.find_cuda()).major
+        major = (cuda or find_cuda()).major
         for what, asked in needy.items():
             if asked and (major or 0) < 8:
                 raise InputError(
