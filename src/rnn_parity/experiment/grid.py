@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from rnn_parity.experiment.devices import Cuda, find_cuda
+from rnn_parity.experiment import devices
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import CELLS, check_name
 from rnn_parity.experiment.vocabulary import AXES, RATE_AXES
@@ -219,7 +219,7 @@ def parse_request(text: str) -> tuple[list[Case], dict[str, Any]]:
     return [Case(sweep, **point) for point in product(axes)], request
 
 
-def make_grid(config: Any, cuda: Cuda | None = None) -> Grid:
+def make_grid(config: Any, cuda: devices.Cuda | None = None) -> Grid:
     """Check a config and lay out its grid; raise `InputError` for whatever cannot be run as it stands.
 
     `cuda` is the GPU that it is measured on, where that is not this machine's.
@@ -280,7 +280,7 @@ def slug(axes: Mapping[str, Any]) -> str:
     return "-".join(words[axis] for axis in AXES if words.get(axis))
 
 
-def _jobs_of_sweep(config: Mapping[str, Any], sweep: str, cuda: Cuda | None) -> list[Job]:
+def _jobs_of_sweep(config: Mapping[str, Any], sweep: str, cuda: devices.Cuda | None) -> list[Job]:
     given = {"device": config["device"], **config["defaults"], **config["sweeps"][sweep]}
     axes = {axis: _values(axis, given[axis]) for axis in AXES}
     entry = find_workload(given["workload"])
@@ -300,13 +300,13 @@ def _values(axis: str, value: Any) -> tuple:
     return tuple(AXES[axis].type(item) for item in values)
 
 
-def resolve_devices(wanted: list[str], cuda: Cuda | None = None) -> list[str]:
+def resolve_devices(wanted: list[str], cuda: devices.Cuda | None = None) -> list[str]:
     """The devices that `auto` or several names mean on this machine; `InputError` for one that it has not."""
     if wanted == ["cpu"]:
         return wanted
     if wanted != ["auto"] and "auto" in wanted:
         raise InputError("device: holds 'auto' beside others, expected auto alone")
-    found = cuda or find_cuda()
+    found = cuda or devices.find_cuda()
     if wanted == ["auto"]:
         wanted = ["cpu" if found.major is None else "cuda"]
     elif found.major is None:
@@ -334,7 +334,7 @@ def _complete_workloads(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: complete(model, given[name], f"workloads.{name}") for name, model in models.items()}
 
 
-def _check_axes(axes: Mapping[str, tuple], cuda: Cuda | None) -> None:
+def _check_axes(axes: Mapping[str, tuple], cuda: devices.Cuda | None) -> None:
     """Raise `InputError` for axes with a case that no machine, or not this one, can compute."""
     if True in axes["tf32"] and "cpu" in axes["device"]:
         raise InputError("tf32: holds true, which a CPU does not have; expected false, or device: cuda")
@@ -342,7 +342,7 @@ def _check_axes(axes: Mapping[str, tuple], cuda: Cuda | None) -> None:
         raise InputError(f"tf32: holds true with dtype {others[0]}, expected float32: TF32 replaces float32 products")
     needy = {"dtype: holds bfloat16": "bfloat16" in axes["dtype"], "tf32: holds true": True in axes["tf32"]}
     if "cuda" in axes["device"] and any(needy.values()):
-        major = (cuda or find_cuda()).major
+        major = (cuda or devices.find_cuda()).major
         for what, asked in needy.items():
             if asked and (major or 0) < 8:
                 raise InputError(
