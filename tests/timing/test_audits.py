@@ -200,6 +200,27 @@ def test_a_thread_that_computes_on_is_not_finished_and_one_that_waits_is():
         waiting.join()
 
 
+def test_nobody_is_blamed_for_a_thread_that_another_has_left_working():
+    """The first contender leaves one at every call, for longer than the second is looked at."""
+    weight = torch.rand(100, 100)
+
+    def compute(until):
+        torch.set_num_threads(1)
+        while time.monotonic() < until:
+            weight @ weight
+
+    def leave(_):
+        threading.Thread(target=compute, args=(time.monotonic() + 0.08,)).start()
+
+    everyone = [Contender("leaves", Calls(leave)), Contender("does not", Calls(lambda _: None))]
+    for contender in everyone:
+        contender.expected = {number: {} for number in audits.KNOWN}
+    for _ in range(3):
+        for contender in everyone:
+            rounds._attempt(rounds._sample, contender, rounds.WallClock(), FIRST)
+    assert [contender.not_timed is None for contender in everyone] == [False, True]
+
+
 def test_more_threads_than_were_granted_are_told():
     assert too_many_threads(1.05, 1.0, 1) == ""
     assert too_many_threads(1.98, 1.0, 2) == ""

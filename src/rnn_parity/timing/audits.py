@@ -30,7 +30,7 @@ KNOWN = FIRST, EARLY, LATE = -1, -2, -3
 """Stimuli whose results are known beforehand: of the first timed call, of one of the first, and of later ones."""
 
 _SEED = 0
-_SHORTEST_LOOK_S, _LONGEST_LOOK_S = 2e-3, 50e-3
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S, _LONGEST_SETTLING_S = 2e-3, 50e-3, 0.2
 _BUSY = 0.2  # of the time of a look; others may want the cores too
 _MARGIN_OF_THREADS, _GRANTED_CPU_S = 1.1, 2e-3
 _MARGIN_OF_FLOOR = 1.5
@@ -88,13 +88,26 @@ def copied(results: Results) -> Results:
 
 def watch_finished(kept: Results, read: Callable[[], Results], call_s: float) -> None:
     """Watch for as long as a call took; raises `Unfinished` where it was not when the clock stopped."""
-    look_s, before = min(max(call_s, _SHORTEST_LOOK_S), _LONGEST_LOOK_S), _seconds_by_thread()
-    time.sleep(look_s)
-    after, idle = _seconds_by_thread(), {threading.get_native_id(), *pool_of(torch.get_num_threads())}
+    working = _others_compute(min(max(call_s, _SHORTEST_LOOK_S), _LONGEST_LOOK_S))
     if differing(read(), kept):
         raise Unfinished("its result still changed after the clock had stopped")
-    if any(after[thread] - before.get(thread, 0.0) > _BUSY * look_s for thread in after.keys() - idle):
+    if working:
         raise Unfinished("a thread of its own was still working after the clock had stopped")
+
+
+def settle() -> None:
+    """Let the threads that another layer has left working come to an end, so that nobody is blamed for them."""
+    until = time.monotonic() + _LONGEST_SETTLING_S
+    while _others_compute(_SHORTEST_LOOK_S) and time.monotonic() < until:
+        pass
+
+
+def _others_compute(look_s: float) -> bool:
+    """Whether a thread computes meanwhile that is neither this one nor torch's own."""
+    before = _seconds_by_thread()
+    time.sleep(look_s)
+    after, own = _seconds_by_thread(), {threading.get_native_id(), *pool_of(torch.get_num_threads())}
+    return any(after[thread] - before.get(thread, 0.0) > _BUSY * look_s for thread in after.keys() - own)
 
 
 @cache

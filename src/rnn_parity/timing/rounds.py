@@ -310,6 +310,7 @@ def _time_once(contender: Contender, clock: WallClock, number: int) -> tuple[flo
 def _audit(contender: Contender, clock: WallClock, number: int, known: audits.Results) -> tuple[float, float | None]:
     """Seconds of one call whose result is known; raises `Unfinished`, and keeps a result that is another."""
     calls = contender.calls
+    audits.settle()
     given = audits.prepare_known(calls, number)
     seconds, device_seconds, (returned,) = clock.time(lambda: [calls.call(given)])
     timed = audits.copied(calls.results(given, returned))

@@ -234,10 +234,12 @@ class WorksOn(Trick):
 
         def work_on():
             torch.set_num_threads(1)
-            for _ in range(3):
+            for _ in range(20):
                 WrittenOut.forward(self, *given)
 
-        threading.Thread(target=work_on).start()
+        if "worker" not in self.kept or not self.kept["worker"].is_alive():
+            self.kept["worker"] = threading.Thread(target=work_on)
+            self.kept["worker"].start()
         return super().tricked(input, states)
 
 
