@@ -4,6 +4,7 @@ and times that took more threads than were granted, or less than this machine ca
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -153,6 +154,21 @@ def changed(task: TimedTask, known: Results, timed: Results) -> str:
         ratio = worst_ratio(relative_errors(timed[quantity], known[quantity].double()), limits) if limits else 0.0
         if ratio > 1:
             return f"{quantity} is {ratio:.3g}× its limit away from what it was for the same values"
+    return ""
+
+
+def unmoved(task: TimedTask, results: Mapping[int, Results], others: Mapping[int, Results]) -> str:
+    """The quantity that has the same bits for two stimuli for which another layer's differ by far; empty for none.
+
+    What is kept for the whole process, as by a cache of the class, is kept for the module apart too: it agrees with
+    itself, and not with what it was given.
+    """
+    for a, b in itertools.combinations(results.keys() & others.keys(), 2):
+        for quantity in results[a].keys() & others[a].keys():
+            value, other = results[a][quantity], {quantity: others[a][quantity]}
+            # Zeros are a gradient that is none: the comparison tells of that.
+            if _same(value, results[b][quantity]) and value.any() and changed(task, others[b], other):
+                return quantity
     return ""
 
 

@@ -108,6 +108,8 @@ def time_case(
             first.expected = control.expected = of_baseline[phase]
             for contender in contenders[1:]:
                 contender.expected = expected[contender.name][phase]
+                if quantity := audits.unmoved(task, contender.expected, first.expected):
+                    contender.not_timed = Verdict.DIFFERENT, f"its result is the same for other values: {quantity}"
             order = random.Random(f"{case.case_id} {phase}")
             everyone = [*contenders, control]
             rounds_s = run_rounds(everyone, case.device, order, precision, min_rounds, max_seconds, confidence)

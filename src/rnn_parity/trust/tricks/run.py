@@ -16,7 +16,7 @@ from rnn_parity.timing.calls import TimedWorkload
 from rnn_parity.timing.rounds import time_case
 from rnn_parity.trust.examine import in_words
 from rnn_parity.trust.right import WrittenOut
-from rnn_parity.trust.tricks.planted import CHANGED, HONEST_CALLS, TRICKS, Trick
+from rnn_parity.trust.tricks.planted import CHANGED, HONEST_CALLS, TRICKS, UNMOVED, Trick
 
 HONEST = f"{WrittenOut.__module__}:{WrittenOut.__name__}"
 LEAST_GAIN = 1.1
@@ -63,7 +63,7 @@ def holds(trick: type[Trick], row: dict[str, Any]) -> bool:
     if "speedup" not in row:
         return trick.said in row["reason"]
     no_gain = row["conclusion"] != Conclusion.FASTER or row["speedup_ci_low"] < LEAST_GAIN
-    return no_gain and trick.said != CHANGED  # where no core is free, a second thread gains nothing
+    return no_gain and trick.said not in (CHANGED, UNMOVED)  # where no core is free, a second thread gains nothing
 
 
 def _believed_s(workload: TimedWorkload, case: Case, name: str, trick: type[Trick]) -> float:
