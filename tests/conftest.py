@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from fake_cudnn import cudnn as cudnn
 from project import PROJECT as PROJECT  # for tests that say `from conftest import PROJECT`
 from rnn_parity.experiment.devices import find_cuda
 

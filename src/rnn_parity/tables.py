@@ -83,6 +83,7 @@ TIMING = schema_of(
         "peak_memory_bytes": int,
         "operator_calls": int,
         "kernel_launches": int,
+        "path": str,
         "flops": int,
         "sequential_flops": int,
         "least_bytes": int,
@@ -97,7 +98,8 @@ TIMING = schema_of(
 synchronised; `device_median_s` the time between CUDA events. `control_*`: the baseline against itself.
 `rounds_s` is the time of all rounds, `first_call_s` that of the very first call, compilation included, which is in no
 sample. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is the rate of one
-step's product. `other_busy_cores` and `clock_limits`: what else the machine did during the phase."""
+step's product. `path`: the library whose layer ran, as cuDNN. `other_busy_cores` and `clock_limits`: what else the
+machine did during the phase."""
 
 MASKS = schema_of(
     CASE_COLUMNS

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from fake_cudnn import CudnnGRU
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
 from rnn_parity.timing.costs import WARM_UPS, OperatorMeter, measure_costs, measure_kernels
@@ -124,7 +126,7 @@ def test_memory_is_what_is_held_above_the_inputs_on_either_device(gpu_memory, de
         return make(30)
 
     costs = measure_costs(prepare, call, device)
-    assert costs == {"peak_memory_bytes": 270, "operator_calls": 2}
+    assert costs == {"peak_memory_bytes": 270, "operator_calls": 2, "path": ""}
     del inputs
 
 
@@ -158,3 +160,19 @@ def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypa
     found = measure_kernels(lambda: log.append("prepare"), lambda _: log.append("call"))
     assert found == {"kernel_launches": launches}
     assert log == [*WARM_UPS * ["prepare", "call"], "prepare", "profile", "call", "done"]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_the_library_that_ran_is_named_and_weights_that_it_copies(cudnn, copied):
+    layer = CudnnGRU(input_size=5, hidden_size=6, num_layers=2)
+
+    def call():
+        if copied:
+            warnings.warn("RNN module weights are not part of single contiguous chunk of memory.", stacklevel=1)
+        return layer(torch.randn(4, 3, 5), torch.randn(2, 3, 6))
+
+    assert costs_of(call)["path"] == "cuDNN" + copied * ", weights copied at every call"
+
+
+def test_a_loop_and_a_layer_without_such_a_library_have_no_path():
+    assert costs_of(lambda: torch.nn.GRUCell(5, 6)(torch.randn(3, 5)))["path"] == ""

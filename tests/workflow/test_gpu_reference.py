@@ -18,12 +18,9 @@ SCRIPT = PROJECT / "workflow/gpu_reference.py"
 ABSENT = ["snakemake", "mlflow", "psutil", "yaml", "jinja2", "safetensors", "filelock", "tabulate"]
 OF_PYDANTIC = ["rnn_parity.experiment.config", "rnn_parity_t2vec.settings"]  # which newer versions of typer bring
 REFUSE = f"""
-import sys
-class Refuse:
-    def find_spec(self, name, *_):
-        if name in {ABSENT + OF_PYDANTIC}:
-            raise ImportError(name + " is not on this machine")
-sys.meta_path.insert(0, Refuse())
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *given: None if name in {ABSENT + OF_PYDANTIC} else find(name, *given)
 """
 
 

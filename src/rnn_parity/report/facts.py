@@ -92,6 +92,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "figures": _figures(results, effort["shared"], without=() if seed_rows else ("dropout",)),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
         "criterion": criterion,
+        "paths": _paths(timing),
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
         "tracking_link": _tracking_link(config),
         "sections": sections,
@@ -169,6 +170,13 @@ def _machine(environment: Mapping, quoted: Sequence[Mapping]) -> str:
     part = environment.get("gpu" if device == "cuda" else "cpu") or {}
     name = part.get("name") or part.get("model")
     return f"this machine ({name})" if name else f"this machine's {device}"
+
+
+def _paths(timing: pd.DataFrame) -> list[dict[str, Any]]:
+    """By implementation and what it ran on, the libraries that it called on a GPU."""
+    keys = ["implementation", "cell", "dtype", "tf32", "path"]
+    ran = timing[(timing["device"] == "cuda") & timing["path"].notna()]
+    return records(ran[keys].drop_duplicates())
 
 
 def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -15,16 +16,29 @@ WARM_UPS = 3
 """A compiled layer compiles in its first call, and may record a CUDA graph in its second."""
 
 
-def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> dict[str, int]:
+_PATHS = {
+    "_cudnn_rnn": "cuDNN",
+    "miopen_rnn": "MIOpen",
+    "mkldnn_rnn_layer": "oneDNN",
+    "_thnn_fused_": "PyTorch's fused cells",
+}
+"""The operators of layers that are one call, by how their names begin."""
+
+_COPIED = "not part of single contiguous chunk"
+"""PyTorch's words for weights that cuDNN copies together at every call, as those of `nn.GRU` in bfloat16."""
+
+
+def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device: str) -> dict[str, Any]:
     """Run `call` on what `prepare` makes, and count its memory and its operators: columns of the timing table.
 
     `peak_memory_bytes`: the most memory that is held at one time during the call above what was there before `prepare`,
     on either device: its result and temporaries, and in `backward` also what the forward pass keeps for it.
-    `operator_calls`: how many ATen operators it runs.
+    `operator_calls`: how many ATen operators it runs. `path`: the library whose layer is among them, empty for none.
     """
     prepare()  # what the last call left, its gradients, is no part of this one
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
-    with OperatorMeter() as meter:
+    with OperatorMeter() as meter, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         prepared = prepare()
         meter.restart()
         if device == "cuda":
@@ -35,7 +49,13 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
     if device == "cuda":
         torch.cuda.synchronize()
         peak_bytes = torch.cuda.max_memory_allocated() - before
-    return {"peak_memory_bytes": peak_bytes, "operator_calls": meter.operator_calls}
+    path = sorted({words for name in meter.names for start, words in _PATHS.items() if name.startswith(start)})
+    copied = any(_COPIED in str(warning.message) for warning in warned)
+    return {
+        "peak_memory_bytes": peak_bytes,
+        "operator_calls": meter.operator_calls,
+        "path": ", ".join(path + ["weights copied at every call"] * copied),
+    }
 
 
 def measure_kernels(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> dict[str, int | None]:
@@ -65,14 +85,16 @@ class OperatorMeter(LightDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operator_calls = self.held_bytes = self.peak_bytes = 0
+        self.names: set[str] = set()
 
     def restart(self) -> None:
-        """Count operators and the peak from here on; what is held stays held."""
+        """Count operators and the peak from here on; what is held stays held, and the names of operators too."""
         self.operator_calls, self.peak_bytes = 0, self.held_bytes
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run the operator; a storage of its results that is none of its arguments' is new."""
         self.operator_calls += 1
+        self.names.add(func._schema.name.removeprefix("aten::"))
         given = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         for storage in _storages(result):
