@@ -373,3 +373,13 @@ def test_a_result_that_changed_while_it_was_timed_is_a_no_and_no_gain(report, ta
     assert answer.startswith("**No.** `stacking_gru` must not replace `stacking_gru_cell`")
     assert "in inference, after some calls, its result changed while it was being timed: output is 9×" in answer
     assert not re.search(r"\d× as fast|faster in [1-9]", markdown)
+
+
+def test_the_report_says_whether_it_ran_on_cuda_and_which_library_did(report, tables):
+    equivalence, timing = tables
+    assert "nothing here was run on CUDA" in report(equivalence, timing)[0]
+    own = timing["implementation"] == "stacking_gru"
+    on_gpu = timing.assign(device="cuda", path=own.map({True: "cuDNN, weights copied at every call", False: ""}))
+    markdown = report(equivalence, on_gpu)[0]
+    assert "| on the GPU, float32 | `stacking_gru` runs cuDNN, weights copied at every call |" in markdown
+    assert "| on the GPU, float32 | `stacking_gru_cell` runs operator by operator |" in markdown
