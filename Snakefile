@@ -40,9 +40,14 @@ onstart:
     print(f"rnn-parity {__version__}, sources in {SOURCES}", file=sys.stderr)
 
 
+onsuccess:
+    tell_not_published()
+
+
 # What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.
 onerror:
     publish_unfinished()
+    tell_not_published()
     if not gate_is_shut():
         print(f"fault: a job failed; its log is above and in {Path('logs').absolute()}", file=sys.stderr)
         sys.exit(3)

@@ -1,7 +1,9 @@
 """A team's server for real: MLflow on Postgres with proxied artifacts, reached by MLFLOW_TRACKING_URI alone."""
 
+import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg
@@ -18,6 +20,7 @@ import pytest
 
 from conftest import missing
 from pipeline import SMOKE, snakemake
+from project import PROJECT
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
 from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table, wait_for
@@ -156,3 +159,28 @@ def test_a_server_that_dies_in_mid_publish_has_every_case_once_when_it_is_back(p
     assert {status for _, _, status in shown} == {"FINISHED"}
     assert set(ids.values()) < {run[0] for run in shown}
     assert len(shown) == len(ids) + 1 == 4
+
+
+def test_the_recipe_for_a_server_with_passwords_starts_and_tells_a_wrong_one(tmp_path):
+    """As docs/tracking.md gives it, on another port; what it installs is there."""
+    if importlib.util.find_spec("flask_wtf") is None:
+        missing("mlflow[auth]")
+    text, port, grid = (PROJECT / "docs/tracking.md").read_text(), free_port(), small_grid(study="password")
+    (recipe,) = (block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "basic-auth" in block)
+    script = (
+        recipe.replace("--port 5000", f"--port {port}")
+        .partition("\n")[2]
+        .replace("=false mlflow", "=false exec mlflow")
+    )
+    variables = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    server = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=variables, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}", server)
+        tables = equivalence_table(grid), timing_table(grid)
+        for password, error in (("wrong", "MLFLOW_TRACKING_PASSWORD are not right"), ("a-password-of-your-own", None)):
+            uri = f"http://me:{password}@127.0.0.1:{port}"
+            with pytest.raises(TrackingUnavailable, match=error) if error else nullcontext():
+                assert publish_job(uri, tmp_path, request_of(grid, "article"), *tables, ENVIRONMENT)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(60)

@@ -168,6 +168,12 @@ def gate_is_shut():
     return said.exists() and said.stat().st_mtime >= STARTED and "gate: " in said.read_text(encoding="utf-8")
 
 
+def tell_not_published():
+    """Say on the terminal what no server took: it costs no run its exit code."""
+    if said := RESULTS.not_published(GRID):
+        print(f"warning: {said}", file=sys.stderr)
+
+
 def publish_unfinished():
     """Show what this run leaves: the cases of jobs that died, and why; and those that nobody published."""
     if TRACKING_MODE != "off" and RESULTS.store.exists():

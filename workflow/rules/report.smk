@@ -61,7 +61,10 @@ rule report:
     log:
         "logs/report.log",
     localrule: True
+    resources:
+        tracking=2,  # beside no publisher: it says what no server took
     params:
+        attempts=sum(attempt(RESULTS.published(job.sweep, job.name)) for job in GRID.jobs),
         sources=sources("rnn_parity.report.write", files=["report/templates"]),
         workloads=report_sources("section"),
     shell:

@@ -140,7 +140,7 @@ def publish(
             job = name.rpartition("/")[2]
             done["run_ids"] = tracking.publish_results(uri, project, json.loads(run), files, job, facts)
     except tracking.TrackingUnavailable as error:
-        log(f"warning: {error}; the results are kept: run `snakemake publish` when the server is back")
+        log(f"warning: {error}; the results are kept: `snakemake publish` tries again")
         done |= {"published": False, "reason": str(error)}
     marker = files.published_report if reports else files.published(*name.split("/"))
     write_text(marker, json.dumps(done, indent=2) + "\n")
@@ -202,7 +202,8 @@ def report(results: ResultsFolder, output: Output) -> None:
     files = Results(results)
     tables, environment = _collected(files), _read_json(files.environment)
     write_tables(tables, environment, output / "tables")
-    write_report(_read_json(files.config), environment, tables, output)
+    not_published = files.not_published(read_grid(files.config))
+    write_report(_read_json(files.config), environment | {"not_published": not_published}, tables, output)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

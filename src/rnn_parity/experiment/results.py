@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rnn_parity.experiment.devices import Cuda
 from rnn_parity.experiment.grid import Grid, Job
@@ -84,6 +85,19 @@ class Results:
     def published_report(self) -> Path:
         """The marker of the report."""
         return self.folder / "published" / "report.json"
+
+    def not_published(self, grid: Grid) -> str:
+        """How many cases no server took, or that it did not take the report: a sentence, empty where all was taken."""
+
+        def refused(marker: Path) -> list[Any]:
+            said = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {"published": True}
+            return [] if said["published"] else [said["reason"]]
+
+        jobs = [(len(job.cases), why) for job in grid.jobs for why in refused(self.published(job.sweep, job.name))]
+        cases, of_report = sum(size for size, _ in jobs), refused(self.published_report)
+        reasons = [why for _, why in jobs] + of_report
+        what = f"{cases} of {len(grid.cases)} runs" if cases else "the report was"
+        return f"{what} not published: {reasons[-1]}; `snakemake publish` tries again" if reasons else ""
 
     def benchmark(self, *parts: str) -> Path:
         """The wall and CPU seconds and the memory of a process of the workflow."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 from rnn_parity.experiment.grid import implementations
 from rnn_parity.tracking.content import RunContent, case_content, report_content, storable
 from rnn_parity.tracking.failures import Failure
-from rnn_parity.tracking.store import artifact_location, connection, folder_tag, local_artifacts
+from rnn_parity.tracking.store import artifact_location, artifacts_refused, connection, folder_tag, local_artifacts
 
 _METRICS_PER_BATCH = 800
 _OTHERS_PER_BATCH = 100
@@ -183,7 +183,10 @@ def _log_files(client: Any, uri: str, run: Any, files: Mapping[str, Path]) -> No
     folder = local_artifacts(uri, run.info.artifact_uri)
     for name, path in files.items():
         if folder is None:
-            client.log_artifact(run.info.run_id, str(path), str(Path(name).parent) if "/" in name else None)
+            try:
+                client.log_artifact(run.info.run_id, str(path), str(Path(name).parent) if "/" in name else None)
+            except Exception as error:  # whatever the storage's own client raises
+                raise artifacts_refused(uri, error) from None
         else:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / name)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock
@@ -115,7 +116,7 @@ def connection(uri: str) -> Iterator[Any]:
             raise
         if path is not None:
             raise storage_error(path, error) from None
-        raise TrackingUnavailable(f"{redact(uri)} is not available ({_reason(error)})") from None
+        raise TrackingUnavailable(f"{redact(uri)} {_reason(error)}{_by_proxy(uri)}") from None
 
 
 def storage_error(path: Path, error: Exception) -> InputError:
@@ -156,10 +157,39 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
+_REFUSALS = {
+    "401": "asks for a user and a password, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are not right",
+    "403": "refuses: this user may not write there",
+    "407": "is behind a proxy that asks for a password",
+}
+_CODES = {"UNAUTHENTICATED": "401", "PERMISSION_DENIED": "403"}
+"""MLflow's words, where an answer is in its own form."""
+
+
 def _reason(error: Exception) -> str:
     """Return a few words without the address: messages of MLflow and requests quote it with its password."""
-    text = str(error)
-    if system := re.search(r"\[Errno -?\d+\] ([A-Za-z ]+)", text):
-        return system[1]
+    text, code = str(error), getattr(error, "error_code", type(error).__name__)
+    status = re.search(r"error code (\d{3})|(\d{3}) (?:Client|Server) Error|too many (\d{3}) error", text)
+    number = next(filter(None, status.groups())) if status else _CODES.get(code, "")
+    if number in _REFUSALS:
+        return _REFUSALS[number]
+    if number:
+        return f"answers with an error (HTTP {number}, {code})"
+    system = re.search(r"\[Errno -?\d+\] ([A-Za-z ]+)", text)
     timed_out = re.search(r"time(d )?out", text, flags=re.IGNORECASE)
-    return "no answer in time" if timed_out else getattr(error, "error_code", type(error).__name__)
+    return f"is not available ({system[1] if system else 'no answer in time' if timed_out else code})"
+
+
+def _by_proxy(uri: str) -> str:
+    """Return the name of the proxy that a server is reached through; empty where there is none."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(uri, get_environ_proxies(uri)) if uri.startswith("http") else None
+    host = urlsplit(uri).hostname
+    return f", through the proxy {redact(proxy)}; no_proxy={host} leaves it out" if proxy else ""
+
+
+def artifacts_refused(uri: str, error: Exception) -> TrackingUnavailable:
+    """Return the error for a server that keeps runs and takes no files."""
+    place = f"{redact(uri)} answers, but its artifact store cannot be written from here"
+    return TrackingUnavailable(f"{place} (it {_reason(error)}){_by_proxy(uri)}")
