@@ -96,10 +96,13 @@ def test_a_dead_server_costs_a_warning_and_the_next_run_publishes(finished_copy)
     warning = next((folder / "logs/publish/article").iterdir()).read_text()
     assert "127.0.0.1:9" in warning
     assert "secret" not in warning + done.stdout + done.stderr
-    assert (folder / "reports/report.html").exists()
+    missing = "7 of 7 runs not published: http://***@127.0.0.1:9 is not available (Connection refused)"
+    assert f"warning: {missing}; `snakemake publish` tries again" in done.stderr
+    assert "7 of 7 runs not published" in (folder / "reports/report.md").read_text()
     assert not (folder / "mlflow.db").exists()
     assert snakemake(folder, "publish").returncode == 0
     assert len(runs(folder)) == len(make_grid(RUN | {"workloads": {}}).cases) + 1
+    assert "not published" not in (folder / "reports/report.md").read_text()
     assert not jobs_run(snakemake(folder, "publish", "-n"))
     assert not any("timing" in name for name in jobs_run(snakemake(folder, "-n")))
 
