@@ -6,13 +6,13 @@ CORES ?= all
 .PHONY: run test test-rest test-all lint format bench gpu-reference ui wheelhouse clean
 
 run: .venv/installed
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/python -m snakemake --cores $(CORES)
 	@echo
 	@echo "The report:     $(CURDIR)/reports/report.html  (and report.md)"
 	@echo "The MLflow UI:  make ui"
 
 # Two processes of tests; a file alone needs none of it: .venv/bin/pytest tests/compare
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 REST := browser or server or slow
 
 test: .venv/installed
@@ -48,7 +48,7 @@ wheelhouse: .venv/installed
 	$(BIN)/python workflow/wheelhouse.py $(or $(PYTHON_THERE),3.12) $(or $(MACHINE_THERE),x86_64) wheelhouse
 
 ui: .venv/installed
-	$(BIN)/rnn-parity ui
+	PYTHONPATH=src $(BIN)/python -m rnn_parity ui
 
 # What a run made and what Python left; neither the environment nor reports/reference and reports/benchmarks.
 clean:

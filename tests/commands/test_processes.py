@@ -45,6 +45,23 @@ def test_a_folder_has_one_run_and_a_dead_one_leaves_it_unlocked(tmp_path):
     os.close(held)
 
 
+def test_who_may_not_write_into_a_folder_is_told_who_may(tmp_path):
+    (tmp_path / "run.lock").mkdir()  # root may write whatever is a file
+    with pytest.raises(InputError, match=r"run\.lock: cannot be written \(Is a directory\), only by user \d+; a"):
+        lock_working_folder(tmp_path)
+
+
+def test_a_lock_is_as_writable_as_the_umask_says(tmp_path):
+    for umask, mode in ((0o002, 0o664), (0o022, 0o644)):
+        folder = tmp_path / str(umask)
+        before = os.umask(umask)
+        try:
+            os.close(lock_working_folder(folder))
+        finally:
+            os.umask(before)
+        assert (folder / "run.lock").stat().st_mode & 0o777 == mode
+
+
 def test_a_job_ends_with_the_run_that_started_it(tmp_path):
     run = subprocess.Popen(
         [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL

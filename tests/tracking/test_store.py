@@ -260,6 +260,19 @@ def test_a_full_disk_is_one_line_and_after_some_space_is_freed_it_goes_on(tmp_pa
     assert shown == str([("FINISHED",)] * 3)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644)])
+def test_a_store_is_as_writable_as_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        ensure_store(f"sqlite:///{tmp_path}/mlflow.db")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "mlflow.db": mode,
+        "mlflow.db.lock": mode,
+    }
+
+
 def test_a_server_has_nothing_to_create(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ensure_store("http://127.0.0.1:1")

@@ -26,11 +26,17 @@ def lock_working_folder(snakemake_folder: Path) -> int:
     """Make this process the one run of its folder until it ends or closes the returned file descriptor.
 
     The system lets go of the lock when the process ends, however it ends; so whoever gets it knows that locks which
-    Snakemake left are a dead run's, and removes them. Raises `InputError` if another run holds the folder.
+    Snakemake left are a dead run's, and removes them. Raises `InputError` if another run holds the folder, or
+    this user may not write there.
     """
-    snakemake_folder.mkdir(exist_ok=True)
     lock = snakemake_folder / "run.lock"
-    held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)  # a number: nothing closes it when nobody refers to it
+    try:
+        snakemake_folder.mkdir(exist_ok=True)
+        held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)  # a number: nothing closes it when nobody refers to it
+    except OSError as error:
+        there = next(place for place in (lock, *lock.absolute().parents) if place.exists())
+        words = f"cannot be written ({error.strerror}), only by user {there.stat().st_uid}"
+        raise InputError(f"{there}: {words}; a group shares a folder where all run with umask 002") from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -89,7 +89,7 @@ def ensure_store(uri: str) -> None:
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
+            with FileLock(f"{path}.lock", mode=_mode()):
                 if not path.exists():
                     _build(path)
         with closing(sqlite3.connect(path, timeout=60)) as database:  # MLflow would try for minutes
@@ -150,7 +150,15 @@ def _build(path: Path) -> None:
         # WAL has twice the rate with several writers, but its shared memory is of one machine.
         database.execute(f"PRAGMA journal_mode = {'DELETE' if is_on_network(path.parent) else 'WAL'}")
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    building.chmod(_mode())  # SQLite lets nobody but its maker write, whatever the umask
     building.replace(path)
+
+
+def _mode() -> int:
+    """The mode of a new file, so that whoever may write into a folder may also write the store's files."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _digest(text: str) -> str:
