@@ -48,6 +48,6 @@ rule publish_report:
 
 rule publish:
     input:
-        [RESULTS.published(job.sweep, job.name) for job in GRID.jobs],
+        MARKERS,
         rules.publish_report.output,
     localrule: True

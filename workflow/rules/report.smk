@@ -1,5 +1,6 @@
 # From the tables of all jobs to the pictures and the prose.
 PARTS = RESULTS.parts(GRID)
+MARKERS = [RESULTS.published(job.sweep, job.name) for job in GRID.jobs]
 ALL_FIGURES = FIGURES | workload_figures(GRID.config)
 
 
@@ -48,6 +49,7 @@ rule report:
         rules.collect.output,
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
+        retried=[marker for marker in MARKERS if attempt(marker)],  # it says what no server took
     output:
         markdown="reports/report.md",
         html=report("reports/report.html", caption="../report/report.rst", category="Report"),
@@ -62,9 +64,8 @@ rule report:
         "logs/report.log",
     localrule: True
     resources:
-        tracking=2,  # beside no publisher: it says what no server took
+        tracking=2,  # beside no publisher
     params:
-        attempts=sum(attempt(RESULTS.published(job.sweep, job.name)) for job in GRID.jobs),
         sources=sources("rnn_parity.report.write", files=["report/templates"]),
         workloads=report_sources("section"),
     shell:
