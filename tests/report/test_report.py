@@ -145,10 +145,13 @@ def test_a_whole_report_holds_no_empty_value(report, tables):
     setting = {"device": "cpu", "dtype": "float32", "tf32": False, "threads": 1}
     peaks = [setting | {"gemm_flops_per_s": 1.02e11, "copy_bytes_per_s": 3.1e10}]
     environment = {"cpu": {"model": "A CPU", "cores": 4}, "gpu": None, "commit": None, "peaks": peaks}
+    environment |= {"variables": {"TORCHDYNAMO_DISABLE": "1"}, "not_published": "2 of 5 runs not published: no answer"}
     for text in report(*tables, environment=environment):
         assert_has_no_nan(text)
         assert "102 GFLOP/s" in text
         assert "A CPU, 4 cores" in text
+        assert "TORCHDYNAMO_DISABLE=1" in text
+        assert "When this was written, 2 of 5 runs not published: no answer." in text
 
 
 def test_empty_tables_still_make_a_report(report, tables):

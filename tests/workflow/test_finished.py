@@ -179,6 +179,12 @@ def planned_after(folder, edits):
             path.write_text(text)
 
 
+def test_what_was_measured_under_other_variables_is_measured_again(finished):
+    planned = jobs_run(snakemake(finished, "-n", TORCHDYNAMO_DISABLE="1"))
+    assert {"environment", "equivalence", "timing", "device"} <= set(planned)
+    assert not jobs_run(snakemake(finished, "-n", TORCH_HOME="/elsewhere"))
+
+
 def more_code(text):
     return text + "\nEDITED = 1\n"
 

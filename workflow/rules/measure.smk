@@ -18,6 +18,7 @@ rule equivalence:
         gpu=gpus,
         limit_s=LIMIT_S,
     params:
+        variables=VARIABLES,
         sources=sources("rnn_parity.compare.case", "rnn_parity.trust.run", *LAYER_MODULES, without=NOT_TIMED),
         workload=workload_sources(*NOT_TIMED),
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
@@ -45,6 +46,7 @@ rule timing:
         gpu=gpus,
         limit_s=LIMIT_S,
     params:
+        variables=VARIABLES,
         sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES, without=NOT_COMPARED),
         workload=workload_sources(*NOT_COMPARED),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
@@ -73,6 +75,7 @@ rule extra:
         gpu=gpus,
         limit_s=LIMIT_S,
     params:
+        variables=VARIABLES,
         sources=sources("rnn_parity.timing.rounds", "rnn_parity.compare.case", *LAYER_MODULES),
         workload=workload_sources(),
         job=lambda wildcards: GRID.extra_request(job_of(wildcards), wildcards.extra),

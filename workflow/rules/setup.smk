@@ -26,10 +26,12 @@ rule environment:
     resources:
         gpu=int("cuda" in GRID.config["device"]),
     params:
+        variables=VARIABLES,
         sources=sources("rnn_parity.timing.environment"),
         settings=GRID.environment_request(),
     shell:
-        "logged {log} python -m rnn_parity environment --settings {params.settings:q} --output {output}"
+        "logged {log} python -m rnn_parity environment --settings {params.settings:q} --variables {params.variables:q}"
+        " --output {output}"
 
 
 rule tracking_store:

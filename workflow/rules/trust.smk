@@ -21,6 +21,7 @@ rule device:
         gpu=gpus,
         limit_s=LIMIT_S,
     params:
+        variables=VARIABLES,
         sources=lambda wildcards: DEVICE_SOURCES[wildcards.table],
         settings=lambda wildcards: GRID.device_request(wildcards.table, wildcards.device),
     message:

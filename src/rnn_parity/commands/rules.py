@@ -40,12 +40,14 @@ def validate(implementations: Annotated[list[str], typer.Argument(help="NAME, or
 def environment(
     settings: Annotated[str, typer.Option(help="JSON: device, dtype, tf32 and threads of each kind of case.")],
     output: Output,
+    variables: Annotated[str, typer.Option(help="JSON: what is set in the environment of all that measures.")] = "{}",
 ) -> None:
     """Describe this machine, its versions, and the peak rates that it reaches in some settings."""
     from rnn_parity.tables import write_text
     from rnn_parity.timing.environment import describe_environment
 
-    write_text(output, json.dumps(describe_environment(json.loads(settings)), indent=2) + "\n")
+    described = describe_environment(json.loads(settings)) | {"variables": json.loads(variables)}
+    write_text(output, json.dumps(described, indent=2) + "\n")
 
 
 @command()
