@@ -319,3 +319,22 @@ def test_results_are_the_same_only_where_every_entry_is():
     ]
     for value, like in others:
         assert disagreement({"x": value}, {"x": like}, "y").startswith("x ")
+
+
+def test_what_the_system_refuses_is_not_probed(monkeypatch):
+    def probe_of_a_full_disk(subject):
+        raise RuntimeError("backend failed") from OSError(28, "No space left on device")
+
+    for name, capability in CAPABILITIES.items():
+        monkeypatch.setitem(CAPABILITIES, name, dataclasses.replace(capability, probe=probe_of_a_full_disk))
+        assert probe(name, tiny_subject("stacking_gru", "cpu")).outcome == Support.NOT_PROBED
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_compiler_writes_elsewhere_where_its_cache_takes_no_file(monkeypatch, tmp_path, elsewhere):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/none" if elsewhere else str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    probing._find_room_for_compiler()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"].startswith(
+        str(tmp_path / ("torchinductor_" if elsewhere else "cache"))
+    )

@@ -88,3 +88,15 @@ def test_a_lost_device_is_no_result_of_any_layer(monkeypatch):
     with pytest.raises(DeviceLost):
         classify_exception(refused)
     assert classify_exception(ValueError("of its own"))[0] == "failed"
+
+
+@pytest.mark.parametrize("how", ["itself", "caused", "told"])
+def test_what_the_system_refuses_is_no_fault_of_a_layer(how):
+    refused = PermissionError(13, "Permission denied", "/cache")
+    error = {"itself": refused, "told": RuntimeError(f"BackendCompilerFailed: {refused}")}.get(
+        how, RuntimeError("backend")
+    )
+    error.__cause__ = refused if how == "caused" else None
+    assert classify_exception(error)[0] == "not judged"
+    assert classify_exception(FileNotFoundError(2, "No such file", "weights"))[0] == "failed"
+    assert classify_exception(RuntimeError("backend"))[0] == "failed"

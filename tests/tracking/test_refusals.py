@@ -111,4 +111,5 @@ def test_what_no_server_took_is_counted_with_the_reason(tmp_path):
     for job in grid.jobs:
         results.published(job.sweep, job.name).unlink()
     results.published_report.write_text(json.dumps({"published": False, "reason": "no files"}))
+    assert results.not_published(grid, with_report=False) == ""
     assert results.not_published(grid) == "the report was not published: no files; `snakemake publish` tries again"

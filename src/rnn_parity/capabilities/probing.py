@@ -7,8 +7,13 @@ behind.
 
 from __future__ import annotations
 
+import getpass
 import itertools
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rnn_parity.capabilities import autograd, calls, export, robustness
@@ -26,6 +31,7 @@ from rnn_parity.capabilities.subject import (
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import adapter_of, load_factory
+from rnn_parity.layers.running import refused_by_system
 
 CAPABILITIES: dict[str, Capability] = {
     name: value
@@ -53,6 +59,7 @@ def probe_capabilities(
     there are no numbers to compare. Raises `InputError` for an implementation that cannot be built at all.
     Numbers of one that takes no states are compared with nobody's.
     """
+    _find_room_for_compiler()
     names = [baseline, *candidates]
     for name in names:
         load_factory(name)
@@ -86,6 +93,18 @@ def probe_capabilities(
         }
 
 
+def _find_room_for_compiler() -> None:
+    """Let the compiler write elsewhere where its cache takes no file: what it cannot keep is nothing a layer lacks."""
+    try:
+        named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+        cache = named or Path(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except (OSError, KeyError):  # KeyError: a user without a name
+        with suppress(OSError):  # nor there: what needs a compiler is not probed
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="torchinductor_")
+
+
 def tiny_subject(name: str, device: str, threads: int = 1, cell: str = "gru", sizes: Sizes = TINY) -> Subject:
     """An implementation at the probed size: T = 4, B = 3 and, where it is tiny, I = 5, H = 6 are different lengths."""
     return Subject(name, Case("capabilities", device, "float64", False, *sizes, 4, 3, 0.0, threads, cell))
@@ -103,4 +122,6 @@ def probe(capability: str, subject: Subject) -> ProbeResult:
     except Wrong as error:
         return ProbeResult(Support.WRONG, str(error))
     except Exception as error:  # an implementation under test may raise anything
+        if refused_by_system(error):
+            return ProbeResult(Support.NOT_PROBED, f"the machine: {one_line(error)}")
         return ProbeResult(Support.REFUSES, one_line(error))

@@ -204,7 +204,7 @@ def report(results: ResultsFolder, output: Output) -> None:
     files = Results(results)
     tables, environment = _collected(files), _read_json(files.environment)
     write_tables(tables, environment, output / "tables")
-    not_published = files.not_published(read_grid(files.config))
+    not_published = files.not_published(read_grid(files.config), with_report=False)
     write_report(_read_json(files.config), environment | {"not_published": not_published}, tables, output)
 
 

@@ -86,7 +86,7 @@ class Results:
         """The marker of the report."""
         return self.folder / "published" / "report.json"
 
-    def not_published(self, grid: Grid) -> str:
+    def not_published(self, grid: Grid, with_report: bool = True) -> str:
         """How many cases no server took, or that it did not take the report: a sentence, empty where all was taken."""
 
         def refused(marker: Path) -> list[Any]:
@@ -94,7 +94,7 @@ class Results:
             return [] if said["published"] else [said["reason"]]
 
         jobs = [(len(job.cases), why) for job in grid.jobs for why in refused(self.published(job.sweep, job.name))]
-        cases, of_report = sum(size for size, _ in jobs), refused(self.published_report)
+        cases, of_report = sum(size for size, _ in jobs), refused(self.published_report) if with_report else []
         reasons = [why for _, why in jobs] + of_report
         what = f"{cases} of {len(grid.cases)} runs" if cases else "the report was"
         return f"{what} not published: {reasons[-1]}; `snakemake publish` tries again" if reasons else ""

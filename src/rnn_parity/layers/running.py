@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -132,11 +134,34 @@ def classify_exception(error: Exception) -> tuple[Verdict, str]:
     on_gpu = isinstance(error, torch.AcceleratorError) or any(name in lower for name in _GPU)
     if on_gpu and (any(phrase in lower for phrase in _LOST) or not _answers()):
         raise DeviceLost(f"the device is lost: {text}") from error
+    if refused_by_system(error):
+        return Verdict.NOT_JUDGED, f"the machine: {text}"
     if isinstance(error, NotImplementedError) or any(phrase in lower for phrase in _UNSUPPORTED):
         return Verdict.UNSUPPORTED, text
     if on_gpu and any(phrase in lower for phrase in _MACHINE):
         return Verdict.NOT_JUDGED, f"the machine: {text}"
     return Verdict.FAILED, f"{type(error).__name__}: {text}"
+
+
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}
+
+
+def refused_by_system(error: BaseException | None) -> bool:
+    """Whether the system took no file or gave no room, here or where the error came from: no fault of a layer."""
+    if error is None:
+        return False
+    told = {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))}  # by a process of the compiler
+    own = {error.errno} if isinstance(error, OSError) else set()
+    return bool(_REFUSED & (told | own)) or refused_by_system(error.__cause__ or error.__context__)
 
 
 def _answers() -> bool:
