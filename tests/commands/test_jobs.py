@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from conftest import PROJECT
-from rnn_parity.commands import containment, jobs
+from rnn_parity.commands import containment, jobs, processes
 from rnn_parity.commands.containment import Ended, contained
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
@@ -154,3 +154,11 @@ def test_a_fault_of_the_program_is_raised_and_not_told_as_a_layers():
 
     with pytest.raises(InputError, match="no such layer"):
         list(contained(refuse, [0], 10))
+
+
+def test_a_time_that_was_taken_beside_other_jobs_is_not_called_exclusive(monkeypatch, tmp_path):
+    rows = measured(tmp_path, "timing", ["stacking_gru"], widths=(6,))
+    assert {row["exclusive"] for every in rows.values() for row in every} == {True}
+    monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "not there" / "lock")
+    rows = measured(tmp_path, "timing", ["stacking_gru"], widths=(6,))
+    assert {row["exclusive"] for every in rows.values() for row in every} == {False}

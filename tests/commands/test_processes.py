@@ -1,18 +1,21 @@
 """A folder is held by one process and free as soon as that is gone; no job outlives its run."""
 
+import fcntl
 import os
 import subprocess
 import sys
 
 import pytest
 
-from rnn_parity.commands.processes import lock_working_folder
+from rnn_parity.commands import processes
+from rnn_parity.commands.processes import lock_working_folder, on_this_machine
 from rnn_parity.experiment.errors import InputError
 
 HOLD = """
 import sys
 from pathlib import Path
-from rnn_parity.commands.processes import lock_working_folder
+from rnn_parity.commands import processes
+from rnn_parity.commands.processes import lock_working_folder, on_this_machine
 held = lock_working_folder(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -78,3 +81,50 @@ def test_a_job_ends_with_the_run_that_started_it(tmp_path):
     run.communicate()
     assert job.wait(60) == -15
     job.communicate()
+
+
+def hold_machine(lock, kind):
+    """Hold the lock of the machine as another process does: a file opened anew is another holder."""
+    held = os.open(lock, os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(held, kind)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("others", "alone", "waits"),
+    [
+        (fcntl.LOCK_EX, True, True),
+        (fcntl.LOCK_EX, False, True),
+        (fcntl.LOCK_SH, True, True),
+        (fcntl.LOCK_SH, False, False),
+    ],
+)
+def test_a_timing_runs_beside_no_other_job_of_the_machine(monkeypatch, tmp_path, others, alone, waits):
+    monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "lock")
+    held, said = hold_machine(tmp_path / "lock", others), []
+
+    def let_go(words):
+        said.append(words)
+        os.close(held)
+
+    with on_this_machine(alone, 60, let_go) as granted:
+        assert granted
+        assert said == ["waits until other measurements of this machine end"] * waits
+        with pytest.raises(BlockingIOError):
+            hold_machine(tmp_path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not waits:
+        os.close(held)
+    os.close(hold_machine(tmp_path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
+
+
+def test_where_others_do_not_end_or_there_is_no_lock_it_is_said_and_not_claimed(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "lock")
+    hold_machine(tmp_path / "lock", fcntl.LOCK_SH)
+    said = []
+    with on_this_machine(True, 0, said.append) as granted:
+        assert not granted
+    assert said == ["goes on beside other measurements of this machine, which do not end"]
+    monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "not there" / "lock")
+    with on_this_machine(True, 60, said.append) as granted:
+        assert not granted
+    assert said[1].startswith("what else runs on this machine is not known: ")

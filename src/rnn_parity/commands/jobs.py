@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rnn_parity.commands.processes import on_this_machine
 from rnn_parity.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,13 +62,17 @@ def run_job(
         for table, rows in tables.items():
             write_rows(Results(results).of_job(table, *name.split("/")), schemas[table], rows)
 
-    for part in measurement.parts(cases):
-        for table, rows in part.items():
-            tables[table] += rows
-        write()
-    if kind == "timing" and cases[0].device == "cuda":
-        tables[kind] = measurement.with_kernels(cases, tables[kind])
-        write()
+    alone = bool(request.get("exclusive"))
+    with on_this_machine(alone, limit, log) as granted:
+        if alone:
+            request["exclusive"] = granted  # a row says what was so, not what was asked
+        for part in measurement.parts(cases):
+            for table, rows in part.items():
+                tables[table] += rows
+            write()
+        if kind == "timing" and cases[0].device == "cuda":
+            tables[kind] = measurement.with_kernels(cases, tables[kind])
+            write()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a process stands: one run per folder, jobs that do not outlive their run, sources that are the folder's own."""
+"""Where a process stands: one run per folder, no job beside a timing, none that outlives its run, its own sources."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rnn_parity.experiment.errors import InputError
@@ -20,6 +23,9 @@ SOURCES_VARIABLE = "RNN_PARITY_SOURCES"
 """The environment variable in which it tells them the folder of the package that they must run."""
 
 SOURCES = Path(__file__).parents[1]
+
+MACHINE_LOCK = Path("/tmp/rnn-parity.lock")
+"""What all jobs of this machine share, whoever runs them: a timing alone, the others together."""
 
 
 def lock_working_folder(snakemake_folder: Path) -> int:
@@ -47,6 +53,44 @@ def lock_working_folder(snakemake_folder: Path) -> int:
     for stale in snakemake_folder.glob("locks/*.lock"):
         stale.unlink(missing_ok=True)
     return held
+
+
+@contextmanager
+def on_this_machine(alone: bool, patience_s: float, say: Callable[[str], None]) -> Iterator[bool]:
+    """Run beside no timing of this machine, or, `alone`, beside no job at all; yields whether that is so.
+
+    A scheduler that was given other numbers of cores, another executor, or another user's run may start such jobs side
+    by side. It is not so where there can be no lock, or after waiting for `patience_s` seconds, which is told.
+    """
+    try:
+        try:
+            lock = os.open(MACHINE_LOCK, os.O_RDONLY)
+        except FileNotFoundError:
+            lock = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # who may read may lock
+    except OSError as error:
+        say(f"what else runs on this machine is not known: {error}")
+        yield False
+        return
+    try:
+        yield _lock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, patience_s, say)
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, kind: int, patience_s: float, say: Callable[[str], None]) -> bool:
+    until, waits = time.monotonic() + patience_s, False
+    while True:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                say("goes on beside other measurements of this machine, which do not end")
+                return False
+            if not waits:
+                say("waits until other measurements of this machine end")
+            waits = True
+            time.sleep(0.1)
 
 
 def exit_with_workflow() -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from rnn_parity.commands.jobs import JobName, Limit, ResultsFolder, log, run_job, why_no_gpu
+from rnn_parity.commands.processes import on_this_machine
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 
@@ -59,10 +60,16 @@ def device(
     limit: Limit = 3600.0,
 ) -> None:
     """Measure a table that is of a device and not of a case, and write RESULTS/TABLE/DEVICE.parquet."""
-    from rnn_parity.commands.containment import Ended, contained
     from rnn_parity.tables import COLLECTED, write_rows
 
-    asked: dict[str, Any] = json.loads(settings)
+    with on_this_machine(False, limit, log):
+        rows = _rows_of_device(table, name, json.loads(settings), limit)
+    write_rows(Results(results).of_device(table, name), COLLECTED[table], rows)
+
+
+def _rows_of_device(table: str, name: str, asked: dict[str, Any], limit: float) -> list[dict[str, Any]]:
+    from rnn_parity.commands.containment import Ended, contained
+
     if name == "cuda" and (why := why_no_gpu()):
         log(f"{table}: not measured: {why}")
         rows: list[dict[str, Any]] = []
@@ -99,7 +106,7 @@ def device(
         # With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         rows = [row for cell, names in asked.items() for row in probe_capabilities(device=name, cell=cell, **names)]
-    write_rows(Results(results).of_device(table, name), COLLECTED[table], rows)
+    return rows
 
 
 @command()
