@@ -338,3 +338,13 @@ def test_the_compiler_writes_elsewhere_where_its_cache_takes_no_file(monkeypatch
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"].startswith(
         str(tmp_path / ("torchinductor_" if elsewhere else "cache"))
     )
+
+
+def test_what_is_tried_on_a_lost_device_is_not_probed(monkeypatch):
+    def lost(subject):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setitem(CAPABILITIES, "lost", probing.Capability("is lost", lost))
+    found = probe("lost", tiny_subject("stacking_gru", "cpu"))
+    assert found.outcome == Support.NOT_PROBED
+    assert found.detail.startswith("the device is lost: ")

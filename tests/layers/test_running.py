@@ -64,6 +64,7 @@ def test_a_compiled_layer_that_fits_is_called_as_it_is():
         (torch.AcceleratorError("CUDA error: no kernel image is available"), "not judged", "the machine: "),
         (torch.AcceleratorError("CUDA error: invalid configuration argument"), "failed", "AcceleratorError: "),
         (RuntimeError("Found no NVIDIA driver on your system"), "not judged", "the machine: "),
+        (ModuleNotFoundError("No module named 'triton'"), "not judged", "a library is missing: "),
         (AssertionError("Torch not compiled with CUDA enabled"), "not judged", "the machine: "),
         (ValueError("the driver of the loop is missing"), "failed", "ValueError: "),
     ],

@@ -15,7 +15,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import load_factory, named
 from rnn_parity.layers.running import numerics
-from rnn_parity.layers.settings import OTHERS, PRECISIONS, Settings, put_back, told
+from rnn_parity.layers.settings import OTHERS, PRECISIONS, REDUCED, Settings, put_back, told
 from rnn_parity.layers.stimulus import draw_stimulus
 
 CASE = Case("settings", "cpu", "float32", False, 5, 6, 1, 3, 2, 0.0, 1, "gru")
@@ -49,6 +49,9 @@ CHANGES = {
     "torch.backends.fp32_precision": lambda: setattr(torch.backends, "fp32_precision", "ieee"),
     "torch.backends.cuda.matmul.fp32_precision": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
     "torch.backends.cudnn.rnn.fp32_precision": lambda: setattr(torch.backends.cudnn.rnn, "fp32_precision", "ieee"),
+}
+CHANGES |= {
+    f"torch.backends.cuda.matmul.{name}": partial(setattr, torch.backends.cuda.matmul, name, False) for name in REDUCED
 }
 CLOCKS = {name for name in OTHERS if name.startswith("time.")}
 CHANGES |= {name: partial(setattr, time, name.removeprefix("time."), float) for name in CLOCKS}
@@ -152,6 +155,12 @@ class SetsWhenCalled(nn.GRU):
         return super().forward(*arguments)
 
 
+class SetsReductions(nn.GRU):
+    def forward(self, *arguments):
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        return super().forward(*arguments)
+
+
 class SetsInBackward(nn.GRU):
     def forward(self, *arguments):
         output, hn = super().forward(*arguments)
@@ -163,6 +172,7 @@ IN_WORDS = {
     SetsWhenBuilt: "torch.backends.cuda.matmul.fp32_precision to 'tf32', "
     "torch.backends.cudnn.conv.fp32_precision to 'ieee'",
     SetsWhenCalled: "torch.backends.fp32_precision to 'ieee', torch.get_num_threads() to 3",
+    SetsReductions: "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction to False",
     SetsInBackward: "torch.get_default_dtype() to torch.float64",
 }
 
@@ -227,3 +237,10 @@ def test_a_module_that_ends_the_process_when_imported_is_bad_input(tmp_path, mon
     with pytest.raises(InputError, match="a_script:Layer: cannot be imported .SystemExit: 1.; expected package"):
         load_factory("a_script:Layer")
     assert "a_script" not in sys.modules
+
+
+def test_sums_of_half_precision_are_pytorchs_own_whatever_was_set_before(before):
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    with numerics(1, False):
+        assert torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+    assert not torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction

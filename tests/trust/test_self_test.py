@@ -241,3 +241,14 @@ def test_the_kept_rates_are_those_of_every_planted_fault_and_meet_the_targets(ce
     assert set(kept.false_alarms["dtype"]) == {"float64", "float32", "bfloat16", "float16"}
     assert kept.cases == 500
     assert unmet_targets(kept.detection, kept.false_alarms) == []
+
+
+@pytest.mark.parametrize("fault", ["OutOfMemory", "Crash"])
+def test_a_layer_that_gives_nothing_has_no_ratio_and_does_not_end_the_self_test(fault):
+    case = Case("test", "cpu", "float32", False, 5, 8, 2, 4, 3, 0.2, 1)
+    references = References(case, draw_stimulus(case, 0), 0)
+    (row,) = examine(references, "stacking_gru_cell", [f"faults:{fault}"])
+    assert row["ratio"] is None
+    assert (row["not_judged"] > 0) == (fault == "OutOfMemory")
+    (row,) = examine(references, f"faults:{fault}", ["stacking_gru"])
+    assert row["ratio"] is None

@@ -15,7 +15,7 @@ from rnn_parity.experiment.devices import find_cuda
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 SCRIPT = PROJECT / "workflow/gpu_reference.py"
-ABSENT = ["snakemake", "mlflow", "psutil", "yaml", "jinja2", "safetensors", "filelock", "tabulate"]
+ABSENT = ["snakemake", "mlflow", "psutil", "yaml", "safetensors", "tabulate"]
 OF_PYDANTIC = ["rnn_parity.experiment.config", "rnn_parity_t2vec.settings"]  # which newer versions of typer bring
 REFUSE = f"""
 from importlib.machinery import PathFinder

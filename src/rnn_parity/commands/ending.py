@@ -39,7 +39,7 @@ def end_with_code(command: Callable[[], Any]) -> None:
         raise
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except Exception as error:
+    except BaseException as error:  # a lost device too, which is no Exception
         report_fault(error)
     finally:
         gc.freeze()  # skip the final garbage collection: with torch imported it takes a third of a short command

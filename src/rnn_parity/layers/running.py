@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.settings import Settings, set_tf32
+from rnn_parity.layers.settings import REDUCED, Settings, set_tf32
 
 _UNSUPPORTED = (
     "not implemented",
@@ -108,6 +108,8 @@ class LightDispatchMode(TorchDispatchMode):
 def numerics(threads: int, tf32: bool) -> Iterator[None]:
     """Run with `threads` CPU threads, TF32 on or off in *every* place that has a switch, and no autotuning.
 
+    Sums of half precision are as PyTorch has them by default, for all that is compared and timed.
+
     cuDNN's switch is on by default and cuBLAS' is off, so that by default a fused layer would be compared in TF32
     with a loop in float32. In the end every setting is put back, also what a layer has changed.
     """
@@ -115,6 +117,8 @@ def numerics(threads: int, tf32: bool) -> Iterator[None]:
     torch.set_num_threads(threads)
     set_tf32(tf32)
     torch.backends.cudnn.benchmark = False
+    for name in REDUCED:
+        setattr(torch.backends.cuda.matmul, name, True)
     try:
         yield
     finally:
@@ -131,14 +135,15 @@ def classify_exception(error: Exception) -> tuple[Verdict, str]:
     lower = text.lower()
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(phrase in lower for phrase in _OUT_OF_MEMORY):
         return Verdict.NOT_JUDGED, f"out of memory: {text}"
-    on_gpu = isinstance(error, torch.AcceleratorError) or any(name in lower for name in _GPU)
-    if on_gpu and (any(phrase in lower for phrase in _LOST) or not _answers()):
+    if is_lost(error):
         raise DeviceLost(f"the device is lost: {text}") from error
     if refused_by_system(error):
         return Verdict.NOT_JUDGED, f"the machine: {text}"
+    if isinstance(error, ModuleNotFoundError):
+        return Verdict.NOT_JUDGED, f"a library is missing: {text}"
     if isinstance(error, NotImplementedError) or any(phrase in lower for phrase in _UNSUPPORTED):
         return Verdict.UNSUPPORTED, text
-    if on_gpu and any(phrase in lower for phrase in _MACHINE):
+    if _of_gpu(error) and any(phrase in lower for phrase in _MACHINE):
         return Verdict.NOT_JUDGED, f"the machine: {text}"
     return Verdict.FAILED, f"{type(error).__name__}: {text}"
 
@@ -164,11 +169,19 @@ def refused_by_system(error: BaseException | None) -> bool:
     return bool(_REFUSED & (told | own)) or refused_by_system(error.__cause__ or error.__context__)
 
 
-def _answers() -> bool:
-    """Whether the GPU still answers; one that nobody has used is not asked."""
+def is_lost(error: Exception) -> bool:
+    """Whether the GPU answers no more after an error of its own; one that nobody has used is not asked."""
+    if not _of_gpu(error) or isinstance(error, torch.OutOfMemoryError):
+        return False
+    if any(phrase in str(error).lower() for phrase in _LOST):
+        return True
     try:
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
     except RuntimeError:
-        return False
-    return True
+        return True
+    return False
+
+
+def _of_gpu(error: Exception) -> bool:
+    return isinstance(error, torch.AcceleratorError) or any(name in str(error).lower() for name in _GPU)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import _C
@@ -35,6 +35,9 @@ _WRITES = {
     _MATMUL: ("torch.backends.cuda.matmul.fp32_precision", "torch.backends.mkldnn.matmul.fp32_precision"),
 }
 """The older switches, each with the newer ones that it writes too."""
+
+REDUCED = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+"""Whether cuBLAS may add up products of halves in halves, as PyTorch allows it by default."""
 
 OTHERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch.get_num_threads()": (torch.get_num_threads, torch.set_num_threads),
@@ -63,6 +66,12 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch.backends.cudnn.benchmark": (_C._get_cudnn_benchmark, _C._set_cudnn_benchmark),
     "torch.backends.cudnn.deterministic": (_C._get_cudnn_deterministic, _C._set_cudnn_deterministic),
     "torch.backends.mkldnn.enabled": (_C._get_mkldnn_enabled, _C._set_mkldnn_enabled),
+} | {
+    f"torch.backends.cuda.matmul.{name}": (
+        partial(getattr, torch.backends.cuda.matmul, name),
+        cast("Callable[[Any], Any]", partial(setattr, torch.backends.cuda.matmul, name)),
+    )
+    for name in REDUCED
 }
 OTHERS |= {
     f"torch.{what}('{device}')": (partial(read, device), partial(write, device))
