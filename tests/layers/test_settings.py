@@ -53,7 +53,7 @@ CHANGES = {
 CHANGES |= {
     f"torch.backends.cuda.matmul.{name}": partial(setattr, torch.backends.cuda.matmul, name, False) for name in REDUCED
 }
-CLOCKS = {name for name in OTHERS if name.startswith("time.")}
+CLOCKS = [name for name in OTHERS if name.startswith("time.")]
 CHANGES |= {name: partial(setattr, time, name.removeprefix("time."), float) for name in CLOCKS}
 
 
