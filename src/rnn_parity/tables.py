@@ -95,11 +95,11 @@ TIMING = schema_of(
     }
 )
 """One row per case × implementation × phase, the baseline's own among them. `*_s` is wall time with the device
-synchronised; `device_median_s` the time between CUDA events. `control_*`: the baseline against itself.
-`rounds_s` is the time of all rounds, `first_call_s` that of the very first call, compilation included, which is in no
-sample. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is the rate of one
-step's product. `path`: the library whose layer ran, as cuDNN. `other_busy_cores` and `clock_limits`: what else the
-machine did during the phase."""
+synchronised; `device_median_s` the time between CUDA events, gaps between kernels included. `control_*`: the baseline
+against itself. `rounds_s` is the time of all rounds, `first_call_s` that of the very first call, compilation included,
+which is in no sample. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is
+the rate of one step's product. `path`: the library whose layer ran, as cuDNN. `other_busy_cores` and `clock_limits`:
+what else the machine did during the phase."""
 
 MASKS = schema_of(
     CASE_COLUMNS

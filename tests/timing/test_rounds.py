@@ -90,6 +90,16 @@ def test_it_warms_up_until_calls_get_no_faster(clock):
     assert falling.seconds[0] == 0.5**timing.MOST_WARM_UPS
 
 
+def test_a_device_that_rests_is_given_work_before_the_first_sample(clock):
+    clock.warm_up_s = 0.5
+    first = contender("baseline", [0.1, 0.1, 0.1, 0.1, 0.1, 0.05])
+    run([first, contender("control", [0.1])])
+    assert set(first.seconds) == {0.05}
+    short = contender("baseline", [1e-9])
+    timing._warm_up(short, clock)  # and ends, whatever the clock says
+    assert timing.CudaClock.warm_up_s > timing.WallClock.warm_up_s == 0
+
+
 def test_what_only_the_first_call_takes_is_in_no_sample_and_recorded_apart(clock):
     compiled = contender("candidate", [40.0, 1.0])
     others = [contender(name, [1.0]) for name in ("baseline", "control")]

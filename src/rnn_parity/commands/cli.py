@@ -271,6 +271,7 @@ def self_test(
         rows = list(examine_tricks(Layer(), lambda name: errors.print(f"{name} …")))
     else:
         (device,) = resolve_devices([device])
+        jobs = min(jobs, 4) if device == "cuda" else jobs  # they share one GPU and its memory
         examine, number = (examine_lives, cases or 1) if life else (examine_in_parallel, cases or 500)
         of, parts = examine(device, dtypes, number, jobs, cell)
         shown = track(parts, "Self-test", of, console=errors, disable=not errors.is_terminal)

@@ -43,6 +43,8 @@ WARMED_UP = 0.95
 """A call is warm that takes more than this share of the one before: it gets no faster any more."""
 
 MOST_WARM_UPS = 10
+MOST_SHORT_WARM_UPS = 1000
+"""Of calls so short that together they do not take the time that a device needs to raise its clock."""
 RESULT_CHANGED = "its result changed while it was being timed"
 _BEFORE, _AFTER = 10**8, 10**9  # stimuli of the calls that warm up, and of those that are counted
 _RESOLUTIONS_PER_SAMPLE = 100
@@ -282,7 +284,11 @@ def _attempt(action: Callable[..., None], contender: Contender, *given: Any) -> 
 
 def _warm_up(contender: Contender, clock: WallClock) -> None:
     seconds: list[float] = []
-    while len(seconds) < 2 or (seconds[-1] < WARMED_UP * seconds[-2] and len(seconds) < MOST_WARM_UPS):
+    while (
+        len(seconds) < 2
+        or (seconds[-1] < WARMED_UP * seconds[-2] and len(seconds) < MOST_WARM_UPS)
+        or (sum(seconds) < clock.warm_up_s and len(seconds) < MOST_SHORT_WARM_UPS)
+    ):
         seconds.append(_time_once(contender, clock, _BEFORE + len(seconds))[0])
     contender.first_call_s = seconds[0]
     contender.calls_per_sample = int(_RESOLUTIONS_PER_SAMPLE * clock.resolution_s() / min(seconds) + 1)
