@@ -97,7 +97,7 @@ def test_a_device_that_rests_is_given_work_before_the_first_sample(clock):
     assert set(first.seconds) == {0.05}
     short = contender("baseline", [1e-9])
     timing._warm_up(short, clock)  # and ends, whatever the clock says
-    assert timing.CudaClock.warm_up_s > timing.WallClock.warm_up_s == 0
+    assert timing.CudaClock.warm_up_s > 0
 
 
 def test_what_only_the_first_call_takes_is_in_no_sample_and_recorded_apart(clock):
