@@ -1,8 +1,10 @@
 """Where the files of a run are, and of which parts the tables of an experiment are joined."""
 
+import json
 from pathlib import Path
 
 from project import SMOKE
+from rnn_parity.experiment.devices import Cuda
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 
@@ -30,3 +32,14 @@ def test_the_parts_of_every_table_follow_the_config():
     assert parts(self_test={"cases": 8})["power"] == []
     nothing = parts(self_test={"cases": 0, "own_cases": False}, capabilities=False, life=False)
     assert {name for name, paths in nothing.items() if paths} == {"equivalence", "timing", "coverage", "masks"}
+
+
+def test_results_know_the_gpu_that_they_come_from(tmp_path):
+    """So that a report of them is made on a machine without one."""
+    results = Results(tmp_path)
+    assert results.cuda is None
+    for said, known in [({"gpu": None}, None), ({"gpu": {"capability": [9, 0]}}, Cuda(9)), ([], None)]:
+        results.environment.write_text(json.dumps(said))
+        assert results.cuda == known
+    results.environment.write_text("{")
+    assert results.cuda is None
