@@ -21,14 +21,12 @@ settings.load_profile("repeatable")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in the same hook
 def pytest_collection_modifyitems(items):
-    """Keep tests that run the pipeline in one process: they share a finished run, and each run takes both cores.
-
-    So do the tests of a module that share what takes long to make.
-    """
+    """Keep in one process the tests that share a finished run, and those of a module that share what takes long."""
     for item in items:
-        if item.get_closest_marker("workflow") or item.get_closest_marker("server"):
-            item.add_marker(pytest.mark.xdist_group("pipeline"))
-        elif any(fixture[-1].scope == "module" for fixture in item._fixtureinfo.name2fixturedefs.values()):
+        of_module = any(fixture[-1].scope == "module" for fixture in item._fixtureinfo.name2fixturedefs.values())
+        if "finished" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("finished"))
+        elif of_module or item.get_closest_marker("workflow") or item.get_closest_marker("server"):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
     on_gpu = [item for item in items if item.get_closest_marker("cuda")]
     if on_gpu and find_cuda().major is None:
