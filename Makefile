@@ -12,7 +12,7 @@ run: .venv/installed
 	@echo "The MLflow UI:  make ui"
 
 # Two processes of tests; a file alone needs none of it: .venv/bin/pytest tests/compare
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 REST := browser or server or slow
 
 test: .venv/installed

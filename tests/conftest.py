@@ -14,20 +14,28 @@ from project import PROJECT as PROJECT  # for tests that say `from conftest impo
 from rnn_parity.experiment.devices import find_cuda
 
 install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.compare"], "beartype.beartype")
+SHARE_A_RUN = {"test_finished.py", "test_decoder_workflow.py", "test_failures.py", "test_server.py"}
 torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in the same hook
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each process whole files, and one of them those that share a finished run: what takes long is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "the finished run" if Path(file).name in SHARE_A_RUN else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """Keep in one process the tests that share a finished run, and those of a module that share what takes long."""
-    for item in items:
-        of_module = any(fixture[-1].scope == "module" for fixture in item._fixtureinfo.name2fixturedefs.values())
-        if "finished" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("finished"))
-        elif of_module or item.get_closest_marker("workflow") or item.get_closest_marker("server"):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    """Run what takes longest first; skip what needs a GPU where there is none."""
+    items.sort(key=lambda item: not (item.get_closest_marker("workflow") or item.get_closest_marker("server")))
     on_gpu = [item for item in items if item.get_closest_marker("cuda")]
     if on_gpu and find_cuda().major is None:
         for item in on_gpu:

@@ -64,7 +64,9 @@ def test_ctrl_c_is_130(tmp_path):
     command = [sys.executable, "-m", "rnn_parity", "validate", "slow:Layer"]
     path = os.pathsep.join([str(tmp_path), *sys.path])
     variables = os.environ | {"PYTHONPATH": path}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": variables}
+    # What a shell starts in its background ignores Ctrl-C, and so would this process.
+    with subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes) as process:
         assert process.stdout.readline() == "here\n"
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)

@@ -4,6 +4,8 @@ import itertools
 import json
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import PurePath
 
@@ -124,6 +126,13 @@ def test_a_second_run_does_nothing(finished):
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout + done.stderr
     pd.testing.assert_frame_equal(runs(finished), before)
+
+
+def test_without_an_argument_it_is_the_config_beside_the_snakefile(finished_copy):
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "2"]
+    planned = subprocess.run(command, cwd=finished_copy, capture_output=True, text=True, check=False)
+    assert planned.returncode == 0, planned.stderr
+    assert jobs_run(planned)["timing"] > 20
 
 
 def test_reading_the_snakefile_changes_no_file(finished_copy):

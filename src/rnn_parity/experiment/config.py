@@ -220,14 +220,14 @@ def load_config(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read ({reason}); expected a config file") from error
 
 
-def read_config(paths: Iterable[Path], settings: Iterable[str]) -> dict[str, Any]:
+def read_config(paths: Iterable[Path | str], settings: Iterable[str]) -> dict[str, Any]:
     """The config of a command line: its files, a later one over an earlier, then its settings `KEY=VALUE` in YAML.
 
     Snakemake's own reading drops the first of two equal keys, and takes a number within a section for a text.
     """
     config: dict[str, Any] = {}
     for path in paths:
-        _lay_over(config, load_config(path), str(path))
+        _lay_over(config, load_config(Path(path)), str(path))
     for setting in settings:
         key, _, text = setting.partition("=")
         field = Config.model_fields.get(key)
