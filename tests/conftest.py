@@ -14,7 +14,9 @@ from project import PROJECT as PROJECT  # for tests that say `from conftest impo
 from rnn_parity.experiment.devices import find_cuda
 
 install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.compare"], "beartype.beartype")
-SHARE_A_RUN = {"test_finished.py", "test_decoder_workflow.py", "test_failures.py", "test_server.py"}
+SHARE_A_RUN = {
+    "test_finished.py", "test_misbehaving.py", "test_decoder_workflow.py", "test_failures.py", "test_server.py"
+}  # fmt: skip
 torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
