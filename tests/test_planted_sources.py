@@ -31,7 +31,7 @@ PLANTED = [
     (STATISTICS, "np.sort(numerator / denominator)", "np.sort(denominator / numerator)"),
     (STATISTICS, "return bool(apart and", "return bool(not apart and"),
     (ROUNDS, "order.sample(contenders, len(contenders))", "contenders"),
-    (ROUNDS, "rounds < min_rounds or", "rounds < min_rounds and"),
+    (ROUNDS, "rounds >= min_rounds and", "rounds >= min_rounds or"),
     (ROUNDS, "conclude(speedup, noise)", "conclude(noise, speedup)"),
     (ROUNDS, "if noise is None:", "if False:"),
     (ANSWER, '"yes, when" if excused or (seed and seed.differing) else "yes"', '"yes"'),
