@@ -85,6 +85,12 @@ def can_judge(sensitivities: Pair, limits: Pair, u: float) -> bool:
     return not ill_conditioned(sensitivities, u) and max(limits) <= LARGEST_LIMIT
 
 
+def judged_limits(sensitivities: Pair, terms: int, case: Case) -> Pair | None:
+    """The largest errors that pass in a quantity with sums of so many terms; None where nothing can be judged."""
+    found = limits(sensitivities, floor_of_sums(terms, case))
+    return found if can_judge(sensitivities, found, unit_roundoff(case.dtype, case.tf32)) else None
+
+
 def worst_ratio(errors: Pair, limits: Pair) -> float:
     """The larger error over its limit of the two norms."""
     return max(error_ratio(error, bar) for error, bar in zip(errors, limits, strict=True))

@@ -163,8 +163,8 @@ def unmoved(task: TimedTask, results: Mapping[int, Results], others: Mapping[int
     What is kept for the whole process, as by a cache of the class, is kept for the module apart too: it agrees with
     itself, and not with what it was given.
     """
-    for a, b in itertools.combinations(results.keys() & others.keys(), 2):
-        for quantity in results[a].keys() & others[a].keys():
+    for a, b in itertools.combinations([number for number in results if number in others], 2):
+        for quantity in (quantity for quantity in results[a] if quantity in others[a]):
             value, other = results[a][quantity], {quantity: others[a][quantity]}
             # Zeros are a gradient that is none: the comparison tells of that.
             if _same(value, results[b][quantity]) and value.any() and changed(task, others[b], other):

@@ -46,10 +46,8 @@ def diagnose(references: References, name: str, regime: str, quantities: Sequenc
             return ""
         limits = {}
         for quantity in values.keys() & set(quantities):
-            sensitivities = reference.sensitivities[quantity]
-            floor = criterion.floor_of_sums(criterion.layer_terms(quantity, case, load_cell(case.cell)), case)
-            bars = criterion.limits(sensitivities, floor)
-            if criterion.can_judge(sensitivities, bars, criterion.unit_roundoff(case.dtype, case.tf32)):
+            terms = criterion.layer_terms(quantity, case, load_cell(case.cell))
+            if bars := criterion.judged_limits(reference.sensitivities[quantity], terms, case):
                 limits[quantity] = bars
         right = _distance(values, reference.values, limits)
         found = {}

@@ -66,11 +66,10 @@ class ReferencedTask:
 
         A quantity that is timed and never compared has the largest limit of all.
         """
-        reference, u = self.reference(self.draw_masks()), criterion.unit_roundoff(self.case.dtype, self.case.tf32)
-        found = {}
-        for name, sensitivities in reference.sensitivities.items():
-            limits = criterion.limits(sensitivities, criterion.floor_of_sums(self.terms(name), self.case))
-            found[name] = limits if criterion.can_judge(sensitivities, limits, u) else None
+        found = {
+            name: criterion.judged_limits(sensitivities, self.terms(name), self.case)
+            for name, sensitivities in self.reference(self.draw_masks()).sensitivities.items()
+        }
         known = [limits for limits in found.values() if limits]
         return found.get(quantity, max(known, default=None))
 
