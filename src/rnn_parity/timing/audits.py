@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ KNOWN = FIRST, EARLY, LATE = -1, -2, -3
 """Stimuli whose results are known beforehand: of the first timed call, of one of the first, and of later ones."""
 
 _SEED = 0
-_SHORTEST_LOOK_S, _LONGEST_LOOK_S, _LONGEST_SETTLING_S = 2e-3, 50e-3, 0.2
+_SHORTEST_LOOK_S, _LONGEST_LOOK_S, _LONGEST_SETTLING_S = 2e-3, 50e-3, 1.0
+_QUIET_LOOKS = 4  # between two of which a thread that wants a core, or the interpreter, may get neither
 _BUSY = 0.2  # of the time of a look; others may want the cores too
 _MARGIN_OF_THREADS, _GRANTED_CPU_S = 1.1, 2e-3
 _MARGIN_OF_FLOOR = 1.5
@@ -98,17 +100,21 @@ def watch_finished(kept: Results, read: Callable[[], Results], call_s: float) ->
 
 def settle() -> None:
     """Let the threads that another layer has left working come to an end, so that nobody is blamed for them."""
-    until = time.monotonic() + _LONGEST_SETTLING_S
-    while _others_compute(_SHORTEST_LOOK_S) and time.monotonic() < until:
-        pass
+    until, quiet_looks = time.monotonic() + _LONGEST_SETTLING_S, 0
+    while quiet_looks < _QUIET_LOOKS and time.monotonic() < until:
+        quiet_looks = 0 if _others_compute(_SHORTEST_LOOK_S) else quiet_looks + 1
 
 
 def _others_compute(look_s: float) -> bool:
-    """Whether a thread computes meanwhile that is neither this one nor torch's own."""
-    before = _seconds_by_thread()
+    """Whether a thread, neither this one nor one of torch, computes meanwhile, or waits for a core all the while."""
+    before, waited = _seconds_by_thread(), _runnable()
     time.sleep(look_s)
-    after, own = _seconds_by_thread(), {threading.get_native_id(), *pool_of(torch.get_num_threads())}
-    return any(after[thread] - before.get(thread, 0.0) > _BUSY * look_s for thread in after.keys() - own)
+    after, waits = _seconds_by_thread(), _runnable()
+    own = {threading.get_native_id(), *pool_of(torch.get_num_threads())}
+    return any(
+        after[thread] - before.get(thread, 0.0) > _BUSY * look_s or thread in waited & waits
+        for thread in after.keys() - own
+    )
 
 
 @cache
@@ -126,12 +132,24 @@ def pool_of(threads: int) -> frozenset[int]:
 def _seconds_by_thread() -> dict[int, float]:
     """CPU seconds of every thread of this process."""
     seconds = {}
-    for thread in (int(entry.name) for entry in Path("/proc/self/task").iterdir()):
-        try:
+    for thread in _threads():
+        with suppress(OSError):  # it has ended
             seconds[thread] = time.clock_gettime((~thread << 3) | 6)  # the kernel's name of a thread's own clock
-        except OSError:  # it has ended
-            continue
     return seconds
+
+
+def _runnable() -> set[int]:
+    """The threads of this process that have a core, or would use one."""
+    runnable = set()
+    for thread in _threads():
+        with suppress(OSError):
+            if Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[0] == "R":
+                runnable.add(thread)
+    return runnable
+
+
+def _threads() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
 
 
 def differing(results: Results, known: Results) -> list[str]:
