@@ -38,7 +38,7 @@ _SHORT_S, _FULL_S = 0.06, 0.5
 _RULES = {
     "rnn-parity": "rnn-parity: the interval clears 1 and the control",
     "iqr": "torch.utils.benchmark, one after the other: quartiles apart",
-    "5 %": "… medians 5 % apart, as pytest-benchmark's median:5%",
+    "5 %": "torch.utils.benchmark, one after the other: medians 5 % apart, as pytest-benchmark's median:5%",
 }
 
 
