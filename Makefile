@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test test-rest test-all lint format bench gpu-reference ui wheelhouse clean
+.PHONY: run test test-rest test-all lint docs format bench gpu-reference ui wheelhouse clean
 
 run: .venv/installed
 	$(BIN)/python -m snakemake --cores $(CORES)
@@ -24,11 +24,15 @@ test-rest: .venv/installed
 
 test-all: test test-rest
 
-lint: .venv/installed
+lint: .venv/installed docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
+
+# The documentation as a site, in build/docs; a link that leads nowhere fails
+docs: .venv/installed
+	PYTHONPATH=src $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site -d build/doctrees . build/docs
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -7,8 +7,10 @@ import tomllib
 
 import pandas as pd
 import pytest
+import torch
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from project import PROJECT
 from rnn_parity.commands.cli import app
@@ -19,9 +21,10 @@ from rnn_parity.findings import rates
 from rnn_parity.findings.verdicts import must_hold
 from rnn_parity.life.live import POINTS
 
-DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "reports/README.md"])
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), PROJECT / "reports/README.md"])
 NEEDED = {"study": "any", "baseline": "stacking_gru_cell", "candidates": ["stacking_gru"]}
 README = (PROJECT / "README.md").read_text()
+TRUST = " ".join((PROJECT / "docs/trust.md").read_text().split())
 
 
 def fenced(language):
@@ -106,21 +109,22 @@ def test_each_dependency_has_its_line():
     assert named - {"package"} == names
 
 
-def test_the_rates_of_the_readme_are_those_of_the_kept_self_test():
+def test_the_rates_that_are_told_are_those_of_the_kept_self_test():
     kept = rates.kept_rates(("gru",))
     totals, alarms = rates.totals(kept.detection), kept.false_alarms
-    said = README.partition("## Can the check be trusted?")[2].partition("\n## ")[0]
     counts = [totals["judged"], totals["caught"], alarms["comparisons"], alarms["not_judged"]]
     for number in [f"{count.sum():,}" for count in counts]:
-        assert number in said
-    assert f"raised {alarms['alarms'].sum()} false alarms" in " ".join(said.split())
+        assert number in TRUST
+    assert f"raised {alarms['alarms'].sum()} false alarms" in TRUST
     for name, words in (("allclose", "calls {single:.0f} %"), ("assert_close", "{single:.1f} % and {half:.0f} %")):
         shares = 100 * alarms.set_index("dtype")[name] / alarms["comparisons"].to_numpy()
         half = shares[["bfloat16", "float16"]].mean()
-        assert words.format(single=shares["float32"], half=half) in " ".join(said.split())
+        assert words.format(single=shares["float32"], half=half) in TRUST
         assert shares["float64"] == 0
         passed = totals[f"{name}_passes"].sum()
-        assert str(passed) in re.search(r"fewer faults pass, (\d+ and \d+)", " ".join(said.split()))[1].split(" and ")
+        assert str(passed) in re.search(r"fewer faults pass, (\d+ and \d+)", TRUST)[1].split(" and ")
+        if name == "allclose":
+            assert f"`allclose` calls {shares['float32']:.0f} % of all right results" in " ".join(README.split())
 
 
 def test_the_rates_of_the_criterion_are_those_of_the_kept_self_test():
@@ -138,15 +142,38 @@ def test_the_rates_of_the_criterion_are_those_of_the_kept_self_test():
         assert f"{alarms[name].sum():,}" in said
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
-def test_the_rates_of_other_kinds_are_those_of_the_kept_self_test(cell):
+@pytest.mark.parametrize(
+    ("cell", "name"), [("gru", "GRU"), ("lstm", "LSTM"), ("gru_reset_before", "GRU, reset gate before the product")]
+)
+def test_the_rates_of_each_kind_are_those_of_the_kept_self_test(cell, name):
     kept = rates.kept_rates((cell,))
     assert kept.cases == rates.kept_rates(("gru",)).cases
     judged, caught = rates.totals(kept.detection)[["judged", "caught"]].sum()
     comparisons, raised = kept.false_alarms[["comparisons", "alarms"]].sum()
-    accused = f"{raised} false alarms were raised" if raised else "no right layer was accused"
-    said = f"{caught:,} of {judged:,} faults were caught, and {accused} in {comparisons:,} comparisons"
-    assert said in " ".join(README.split())
+    assert f"| {name} | {caught:,} of {judged:,} | {raised} in {comparisons:,} comparisons |" in README
+    if cell != "gru":
+        accused = f"{raised} false alarms were raised" if raised else "no right layer was accused"
+        assert f"{caught:,} of {judged:,} faults were caught, and {accused} in {comparisons:,} comparisons" in TRUST
+
+
+def test_the_error_rate_of_the_clock_is_that_of_the_kept_benchmark():
+    kept = pd.read_csv(PROJECT / "reports/benchmarks/power.csv").set_index("what")
+    wrong = kept.loc["a layer against itself called faster or slower"]
+    assert wrong["note"].startswith("1 of 2000;")
+    assert "called faster or slower once in 2,000 comparisons" in " ".join(README.split())
+    said = " ".join((PROJECT / "docs/timing.md").read_text().split())
+    assert f"once in 2,000 comparisons ({wrong['value']:.2f} %;" in said
+    curve = pd.read_csv(PROJECT / "reports/benchmarks/power_curve.csv")
+    at = {share: [f"{100 * row:.0f}" for row in rows["share"]] for share, rows in curve.groupby("repeated")}
+    assert "call {1} and {2} % of the pairs slower, and rnn-parity none".format(*at[0]) in said
+    assert "at 5 % more work it calls {} %, the others {} %".format(*at[0.05]) in said
+    assert at[0][0] == "0"
+    assert at[0.05][1] == at[0.05][2]
+
+
+def test_the_gallery_shows_every_figure_of_the_kept_run():
+    shown = re.findall(r"figures/(\w+)\.png", (PROJECT / "docs/gallery.md").read_text())
+    assert sorted(shown) == sorted(path.stem for path in (PROJECT / "reports/reference/cpu/figures").glob("*.png"))
 
 
 def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
@@ -164,7 +191,7 @@ def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
     timing = pd.read_parquet(kept / "cpu/timing.parquet")
     steps = timing[(timing["phase"] == "step") & (timing["implementation"] == "stacking_gru")]
     faster, slower = (steps[steps["conclusion"] == word] for word in ("faster", "slower"))
-    assert f"faster in {len(faster)} of them, up to {faster['speedup'].max():.2f}×" in answer
+    assert f"faster in {len(faster)} of the {len(cases)}, up to {faster['speedup'].max():.2f}×" in answer
     assert f"slower in {len(slower)}, down to {slower['speedup'].min():.2f}×, each of a single time step" in answer
     assert set(slower["sequence_length"]) == {1}
     own_size = timing[(timing["sweep"] == "t2vec") & (timing["sequence_length"] == 30)].set_index(
@@ -190,3 +217,29 @@ def test_the_life_is_documented_point_by_point_in_the_order_in_which_it_is_lived
     rows = re.findall(r"^\| ([^|]+?) \|", (PROJECT / "docs/life.md").read_text(), re.MULTILINE)
     titles = [title.removesuffix(" (`--deep`)") for title in rows if title not in ("point", "---")]
     assert titles == [point.title for point in POINTS.values()]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_for_a_layer_of_ones_own_do_what_they_say(tmp_path, monkeypatch):
+    (tmp_path / "my_layer.py").write_text(
+        "from torch import nn\n"
+        "from rnn_parity.layers.stepwise import StackingGRUCellLoop as Current\n"
+        "class FastGRU(nn.GRU): pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    lines = [line.split("#")[0].split() for line in README.splitlines() if line.startswith("rnn-parity check")]
+    assert len(lines) == 3
+    for _, *words in lines:
+        ended = CliRunner().invoke(app, [*words, "--no-timing", "--no-capabilities"])
+        assert ended.exit_code == 0, ended.output
+        assert "yes" in ended.output.lower()
+
+
+@pytest.mark.slow
+def test_the_lines_of_python_in_the_documents_hold():
+    api = (PROJECT / "docs/site/api.md").read_text()
+    exec(re.search(r"^```python\n(.*?)^```", api, re.DOTALL | re.MULTILINE)[1], {})
+    block = re.search(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[1]
+    names = {"FastGRU": torch.nn.GRU}
+    exec(block, names)
+    names["test_my_layer_may_replace_the_loop"]()

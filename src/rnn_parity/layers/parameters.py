@@ -13,6 +13,11 @@ from rnn_parity.cells.base import PARAMETERS, load_cell
 
 _ANY = re.compile(rf"(?:(?P<owner>.*)\.)?(?P<kind>{'|'.join(PARAMETERS)}|bias)(?:_l(?P<layer>0|[1-9]\d*))?")
 _NUMBER = re.compile(r"\d+")
+_OF_OTHER_LAYERS = {
+    "_reverse": "it has two directions; one is judged, of a layer without bidirectional=True",
+    "weight_hr_l": "it projects its state (proj_size), which no kind of cell here does",
+}
+"""What parameters say of a layer that is none of those judged, by a part of their names."""
 
 
 class WeightError(ValueError):
@@ -56,6 +61,9 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
             canonical[key] = parameter
     if unmatched or not alike:
         names = unmatched or list(parsed)
+        for part, words in _OF_OTHER_LAYERS.items():
+            if any(part in name for name in names):
+                raise WeightError(f"{type(module).__name__}: {words}: {_some(names)}")
         raise WeightError(
             f"{type(module).__name__}: no counterpart in nn.GRU for {_some(names)}; "
             "expected nn.GRU's names, {k}.weight_ih in any list, or a method canonical_parameters(), or "
@@ -77,6 +85,10 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     missing, extra = weights.keys() - parameters.keys(), parameters.keys() - weights.keys()
     if missing or extra:
         problems = {"it lacks": missing, "nothing is given for": extra}
+        if {key for key in weights if key.startswith("bias_")} == missing and not extra:
+            raise WeightError(
+                f"{name}: it has no biases, and every kind of cell has them; build it with bias=True"
+            )
         raise WeightError(f"{name}: {_list(problems)}")
     wrong = [key for key in weights if weights[key].shape != parameters[key].shape]
     if wrong:
