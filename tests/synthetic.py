@@ -14,6 +14,7 @@ from rnn_parity.tables import COLLECTED
 from rnn_parity.timing.roofline import least_bytes, matmul_flops, sequential_flops
 
 PIXEL = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+MACHINE = "A CPU, 4 cores, 16 GiB"
 REGIMES = ("eval", "train_matched_masks", "train_same_seed")
 
 
@@ -85,6 +86,7 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "baseline": grid.config["baseline"],
                         "implementation": name,
                         "phase": phase,
+                        "machine": MACHINE,
                         "exclusive": True,
                         "samples": 40,
                         "rounds_s": 0.5,
@@ -123,7 +125,7 @@ def environment(grid: Grid) -> dict:
     """What `describe_environment` gives, of a machine that reaches 1e11 FLOP/s and 1e10 B/s whatever the setting."""
     rates = {"gemm_flops_per_s": 1e11, "copy_bytes_per_s": 1e10}
     return {"cpu": {"model": "A CPU", "cores": 4}, "gpu": None, "commit": None} | {
-        "peaks": [setting | rates for setting in json.loads(grid.environment_request())]
+        "peaks": [{"machine": MACHINE} | setting | rates for setting in json.loads(grid.environment_request())]
     }
 
 

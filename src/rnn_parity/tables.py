@@ -63,6 +63,7 @@ TIMING = schema_of(
         "baseline": str,
         "implementation": str,
         "phase": str,
+        "machine": str,
         "exclusive": bool,
         "samples": int,
         "rounds_s": float,
@@ -94,12 +95,13 @@ TIMING = schema_of(
         "ended_at": float,
     }
 )
-"""One row per case × implementation × phase, the baseline's own among them. `*_s` is wall time with the device
-synchronised; `device_median_s` the time between CUDA events, gaps between kernels included. `control_*`: the baseline
-against itself. `rounds_s` is the time of all rounds, `first_call_s` that of the very first call, compilation included,
-which is in no sample. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is
-the rate of one step's product. `path`: the library whose layer ran, as cuDNN. `other_busy_cores` and `clock_limits`:
-what else the machine did during the phase."""
+"""One row per case × implementation × phase, the baseline's own among them. `machine` is the kind of machine it ran on.
+`*_s` is wall time with the device synchronised; `device_median_s` the time between CUDA events, gaps between kernels
+included. `control_*`: the baseline against itself. `rounds_s` is the time of all rounds. `first_call_s` is that of the
+module's first call in this phase, which is in no sample. Compilation is in it, save what the compiler finds on disk;
+what a process does once is not, since a module like it was called before. `flops`, `sequential_flops` and `least_bytes`
+follow from the shape; `step_gemm_flops_per_s` is the rate of one step's product. `path`: the library whose layer ran,
+as cuDNN. `other_busy_cores` and `clock_limits`: what else the machine did during the phase."""
 
 MASKS = schema_of(
     CASE_COLUMNS

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
 from rnn_parity.statistics import Interval, conclude, median_ratio
+from rnn_parity.timing.environment import machine_of
 from rnn_parity.timing.rounds import Contender, contender_of, run_rounds
 from rnn_parity_t2vec.model import Attending
 from rnn_parity_t2vec.workload import TRAIN_STEP, Decoder, DecoderTask
@@ -43,7 +44,8 @@ def attribution_rows(
 
     `protocol` are `precision`, `min_rounds`, `max_seconds` and `confidence`, as `run_rounds` takes them.
     """
-    task, columns = workload.draw(case, 0), {**case.columns, "baseline": baseline}
+    task = workload.draw(case, 0)
+    columns = {**case.columns, "baseline": baseline, "machine": machine_of(case.device)}
     for phase in ATTRIBUTED:
         timed = {
             (name, attending): contender_of(name, partial(task.calls_attending, name, attending, phase))

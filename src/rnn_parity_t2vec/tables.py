@@ -8,6 +8,7 @@ ATTRIBUTION = schema_of(
     _CASE
     | {
         "phase": str,
+        "machine": str,
         "way": str,
         "median_s": float,
         "speedup": float,

@@ -267,8 +267,10 @@ def test_a_result_that_changed_is_the_answer_and_fails_the_gate():
     assert answer.word == "no"
     holds, text = brief.gate(equivalence, None, timing)
     assert not holds
-    assert "in inference, after some calls, its result changed while it was being timed: output" in text
+    assert "in inference, its result changed while it was being timed: output" in text
     assert answer_for(equivalence, "another", None, timing).fault is None
+    kept = timing.assign(reason="its result is the same for other values: output")  # from the first call on
+    assert "in inference, its result is the same for other values: output" in brief.gate(equivalence, None, kept)[1]
 
 
 def test_a_time_of_more_threads_than_were_granted_is_refused():

@@ -14,6 +14,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.layers import preflight
 from rnn_parity.layers.stimulus import build_loaded
 from rnn_parity.tables import TIMING, read_table
+from rnn_parity.timing import environment
 from rnn_parity.timing import rounds as timing
 from rnn_parity.timing.calls import Calls
 from rnn_parity.timing.clocks import WallClock
@@ -186,6 +187,8 @@ def gpu(monkeypatch):
     monkeypatch.setattr(timing.audits, "too_fast", lambda *_: "")
     monkeypatch.setattr(timing, "Watch", lambda _, watch=timing.Watch: watch("cpu"))
     monkeypatch.setattr(timing, "CudaClock", WallClock)
+    monkeypatch.setattr(timing, "machine_of", lambda device: f"a machine with {device}")
+    monkeypatch.setattr(environment, "describe_environment", lambda settings: {"peaks": settings})
     monkeypatch.setattr(timing, "measure_costs", lambda prepare, call, _: measure_costs(prepare, call, "cpu"))
     monkeypatch.setattr(timing, "_sample", spy_on_sample)
     monkeypatch.setattr(timing, "measure_kernels", profiled)
@@ -202,6 +205,7 @@ def test_nothing_is_profiled_before_the_last_sample_of_a_job(gpu, monkeypatch, t
     rows = read_table(tmp_path / "timing/a/b.parquet", TIMING).to_pylist()
     assert len(rows) == 2 * 2 * 3  # lengths, phases, layers
     for row in rows:
+        assert row["machine"] == "a machine with cuda"
         assert row["kernel_launches"] == (None if row["implementation"] == "faults:Crash" else 7)
         assert (row["peak_memory_bytes"] is None) == (row["implementation"] == "faults:Crash")
     assert gpu == sorted(gpu, reverse=True)  # every sample before the first profile
@@ -309,6 +313,7 @@ def test_every_row_of_a_real_case_fits_its_table_and_nothing_is_missing():
         assert row["q25_s"] <= row["median_s"] <= row["q75_s"]
         assert row["peak_memory_bytes"] > 0
         assert row["exclusive"] is True
+        assert row["machine"] == environment.machine_of("cpu")
         assert row["step_gemm_flops_per_s"] > 0
         assert 0 < row["rounds_s"] < row["ended_at"] - row["started_at"]
         assert row["started_at"] < row["ended_at"]

@@ -6,6 +6,7 @@ costs its own rows. The candidates of that case are measured again then, each by
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from rnn_parity.experiment.errors import InputError
 if TYPE_CHECKING:
     from rnn_parity.commands.containment import Ended
     from rnn_parity.experiment.grid import Case
+    from rnn_parity.experiment.results import Results
 
 JobName = Annotated[str, typer.Option("--name", help="What its files are called: sweep/job.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
@@ -73,6 +75,8 @@ def run_job(
         if kind == "timing" and cases[0].device == "cuda":
             tables[kind] = measurement.with_kernels(cases, tables[kind])
             write()
+        if kind == "timing":
+            _describe_machine(Results(results), name, tables[kind], limit)
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,27 @@ class _Measurement:
             if sets := told(layer):
                 log(f"{layer}: mind that it sets {sets}")
         return tables
+
+
+def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -> None:
+    """Write what this machine is, and the rates that it reaches, unless the results tell it of one of its kind."""
+    from rnn_parity.commands.containment import Ended, contained
+    from rnn_parity.experiment.surroundings import measured_with
+    from rnn_parity.experiment.vocabulary import RATE_AXES
+    from rnn_parity.tables import write_text
+    from rnn_parity.timing.environment import describe_environment
+
+    own, keys = results.machine(*name.split("/")), ["machine", *RATE_AXES]
+    told = [json.loads(path.read_text(encoding="utf-8"))["peaks"] for path in results.machines if path != own]
+    known = [tuple(peak.get(key) for key in keys) for peaks in told for peak in peaks]
+    met = dict.fromkeys(tuple(row[key] for key in keys) for row in rows if row.get("median_s"))
+    unknown = [dict(zip(keys[1:], kind[1:], strict=True)) for kind in met if kind not in known]
+    if unknown:
+        (found,) = contained(describe_environment, [unknown], limit_s)
+        if isinstance(found, Ended):
+            log(f"the rates of this machine are not known: {found.reason}")
+        else:
+            write_text(own, json.dumps(found | {"variables": measured_with()}, indent=2) + "\n")
 
 
 def why_no_gpu() -> str | None:

@@ -196,7 +196,7 @@ def figures(results: ResultsFolder, output: Output) -> None:
 
     files = Results(results)
     config, collected = _read_json(files.config), _collected(files)
-    plot_all(config, collected, _read_json(files.environment), output)
+    plot_all(config, collected, _environment(files), output)
     for entry in workloads_of(config):
         if entry.plot:
             load_object(entry.plot)(config, collected, output)
@@ -209,10 +209,16 @@ def report(results: ResultsFolder, output: Output) -> None:
     from rnn_parity.report.write import write_report
 
     files = Results(results)
-    tables, environment = _collected(files), _read_json(files.environment)
+    tables, environment = _collected(files), _environment(files)
     write_tables(tables, environment, output / "tables")
     not_published = files.not_published(read_grid(files.config), with_report=False)
     write_report(_read_json(files.config), environment | {"not_published": not_published}, tables, output)
+
+
+def _environment(files: Results) -> dict[str, Any]:
+    """The environment, with the peaks of all kinds of machines that timed."""
+    described = _read_json(files.environment)
+    return described | {"peaks": [peak for path in files.machines for peak in _read_json(path)["peaks"]]}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -28,6 +28,16 @@ class Results:
         """The machine, its versions, and the peak rates that it reached."""
         return self.folder / "environment.json"
 
+    def machine(self, sweep: str = "*", job: str = "*") -> Path:
+        """The same of another kind of machine, written by the timing job that first met it."""
+        return self.folder / "machines" / sweep / f"{job}.json"
+
+    @property
+    def machines(self) -> list[Path]:
+        """Everything that is known of the machines that timed: the environment first."""
+        others = sorted(self.folder.glob(str(self.machine().relative_to(self.folder))))
+        return [path for path in (self.environment, *others) if path.exists()]
+
     @property
     def cuda(self) -> Cuda | None:
         """The GPU that these results come from, on whatever machine they are read; None where there is none."""

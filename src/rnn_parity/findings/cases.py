@@ -7,6 +7,7 @@ import re
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import AXES, axis_word
+from rnn_parity.findings.machines import machine_of_case
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import RANKED, deciding_rows, must_hold, severity
 from rnn_parity.tables import CASE_COLUMNS
@@ -17,7 +18,8 @@ _KEYS = ["case_id", "implementation"]
 def case_table(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     """One row per case × candidate, in the order of the grid.
 
-    Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `implementation`;
+    Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `machine` (the kind that
+    it was timed on), `implementation`;
     `verdict`, the worst one over the regimes that must hold, and of the row that decides there `ratio` (error / limit),
     `quantity`, `regime` and `reason`; the worst verdict of each regime as `verdict_{regime}`; of each phase
     `speedup_{phase}`, its interval `…_ci_low` and `…_ci_high`, `conclusion_{phase}`, `exclusive_{phase}` and
@@ -28,9 +30,10 @@ def case_table(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     pairs = pd.concat([equivalence[_KEYS], speedups[_KEYS]]).drop_duplicates()
     result = pairs.merge(cases, on="case_id", how="left")
     result["case"] = result["case_id"].map(case_names(cases))
+    result["machine"] = result["case_id"].map(machine_of_case(timing))
     for part in (_verdicts(equivalence), _speedups(speedups)):
         result = result.merge(part, on=_KEYS, how="left")
-    first = [*CASE_COLUMNS, "case", "implementation"]
+    first = [*CASE_COLUMNS, "case", "machine", "implementation"]
     return result[[*first, *(name for name in result if name not in first)]]
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, FAILING
 from rnn_parity.findings.cases import case_frame, case_names
+from rnn_parity.findings.machines import numbered
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import RANKED, deciding_rows
 
@@ -38,8 +39,9 @@ class RunComparison:
         machines: name to its value in either run, of the environments' and settings' differences.
         cases: how many cases both have. only_a, only_b: ids of the cases that one alone has.
         verdicts: one row per case × implementation × regime of both: `verdict_a`, `verdict_b`, `reason_b`, `flipped`.
-        speedups: one row per case × implementation × phase of both: speedup with its interval, twice; `parted`, whether
-            the intervals are disjoint; `times_faster`, the baseline's own median time in a over that in b.
+        speedups: one row per case × implementation × phase of both: machine, and speedup with its interval, twice;
+            `parted`, whether the intervals are disjoint; `times_faster`, the baseline's own median time in a over that
+            in b, where both were timed on the same kind of machine.
     """
 
     a: str
@@ -68,6 +70,11 @@ class RunComparison:
         return rows[rows["verdict_b"].isin(FAILING) & ~rows["verdict_a"].isin(FAILING)]
 
     @property
+    def on_unlike_machines(self) -> int:
+        """How many speedups were timed on another kind of machine in `b` than in `a`."""
+        return int((self.speedups["machine_a"] != self.speedups["machine_b"]).sum())
+
+    @property
     def parted(self) -> pd.DataFrame:
         """The speedups with disjoint intervals, the largest change first."""
         rows = self.speedups[self.speedups["parted"]]
@@ -90,7 +97,8 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     low = speedups[["speedup_ci_low_a", "speedup_ci_low_b"]].max(axis=1)
     high = speedups[["speedup_ci_high_a", "speedup_ci_high_b"]].min(axis=1)
     speedups["parted"] = low > high
-    speedups["times_faster"] = speedups["baseline_median_s_a"] / speedups["baseline_median_s_b"]
+    ratio = speedups["baseline_median_s_a"] / speedups["baseline_median_s_b"]
+    speedups["times_faster"] = ratio.where(speedups["machine_a"] == speedups["machine_b"])
     return RunComparison(
         a.name,
         b.name,
@@ -125,7 +133,16 @@ def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
 def _speedups(timing: pd.DataFrame) -> pd.DataFrame:
     table = speedup_table(timing).dropna(subset=["speedup"])
     own = timing[timing["implementation"] == timing["baseline"]].set_index(["case_id", "phase"])["median_s"]
-    names = ["case_id", "implementation", "phase", "speedup", "speedup_ci_low", "speedup_ci_high", "conclusion"]
+    names = [
+        "case_id",
+        "implementation",
+        "phase",
+        "machine",
+        "speedup",
+        "speedup_ci_low",
+        "speedup_ci_high",
+        "conclusion",
+    ]
     return table[names].join(own.rename("baseline_median_s"), on=["case_id", "phase"])
 
 
@@ -139,6 +156,7 @@ def _machines(a: Run, b: Run) -> dict[str, tuple[str, str]]:
     """The differences of versions, processor, graphics card, and of how both were set up."""
     parts = {"cpu": "model", "gpu": "name"}
     values = {name: [run.environment.get(name) for run in (a, b)] for name in _MACHINE}
+    values["timed on"] = ["; ".join(numbered(run.timing)) for run in (a, b)]
     values |= {part: [(run.environment.get(part) or {}).get(key) for run in (a, b)] for part, key in parts.items()}
     found = {name: (str(one or "–"), str(other or "–")) for name, (one, other) in values.items() if one != other}
     for name in ("equivalence", "timing"):

@@ -11,21 +11,24 @@ from rnn_parity.experiment.vocabulary import RATE_AXES
 from rnn_parity.tables import CASE_COLUMNS
 from rnn_parity.timing.roofline import floor_s, step_floor_s
 
+_SETTING = ["machine", *RATE_AXES]
 _RATES = ["gemm_flops_per_s", "copy_bytes_per_s"]
 _MEASURED = ["median_s", "flops", "sequential_flops", "least_bytes", "step_gemm_flops_per_s"]
 
 
 def efficiency_table(timing: pd.DataFrame, peaks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per timed case × implementation × phase, the peaks of its device, dtype, TF32 and threads beside it.
+    """One row per timed case × implementation × phase, beside it the peaks of its machine in its setting.
+
+    A setting is a device, dtype, TF32 and threads.
 
     `floor_s` and `step_floor_s` as in `rnn_parity.timing.roofline`; `share_of_peak` is the matrix products' rate over
     the machine's best, `share_of_step_floor` the time they take at the rate of one step's product over the call's.
-    Empty (NaN) where the environment has no peaks of that setting.
+    Empty (NaN) where there are no peaks of that setting of that kind of machine.
     """
-    timed = timing.loc[timing["median_s"].notna(), [*CASE_COLUMNS, "implementation", "phase", *_MEASURED]]
-    kinds = timed[RATE_AXES].dtypes.to_dict() | dict.fromkeys(_RATES, float)
-    rates = pd.DataFrame(list(peaks), columns=list(kinds)).astype(kinds).drop_duplicates(RATE_AXES)
-    table = timed.merge(rates, on=RATE_AXES, how="left")
+    timed = timing.loc[timing["median_s"].notna(), [*CASE_COLUMNS, "implementation", "phase", "machine", *_MEASURED]]
+    kinds = timed[_SETTING].dtypes.to_dict() | dict.fromkeys(_RATES, float)
+    rates = pd.DataFrame(list(peaks), columns=list(kinds)).astype(kinds).drop_duplicates(_SETTING)
+    table = timed.merge(rates, on=_SETTING, how="left")
     table["floor_s"] = floor_s(*(table[name] for name in ("flops", "least_bytes", *_RATES)))
     table["step_floor_s"] = step_floor_s(
         *(table[name] for name in ("flops", "sequential_flops", "gemm_flops_per_s", "step_gemm_flops_per_s"))

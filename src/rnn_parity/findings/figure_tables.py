@@ -11,6 +11,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import unit_roundoff
 from rnn_parity.findings import rates
 from rnn_parity.findings.efficiency import efficiency_table
+from rnn_parity.findings.machines import split_sweeps
 from rnn_parity.findings.speedups import speedup_table
 from rnn_parity.findings.verdicts import FORWARD, deciding_rows, draw_dropout, must_hold, verdict_table
 from rnn_parity.tables import CASE_COLUMNS
@@ -24,8 +25,12 @@ FAMILIES = {
 
 
 def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Every table that a figure draws, by the name in its `FigureEntry`; those of the run itself are left out."""
-    equivalence, timing = results["equivalence"], results["timing"]
+    """Every table that a figure draws, by the name in its `FigureEntry`; those of the run itself are left out.
+
+    A sweep that was timed on unlike machines is split, as in the figures.
+    """
+    timing = results["timing"]
+    equivalence, timing = (split_sweeps(table, timing) for table in (results["equivalence"], timing))
     return {
         "overview": overview(equivalence, timing),
         "speedup": speedup_table(timing),
@@ -112,12 +117,12 @@ def crossover(timing: pd.DataFrame) -> pd.DataFrame:
 def resources(timing: pd.DataFrame) -> pd.DataFrame:
     """Per case, implementation and phase: peak memory, calls of operators, launches of kernels, and the first call."""
     names = ["peak_memory_bytes", "operator_calls", "kernel_launches", "first_call_s"]
-    return timing[[*CASE_COLUMNS, "implementation", "phase", *names]].reset_index(drop=True)
+    return timing[[*CASE_COLUMNS, "implementation", "phase", "machine", *names]].reset_index(drop=True)
 
 
 def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
     """The n of a figure, in words for its caption."""
-    equivalence, timing = results["equivalence"], results["timing"]
+    equivalence, timing = results["equivalence"], split_sweeps(results["timing"], results["timing"])
     if name == "detection":
         return f"n = {rates.kept_rates().cases} random cases in each dtype of a kind of cell."
     if name in TIMED:

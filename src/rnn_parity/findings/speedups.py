@@ -29,6 +29,7 @@ def speedup_table(timing: pd.DataFrame) -> pd.DataFrame:
         *CASE_COLUMNS,
         "implementation",
         "phase",
+        "machine",
         "median_s",
         "speedup",
         "speedup_ci_low",
@@ -60,15 +61,15 @@ def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = No
 
 
 def result_changed(timing: pd.DataFrame | None, candidate: str) -> dict[str, Any] | None:
-    """The fault of a candidate whose result changed while it was being timed, as one of its life; None without."""
+    """The fault of a candidate whose results were not its own while it was timed, as one of its life; None without."""
     rows = pd.DataFrame(columns=["implementation", "conclusion"]) if timing is None else timing
     rows = rows[(rows["implementation"] == candidate) & (rows["conclusion"] == Conclusion.DIFFERENT)]
     if rows.empty:
         return None
     row = rows.iloc[0].to_dict()
-    said = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": Verdict.DIFFERENT}
-    when = f"in {row['phase']}, after some calls"
-    return row | said | {"when": when, "quantity": "its result", "reason": row["reason"].removeprefix("its result ")}
+    said: dict[str, Any] = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": Verdict.DIFFERENT}
+    said |= {"when": f"in {row['phase']}", "quantity": "its result"}
+    return row | said | {"reason": row["reason"].removeprefix("its result ")}
 
 
 def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:

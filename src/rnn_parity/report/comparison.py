@@ -40,7 +40,7 @@ def read_run(folder: Path, name: str) -> Run:
 def comparison_markdown(comparison: RunComparison) -> str:
     """The comparison, short enough for a pull request."""
     facts = {name: getattr(comparison, name) for name in ("a", "b", "apart", "machines", "cases", "only_a", "only_b")}
-    phases = comparison.speedups.groupby("phase", sort=False)
+    times_faster = comparison.speedups.groupby("phase", sort=False)["times_faster"].median().dropna()
     return render_markdown(
         "compare.md.j2",
         facts
@@ -51,7 +51,8 @@ def comparison_markdown(comparison: RunComparison) -> str:
             "compared": len(comparison.verdicts),
             "parted": comparison.parted.to_dict("records"),
             "timed": len(comparison.speedups),
-            "times_faster": {phase: rows["times_faster"].median() for phase, rows in phases},
+            "on_unlike_machines": comparison.on_unlike_machines,
+            "times_faster": times_faster.to_dict(),
         },
     )
 

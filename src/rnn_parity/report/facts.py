@@ -20,6 +20,7 @@ from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.lives import in_words, life_of, told
+from rnn_parity.findings.machines import machine_of_case, numbered, split_sweeps, unlike
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report.caveats import find_caveats
@@ -68,7 +69,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "matrix": _matrix(verdicts, names),
         "reasons": _reasons(verdicts),
         "not_judged": _not_judged(equivalence),
-        "sweeps": _sweeps(cases),
+        "sweeps": _sweeps(split_sweeps(cases, timing)),
         "phases": [phase for phase in Phase if phase in set(timing["phase"])],
         "cases": cases,
         "tolerances": tolerance_checks(equivalence),
@@ -87,6 +88,8 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "lives": _lives(results["life"]),
         "capabilities": _by_place(abilities),
         "effort": effort,
+        "machines": _machines(timing, environment),
+        "unlike": unlike(timing),
         "loaded_cores": LOADED_CORES,
         "largest_change": LARGEST_CHANGE,
         "figures": _figures(results, effort["shared"], without=() if seed_rows else ("dropout",)),
@@ -127,7 +130,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
         "baseline": baseline_name,
         "answer": answer,
         "quoted": quoted,
-        "machine": _machine(environment, quoted),
+        "machine": _machine(environment, quoted, results["timing"]),
         "caveats": caveats[:MOST_CAVEATS],
         "other_caveats": caveats[MOST_CAVEATS:],
         "lost": lost,
@@ -159,17 +162,34 @@ def _by_place(abilities: list[dict[str, Any]]) -> dict[tuple[str, str, str], lis
 
 
 def _first_calls(quoted: Sequence[Mapping], of_baseline: Mapping[str, Mapping]) -> dict[str, list[float]]:
-    """By phase, the seconds of the very first call in the quoted case: the candidate's and the baseline's."""
+    """By phase, the seconds of a new module's first call in the quoted case: the candidate's and the baseline's."""
     pairs = {row["phase"]: [row["first_call_s"], of_baseline[row["phase"]]["first_call_s"]] for row in quoted}
     return {phase: pair for phase, pair in pairs.items() if not pd.isna(pair).any()}
 
 
-def _machine(environment: Mapping, quoted: Sequence[Mapping]) -> str:
-    """The device of the quoted case in words; what is not known is left out."""
+def _machine(environment: Mapping, quoted: Sequence[Mapping], timing: pd.DataFrame) -> str:
+    """The machine of the quoted case in words; what is not known is left out."""
     device = quoted[0]["device"] if quoted else "cpu"
+    on = numbered(timing[timing["device"] == device])
+    if len(on) > 1:
+        return f"a machine with {quoted[0]['machine']}"
     part = environment.get("gpu" if device == "cuda" else "cpu") or {}
     name = part.get("name") or part.get("model")
     return f"this machine ({name})" if name else f"this machine's {device}"
+
+
+def _machines(timing: pd.DataFrame, environment: Mapping) -> list[dict[str, Any]]:
+    """The kinds of machines that timed, by their numbers: how many cases each, and the rates that it reached."""
+    cases, peaks = machine_of_case(timing).value_counts(), environment.get("peaks") or []
+    return [
+        {
+            "number": number,
+            "name": name,
+            "cases": int(cases.get(name, 0)),
+            "peaks": [peak for peak in peaks if peak.get("machine") == name],
+        }
+        for name, number in numbered(timing).items()
+    ]
 
 
 def _paths(timing: pd.DataFrame) -> list[dict[str, Any]]:

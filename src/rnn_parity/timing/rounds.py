@@ -36,6 +36,7 @@ from rnn_parity.timing.calls import Calls, TimedTask, TimedWorkload
 from rnn_parity.timing.clocks import CudaClock, WallClock
 from rnn_parity.timing.conditions import Watch
 from rnn_parity.timing.costs import measure_costs, measure_kernels
+from rnn_parity.timing.environment import machine_of
 
 log = logging.getLogger("rnn_parity")
 
@@ -118,8 +119,8 @@ def time_case(
             met = watch.met()
             for contender in everyone:
                 refuse(contender, task, case, columns)
-            context = {**case.columns, "phase": phase, "baseline": baseline, "exclusive": exclusive}
-            context |= {"rounds_s": rounds_s, **columns, **met}
+            context = {**case.columns, "phase": phase, "baseline": baseline, "machine": machine_of(case.device)}
+            context |= {"exclusive": exclusive, "rounds_s": rounds_s, **columns, **met}
             for contender, row in zip(contenders, summarize(contenders, control, confidence), strict=True):
                 # After the rounds: the meter slows down, and may recompile, what it watches.
                 costs = {} if contender.not_timed else _counted(contender, "costs", measure_costs, case.device)

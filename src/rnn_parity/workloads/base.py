@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -66,12 +67,13 @@ class ReferencedTask:
 
         A quantity that is timed and never compared has the largest limit of all.
         """
-        found = {
-            name: criterion.judged_limits(sensitivities, self.terms(name), self.case)
-            for name, sensitivities in self.reference(self.draw_masks()).sensitivities.items()
-        }
-        known = [limits for limits in found.values() if limits]
-        return found.get(quantity, max(known, default=None))
+        known = [limits for limits in self._limits.values() if limits]
+        return self._limits.get(quantity, max(known, default=None))
+
+    @cached_property
+    def _limits(self) -> dict[str, criterion.Pair | None]:
+        sensitivities = self.reference(self.draw_masks()).sensitivities
+        return {name: criterion.judged_limits(of, self.terms(name), self.case) for name, of in sensitivities.items()}
 
     def rates(self, phase: str) -> dict[str, Any]:
         """None, unless a workload counts its operations and bytes."""

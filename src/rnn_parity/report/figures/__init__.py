@@ -124,16 +124,21 @@ def workload_figures(config: Mapping[str, Any]) -> dict[str, FigureEntry]:
 def plot_all(config: Mapping, results: Mapping[str, Any], environment: Mapping, folder: Path) -> None:
     """Write every figure as `folder/{name}.pdf`, `.png` and `.svg`, byte for byte the same for the same tables.
 
+    A sweep that was timed on unlike machines is several in them.
+
     Args:
         config: the completed config; `report.width` says how wide the figures are.
         results: the collected tables of `rnn_parity.tables` as pandas data frames, by name.
         environment: as `rnn_parity.timing.environment.describe_environment` gives it.
         folder: where to; made if missing.
     """
+    from rnn_parity.findings.machines import split_sweeps
     from rnn_parity.report.figures import style
     from rnn_parity.report.figures.layout import Study
 
-    study = Study(config, results["equivalence"], results["timing"], results["masks"], environment)
+    timing = results["timing"]
+    equivalence, timing = (split_sweeps(table, timing) for table in (results["equivalence"], timing))
+    study = Study(config, equivalence, timing, results["masks"], environment)
     with style.applied():
         for name in FIGURES:
             plot = importlib.import_module(f"{__name__}.{name}").plot
