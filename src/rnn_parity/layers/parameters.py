@@ -86,9 +86,7 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     if missing or extra:
         problems = {"it lacks": missing, "nothing is given for": extra}
         if {key for key in weights if key.startswith("bias_")} == missing and not extra:
-            raise WeightError(
-                f"{name}: it has no biases, and every kind of cell has them; build it with bias=True"
-            )
+            raise WeightError(f"{name}: it has no biases, and every kind of cell has them; build it with bias=True")
         raise WeightError(f"{name}: {_list(problems)}")
     wrong = [key for key in weights if weights[key].shape != parameters[key].shape]
     if wrong:
