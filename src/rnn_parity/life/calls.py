@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
+from rnn_parity.layers.running import pack_states
 from rnn_parity.life.course import Life, Results, results_of
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
@@ -73,7 +74,7 @@ def without_seed(life: Life) -> Iterator[Found]:
     """Without a seed between, every step drops other entries, and the global generator moves on."""
     if "train" not in life.modes or not life.case.draws_dropout or life.case.dropout == 1:
         return
-    given = life.draw(dropout=0.5)  # at a small one two steps may drop the same by chance
+    given = life.draw(dropout=0.45)  # at a small one two steps may drop the same by chance
     module, when = life.build(given), "at a training step with no seed before it"
     torch.manual_seed(0)
     outputs, states = [], []
@@ -100,6 +101,45 @@ def modes_in_turn(life: Life) -> Iterator[Found]:
         for mode in (mode for mode in order.split() if mode in life.modes):
             yield life.judge(module, given, mode, f"in {mode} after {last}" if last else f"at a first call in {mode}")
             last = mode
+
+
+@point("Training mode without gradients")
+def sampled(life: Life) -> Iterator[Found]:
+    """Under `no_grad` in training mode, as for an estimate over many draws of dropout, it drops as when it learns."""
+    if "train" not in life.modes:
+        return
+    given = life.draw()
+    module = life.build(given)
+
+    def without_gradients(*tensors):
+        with torch.no_grad():
+            return module(*tensors)
+
+    when = "in training mode under torch.no_grad"
+    yield life.hold(given, lambda: life.start(module, given, "train", through=without_gradients).forward(), when)
+    yield life.judge(module, given, "train", f"in train after a call {when}")
+
+
+@point("The tensors of the call before, with new values")
+def rewritten(life: Life) -> Iterator[Found]:
+    """What counts is the values that input and states have now, whatever was kept of the same tensors."""
+    given = life.draw()
+    other = life.draw(1).with_weights(given.stimulus.weights)
+    for mode in life.modes:
+        module, places = life.build(given), life.tensors(given)
+
+        def the_same(*_, module=module, places=places):
+            return module(places[0], pack_states(places[1:]))
+
+        for before, now in ((None, given), (given, other), (other, given)):
+            when = f"in {mode}, with new values in the tensors of the call before" if before else f"in {mode}"
+            place = iter(places)
+            # Where gradients are asked for, other tensors of the same memory.
+            yield life.judge(
+                module, now, mode, when, before,
+                arrange=lambda tensor, place=place: next(place).copy_(tensor),
+                through=the_same if mode == "inference" else None,
+            )  # fmt: skip
 
 
 @point("Under `torch.inference_mode`, then training")

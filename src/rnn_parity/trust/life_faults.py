@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.trust.life_planting import ANYWHERE, PROCESS, in_states, passed, planting
+from rnn_parity.trust.life_planting import ANYWHERE, PROCESS, in_states, passed, planting, replaced
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
 # Repetition: at the second call, at the second training step, now and then.
@@ -49,6 +49,11 @@ def _one_in_nine(layer: Any, k: int) -> Parameters:
     return [w_ih, passed(w_hh, lambda gradient: 1.5 * gradient) if wrong else w_hh, *biases]
 
 
+def _values_of_first(layer: Any, x: Tensor) -> Tensor:
+    tensor, values = layer.memory.setdefault("first", (x.detach(), x.detach().clone()))
+    return replaced(x, values) if (x.data_ptr(), x.shape) == (tensor.data_ptr(), tensor.shape) else x
+
+
 _plant(
     "StateCarried", "From its second call on it starts from the last state of the call before", _AGAIN,
     initial=_kept_state, result=_keep_state,
@@ -73,6 +78,10 @@ _plant(
 _plant(
     "CellCutLater", "From the second training step on no gradient goes through c", _AGAIN, ("lstm",),
     carried=lambda layer, states, *_: (states[0], states[1].detach()) if layer.trained > 1 else states,
+)  # fmt: skip
+_plant(
+    "TensorTakenForItsValues", "Where its input lies where that of the first call lay, its values are those of then",
+    "rewritten", given=_values_of_first,
 )  # fmt: skip
 _plant(
     "WrongFromTwentieth", "From a module's twentieth call on the first row reads zeros", ANYWHERE,
@@ -243,6 +252,10 @@ _plant(
 _plant(
     "NoGradientAfterInference", "Where the first call of a shape wants no gradient, none has one later",
     "modes_in_turn", result=_needs_gradient_captured,
+)  # fmt: skip
+_plant(
+    "DropsOnlyWhenItLearns", "In training mode it drops nothing where no gradient is asked for", "sampled",
+    between=lambda layer, k, x: F.dropout(x, layer.dropout, layer.training and torch.is_grad_enabled()),
 )  # fmt: skip
 _plant(
     "ConstantOfInferenceMode", "A constant made at the first call stops training where that was in inference mode",
