@@ -96,6 +96,7 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "q25_s": median_s * 0.98,
                         "q75_s": median_s * 1.03,
                         "device_median_s": None,
+                        "device_busy_s": np.nan,
                         "speedup": ratio,
                         "speedup_ci_low": ratio if own else ratio * 0.97,
                         "speedup_ci_high": ratio if own else ratio * 1.03,
@@ -114,6 +115,8 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "step_gemm_flops_per_s": 5e10,
                         "other_busy_cores": 0.0,
                         "clock_limits": None,
+                        "throttled_rounds": np.nan,
+                        "other_gpu_processes": np.nan,
                         "started_at": 1.0e9,
                         "ended_at": 1.0e9 + 1,
                     }

@@ -73,6 +73,7 @@ TIMING = schema_of(
         "q25_s": float,
         "q75_s": float,
         "device_median_s": float,
+        "device_busy_s": float,
         "speedup": float,
         "speedup_ci_low": float,
         "speedup_ci_high": float,
@@ -91,17 +92,21 @@ TIMING = schema_of(
         "step_gemm_flops_per_s": float,
         "other_busy_cores": float,
         "clock_limits": str,
+        "throttled_rounds": int,
+        "other_gpu_processes": int,
         "started_at": float,
         "ended_at": float,
     }
 )
 """One row per case × implementation × phase, the baseline's own among them. `machine` is the kind of machine it ran on.
 `*_s` is wall time with the device synchronised; `device_median_s` the time between CUDA events, gaps between kernels
-included. `control_*`: the baseline against itself. `rounds_s` is the time of all rounds. `first_call_s` is that of the
-module's first call in this phase, which is in no sample. Compilation is in it, save what the compiler finds on disk;
-what a process does once is not, since a module like it was called before. `flops`, `sequential_flops` and `least_bytes`
-follow from the shape; `step_gemm_flops_per_s` is the rate of one step's product. `path`: the library whose layer ran,
-as cuDNN. `other_busy_cores` and `clock_limits`: what else the machine did during the phase."""
+included; `device_busy_s` without the gaps, as a profiler saw one call. `control_*`: the baseline against itself.
+`rounds_s` is the time of all rounds. `first_call_s` is that of the module's first call in this phase, which is in no
+sample. Compilation is in it, save what the compiler finds on disk; what a process does once is not, since a module like
+it was called before. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is
+the rate of one step's product. `path`: the library whose layer ran, as cuDNN. `other_busy_cores`,
+`other_gpu_processes` and `clock_limits`: what else the machine did during the phase; `throttled_rounds` were left out,
+since the GPU's clock was held down."""
 
 MASKS = schema_of(
     CASE_COLUMNS

@@ -36,6 +36,9 @@ def test_on_a_gpu_the_cache_is_flushed_and_both_clocks_wait_for_the_device(monke
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
     monkeypatch.setattr(torch, "empty", lambda size, **_: log.append(size) or Buffer())
     monkeypatch.setattr(clocks, "perf_counter", read_wall)
+    monkeypatch.setattr(clocks, "sm_clock_mhz", lambda: 1980)
+    assert clocks.CudaClock().sm_mhz() == 1980
+    log.clear()
     seconds, device_seconds, _ = clocks.CudaClock().time(lambda: log.append("run"))
     assert log == [200, "flush", "synchronize", "event", "wall", "run", "event", "synchronize", "wall", "elapsed"]
     assert (seconds, device_seconds) == (pytest.approx(0.004), 0.0025)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rnn_parity.timing import conditions
-from rnn_parity.timing.conditions import Watch, clock_limits
+from rnn_parity.timing.conditions import Watch, clock_limits, other_processes, sm_clock_mhz
 
 
 def work(seconds):
@@ -63,15 +63,20 @@ def refuse(*_):
 @pytest.fixture
 def nvml(monkeypatch):
     """A library and a GPU that are not there."""
+    conditions._nvml.cache_clear()
     library = SimpleNamespace(
         NVMLError=NVMLError,
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
         nvmlDeviceGetCurrentClocksEventReasons=lambda device: {"GPU-abc": 0x1 | 0x4 | 0x20}[device],
+        nvmlDeviceGetClockInfo=lambda device, which: {("GPU-abc", 1): 1980}[device, which],
+        nvmlDeviceGetComputeRunningProcesses=lambda device: {"GPU-abc": ["this one"]}[device],
+        NVML_CLOCK_SM=1,
     )
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="abc"))
     monkeypatch.setitem(sys.modules, "pynvml", library)
-    return library
+    yield library
+    conditions._nvml.cache_clear()
 
 
 LIMITS = "power cap, thermal slowdown"
@@ -81,8 +86,22 @@ def test_what_holds_a_gpu_back_is_read_where_the_library_is(monkeypatch, nvml):
     assert clock_limits() == LIMITS
     assert Watch("cuda").met()["clock_limits"] == LIMITS
     assert "clock_limits" not in Watch("cpu").met()
+    assert sm_clock_mhz() == 1980
+    conditions._nvml.cache_clear()
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
     assert clock_limits() is None
+    assert sm_clock_mhz() is None
+    assert Watch("cuda").met()["other_gpu_processes"] is None
+
+
+def test_who_else_computes_on_the_gpu_is_counted_before_and_after(nvml):
+    assert Watch("cuda").met()["other_gpu_processes"] == 0
+    running = [["this one", "another"], ["this one"], ["this one"], ["this one", "another", "a third"], []]
+    nvml.nvmlDeviceGetComputeRunningProcesses = lambda _: running.pop(0)
+    assert Watch("cuda").met()["other_gpu_processes"] == 1  # it has ended meanwhile
+    assert Watch("cuda").met()["other_gpu_processes"] == 2  # they have come meanwhile
+    assert other_processes() == 0  # a container may hide every process
+    assert "other_gpu_processes" not in Watch("cpu").met()
 
 
 @pytest.mark.parametrize("read", ["nvmlDeviceGetHandleByUUID", "nvmlDeviceGetCurrentClocksEventReasons"])

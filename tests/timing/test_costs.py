@@ -85,7 +85,7 @@ def test_what_the_backward_pass_needs_is_held_until_it_is_done():
 
 
 class Held:
-    """Memory of a GPU that is not there: what is held now, and the most of it since the peak was reset."""
+    """What is asked of the memory of a GPU that is not there: now, and at most since the peak was reset."""
 
     now = peak = 0
 
@@ -103,8 +103,12 @@ def gpu_memory(monkeypatch):
     Held.now = Held.peak = 0
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: setattr(Held, "peak", Held.now))
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: Held.now)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: Held.peak)
+
+    def stats():
+        rounded = {f"allocated_bytes.all.{name}": 512 for name in ("current", "peak")}
+        return rounded | {"requested_bytes.all.current": Held.now, "requested_bytes.all.peak": Held.peak}
+
+    monkeypatch.setattr(torch.cuda, "memory_stats", stats)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -137,15 +141,20 @@ def test_a_backward_pass_holds_what_its_forward_pass_saved():
 
 
 CUDA, CPU = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
-CALLS_ONLY = [(CUDA, "Memcpy HtoD"), (CUDA, "Memset"), (CPU, "cudaLaunchKernel")]
+CALLS_ONLY = [(CUDA, "Memcpy HtoD", 0, 4), (CUDA, "Memset", 5, 6), (CPU, "cudaLaunchKernel", 0, 1000)]
+KERNELS = [(CUDA, "gemm", 20, 30), (CUDA, "sigmoid", 25, 40), (CUDA, "tanh", 26, 27)]  # two of them side by side
 
 
 @pytest.mark.parametrize(
-    ("seen", "launches"), [([(CUDA, "gemm"), (CUDA, "sigmoid"), *CALLS_ONLY], 2), (CALLS_ONLY, None), ([], None)]
+    ("seen", "launches", "busy_us"),
+    [([*KERNELS, *CALLS_ONLY], 3, 25), (CALLS_ONLY, None, 5), (CALLS_ONLY[2:], None, None), ([], None, None)],
 )
-def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypatch, seen, launches):
+def test_launches_and_busy_time_are_of_what_the_profiler_sees_on_the_device(monkeypatch, seen, launches, busy_us):
     """On a GPU that is not there. A profiler that sees none is one that cannot see; it looks at one warm call."""
-    events = [SimpleNamespace(device_type=device, name=name) for device, name in seen]
+    events = [
+        SimpleNamespace(device_type=device, name=name, time_range=SimpleNamespace(start=start, end=end))
+        for device, name, start, end in seen
+    ]
     profile = SimpleNamespace(events=lambda: events)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     log = []
@@ -158,7 +167,7 @@ def test_kernel_launches_are_those_that_the_profiler_sees_on_the_device(monkeypa
 
     monkeypatch.setattr(torch.profiler, "profile", profiler)
     found = measure_kernels(lambda: log.append("prepare"), lambda _: log.append("call"))
-    assert found == {"kernel_launches": launches}
+    assert found == {"kernel_launches": launches, "device_busy_s": busy_us and pytest.approx(busy_us * 1e-6)}
     assert log == [*WARM_UPS * ["prepare", "call"], "prepare", "profile", "call", "done"]
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from rnn_parity.tracking.content import case_content, run_name, safe_name, storable
-from synthetic import equivalence_rows, timing_rows
+from synthetic import MACHINE, equivalence_rows, timing_rows
 from tracked import ENVIRONMENT, request_of, small_grid
 
 
@@ -93,6 +93,13 @@ def test_what_is_not_a_number_is_not_logged_and_does_not_hide_behind_the_rest(gr
     assert "speedup/forward stacking_gru" in metrics
     hidden = value is not None and value != -math.inf
     assert ("error_over_limit/eval stacking_gru" in metrics) is not hidden
+
+
+def test_a_case_is_grouped_by_the_machine_that_it_was_timed_on(grid, rows):
+    environment = {"cpu": {"model": "that of the head"}}
+    assert content(grid, rows, environment).tags["machine"] == MACHINE
+    not_timed = [row | {"machine": None} for row in rows[1]]
+    assert content(grid, [rows[0], not_timed], environment).tags["machine"] == "that of the head"
 
 
 def test_no_error_at_all_has_no_logarithm(grid, rows):

@@ -90,7 +90,8 @@ def timing_effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
     - `measurements`: how many were made, in at most `allowed_s` together.
     - `stopped_early`: measurements that reached the precision before `max_seconds`; they saved `saved_s`.
     - `loaded`: measurements beside which other processes kept more than `LOADED_CORES` busy.
-    - `clock_limited`: measurements during which the GPU's clock was held down.
+    - `clock_limited`: measurements during which the GPU's clock was held down; `throttled`: rounds left out for that.
+    - `contended`: measurements beside which other processes computed on the GPU.
     - `shared`: whether other jobs of the workflow ran beside.
     """
     each = timing.dropna(subset=["rounds_s", "median_s"]).drop_duplicates(["case_id", "phase"])
@@ -102,6 +103,8 @@ def timing_effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
         "allowed_s": max_seconds * len(each),
         "loaded": int((each["other_busy_cores"] > LOADED_CORES).sum()),
         "clock_limited": int(each["clock_limits"].fillna("").ne("").sum()),
+        "throttled": int(each["throttled_rounds"].fillna(0).sum()),
+        "contended": int((each["other_gpu_processes"].fillna(0) > 0).sum()),
         "shared": not each["exclusive"].astype(bool).all(),
     }
 

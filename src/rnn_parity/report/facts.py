@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -26,6 +26,7 @@ from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table
 from rnn_parity.report.caveats import find_caveats
 from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.statistics import LARGEST_CHANGE
+from rnn_parity.timing.throttling import STEADY
 
 MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED, MOST_CAVEATS = 30, 40, 30, 3
 
@@ -91,6 +92,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "machines": _machines(timing, environment),
         "unlike": unlike(timing),
         "loaded_cores": LOADED_CORES,
+        "steady": STEADY,
         "largest_change": LARGEST_CHANGE,
         "figures": _figures(results, effort["shared"], without=() if seed_rows else ("dropout",)),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
@@ -137,7 +139,8 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
         "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, baseline_name]) if quoted else {},
         "conclusions": records(conclusions(timing, name)),
         "slower": slower,
-        "first_calls": _first_calls(quoted, same_case),
+        "first_calls": _beside(quoted, same_case, lambda row: row["first_call_s"]),
+        "busy": _beside(quoted, same_case, lambda row: row["device_busy_s"] / row["median_s"]),
     }
 
 
@@ -161,9 +164,11 @@ def _by_place(abilities: list[dict[str, Any]]) -> dict[tuple[str, str, str], lis
     return groups
 
 
-def _first_calls(quoted: Sequence[Mapping], of_baseline: Mapping[str, Mapping]) -> dict[str, list[float]]:
-    """By phase, the seconds of a new module's first call in the quoted case: the candidate's and the baseline's."""
-    pairs = {row["phase"]: [row["first_call_s"], of_baseline[row["phase"]]["first_call_s"]] for row in quoted}
+def _beside(
+    quoted: Sequence[Mapping], of_baseline: Mapping[str, Mapping], value: Callable[[Mapping], float]
+) -> dict[str, list[float]]:
+    """By phase, a value of the quoted case that is known of both: the candidate's and the baseline's."""
+    pairs = {row["phase"]: [value(row), value(of_baseline[row["phase"]])] for row in quoted}
     return {phase: pair for phase, pair in pairs.items() if not pd.isna(pair).any()}
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from rnn_parity.timing.conditions import sm_clock_mhz
+
 
 class WallClock:
     """Times calls on the CPU."""
@@ -24,6 +26,10 @@ class WallClock:
                 now = perf_counter()
             steps.append(now - start)
         return min(steps)
+
+    def sm_mhz(self) -> int | None:
+        """The clock of the GPU now; None where there is none, or it is not known."""
+        return None
 
     def time(self, run: Callable[[], Any]) -> tuple[float, float | None, Any]:
         """Wall seconds and device seconds of one run, and what it returned, to be freed after the clock has stopped."""
@@ -46,6 +52,11 @@ class CudaClock(WallClock):
         l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
         self._flush = torch.empty(2 * l2_bytes, dtype=torch.int8, device="cuda")
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._says_clock = sm_clock_mhz() is not None
+
+    def sm_mhz(self) -> int | None:
+        """Asked of NVML."""
+        return sm_clock_mhz() if self._says_clock else None
 
     def time(self, run: Callable[[], Any]) -> tuple[float, float | None, Any]:
         """As on the CPU, with the seconds between events beside them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +32,61 @@ class Watch:
     def __init__(self, device: str) -> None:
         self._device, self._started_at = device, time.time()
         self._others_s, self._start = _others_busy_s(), time.monotonic()
+        self._beside = other_processes() if device == "cuda" else None
 
     def met(self) -> dict[str, Any]:
         """Columns of the timing table.
 
-        `other_busy_cores`: how many cores all other processes kept busy on average; `clock_limits`: on a GPU, what
-        holds its clock down at the end, while it is still warm.
+        `other_busy_cores`: how many cores all other processes kept busy on average. On a GPU `clock_limits`, what
+        holds its clock down at the end, while it is still warm, and `other_gpu_processes`, how many computed on it.
         """
         cores = (_others_busy_s() - self._others_s) / (time.monotonic() - self._start)
-        columns = {"other_busy_cores": max(0.0, cores), "started_at": self._started_at, "ended_at": time.time()}
-        return columns | ({"clock_limits": clock_limits()} if self._device == "cuda" else {})
+        columns: dict[str, Any] = {"other_busy_cores": max(0.0, cores)}
+        columns |= {"started_at": self._started_at, "ended_at": time.time()}
+        if self._device == "cuda":
+            columns |= {"clock_limits": clock_limits(), "other_gpu_processes": self._other_processes()}
+        return columns
+
+    def _other_processes(self) -> int | None:
+        counts = [count for count in (self._beside, other_processes()) if count is not None]
+        return max(counts, default=None)
 
 
 def clock_limits() -> str | None:
     """What holds the clock of the GPU down, in words; None where that cannot be had."""
+    limits = _ask_nvml(lambda nvml, gpu: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu))
+    return None if limits is None else ", ".join(name for bit, name in _CLOCK_LIMITS.items() if limits & bit)
+
+
+def sm_clock_mhz() -> int | None:
+    """The clock of the GPU's multiprocessors now; None where that cannot be had."""
+    return _ask_nvml(lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))
+
+
+def other_processes() -> int | None:
+    """How many processes compute on the GPU beside this one; None where that cannot be had.
+
+    Counted, and not told apart by their numbers, which are others within a container. One of them is this one.
+    """
+    running = _ask_nvml(lambda nvml, gpu: nvml.nvmlDeviceGetComputeRunningProcesses(gpu))
+    return None if running is None else max(0, len(running) - 1)
+
+
+def _ask_nvml(question: Callable[[Any, Any], Any]) -> Any:
+    """What NVML says of the GPU; None without the library, without a driver, or where it does not say."""
     try:
-        import pynvml
-    except ImportError:
+        return question(*_nvml())
+    except Exception:  # whatever it raises, it is no fault of what is timed
         return None
-    try:
-        pynvml.nvmlInit()
-        device = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-        limits = pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)
-    except (pynvml.NVMLError, AttributeError):  # no driver, a GPU that does not say, or a library from before 2023
-        return None
-    return ", ".join(name for bit, name in _CLOCK_LIMITS.items() if limits & bit)
+
+
+@cache
+def _nvml() -> tuple[Any, Any]:
+    """The library and its handle of the GPU."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
 
 
 def _others_busy_s() -> float:

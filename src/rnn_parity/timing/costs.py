@@ -24,6 +24,9 @@ _PATHS = {
 }
 """The operators of layers that are one call, by how their names begin."""
 
+_REQUESTED = "requested_bytes.all"
+"""What was asked of PyTorch's allocator; what it hands out is rounded up. Another allocator may not count it."""
+
 _COPIED = "not part of single contiguous chunk"
 """PyTorch's words for weights that cuDNN copies together at every call, as those of `nn.GRU` in bfloat16."""
 
@@ -36,7 +39,7 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
     `operator_calls`: how many ATen operators it runs. `path`: the library whose layer is among them, empty for none.
     """
     prepare()  # what the last call left, its gradients, is no part of this one
-    before = torch.cuda.memory_allocated() if device == "cuda" else 0
+    before = torch.cuda.memory_stats().get(f"{_REQUESTED}.current", 0) if device == "cuda" else 0
     with OperatorMeter() as meter, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         prepared = prepare()
@@ -45,10 +48,10 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         call(prepared)
-    peak_bytes = meter.peak_bytes
+    peak_bytes: int | None = meter.peak_bytes
     if device == "cuda":
         torch.cuda.synchronize()
-        peak_bytes = torch.cuda.max_memory_allocated() - before
+        peak_bytes = torch.cuda.memory_stats().get(f"{_REQUESTED}.peak", 0) - before or None
     path = sorted({words for name in meter.names for start, words in _PATHS.items() if name.startswith(start)})
     copied = any(_COPIED in str(warning.message) for warning in warned)
     return {
@@ -58,11 +61,12 @@ def measure_costs(prepare: Callable[[], Any], call: Callable[[Any], Any], device
     }
 
 
-def measure_kernels(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> dict[str, int | None]:
-    """Count the kernels that one warm call runs on the GPU, copies and fills aside: columns of the timing table.
+def measure_kernels(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> dict[str, float | None]:
+    """What one warm call runs on the GPU: columns of the timing table.
 
-    None where the profiler sees none. It stays attached to the process (pytorch#144455) and slows its every launch:
-    time nothing after this.
+    `kernel_launches`: its kernels, copies and fills aside. `device_busy_s`: how long the GPU did something, gaps left
+    out, and work side by side counted once. None where the profiler sees nothing. It stays attached to the process
+    (pytorch#144455) and slows its every launch: time nothing after this.
     """
     for _ in range(WARM_UPS):
         call(prepare())
@@ -71,8 +75,13 @@ def measure_kernels(prepare: Callable[[], Any], call: Callable[[Any], Any]) -> d
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         call(prepared)
         torch.cuda.synchronize()
-    on_device = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    return {"kernel_launches": sum(not name.startswith(("Memcpy", "Memset")) for name in on_device) or None}
+    on_device = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy_us, until_us = 0.0, 0.0
+    for start_us, end_us in sorted((event.time_range.start, event.time_range.end) for event in on_device):
+        busy_us += max(0.0, end_us - max(start_us, until_us))
+        until_us = max(until_us, end_us)
+    kernels = sum(not event.name.startswith(("Memcpy", "Memset")) for event in on_device)
+    return {"kernel_launches": kernels or None, "device_busy_s": busy_us * 1e-6 or None}
 
 
 class OperatorMeter(LightDispatchMode):

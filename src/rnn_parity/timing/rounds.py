@@ -37,6 +37,7 @@ from rnn_parity.timing.clocks import CudaClock, WallClock
 from rnn_parity.timing.conditions import Watch
 from rnn_parity.timing.costs import measure_costs, measure_kernels
 from rnn_parity.timing.environment import machine_of
+from rnn_parity.timing.throttling import conclude_in_cycles, leave_out_throttled
 
 log = logging.getLogger("rnn_parity")
 
@@ -56,6 +57,11 @@ _CHANGED = (
 )
 
 
+_OTHER_CLOCK = "in cycles of the GPU's clock the conclusion is another"
+_BESIDE = "another process computed on the GPU"
+CALLED = (Conclusion.FASTER, Conclusion.SLOWER, Conclusion.WITHIN_NOISE)
+
+
 @dataclass
 class Contender:
     """One implementation in one phase, ready to be called, and what was measured of it.
@@ -63,6 +69,7 @@ class Contender:
     Attributes:
         expected: what a call of some stimuli shall give, by their numbers. differing: what timed calls gave in place.
         cpu_s, watched_s: CPU seconds of the process, and wall seconds, around its samples.
+        sm_mhz: the clock of the GPU after every sample; None where that cannot be had.
     """
 
     name: str
@@ -75,6 +82,7 @@ class Contender:
     calls_per_sample: int = 1
     seconds: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
+    sm_mhz: list[int | None] = field(default_factory=list)
     not_timed: tuple[Verdict, str] | None = None
 
 
@@ -119,11 +127,14 @@ def time_case(
             met = watch.met()
             for contender in everyone:
                 refuse(contender, task, case, columns)
+            met |= {"throttled_rounds": leave_out_throttled(everyone)} if case.device == "cuda" else {}
             context = {**case.columns, "phase": phase, "baseline": baseline, "machine": machine_of(case.device)}
             context |= {"exclusive": exclusive, "rounds_s": rounds_s, **columns, **met}
             for contender, row in zip(contenders, summarize(contenders, control, confidence), strict=True):
                 # After the rounds: the meter slows down, and may recompile, what it watches.
                 costs = {} if contender.not_timed else _counted(contender, "costs", measure_costs, case.device)
+                if met.get("other_gpu_processes") and row["conclusion"] in CALLED:
+                    row |= {"conclusion": Conclusion.DISTURBED, "reason": _BESIDE}
                 rows.append({**context, **row, **costs})
     return rows
 
@@ -241,10 +252,12 @@ def summarize(contenders: Sequence[Contender], control: Contender, confidence: f
     baseline = contenders[0]
     compared = baseline.not_timed is None and control.not_timed is None
     noise = median_ratio(baseline.seconds, control.seconds, confidence) if compared else None
-    return [_summary(contender, baseline, noise, confidence) for contender in contenders]
+    return [_summary(contender, baseline, control, noise, confidence) for contender in contenders]
 
 
-def _summary(contender: Contender, baseline: Contender, noise: Interval | None, confidence: float) -> dict[str, Any]:
+def _summary(
+    contender: Contender, baseline: Contender, control: Contender, noise: Interval | None, confidence: float
+) -> dict[str, Any]:
     row: dict[str, Any] = {"implementation": contender.name, "reason": ""}
     if contender.not_timed:
         verdict, reason = contender.not_timed
@@ -264,7 +277,10 @@ def _summary(contender: Contender, baseline: Contender, noise: Interval | None, 
         return {**row, "conclusion": Conclusion.BASELINE}
     if ratio_changes(baseline.seconds, contender.seconds, confidence):
         return {**row, "conclusion": Conclusion.DISTURBED, "reason": _CHANGED}
-    return {**row, "conclusion": conclude(speedup, noise)}
+    conclusion = conclude(speedup, noise)
+    if conclude_in_cycles(baseline, control, contender, confidence) not in (None, conclusion):
+        return {**row, "conclusion": Conclusion.DISTURBED, "reason": _OTHER_CLOCK}
+    return {**row, "conclusion": conclusion}
 
 
 def _attempt(action: Callable[..., None], contender: Contender, *given: Any) -> None:
@@ -301,6 +317,7 @@ def _sample(contender: Contender, clock: WallClock, number: int) -> None:
         _time_once(contender, clock, number) if known is None else _audit(contender, clock, number, known)
     )
     contender.seconds.append(seconds)
+    contender.sm_mhz.append(clock.sm_mhz())
     if device_seconds is not None:
         contender.device_seconds.append(device_seconds)
 

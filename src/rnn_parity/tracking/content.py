@@ -55,7 +55,7 @@ def case_content(
     if failure:
         tags |= {"verdict": "failed", "failure": failure.reason, "mlflow.note.content": _failure_note(failure)}
     tags |= {key: case[key] for key in ("sweep", "case_id", "device")}
-    tags |= {"kind": "case", "machine": _machine(case["device"], environment), "commit": _commit(environment)}
+    tags |= {"kind": "case", "machine": _machine(case["device"], timing, environment), "commit": _commit(environment)}
     started = [row["started_at"] for row in timing if row["started_at"] is not None]
     ended = [row["ended_at"] for row in timing if row["ended_at"] is not None]
     name, metrics = run_name(request["varied"], case), dict(_metrics(equivalence, timing))
@@ -150,10 +150,11 @@ def _tags(equivalence: Iterable[Mapping], timing: Iterable[Mapping]) -> Iterable
             yield f"reason/{row['phase']}/{safe_name(row['implementation'])}", row["reason"]
 
 
-def _machine(device: str, environment: Mapping[str, Any]) -> str:
-    """Name the processor or the GPU that a case ran on, to group by."""
+def _machine(device: str, timing: Iterable[Mapping], environment: Mapping[str, Any]) -> str:
+    """Name the kind of machine that a case was timed on, else the processor or the GPU of the run, to group by."""
+    timed_on = next((row["machine"] for row in timing if row["machine"]), None)
     described = environment.get("gpu" if device == "cuda" else "cpu") or {}
-    return described.get("name") or described.get("model") or "unknown"
+    return timed_on or described.get("name") or described.get("model") or "unknown"
 
 
 def _commit(environment: Mapping[str, Any]) -> str:
