@@ -343,6 +343,21 @@ def test_the_first_call_is_told_and_left_out_where_it_was_not_timed(report, tabl
     assert "first call of a new module" not in report(equivalence, timing)[0]
 
 
+def test_on_a_gpu_it_says_how_busy_that_was_and_what_was_left_out(report, tables):
+    equivalence, timing = tables
+    assert "GPU is busy" not in report(equivalence, timing)[0]
+    own = timing["implementation"] == timing["baseline"]
+    timing["device_busy_s"] = timing["median_s"] * own.map({True: 0.04, False: 0.31})
+    text, _ = report(equivalence, timing)
+    assert "31 % in `inference` (the baseline 4 %), 31 % in `step` (the baseline 4 %). The rest of the time" in text
+    assert "were left out" not in text
+    assert "another process computed" not in text
+    timing.loc[timing["case_id"] == timing["case_id"].iloc[0], ["throttled_rounds", "other_gpu_processes"]] = [3, 1]
+    text, _ = report(equivalence, timing)
+    assert "12 rounds with a clock below 95 % of its median were left out." in text  # in four phases
+    assert "Beside 4, another process computed on the GPU: they are `disturbed`." in text
+
+
 def test_a_figure_is_one_element_with_its_caption(report, tables):
     _, html = report(*tables)
     figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)

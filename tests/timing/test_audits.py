@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rnn_parity.compare import criterion
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
 from rnn_parity.findings.answer import answer_for
@@ -117,6 +118,16 @@ def test_weights_that_are_kept_in_serving_are_no_fault():
 @pytest.mark.parametrize("phase", PHASES)
 def test_what_differs_by_rounding_alone_is_no_fault(phase):
     assert timed(f"{__name__}:Noisy", phase)["reason"] == ""
+
+
+def test_the_limits_of_a_task_are_found_once(monkeypatch):
+    asked, judged_limits = [], criterion.judged_limits
+    monkeypatch.setattr(criterion, "judged_limits", lambda *given: asked.append(1) or judged_limits(*given))
+    task = Layer().draw(CASE, 0)
+    limits = [task.limits(quantity) for quantity in ("output", "grad_h0", "output", "never compared")]
+    assert len(asked) == len(task.quantities())
+    assert limits[0] == limits[2] != limits[1]
+    assert limits[3] == max(filter(None, map(task.limits, task.quantities())))
 
 
 def test_values_are_written_in_place_do_not_come_back_and_are_the_same_for_all():

@@ -5,11 +5,14 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from rnn_parity.commands import containment
 from rnn_parity.commands.jobs import run_job
+from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers import preflight
+from rnn_parity.layers.stepwise import StackingGRUCellLoop
 from rnn_parity.layers.stimulus import build_loaded
 from rnn_parity.tables import TIMING, read_table
 from rnn_parity.timing import environment
@@ -117,3 +120,32 @@ def test_kernels_are_counted_in_their_role_and_of_the_rows_of_their_case(gpu, mo
     count_kernels(Workload(), [ON_CUDA, other, CASE], rows)
     assert made == [(ON_CUDA, "a", "baseline", "step"), (other, "b", "candidate", "step")]
     assert [row.get("kernel_launches") for row in rows] == [7, 7, None]
+
+
+class OnTheCpu(StackingGRUCellLoop):
+    """Makes a tensor of its own where the input is not."""
+
+    def forward(self, input, h0):
+        return super().forward(input + torch.zeros(input.shape[-1]), h0)
+
+
+GRU = [("gru", name) for name in ("stacking_gru_cell", "stacking_gru", "torch.nn:GRU")]
+LSTM = [("lstm", name) for name in ("stacking_lstm_cell", "stacking_lstm")]
+LAYERS = [*GRU, ("gru_reset_before", "stacking_gru_reset_before_cell"), *LSTM]
+
+
+@pytest.mark.parametrize("phase", ["inference", "forward", "backward", "step"])
+@pytest.mark.parametrize(("cell", "name"), [*LAYERS, ("gru", f"{__name__}:OnTheCpu")])
+def test_everything_that_a_call_takes_and_gives_is_on_the_device(cell, name, phase):
+    """On PyTorch's device without memory, where tensors of the CPU are refused as they are on a GPU."""
+
+    def places():
+        calls = Layer().draw(dataclasses.replace(CASE, device="meta", cell=cell), 0).calls(name, Role.CANDIDATE, phase)
+        given = calls.prepare(1, 1)[0]
+        return {value.device.type for value in calls.results(given, calls.call(given)).values()}
+
+    if name.endswith("OnTheCpu"):
+        with pytest.raises(RuntimeError, match="device"):
+            places()
+    else:
+        assert places() == {"meta"}
