@@ -115,8 +115,8 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "step_gemm_flops_per_s": 5e10,
                         "other_busy_cores": 0.0,
                         "clock_limits": None,
-                        "throttled_rounds": np.nan,
-                        "other_gpu_processes": np.nan,
+                        "throttled_rounds": None,
+                        "other_gpu_processes": None,
                         "started_at": 1.0e9,
                         "ended_at": 1.0e9 + 1,
                     }

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from rnn_parity.statistics import Conclusion, conclude, median_ratio
 
-if TYPE_CHECKING:
-    from rnn_parity.timing.rounds import Contender
-
 STEADY = 0.95
 """A clock of less than this share of its median was held down."""
 
 
-def leave_out_throttled(contenders: Sequence[Contender]) -> int | None:
+class Sampled(Protocol):
+    """The samples of an implementation, and the clock in MHz beside each; `rnn_parity.timing.rounds.Contender`."""
+
+    seconds: list[float]
+    device_seconds: list[float]
+    sm_mhz: list[int | None]
+    not_timed: tuple[Any, str] | None
+
+
+def leave_out_throttled(contenders: Sequence[Sampled]) -> int | None:
     """Take the rounds in which the clock was held down from the samples of all; how many, None where it is not known.
 
     Where that would leave less than half of the rounds, none is taken: there is no clock that they had in common.
@@ -35,9 +41,7 @@ def leave_out_throttled(contenders: Sequence[Contender]) -> int | None:
     return int((~steady).sum())
 
 
-def conclude_in_cycles(
-    baseline: Contender, control: Contender, contender: Contender, confidence: float
-) -> Conclusion | None:
+def conclude_in_cycles(baseline: Sampled, control: Sampled, contender: Sampled, confidence: float) -> Conclusion | None:
     """What is concluded where times are counted in cycles of the clock; None where that is not known."""
     cycles = [found for one in (baseline, control, contender) if (found := _cycles(one)) is not None]
     if len(cycles) < 3:
@@ -47,7 +51,7 @@ def conclude_in_cycles(
     return conclude(median_ratio(of_baseline, of_contender, confidence), noise)
 
 
-def _cycles(contender: Contender) -> np.ndarray | None:
+def _cycles(contender: Sampled) -> np.ndarray | None:
     """Millions of cycles of every sample."""
     known = [mhz for mhz in contender.sm_mhz if mhz is not None]
     return np.multiply(contender.seconds, known) if len(known) == len(contender.seconds) else None
