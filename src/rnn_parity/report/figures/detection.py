@@ -1,4 +1,4 @@
-"""The check tried on itself, beside the checks that people use: false alarms on right layers, faults let pass."""
+"""The check tried on itself, beside the checks that people use: false alarms on right layers, faults missed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LET_PASS = [("passes", "judged"), ("allclose_passes", "exercised"), ("assert_cl
 
 
 def plot(study: Study) -> Figure:
-    """Plot the kept rates of the three checks by dtype: on the left false alarms, on the right faults let pass."""
+    """Plot the kept rates of the three checks by dtype: on the left false alarms, on the right faults missed."""
     kept = rates.kept_rates(tuple(study.config["cells"]))
     planted = rates.totals(kept.detection)
     planted["passes"] = planted["judged"] - planted["caught"]
     items = [
         ("right layers called different", kept.false_alarms, _FALSE_ALARMS),
-        ("planted faults let pass", planted, _LET_PASS),
+        ("planted faults missed", planted, _LET_PASS),
     ]
 
     def plot_panel(axes: Axes, item: tuple[str, pd.DataFrame, list[tuple[str, str]]]) -> None:

@@ -45,7 +45,8 @@ def plot(study: Study) -> Figure:
     if len(along):
         style.length_axis(grid[-1, 0], along["sequence_length"])
     figure.align_ylabels(grid[:, 0])
-    handles = [style.key(name, lw=0.7, ls="-", **look) for name, look in reversed(_looks(study).items())]
+    looks, drawn = _looks(study), set(table["implementation"])
+    handles = [style.key(name, lw=0.7, ls="-", **looks[name]) for name in study.looks if name in drawn]
     limit = style.key("limit of the criterion", lw=0.5, ls="-", **_LIMIT)
     style.legend_above(figure, [*handles, limit, style.key("unit roundoff u", **_ROUNDOFF)])
     style.left_out(figure, len(sweeps) - _MOST_SWEEPS, "sweep")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.figure_tables import with_lengths
 from rnn_parity.report.figures import style
-from rnn_parity.report.figures.layout import Panel, Study, panels, plot_rows
+from rnn_parity.report.figures.layout import Panel, Study, panels, plot_rows, spread
 
 _MOST_ROWS = 6
 _FLOOR = {"color": style.GREY, "ls": "--", "lw": 0.9}
@@ -25,7 +26,7 @@ def plot(study: Study) -> Figure:
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(timed["phase"])]
     across = style.fitting(study.width_mm, 38, len(phases))
     blocks = [phases[at : at + across] for at in range(0, len(phases), across)]
-    shown = every[: _MOST_ROWS // len(blocks) or 1]
+    shown = spread(every, _MOST_ROWS // len(blocks) or 1)
     rows = [[(panel, phase) for phase in block] for panel in shown for block in blocks]
 
     def plot_panel(axes: Axes, item: tuple[Panel, str]) -> None:
@@ -44,8 +45,9 @@ def plot(study: Study) -> Figure:
         line[0].set_ylabel(f"{style.wrapped(panel.title, 26)}\ntime per call")
     figure.align_ylabels(grid[:, 0])
     style.left_out(figure, len(every) - len(shown), "row")
-    floor = [style.key("peak rates", **_FLOOR)] if timed["floor_s"].notna().any() else []
-    style.legend_above(figure, [*study.handles(), *floor])
+    floor = [style.key("lower bound", **_FLOOR)] if timed["floor_s"].notna().any() else []
+    drawn = pd.concat([panel.rows["implementation"] for panel in shown])
+    style.legend_above(figure, [*study.handles(drawn), *floor])
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -62,9 +62,10 @@ class Study:
         """The baselines, then the candidates, each with its colour, marker and fill."""
         return style.looks(self.baselines, self.candidates)
 
-    def handles(self, **options: Any) -> list[Line2D]:
-        """An entry of the legend per implementation; `options` are those of `Line2D`."""
-        return [style.key(name, **{"ls": "-"} | look | options) for name, look in self.looks.items()]
+    def handles(self, drawn: Iterable[str], **options: Any) -> list[Line2D]:
+        """An entry of the legend per implementation that is drawn; `options` are those of `Line2D`."""
+        shown = set(drawn)
+        return [style.key(name, **{"ls": "-"} | look | options) for name, look in self.looks.items() if name in shown]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ def panels(table: pd.DataFrame, x: str | None = None) -> Iterator[Panel]:
         along = x or max(numeric or swept or ["sequence_length"], key=lambda axis: rows[axis].nunique())
         for words, group in split_by(rows, [axis for axis in swept if axis != along]):
             yield Panel(", ".join([str(sweep), *words]), along, group)
+
+
+def spread(panels: Sequence[Panel], most: int) -> list[Panel]:
+    """At most so many panels, in their order: the first of every sweep goes before the second of any."""
+    sweeps = [panel.rows["sweep"].iloc[0] for panel in panels]
+    turns = sorted((sweeps[:at].count(sweep), at) for at, sweep in enumerate(sweeps))
+    return [panels[at] for at in sorted(at for _, at in turns[:most])]
 
 
 def split_by(rows: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[list[str], pd.DataFrame]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import style
-from rnn_parity.report.figures.layout import Panel, Study, panels, plot_rows, value_axis
+from rnn_parity.report.figures.layout import Panel, Study, panels, plot_rows, spread, value_axis
 
 _MEASURES = {
     "peak_memory_bytes": ("peak memory", "B"),
@@ -27,7 +28,7 @@ def plot(study: Study) -> Figure:
         return style.say_no_data("Memory and calls need a case that was timed.")
     every = list(panels(table.dropna(subset=measures, how="all")))
     across = style.fitting(study.width_mm, 40, min(4, len(every)))
-    shown = every[: across * (_MOST_ROWS // len(measures))]
+    shown = spread(every, across * (_MOST_ROWS // len(measures)))
     blocks = [shown[at : at + across] for at in range(0, len(shown), across)]
     rows = [[(panel, measure) for panel in block] for block in blocks for measure in measures]
 
@@ -47,7 +48,8 @@ def plot(study: Study) -> Figure:
         style.log_axis(line[0].yaxis, span, wanted=4, unit=unit)
         line[0].set_ylabel(label)
     figure.align_ylabels(grid[:, 0])
-    handles = study.handles(lw=0.7, ms=3, mfc=None)
+    drawn = pd.concat([panel.rows["implementation"] for panel in shown])
+    handles = study.handles(drawn, lw=0.7, ms=3, mfc=None)
     for phase, filled in _FILLED.items():
         if phase in set(table["phase"]):
             handles.append(style.key(phase, marker="o", ms=3, mfc=style.DARK if filled else "white"))

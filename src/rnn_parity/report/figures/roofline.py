@@ -35,7 +35,7 @@ def plot(study: Study) -> Figure:
         line[0].set_ylabel("share of peak rate")
     figure.supxlabel("operations per byte ÷ the machine's balance", fontsize=7)
     bounds = [style.key("peak rates", **_ROOF), style.key("products at one step's size", **_STEP)]
-    style.legend_above(figure, [*study.handles(ls="none"), *bounds])
+    style.legend_above(figure, [*study.handles(table["implementation"], ls="none"), *bounds])
     return figure
 
 

@@ -27,13 +27,17 @@ def plot(study: Study) -> Figure:
         return style.say_no_data("Speedups need a case in which baseline and candidate were both timed.")
     every = list(panels(table))
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
-    slots = list(itertools.product(study.candidates, phases))
-    busiest = max(len(panel.values) for panel in every) * len(slots)
+    slots = {panel.title: _slots(panel, study, phases) for panel in every}
+    busiest = max(len(panel.values) * len(slots[panel.title]) for panel in every)
     bounds = timed[["speedup", "speedup_ci_low", "speedup_ci_high", "control_ci_low", "control_ci_high"]]
     low, high = min(bounds.min().min(), 0.95) / 1.08, max(bounds.max().max(), 1.05) * 1.08
     size = {"least_mm": max(40, min(busiest, _MOST_POINTS) * _POINT_MM), "row_mm": 38, "most_rows": 6}
     figure, grid = panel_grid(
-        study.width_mm, every, lambda axes, panel: _panel(axes, panel, slots, study, low), sharey=True, **size
+        study.width_mm,
+        every,
+        lambda axes, panel: _panel(axes, panel, slots[panel.title], study, low),
+        sharey=True,
+        **size,
     )
     style.ratio_axis(grid[0, 0], "y", low, high)
     for axes in grid[:, 0]:
@@ -49,6 +53,12 @@ def plot(study: Study) -> Figure:
     return figure
 
 
+def _slots(panel: Panel, study: Study, phases: list[str]) -> list[tuple[str, str]]:
+    """The points that stand side by side at each value: the candidates of a panel, each with every phase."""
+    present = set(panel.rows["implementation"])
+    return list(itertools.product([name for name in study.candidates if name in present], phases))
+
+
 def _panel(axes: Axes, panel: Panel, slots: list[tuple[str, str]], study: Study, bottom: float) -> None:
     rows = panel.rows.assign(at=panel.rows[panel.x].map(panel.places))
     axes.axhline(1, color=style.DARK, lw=0.6, zorder=1)
@@ -56,13 +66,13 @@ def _panel(axes: Axes, panel: Panel, slots: list[tuple[str, str]], study: Study,
     step = 0.78 / len(slots)
     for index, (name, phase) in enumerate(slots):
         mine = rows[(rows["implementation"] == name) & (rows["phase"] == phase)]
+        mine = mine.assign(at=mine["at"] + (0.0 if dense else (index - (len(slots) - 1) / 2) * step))
         bad = mine["conclusion"].isin(NOT_TIMED) | ~np.isfinite(mine["speedup"].astype(float))
-        shift = 0.0 if dense else (index - (len(slots) - 1) / 2) * step
         colour = study.looks[name]["color"]
         if bad.any():  # an artist without points would count in the layout, as wide as the figure
-            x, y = mine.loc[bad, "at"] + shift, [bottom * 1.04] * int(bad.sum())
+            x, y = mine.loc[bad, "at"], [bottom * 1.04] * int(bad.sum())
             axes.plot(x, y, marker="x", color=colour, ms=3, mew=0.8, ls="none", clip_on=False)
-        good = mine[~bad].assign(at=mine["at"] + shift).sort_values("at")
+        good = mine[~bad].sort_values("at")
         if dense:
             _line(axes, good, colour, phase)
         else:

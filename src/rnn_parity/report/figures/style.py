@@ -16,6 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -208,7 +209,11 @@ def ratio_axis(axes: Axes, which: str, low: float, high: float, wanted: int = 7)
 
 
 def ratio_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
-    """Ticks of an axis of ratios around 1: evenly spaced in a narrow range, else decades or 1-2-5; 1 is among them."""
-    even = MaxNLocator(wanted, steps=[1, 2, 2.5, 5, 10])
-    ticks = even.tick_values(low, high) if high < 6 * low else _decades(low, high, wanted)
+    """Ticks of an axis of ratios around 1: evenly spaced in a narrow range, else round numbers; 1 is among them."""
+    if high < 2.5 * low:
+        ticks = MaxNLocator(wanted, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    elif high < 10 * low:
+        ticks = np.array([0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10])
+    else:
+        ticks = np.array(_decades(low, high, wanted))
     return [float(tick) for tick in ticks if low <= tick <= high]
