@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from rnn_parity.cells.base import load_cell
@@ -167,6 +168,20 @@ def capability_rows(names, device="cpu") -> list[dict]:
         able = {"outcome": "works", "detail": ""} if index == 0 else {"outcome": "refuses", "detail": "TypeError: <b>|"}
         rows.append(common | {"capability": "vmap", "title": "`vmap`"} | able)
     return rows
+
+
+def mask_rows(implementations, *, gaps=2, steps=2, rows=3, units=4):
+    """The first implementation draws step by step, the others gap by gap, from one stream."""
+    kept = np.random.default_rng(0).random(gaps * steps * rows * units) > 0.2
+    table = []
+    for name in implementations:
+        for gap, step, row, unit in np.ndindex(gaps, steps, rows, units):
+            block = step * gaps + gap if name == implementations[0] else gap * steps + step
+            draw = (block * rows + row) * units + unit
+            sizes = {"num_layers": gaps + 1, "sequence_length": steps, "batch_size": rows, "hidden_size": units}
+            place = {"gap": gap, "step": step, "row": row, "unit": unit, "draw": draw, "kept": bool(kept[draw])}
+            table.append({"implementation": name, "seed": 0, "dropout": 0.1, **sizes, **place})
+    return pd.DataFrame(table)
 
 
 def results_of(equivalence, timing, self_test=(), coverage=(), power=(), capabilities=(), life=()):

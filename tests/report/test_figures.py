@@ -19,25 +19,11 @@ from rnn_parity.findings import figure_tables
 from rnn_parity.report.figures import FIGURES, FORMATS, SECTIONS, error_ratio, plot_all, speedup, style
 from rnn_parity.report.figures.layout import Study, panels
 from rnn_parity.tables import COLLECTED
-from synthetic import environment, equivalence_rows, finding_rows, timing_rows
+from synthetic import environment, equivalence_rows, finding_rows, mask_rows, timing_rows
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 DTYPES = ("float32", "bfloat16")
 STARTS = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
-
-
-def mask_rows(implementations, *, gaps=2, steps=2, rows=3, units=4):
-    """The first implementation draws step by step, the others gap by gap, from one stream."""
-    kept = np.random.default_rng(0).random(gaps * steps * rows * units) > 0.2
-    table = []
-    for name in implementations:
-        for gap, step, row, unit in np.ndindex(gaps, steps, rows, units):
-            block = step * gaps + gap if name == implementations[0] else gap * steps + step
-            draw = (block * rows + row) * units + unit
-            sizes = {"num_layers": gaps + 1, "sequence_length": steps, "batch_size": rows, "hidden_size": units}
-            place = {"gap": gap, "step": step, "row": row, "unit": unit, "draw": draw, "kept": bool(kept[draw])}
-            table.append({"implementation": name, "seed": 0, "dropout": 0.1, **sizes, **place})
-    return pd.DataFrame(table)
 
 
 def assert_drawn(folder):

@@ -92,15 +92,33 @@ def test_cases_are_sorted_by_number_not_by_letter_and_from_the_keyboard(page):
 def test_cases_are_filtered_by_words_and_by_choice(page):
     from playwright.sync_api import expect
 
-    status = page.locator("form.filters [role=status]")
+    status = page.locator("#cases-filter [role=status]")
     assert status.text_content() == "10 of 10 rows"
     page.locator("[data-filter=verdict]").select_option("different")
     assert status.text_content() == "5 of 10 rows"
     assert set(first_cells(page, column_of(page, "candidate"))) == {"torch.nn:GRU"}
-    page.locator("[data-filter=text]").fill("width h16")
+    page.locator("#cases-filter [data-filter=text]").fill("width h16")
     assert status.text_content() == "1 of 10 rows"
     page.get_by_role("button", name="Show all").click()
     expect(status).to_have_text("10 of 10 rows")  # a script that waited in the page, its policy would refuse
+
+
+def test_every_other_table_is_sorted_too_and_a_long_one_filtered(page):
+    table = page.locator("table", has_text="largest error / limit").first
+    counts = "rows => rows.map(row => row.cells[2].textContent)"
+    table.locator("th button", has_text="cases").click()
+    found = [int(text) for text in table.locator("tbody tr").evaluate_all(counts)]
+    assert found == sorted(found)
+    fold = page.locator("main details", has_text="Every planted fault").first
+    fold.locator("summary").click()
+    fold.locator("input[type=search]").fill("h0 ignored")
+    assert fold.locator("tbody tr:not([hidden])").count() == 1
+
+
+def test_the_picture_is_on_the_first_screen_below_the_answer(page):
+    card, picture = (page.locator(name).first.bounding_box() for name in (".card", "button.zoom"))
+    assert card["y"] + card["height"] < picture["y"] < 900
+    assert page.locator(".card").first.get_attribute("class") == "card yes"
 
 
 def test_a_figure_is_enlarged_and_closed_from_the_keyboard(page):
@@ -119,7 +137,7 @@ def test_a_figure_is_enlarged_and_closed_from_the_keyboard(page):
 def test_it_prints_without_what_only_a_screen_needs(page, tmp_path):
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
-    assert not page.locator("form.filters").is_visible()
+    assert not any(form.is_visible() for form in page.locator("form.filters").all())
     page.pdf(path=tmp_path / "report.pdf", format="A4")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
     page.set_viewport_size({"width": 750, "height": 900})
@@ -131,4 +149,8 @@ def test_without_script_the_page_is_whole(browser, path):
     page.goto(path.as_uri())
     assert page.locator("#cases tbody tr").count() == 10
     assert not page.locator("form.filters").is_visible()
+    fold = page.locator("main details").first
+    assert not fold.locator("p").first.is_visible()
+    fold.locator("summary").click()
+    assert fold.locator("p").first.is_visible()
     page.close()

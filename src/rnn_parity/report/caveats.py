@@ -1,4 +1,4 @@
-"""The caveats of the first paragraph: masks, capabilities, slower cases, memory. Facts in, Markdown out."""
+"""What is lost with a candidate: masks, capabilities, time, memory. Facts in, Markdown out."""
 
 from __future__ import annotations
 
@@ -31,33 +31,38 @@ def find_caveats(
         quoted: the rows that the gain is quoted from; `quoted_baseline` those of the baseline, by phase.
     """
     seed = answer.same_seed
-    found = [f"it is so when {condition}: elsewhere its numbers are wrong" for condition in answer.conditions]
+    found = [f"it is so when {condition}; elsewhere its numbers are wrong" for condition in answer.conditions]
     found += [f"it {escape(words)}" for words in told]
     if seed and seed.differing:
         found.append(
-            f"the same seed does not give the same masks, so that {seed.differing} of the "
-            f"{count(seed.drawing, 'case')} that draw dropout between layers differ, from T = {seed.first_length} and "
-            f"L = {seed.first_layers} on"
+            f"the same seed gives other dropout masks, so {seed.differing} of the {count(seed.drawing, 'case')} with "
+            f"dropout between layers differ, from T = {seed.first_length} and L = {seed.first_layers} on"
         )
     if lost:
         more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
-        found.append(f"you lose {listed(lost[:_MOST_NAMES]) if not more else ', '.join(lost[:_MOST_NAMES]) + more}")
+        names = listed(lost[:_MOST_NAMES]) if not more else ", ".join(lost[:_MOST_NAMES]) + more
+        found.append(f"{names}, which the baseline can do")
     for phase in ("step", "inference"):
         cases = slower.get(phase, ())
         if cases:
             some = "; ".join([*map(escape, cases[:_MOST_NAMES]), *(["…"] if len(cases) > _MOST_NAMES else [])])
             found.append(f"{Phase(phase).words} is slower in {count(len(cases), 'case')} ({some})")
             break
-    found += _memory(quoted, quoted_baseline)
+    if more := memory_ratio(quoted, quoted_baseline):
+        phase, ours, theirs = more
+        found.append(
+            f"in the case above {Phase(phase).words} takes {times(ours / theirs)} the memory "
+            f"({amount_of_bytes(ours)}, the baseline {amount_of_bytes(theirs)})"
+        )
     return found
 
 
-def _memory(quoted: Sequence[Mapping[str, Any]], quoted_baseline: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def memory_ratio(
+    quoted: Sequence[Mapping[str, Any]], quoted_baseline: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, float, float] | None:
+    """The phase of the quoted case with clearly more memory than the baseline, with both peaks in bytes."""
     for row in quoted:
         ours, theirs = row["peak_memory_bytes"], quoted_baseline.get(row["phase"], {}).get("peak_memory_bytes")
         if ours == ours and theirs == theirs and theirs and ours > _MEMORY_FACTOR * theirs:
-            return [
-                f"in the quoted case {Phase(row['phase']).words} takes {times(ours / theirs)} the memory "
-                f"({amount_of_bytes(ours)}, the baseline {amount_of_bytes(theirs)})"
-            ]
-    return []
+            return row["phase"], ours, theirs
+    return None

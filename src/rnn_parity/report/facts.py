@@ -23,12 +23,13 @@ from rnn_parity.findings.lives import in_words, life_of, told
 from rnn_parity.findings.machines import machine_of_case, numbered, split_sweeps, unlike
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
 from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
-from rnn_parity.report.caveats import find_caveats
+from rnn_parity.report.caveats import find_caveats, memory_ratio
 from rnn_parity.report.figures import FIGURES, SECTIONS
+from rnn_parity.report.first_screen import choices, prices, sweep_rows
 from rnn_parity.statistics import LARGEST_CHANGE
 from rnn_parity.timing.throttling import STEADY
 
-MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED, MOST_CAVEATS = 30, 40, 30, 3
+MOST_SWEEPS, MOST_CASES_OF_SWEEP, MOST_UNDETECTED = 30, 40, 30
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     kept, tried = rates.kept_rates(tuple(config["cells"])), results["self_test"]
     power = kept.power.assign(kept=True) if results["power"].empty else results["power"].assign(kept=False)
     abilities = capability_rows(results["capabilities"])
-    verdicts, seed_rows = verdict_table(equivalence), records(seed_table(equivalence))
+    seed_rows = records(seed_table(equivalence))
     efficiency = efficiency_table(timing, environment.get("peaks") or [])
     effort = timing_effort(timing, float(config["timing"]["max_seconds"]))
+    answers = [_answer(*pair, config, environment, results, cases, abilities, efficiency) for pair in pairs]
     sections = [load_object(entry.section)(config, results) for entry in workloads_of(config) if entry.section]
     facts = {
         "config": config,
@@ -66,9 +68,10 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "Phase": Phase,
         "fault_words": in_words,
         "regimes": [name for name in Regime if name in present],
-        "answers": [_answer(*pair, config, environment, results, cases, abilities, efficiency) for pair in pairs],
-        "matrix": _matrix(verdicts, names),
-        "reasons": _reasons(verdicts),
+        "answers": answers,
+        "choices": choices(answers),
+        "sweep_rows": sweep_rows(split_sweeps(equivalence, timing), split_sweeps(timing, timing), names),
+        "reasons": _reasons(verdict_table(equivalence)),
         "not_judged": _not_judged(equivalence),
         "sweeps": _sweeps(split_sweeps(cases, timing)),
         "phases": [phase for phase in Phase if phase in set(timing["phase"])],
@@ -133,8 +136,8 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
         "answer": answer,
         "quoted": quoted,
         "machine": _machine(environment, quoted, results["timing"]),
-        "caveats": caveats[:MOST_CAVEATS],
-        "other_caveats": caveats[MOST_CAVEATS:],
+        "caveats": caveats,
+        "prices": prices(answer, lost, memory_ratio(quoted, same_case)),
         "lost": lost,
         "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, baseline_name]) if quoted else {},
         "conclusions": records(conclusions(timing, name)),
@@ -211,16 +214,6 @@ def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:
         return []
     rows = cases[(cases["implementation"] == candidate) & (cases[column] == "slower")]
     return [f"{sweep} {case}".strip() for sweep, case in zip(rows["sweep"], rows["case"], strict=True)]
-
-
-def _matrix(verdicts: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One row per sweep × candidate: by regime, the row of the verdict table with its deciding case in words."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in records(verdicts):
-        place = {"sweep": row["sweep"], "implementation": row["implementation"], "by_regime": {}}
-        cells = rows.setdefault((row["sweep"], row["implementation"]), place)["by_regime"]
-        cells[row["regime"]] = row | {"worst_case": names[row["worst_case_id"]]}
-    return list(rows.values())
 
 
 def _reasons(verdicts: pd.DataFrame) -> list[dict[str, Any]]:

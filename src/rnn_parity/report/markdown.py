@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 
 class Text(str):
@@ -48,6 +49,11 @@ def code(value: Any) -> Text:
     """A name in code type; as escaped text where it holds what code type cannot."""
     text = str(value)
     return Text(escape(text) if re.search(r"[`|<>\n]", text) or not text.strip() else f"`{text}`")
+
+
+def html(value: Any) -> Text:
+    """A value as HTML text on one line, for the few elements that Markdown has no sign for."""
+    return Text(Markup.escape(re.sub(r"\s+", " ", str(value))))
 
 
 def number(value: float | None, digits: int = 2) -> Text:
@@ -120,4 +126,12 @@ def sizes(row: Mapping[str, Any]) -> Text:
     return Text(", ".join([*words, count(row["threads"], "CPU thread")]))
 
 
-_FILTERS = (code, number, percent, fixed, times, interval, speedup, count, listed, amount_of_bytes, seconds, sizes)
+def quote(text: str) -> Text:
+    """A block of Markdown as a quotation, which the page shows as a card."""
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
+    return Text("\n".join(f"> {line}".rstrip() for line in text.split("\n")))
+
+
+_FILTERS = (
+    code, html, number, percent, fixed, times, interval, speedup, count, listed, amount_of_bytes, seconds, sizes, quote
+)  # fmt: skip

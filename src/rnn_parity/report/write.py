@@ -26,6 +26,8 @@ MOST_CASES = 2000
 
 _LARGEST_SVG_BYTES = 1_000_000
 _SHORT_CELL, _LONG_CELL = 26, 60  # letters: up to so many stay on one line, from so many on a column is wide
+_ANSWERS = {"**Not answered": "open", "**No": "no", "**Keep": "open"}
+_FOLD = r"<details>\n<summary>[^\n]*</summary>|</details>"
 _PICTURE_AND_CAPTION = re.compile(r'<p><img src="(figures/\w+)\.png" alt="([^"]*)" /></p>\n<p>(.*?)</p>')
 
 
@@ -51,9 +53,11 @@ def render_html(facts: Mapping[str, Any], markdown: str, folder: Path) -> str:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     for name, rule in {"table_open": _table_open, "table_close": _table_close, "fence": _fence}.items():
         parser.add_render_rule(name, rule)
-    tokens = parser.parse(markdown)
+    tokens = _folded(parser.parse(markdown))
     contents = _mark_headings(tokens)
+    tokens = tokens[: _end_of_heading(tokens, "every-case")]  # the page has one table of all cases
     _mark_cells(tokens)
+    _mark_cards(tokens)
     body = parser.renderer.render(tokens, parser.options, {})
     templates = template_environment(["rnn_parity.report"], autoescape=True)
     templates.filters |= {"sort_key": _sort_key, "sha256": _sha256}
@@ -74,6 +78,32 @@ def _mark_headings(tokens: Sequence[Token]) -> list[tuple[str, str]]:
             token.attrs["id"] = re.sub(r"\W+", "-", inline.content.lower()).strip("-")
             contents.append((str(token.attrs["id"]), inline.content))
     return contents
+
+
+def _folded(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens with `<details>` as HTML. No value can give one, since a value's `<` is escaped in the Markdown."""
+    found: list[Token] = []
+    for token in tokens:
+        fold = token.type == "inline" and re.fullmatch(_FOLD, token.content)
+        if fold:
+            found[-1] = Token("html_block", "", 0, content=token.content + "\n")
+        elif not (token.type == "paragraph_close" and found[-1].type == "html_block"):
+            found.append(token)
+    return found
+
+
+def _end_of_heading(tokens: Sequence[Token], anchor: str) -> int:
+    at = next(at for at, token in enumerate(tokens) if token.attrs.get("id") == anchor)
+    return at + 3
+
+
+def _mark_cards(tokens: Sequence[Token]) -> None:
+    """Colour a card by the answer in its first words."""
+    for at, token in enumerate(tokens):
+        if token.type == "blockquote_open":
+            said = tokens[at + 2].content
+            answer = next((word for start, word in _ANSWERS.items() if said.startswith(start)), "yes")
+            token.attrs["class"] = f"card {answer}"
 
 
 def _mark_cells(tokens: Sequence[Token]) -> None:

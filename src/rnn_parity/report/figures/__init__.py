@@ -31,16 +31,16 @@ class FigureEntry:
 FIGURES = {
     "overview": FigureEntry(
         "The verdict of every sweep, and what it gains",
-        "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities. Where only some "
-        "cases do not pass, their number is given. With the same seed, `different` is no fault and has another "
-        "colour. Right: the geometric mean of the speedup over the cases of the sweep. The line runs from the slowest "
-        "to the fastest case. 1 is the baseline.",
+        "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities. A number is given "
+        "where only some of the cases do not pass. With the same seed, `different` is no fault and has a colour of its "
+        "own. Right: the geometric mean of the speedup over the cases of a sweep. The line runs from the slowest to "
+        "the fastest case. 1 is the baseline.",
         "overview",
         "verdicts",
     ),
     "speedup": FigureEntry(
         "Speedup over the baseline",
-        "Median over rounds of the baseline's time / the candidate's time, with its interval, against the axes that "
+        "Median over rounds of the baseline's time / the candidate's time, with its interval, against the axis that "
         "each sweep varies. The grey box behind a point is the interval of the baseline timed against itself in the "
         "same rounds. Hollow points are within noise (the interval does not clear both 1 and the box) or disturbed.",
         "speedup",
@@ -53,61 +53,62 @@ FIGURES = {
     ),
     "latency": FigureEntry(
         "Latency against sequence length",
-        "Median wall time of one call, with the band between the quartiles, in the sweeps that vary the sequence "
-        "length. The dashed line is a lower bound: the time of the operations at this machine's peak rate, or of the "
-        "bytes where moving them takes longer. The phase `step` is forward and backward.",
+        "Median wall time of one call, with a band between the quartiles, in the sweeps that vary the sequence "
+        "length. The dashed line is a lower bound: the time of the operations at this machine's peak rate, or the time "
+        "of moving the bytes where that is longer. The phase `step` is forward and backward.",
         "timing",
     ),
     "roofline": FigureEntry(
         "How much of the machine each call uses",
         "Rate of the matrix products of every case, as a share of the best rate that this machine reached in a large "
-        "product. The x axis is the number of operations per byte moved, in units of the machine's own balance: at 1, "
-        "computing and copying take the same time. The line is the bound of every call. A dash is a second bound of a "
-        "case, at the rate of a single step's product, for a layer that loads its weights anew in each step. A kernel "
-        "that keeps its weights may pass the dash. The rest of the time goes into gates, copies and calls.",
+        "product. The x axis is the number of operations per byte moved, divided by the machine's own ratio: at 1, "
+        "computing and copying take the same time. The line is the upper bound of every call. A dash is a second bound "
+        "of a case: every step's product at the rate of such a product alone, as for a layer that loads its weights "
+        "anew in each step. A kernel that keeps its weights in cache may pass the dash. Gates, copies and calls take "
+        "the rest of the time.",
         "roofline",
     ),
     "resources": FigureEntry(
         "Memory and operator calls",
-        "Peak memory that one call allocates, and the number of operators that it calls. On a GPU also the number of "
-        "kernels that it launches. Filled points are a training step, hollow ones inference.",
+        "Peak memory that one call allocates, and the number of operators that it calls. On a GPU, also the number of "
+        "kernels that it launches. Filled points are a training step, hollow points inference.",
         "resources",
     ),
     "error_ratio": FigureEntry(
         "The worst error as a share of its limit",
-        "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes that "
-        "must hold. Above 1 a quantity is over its limit. A framed cell is `different` or `failed`. A hatched one was "
-        "not judged.",
+        "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes in which "
+        "a correct layer must agree. Above 1 a quantity is over its limit. A framed cell is `different` or `failed`. A "
+        "hatched cell was not judged.",
         "error_ratio",
         "numbers",
     ),
     "error_vs_length": FigureEntry(
         "Error against sequence length",
         "Relative error to the float64 oracle, ‖x − x*‖₂ / ‖x*‖₂, in units of the unit roundoff u of the case's "
-        "dtype. Each point is one case and implementation: its largest error over seeds, over the regimes that must "
-        "hold and over the quantities named on the axis. Left: the sweeps that vary T. Right: the cases of the other "
-        "sweeps. The dash above a point is the criterion's limit for the candidate. Points at ten times the largest "
-        "limit lie there or beyond.",
+        "dtype. A point is one case and implementation: its largest error over seeds, over the regimes in which a "
+        "correct layer must agree, and over the quantities named on the axis. Left: the sweeps that vary T. Right: the "
+        "cases of the other sweeps. A dash is the criterion's limit for the candidate below it. A point at ten times "
+        "the largest limit may lie beyond.",
         "error_vs_length",
         "numbers",
     ),
     "dropout": FigureEntry(
         "Why the same seed does not give the same dropout masks",
-        "Left: the masks of one small case, one image per gap between layers and step, rows of the batch by hidden "
-        "units. The colour is an entry's position in the random generator's stream, drawn on the CPU. A dot marks a "
-        "dropped entry. The implementations read the same stream in different orders. Right: the largest difference "
-        "to the baseline in output and final state, with the same seed and with the same masks. Shown are the cases "
-        "of the default dtype with dropout and at least three layers (two, where there are no others). 0 means bit "
-        "for bit.",
+        "Left: the masks of one small case, one image per gap between layers and step, with rows of the batch by "
+        "hidden units. The colour is an entry's position in the stream of random numbers, drawn on the CPU. A dot marks a "
+        "dropped entry. The implementations use the same stream in different orders. Right: the largest difference "
+        "from the baseline in output and final states, with the same seed and with the same masks. Shown are the cases "
+        "of the default dtype with dropout and at least three layers (two, where there are no others). 0 means "
+        "identical bits.",
         "dropout",
         "dropout",
     ),
     "detection": FigureEntry(
-        "The check and the usual ones, tried on right layers and on planted faults",
-        "Left: of the comparisons with right layers that only round differently, the share that this check and the "
-        "usual ones at their defaults call different: false alarms. The dotted line is the most that is allowed. "
-        "Right: of the random cases in which a planted fault changes anything that can be judged, the share in which "
-        "it is not caught. Lines are 95 % intervals. A hollow point on the axis is a share of 0.",
+        "This check and the usual ones, on right layers and on planted faults",
+        "Left: the share of comparisons with right layers, which only round differently, that a check calls different "
+        "(false alarms): this check, and the usual ones at their defaults. The dotted line is the most that is "
+        "allowed. Right: the share of random cases in which a planted fault is missed, of those in which it changes anything "
+        "that can be judged. Lines are 95 % intervals. A hollow point on the axis is a share of 0.",
         "detection",
         "trust",
     ),

@@ -1,58 +1,74 @@
-// Sorting and filtering of the table of cases, and enlarged figures. Without script the page is whole all the same.
+// Tables are sorted by a click on a heading, long ones filtered; figures are enlarged. Without script the page is whole.
 "use strict";
-const table = document.getElementById("cases");
-const body = table.tBodies[0];
-const rows = [...body.rows];
 const collator = new Intl.Collator("en", { numeric: true });
+const LONG = 12; // rows
 
-function sortBy(column, heading) {
+function element(name, properties, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function sortBy(table, column, heading) {
   const down = heading.getAttribute("aria-sort") === "ascending";
-  const numeric = heading.dataset.sort === "number";
-  const key = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent;
+  const numeric = heading.dataset.sort === "number" || heading.style.textAlign === "right";
+  const text = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent.trim();
+  const key = (row) => (numeric ? Number.parseFloat(text(row).replaceAll(",", "")) : text(row));
+  const missing = (value) => value === "" || Number.isNaN(value);
   const compare = (a, b) => {
     const [left, right] = [key(a), key(b)];
-    if (left === "" || right === "") return (left === "") - (right === ""); // what has no value comes last
-    const [x, y] = [Number(left), Number(right)];
-    const order = numeric && !Number.isNaN(x) && !Number.isNaN(y) ? x - y : collator.compare(left, right);
+    if (missing(left) || missing(right)) return missing(left) - missing(right); // what has no value comes last
+    const order = numeric ? left - right : collator.compare(left, right);
     return down ? -order : order;
   };
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-  body.append(...rows.sort(compare));
+  table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
 }
 
-[...table.tHead.rows[0].cells].forEach((heading, column) => {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.append(...heading.childNodes);
-  heading.append(button);
-  button.addEventListener("click", () => sortBy(column, heading));
-});
-
-const form = document.querySelector("form.filters");
-const status = form.querySelector("[role=status]");
-const words = new Map(rows.map((row) => [row, `${row.title} ${row.textContent}`.toLowerCase()]));
-
-function filter() {
-  const wanted = [...form.querySelectorAll("[data-filter]")].map((field) => [field.dataset.filter, field.value]);
-  let shown = 0;
-  for (const row of rows) {
-    const fits = wanted.every(([name, value]) => {
-      if (!value) return true;
-      if (name !== "text") return row.dataset[name] === value;
-      return value.toLowerCase().split(/\s+/).every((word) => words.get(row).includes(word));
-    });
-    row.hidden = !fits;
-    shown += fits;
+function makeFilter(table, form) {
+  const rows = [...table.tBodies[0].rows];
+  const words = new Map(rows.map((row) => [row, `${row.title} ${row.textContent}`.toLowerCase()]));
+  const status = form.querySelector("[role=status]");
+  function filter() {
+    const wanted = [...form.querySelectorAll("[data-filter]")].map((field) => [field.dataset.filter, field.value]);
+    for (const row of rows) {
+      row.hidden = !wanted.every(([name, value]) => {
+        if (!value) return true;
+        if (name !== "text") return row.dataset[name] === value;
+        return value.toLowerCase().split(/\s+/).every((word) => words.get(row).includes(word));
+      });
+    }
+    status.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
   }
-  status.textContent = `${shown} of ${rows.length} rows`;
+  form.hidden = false;
+  form.addEventListener("input", filter);
+  form.addEventListener("reset", () => setTimeout(filter));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filter();
 }
 
-form.hidden = false;
-form.addEventListener("input", filter);
-form.addEventListener("reset", () => setTimeout(filter));
-form.addEventListener("submit", (event) => event.preventDefault());
-filter();
+function searchForm() {
+  const field = element("input", { type: "search", autocomplete: "off" });
+  field.dataset.filter = "text";
+  const status = element("p", {});
+  status.setAttribute("role", "status");
+  return element("form", { className: "filters" }, element("label", {}, "Search ", field), status);
+}
+
+for (const table of document.querySelectorAll("main table")) {
+  [...table.tHead.rows[0].cells].forEach((heading, column) => {
+    const button = element("button", { type: "button" }, ...heading.childNodes);
+    heading.append(button);
+    button.addEventListener("click", () => sortBy(table, column, heading));
+  });
+  let form = table.id === "cases" ? document.getElementById("cases-filter") : null;
+  if (!form && table.tBodies[0].rows.length >= LONG) {
+    form = searchForm();
+    table.parentElement.before(form);
+  }
+  if (form) makeFilter(table, form);
+}
 
 const dialog = document.getElementById("enlarged");
 const picture = dialog.querySelector("img");
@@ -77,3 +93,6 @@ dialog.addEventListener("click", (event) => event.target === dialog && dialog.cl
 
 // The contents are a column beside the text where there is room, else a list that is closed until it is wanted.
 document.querySelector("nav details").open = matchMedia("(min-width: 72rem)").matches;
+
+// A page on paper has nothing to click: what is folded is printed.
+addEventListener("beforeprint", () => document.querySelectorAll("main details").forEach((fold) => (fold.open = true)));
