@@ -23,7 +23,7 @@ CASES = 2000
 _RUNS_PER_CASE = """
     select count(*), sum(r.status = 'FINISHED' and m.value = 2000)
     from runs r join tags id on id.run_uuid = r.run_uuid and id.key = 'case_id'
-    left join latest_metrics m on m.run_uuid = r.run_uuid and m.key = 'median_ms/step stacking_gru'
+    left join latest_metrics m on m.run_uuid = r.run_uuid and m.key = 'time_ms/step stacking_gru'
     where r.lifecycle_stage = 'active' group by id.value
 """
 PER_JOB = 100

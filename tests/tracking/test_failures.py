@@ -76,7 +76,7 @@ def test_a_failed_run_shows_what_died_with_its_reason_and_what_was_measured(uri,
     assert shown == finished | dict.fromkeys(("width H=9 T=1", "width H=9 T=2"), "FAILED")
     for run in active_runs(uri):
         assert run.data.tags["verdict/eval/stacking_gru"] == "equivalent"
-        assert ("median_ms/step stacking_gru" in run.data.metrics) is (run.info.status == "FINISHED")
+        assert ("time_ms/step stacking_gru" in run.data.metrics) is (run.info.status == "FINISHED")
     assert unfinished(uri, tmp_path, project, since=time.time() + 60) == []  # a log of an earlier run
 
 

@@ -34,8 +34,9 @@ sweep.
 
 - The tag `verdict` is the worst of the regimes that are expected to hold; `verdict/…` and `reason/…` have the details.
 - A run that is not *finished* has no result; its description gives the reason.
-- `speedup/…` above 1 is faster than the baseline; `median_ms/…` are milliseconds; `error_over_limit/…` up to 1 passes;
-  `log10_error/…` is the relative error to a float64 oracle, the roundoff of float32 being -7.2.
+- `speedup/…` above 1 is faster than the baseline. `time_ms/…` are medians in milliseconds.
+- `worst_error_over_limit/…` up to 1 passes. `worst_error_log10/…` is the logarithm of the relative error to a float64
+  oracle; the roundoff of float32 is -7.2.
 """
 
 

@@ -31,10 +31,10 @@ class FigureEntry:
 FIGURES = {
     "overview": FigureEntry(
         "The verdict of every sweep, and what it gains",
-        "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities. A number is given "
-        "where only some of the cases do not pass. With the same seed, `different` is no fault and has a colour of its "
-        "own. Right: the geometric mean of the speedup over the cases of a sweep. The line runs from the slowest to "
-        "the fastest case. 1 is the baseline.",
+        "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities. A number is "
+        "given where only some of the cases do not pass. With the same seed, `different` is no fault and has a "
+        "colour of its own. Right: the geometric mean of the speedup over the cases of a sweep. The line runs from "
+        "the slowest to the fastest case. 1 is the baseline.",
         "overview",
         "verdicts",
     ),
@@ -47,38 +47,38 @@ FIGURES = {
     ),
     "crossover": FigureEntry(
         "Who wins where",
-        "Speedup of the candidate in the sweeps that vary two sizes. Blue: the candidate is faster. Red: the baseline "
-        "is. Hatched cells are within noise or disturbed.",
+        "Speedup of the candidate in the sweeps that vary two sizes. Blue: the candidate is faster. Red: the "
+        "baseline is. Hatched cells are within noise or disturbed.",
         "crossover",
     ),
     "latency": FigureEntry(
         "Latency against sequence length",
         "Median wall time of one call, with a band between the quartiles, in the sweeps that vary the sequence "
-        "length. The dashed line is a lower bound: the time of the operations at this machine's peak rate, or the time "
-        "of moving the bytes where that is longer. The phase `step` is forward and backward.",
+        "length. The dashed line is a lower bound: the time of the operations at this machine's peak rate, or the "
+        "time of moving the bytes where that is longer. The phase `step` is forward and backward.",
         "timing",
     ),
     "roofline": FigureEntry(
         "How much of the machine each call uses",
-        "Rate of the matrix products of every case, as a share of the best rate that this machine reached in a large "
-        "product. The x axis is the number of operations per byte moved, divided by the machine's own ratio: at 1, "
-        "computing and copying take the same time. The line is the upper bound of every call. A dash is a second bound "
-        "of a case: every step's product at the rate of such a product alone, as for a layer that loads its weights "
-        "anew in each step. A kernel that keeps its weights in cache may pass the dash. Gates, copies and calls take "
-        "the rest of the time.",
+        "Rate of the matrix products of every case, as a share of the best rate that this machine reached in a "
+        "large product. The x axis is the number of operations per byte moved, divided by the machine's own ratio: "
+        "at 1, computing and copying take the same time. The line is the upper bound of every call. A dash is a "
+        "second bound of a case: every step's product at the rate of such a product alone, as for a layer that "
+        "loads its weights anew in each step. A kernel that keeps its weights in cache may pass the dash. Gates, "
+        "copies and calls take the rest of the time.",
         "roofline",
     ),
     "resources": FigureEntry(
         "Memory and operator calls",
-        "Peak memory that one call allocates, and the number of operators that it calls. On a GPU, also the number of "
-        "kernels that it launches. Filled points are a training step, hollow points inference.",
+        "Peak memory that one call allocates, and the number of operators that it calls. On a GPU, also the number "
+        "of kernels that it launches. Filled points are a training step, hollow points inference.",
         "resources",
     ),
     "error_ratio": FigureEntry(
         "The worst error as a share of its limit",
-        "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes in which "
-        "a correct layer must agree. Above 1 a quantity is over its limit. A framed cell is `different` or `failed`. A "
-        "hatched cell was not judged.",
+        "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes in "
+        "which a correct layer must agree. Above 1 a quantity is over its limit. A framed cell is `different` or "
+        "`failed`. A hatched cell was not judged.",
         "error_ratio",
         "numbers",
     ),
@@ -86,29 +86,29 @@ FIGURES = {
         "Error against sequence length",
         "Relative error to the float64 oracle, ‖x − x*‖₂ / ‖x*‖₂, in units of the unit roundoff u of the case's "
         "dtype. A point is one case and implementation: its largest error over seeds, over the regimes in which a "
-        "correct layer must agree, and over the quantities named on the axis. Left: the sweeps that vary T. Right: the "
-        "cases of the other sweeps. A dash is the criterion's limit for the candidate below it. A point at ten times "
-        "the largest limit may lie beyond.",
+        "correct layer must agree, and over the quantities named on the axis. Left: the sweeps that vary T. Right: "
+        "the cases of the other sweeps. A dash is the criterion's limit for the candidate below it. A point at ten "
+        "times the largest limit may lie beyond.",
         "error_vs_length",
         "numbers",
     ),
     "dropout": FigureEntry(
         "Why the same seed does not give the same dropout masks",
         "Left: the masks of one small case, one image per gap between layers and step, with rows of the batch by "
-        "hidden units. The colour is an entry's position in the stream of random numbers, drawn on the CPU. A dot marks a "
-        "dropped entry. The implementations use the same stream in different orders. Right: the largest difference "
-        "from the baseline in output and final states, with the same seed and with the same masks. Shown are the cases "
-        "of the default dtype with dropout and at least three layers (two, where there are no others). 0 means "
-        "identical bits.",
+        "hidden units. The colour is an entry's position in the stream of random numbers, drawn on the CPU. A dot "
+        "marks a dropped entry. The implementations use the same stream in different orders. Right: the largest "
+        "difference from the baseline in output and final states, with the same seed and with the same masks. Shown "
+        "are the cases of the default dtype with dropout and at least three layers (two, where there are no "
+        "others). 0 means identical bits.",
         "dropout",
         "dropout",
     ),
     "detection": FigureEntry(
         "This check and the usual ones, on right layers and on planted faults",
-        "Left: the share of comparisons with right layers, which only round differently, that a check calls different "
-        "(false alarms): this check, and the usual ones at their defaults. The dotted line is the most that is "
-        "allowed. Right: the share of random cases in which a planted fault is missed, of those in which it changes anything "
-        "that can be judged. Lines are 95 % intervals. A hollow point on the axis is a share of 0.",
+        "Left: the share of comparisons with right layers, which only round differently, that a check calls "
+        "different (false alarms): this check, and the usual ones at their defaults. The dotted line is the most "
+        "that is allowed. Right: the share of random cases in which a planted fault is missed, of those in which it "
+        "changes anything that can be judged. Lines are 95 % intervals. A hollow point on the axis is a share of 0.",
         "detection",
         "trust",
     ),
