@@ -102,12 +102,12 @@ def test_the_report_says_which_sweeps_are_of_unlike_machines_and_names_these(res
         return (tmp_path / "report.md").read_text()
 
     text = written(results["timing"])
-    assert f"**What you gain** on a machine with {OTHER}" in text  # of the largest case
+    assert f"Measured on a machine with {OTHER};" in text  # of the largest case
     assert "**Timed on unlike machines:** `width`." in text
     assert f"machine 1 is {MACHINE} (4 cases), machine 2 is {OTHER} (2 cases)." in text
     assert f"| machine 2 | {OTHER}: 2 cases timed |" in text
     assert "| machine 2 reached: cpu float32 | 700 GFLOP/s" in text
-    assert "### width (machine 2)" in text
+    assert "<summary>width (machine 2): " in text
     alone = written(results["timing"].assign(machine=MACHINE))
     assert "unlike" not in alone
     assert "machine 1" not in alone

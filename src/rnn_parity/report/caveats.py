@@ -48,8 +48,8 @@ def find_caveats(
             some = "; ".join([*map(escape, cases[:_MOST_NAMES]), *(["…"] if len(cases) > _MOST_NAMES else [])])
             found.append(f"{Phase(phase).words} is slower in {count(len(cases), 'case')} ({some})")
             break
-    if more := memory_ratio(quoted, quoted_baseline):
-        phase, ours, theirs = more
+    if taken := memory_ratio(quoted, quoted_baseline):
+        phase, ours, theirs = taken
         found.append(
             f"in the case above {Phase(phase).words} takes {times(ours / theirs)} the memory "
             f"({amount_of_bytes(ours)}, the baseline {amount_of_bytes(theirs)})"
