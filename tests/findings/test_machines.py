@@ -108,6 +108,7 @@ def test_the_report_says_which_sweeps_are_of_unlike_machines_and_names_these(res
     assert f"| machine 2 | {OTHER}: 2 cases timed |" in text
     assert "| machine 2 reached: cpu float32 | 700 GFLOP/s" in text
     assert "<summary>width (machine 2): " in text
+    assert "<td>width (machine 2)</td>" in (tmp_path / "report.html").read_text()
     alone = written(results["timing"].assign(machine=MACHINE))
     assert "unlike" not in alone
     assert "machine 1" not in alone

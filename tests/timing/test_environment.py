@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from project import PROJECT, SMOKE
+from rnn_parity.commands import rules
 from rnn_parity.commands.jobs import run_job
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
@@ -82,3 +83,5 @@ def test_every_kind_of_machine_that_times_is_described_once(monkeypatch, tmp_pat
     assert [(peak["machine"], peak["dtype"]) for peak in told["peaks"]] == [("the old nodes", "float32")]
     assert told["machine_variable"] == "the old nodes"
     assert told["variables"] is not None
+    machines = [peak["machine"] for peak in rules._environment(results)["peaks"]]
+    assert [machine == "the old nodes" for machine in machines] == [False, False, True]

@@ -53,6 +53,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
     present = set(equivalence["regime"])
     pairs = [(c, compared["baseline"]) for compared in config["cells"].values() for c in compared["candidates"]]
     cases, names = case_table(equivalence, timing), case_names(pd.concat([equivalence, timing]))
+    shown = split_sweeps(cases, timing)
     kept, tried = rates.kept_rates(tuple(config["cells"])), results["self_test"]
     power = kept.power.assign(kept=True) if results["power"].empty else results["power"].assign(kept=False)
     abilities = capability_rows(results["capabilities"])
@@ -73,9 +74,9 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "sweep_rows": sweep_rows(split_sweeps(equivalence, timing), split_sweeps(timing, timing), names),
         "reasons": _reasons(verdict_table(equivalence)),
         "not_judged": _not_judged(equivalence),
-        "sweeps": _sweeps(split_sweeps(cases, timing)),
+        "sweeps": _sweeps(shown),
         "phases": [phase for phase in Phase if phase in set(timing["phase"])],
-        "cases": cases,
+        "cases": shown,
         "tolerances": tolerance_checks(equivalence),
         "seed_rows": seed_rows[:MOST_CASES_OF_SWEEP],
         "protocol": article_lengths(equivalence),
