@@ -102,7 +102,7 @@ def test_the_report_says_which_sweeps_are_of_unlike_machines_and_names_these(res
         return (tmp_path / "report.md").read_text()
 
     text = written(results["timing"])
-    assert f"Measured on a machine with {OTHER};" in text  # of the largest case
+    assert f"Measured on machine 2 ({OTHER});" in text  # of the largest case
     assert "**Timed on unlike machines:** `width`." in text
     assert f"machine 1 is {MACHINE} (4 cases), machine 2 is {OTHER} (2 cases)." in text
     assert f"| machine 2 | {OTHER}: 2 cases timed |" in text

@@ -179,9 +179,9 @@ def _beside(
 def _machine(environment: Mapping, quoted: Sequence[Mapping], timing: pd.DataFrame) -> str:
     """The machine of the quoted case in words; what is not known is left out."""
     device = quoted[0]["device"] if quoted else "cpu"
-    on = numbered(timing[timing["device"] == device])
-    if len(on) > 1:
-        return f"a machine with {quoted[0]['machine']}"
+    if quoted and timing.loc[timing["device"] == device, "machine"].nunique() > 1:
+        name = quoted[0]["machine"]
+        return f"machine {numbered(timing)[name]} ({name})"
     part = environment.get("gpu" if device == "cuda" else "cpu") or {}
     name = part.get("name") or part.get("model")
     return f"this machine ({name})" if name else f"this machine's {device}"
