@@ -103,6 +103,7 @@ def test_the_report_says_which_sweeps_are_of_unlike_machines_and_names_these(res
 
     text = written(results["timing"])
     assert f"Measured on machine 2 ({OTHER});" in text  # of the largest case
+    assert "Not all cases were timed on one kind of machine; each speedup is of one." in text
     assert "**Timed on unlike machines:** `width`." in text
     assert f"machine 1 is {MACHINE} (4 cases), machine 2 is {OTHER} (2 cases)." in text
     assert f"| machine 2 | {OTHER}: 2 cases timed |" in text
@@ -111,6 +112,7 @@ def test_the_report_says_which_sweeps_are_of_unlike_machines_and_names_these(res
     assert "<td>width (machine 2)</td>" in (tmp_path / "report.html").read_text()
     alone = written(results["timing"].assign(machine=MACHINE))
     assert "unlike" not in alone
+    assert "one kind of machine" not in alone
     assert "machine 1" not in alone
     assert "on this machine (A CPU)" in alone
     assert "| reached: cpu float32 | 100 GFLOP/s" in alone
