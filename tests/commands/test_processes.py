@@ -4,6 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -13,6 +14,7 @@ from rnn_parity.experiment.errors import InputError
 
 HOLD = """
 import sys
+import threading
 from pathlib import Path
 from rnn_parity.commands import processes
 from rnn_parity.commands.processes import lock_working_folder, on_this_machine
@@ -115,6 +117,27 @@ def test_a_timing_runs_beside_no_other_job_of_the_machine(monkeypatch, tmp_path,
     if not waits:
         os.close(held)
     os.close(hold_machine(tmp_path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
+
+
+def test_a_timing_that_waits_is_not_overtaken_by_jobs_that_come_later(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "lock")
+    first, order, waiting = hold_machine(tmp_path / "lock", fcntl.LOCK_SH), [], [threading.Event(), threading.Event()]
+
+    def job(name, alone, told):
+        with on_this_machine(alone, 60, lambda _: told.set()):
+            order.append(name)
+
+    jobs = [
+        threading.Thread(target=job, args=given)
+        for given in (("timing", True, waiting[0]), ("later", False, waiting[1]))
+    ]
+    for thread, told in zip(jobs, waiting, strict=True):
+        thread.start()
+        assert told.wait(60)
+    os.close(first)
+    for thread in jobs:
+        thread.join()
+    assert order == ["timing", "later"]
 
 
 def test_where_others_do_not_end_or_there_is_no_lock_it_is_said_and_not_claimed(monkeypatch, tmp_path):

@@ -63,22 +63,34 @@ def on_this_machine(alone: bool, patience_s: float, say: Callable[[str], None]) 
     by side. It is not so where there can be no lock, or after waiting for `patience_s` seconds, which is told.
     """
     try:
-        try:
-            lock = os.open(MACHINE_LOCK, os.O_RDONLY)
-        except FileNotFoundError:
-            lock = os.open(MACHINE_LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # who may read may lock
+        turn, lock = _open(MACHINE_LOCK.with_suffix(".turn")), _open(MACHINE_LOCK)
     except OSError as error:
         say(f"what else runs on this machine is not known: {error}")
         yield False
         return
+    until = time.monotonic() + patience_s
     try:
-        yield _lock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, patience_s, say)
+        # Whoever waits has the turn, so that a timing is not kept waiting by jobs that came after it.
+        granted = _lock(turn, fcntl.LOCK_EX, until, say) and _lock(
+            lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, until, say
+        )
+    finally:
+        os.close(turn)
+    try:
+        yield granted
     finally:
         os.close(lock)
 
 
-def _lock(lock: int, kind: int, patience_s: float, say: Callable[[str], None]) -> bool:
-    until, waits = time.monotonic() + patience_s, False
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # who may read may lock
+
+
+def _lock(lock: int, kind: int, until: float, say: Callable[[str], None]) -> bool:
+    waits = False
     while True:
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
