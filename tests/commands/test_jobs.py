@@ -157,6 +157,7 @@ def test_a_fault_of_the_program_is_raised_and_not_told_as_a_layers():
 
 
 def test_a_time_that_was_taken_beside_other_jobs_is_not_called_exclusive(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "lock")  # not the one that other tests hold
     rows = measured(tmp_path, "timing", ["stacking_gru"], widths=(6,))
     assert {row["exclusive"] for every in rows.values() for row in every} == {True}
     monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "not there" / "lock")
