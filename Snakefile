@@ -42,6 +42,7 @@ onstart:
 
 onsuccess:
     tell_not_published()
+    tell_answer()
 
 
 # What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.

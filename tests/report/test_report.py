@@ -259,7 +259,7 @@ def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tab
 def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
     names = ["stacking_gru_cell", "stacking_gru"]
     text, html = report(*tables, capabilities=capability_rows(names))
-    assert "`vmap`, which the baseline can do." in card(text)
+    assert "It lacks `vmap`, which the baseline has." in card(text)
     apart = text.split("what differs |")[1]
     assert "| `vmap` | works | **refuses**: TypeError: \\<b\\>\\| |" in apart
     assert "All of them can, with the same numbers where there are any: Repeatable." in apart
@@ -267,7 +267,7 @@ def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
     same = [row | {"outcome": "works"} for row in capability_rows(names)]
     alike, _ = report(*tables, capabilities=same)
     assert "Nothing differs." in alike
-    assert "which the baseline can do" not in alike
+    assert "which the baseline has" not in alike
 
 
 def test_without_self_test_and_capabilities_only_the_kept_rates_are_told(report, tables):

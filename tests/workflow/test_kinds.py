@@ -10,8 +10,15 @@ from project import PROJECT, copy_project
 
 pytestmark = pytest.mark.workflow
 
+BATCH_FIRST = """import torch
+
+class BatchFirst(torch.nn.GRU):
+    def __init__(self, **sizes):
+        super().__init__(batch_first=True, **sizes)
+"""
 CONFIG = {
     **SMOKE,
+    "candidates": [*SMOKE["candidates"], "mine:BatchFirst"],
     "cells": {
         "lstm": {"baseline": "stacking_lstm_cell", "candidates": ["stacking_lstm"]},
         "own_kind:MGU": {"baseline": "own_kind:Loop", "candidates": ["own_kind:Mixed"]},
@@ -26,8 +33,10 @@ CONFIG = {
 def folder(tmp_path_factory):
     folder = copy_project(tmp_path_factory.mktemp("kinds"))
     shutil.copy(PROJECT / "tests/own_kind.py", folder)
+    (folder / "mine.py").write_text(BATCH_FIRST)
     done = snakemake(folder, config=write_config(folder, CONFIG))
     assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "run.log").write_text(done.stdout)
     return folder
 
 
@@ -36,6 +45,7 @@ def test_every_kind_is_compared_with_the_baseline_of_its_own(folder):
     pairs = {tuple(pair) for pair in table[["cell", "baseline", "implementation"]].drop_duplicates().to_numpy()}
     assert pairs == {
         ("gru", "stacking_gru_cell", "stacking_gru"),
+        ("gru", "stacking_gru_cell", "mine:BatchFirst"),
         ("lstm", "stacking_lstm_cell", "stacking_lstm"),
         ("own_kind:MGU", "own_kind:Loop", "own_kind:Mixed"),
     }
@@ -47,9 +57,21 @@ def test_every_kind_is_compared_with_the_baseline_of_its_own(folder):
 def test_the_report_answers_for_every_kind(folder):
     text = (folder / "reports/report.md").read_text()
     for name, baseline in (("own_kind:Mixed", "own_kind:Loop"), ("stacking_lstm", "stacking_lstm_cell")):
-        assert f"`{name}` for `{baseline}`: **yes" in text
-    assert "Of `own_kind:MGU` no rates are kept: `rnn-parity self-test --cell own_kind:MGU` measures them." in text
+        assert f"`{name}` may replace `{baseline}`." in text
+    assert "No rates are kept for `own_kind:MGU`. `rnn-parity self-test --cell own_kind:MGU` measures them." in text
     assert r"own\_kind:MGU in float32 on cpu" in text
+
+
+def test_the_run_ends_with_the_answer_in_two_lines(folder):
+    answer, gain = (folder / "run.log").read_text().splitlines()[-2:]
+    assert answer.startswith("May it be replaced? stacking_gru for stacking_gru_cell: yes")
+    assert "own_kind:Mixed for own_kind:Loop: yes" in answer
+    assert gain.startswith("Gained in the largest case: ")
+
+
+def test_the_report_says_how_a_layer_was_adapted(folder):
+    assert "**How `mine:BatchFirst` was run**" in (folder / "reports/report.md").read_text()
+    assert "called with (B, T, ·)." in (folder / "reports/report.md").read_text()
 
 
 def test_a_changed_kind_runs_its_comparison_again(folder):

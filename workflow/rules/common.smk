@@ -60,6 +60,7 @@ for variable, folder in {"PATH": Path(sys.executable).parent, "PYTHONPATH": Path
 os.environ.update({RUN_VARIABLE: str(os.getpid()), SOURCES_VARIABLE: str(SOURCES)})
 
 # Layers of the user's own are tried before any job starts; in a process, since they may import torch or anything else.
+RUN_AS = {}  # name of such a layer to how it is run, in words, where it is not called as PyTorch's are
 KINDS = {kind: [compared["baseline"], *compared["candidates"]] for kind, compared in GRID.config["cells"].items()}
 if any(":" in name for kind, names in KINDS.items() for name in (kind, *names)) and workflow.is_main_process:
     tried = subprocess.run(
@@ -69,6 +70,7 @@ if any(":" in name for kind, names in KINDS.items() for name in (kind, *names)) 
     )
     if tried.returncode != 0:
         refuse(tried.stderr.strip().removeprefix("error: "))
+    RUN_AS = dict(re.findall(r"^(.+): ok \((.+)\)$", tried.stdout, re.MULTILINE))
 
 STARTED = time.time()
 CONFIG = f"{json.dumps(GRID.config, indent=2)}\n"
@@ -174,6 +176,14 @@ def tell_not_published():
     """Say on the terminal what no server took: it costs no run its exit code."""
     if said := RESULTS.not_published(GRID):
         print(f"warning: {said}", file=sys.stderr)
+
+
+def tell_answer():
+    """Print the answer in two lines below all else; a terminal without "×" gets a question mark for it."""
+    answer = Path("reports/answer.txt")
+    if answer.exists():
+        sys.stdout.reconfigure(errors="replace")
+        print(answer.read_text(encoding="utf-8"), end="")
 
 
 def publish_unfinished():

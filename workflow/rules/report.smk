@@ -52,6 +52,7 @@ rule report:
         retried=[marker for marker in MARKERS if attempt(marker)],  # it says what no server took
     output:
         markdown="reports/report.md",
+        answer="reports/answer.txt",
         html=report("reports/report.html", caption="../report/report.rst", category="Report"),
         tables=report(
             directory("reports/tables"),
@@ -68,8 +69,9 @@ rule report:
     params:
         sources=sources("rnn_parity.report.write", files=["report/templates"]),
         workloads=report_sources("section"),
+        layers=json.dumps(RUN_AS),
     shell:
-        "logged {log} python -m rnn_parity report --results results --output reports"
+        "logged {log} python -m rnn_parity report --results results --output reports --layers {params.layers:q}"
 
 
 # A target of its own: it fails after the report is written, and the report stays.

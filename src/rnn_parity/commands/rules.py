@@ -203,8 +203,12 @@ def figures(results: ResultsFolder, output: Output) -> None:
 
 
 @command()
-def report(results: ResultsFolder, output: Output) -> None:
-    """Write report.md, report.html and the tables beside the figures in the folder OUTPUT."""
+def report(
+    results: ResultsFolder,
+    output: Output,
+    layers: Annotated[str, typer.Option(help="JSON: name of a layer to how it is run, in words.")] = "{}",
+) -> None:
+    """Write report.md, report.html, answer.txt and the tables beside the figures in the folder OUTPUT."""
     from rnn_parity.report.tables import write_tables
     from rnn_parity.report.write import write_report
 
@@ -212,7 +216,8 @@ def report(results: ResultsFolder, output: Output) -> None:
     tables, environment = _collected(files), _environment(files)
     write_tables(tables, environment, output / "tables")
     not_published = files.not_published(read_grid(files.config), with_report=False)
-    write_report(_read_json(files.config), environment | {"not_published": not_published}, tables, output)
+    environment |= {"not_published": not_published, "layers": json.loads(layers)}
+    write_report(_read_json(files.config), environment, tables, output)
 
 
 def _environment(files: Results) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def find_caveats(
     if lost:
         more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
         names = listed(lost[:_MOST_NAMES]) if not more else ", ".join(lost[:_MOST_NAMES]) + more
-        found.append(f"{names}, which the baseline can do")
+        found.append(f"it lacks {names}, which the baseline has")
     for phase in ("step", "inference"):
         cases = slower.get(phase, ())
         if cases:

@@ -93,7 +93,7 @@ def sweep_rows(equivalence: pd.DataFrame, timing: pd.DataFrame, names: Mapping[s
 
 def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """The answer in two lines for a terminal: may it be replaced, and what is gained."""
-    asked = [f"{a['candidate']} for {a['baseline']}: {a['answer'].word}" for a in answers]
+    asked = [f"{a['candidate']} for {a['baseline']}: {_in_words(a['answer'])}" for a in answers]
     gained = []
     for entry in choices(answers):
         for phase, rows in entry["picks"].items():
@@ -101,6 +101,15 @@ def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
             words = {"inference": "inference", "step": "training step"}[phase]
             interval = f"({row['speedup_ci_low']:.2f}–{row['speedup_ci_high']:.2f})"
             gained.append(f"{words} {row['speedup']:.2f}× {interval} with {row['implementation']}")
-    # "yes, when": the report has the condition.
-    lines = ["May it be replaced? " + "; ".join(asked).replace("yes, when", "yes, with a condition")]
-    return [*lines, "Gained in the largest case: " + ("; ".join(gained) or "nothing")]
+    return [
+        f"May it be replaced? {'; '.join(asked)}",
+        f"Gained in the largest case: {'; '.join(gained) or 'nothing'}",
+    ]
+
+
+def _in_words(answer: Answer) -> str:
+    conditions = ["the same seed need not give the same dropout masks"] if answer.same_seed_differs else []
+    conditions += answer.conditions
+    if answer.word == "yes, when":
+        return f"yes, when {' and when '.join(conditions)}"
+    return "not answered" if answer.word == "open" else answer.word

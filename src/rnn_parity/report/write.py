@@ -1,4 +1,4 @@
-"""From the tables to report.md, and to report.html: one file with pictures, style and script, asking for nothing."""
+"""From the tables to report.md, to report.html (one file with pictures, style and script), and to two lines."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from markupsafe import Markup
 from rnn_parity.experiment.vocabulary import AXES, axis_word, tick_label
 from rnn_parity.findings.cases import swept_axes, worst_first
 from rnn_parity.report.facts import collect_facts
+from rnn_parity.report.first_screen import answer_lines
 from rnn_parity.report.markdown import render_markdown, template_environment
 from rnn_parity.tables import write_text
 
@@ -32,7 +33,7 @@ _PICTURE_AND_CAPTION = re.compile(r'<p><img src="(figures/\w+)\.png" alt="([^"]*
 
 
 def write_report(config: Mapping, environment: Mapping, results: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write `report.md`, and `report.html` with the pictures inside.
+    """Write `report.md`, `report.html` with the pictures inside, and the answer in two lines as `answer.txt`.
 
     Args:
         config, environment: the completed config, and what `rnn-parity environment` wrote.
@@ -43,6 +44,7 @@ def write_report(config: Mapping, environment: Mapping, results: Mapping[str, pd
     markdown = render_markdown("report.md.j2", facts)
     write_text(folder / "report.md", markdown)
     write_text(folder / "report.html", render_html(facts, markdown, folder))
+    write_text(folder / "answer.txt", "\n".join([*answer_lines(facts["answers"]), ""]))
 
 
 def render_html(facts: Mapping[str, Any], markdown: str, folder: Path) -> str:
