@@ -145,8 +145,18 @@ def data_of(wildcards):
 
 
 def cores_of(job, timed):
-    """All cores of the machine for whatever takes times, unless the config lets others run beside."""
+    """All cores of this machine for whatever takes times, unless the config lets others run beside."""
     return workflow.cores if timed and GRID.config["timing"]["exclusive"] else job.threads
+
+
+def cpus(wildcards):
+    """What a job computes with. A cluster is asked for this, not for the cores of the machine that submits."""
+    return job_of(wildcards).threads
+
+
+def whole_node(timed):
+    """The option of Slurm by which whatever takes times has a node for itself; its cores are those of that node."""
+    return "--exclusive" if timed and GRID.config["timing"]["exclusive"] else ""
 
 
 def extra_of(wildcards):

@@ -17,6 +17,7 @@ rule equivalence:
     resources:
         gpu=gpus,
         limit_s=LIMIT_S,
+        cpus_per_task=cpus,
     params:
         variables=VARIABLES,
         sources=sources("rnn_parity.compare.case", "rnn_parity.trust.run", *LAYER_MODULES, without=NOT_TIMED),
@@ -45,6 +46,8 @@ rule timing:
     resources:
         gpu=gpus,
         limit_s=LIMIT_S,
+        cpus_per_task=cpus,
+        slurm_extra=whole_node(timed=True),
     params:
         variables=VARIABLES,
         sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES, without=NOT_COMPARED),
@@ -74,6 +77,8 @@ rule extra:
     resources:
         gpu=gpus,
         limit_s=LIMIT_S,
+        cpus_per_task=cpus,
+        slurm_extra=lambda wildcards: whole_node(extra_of(wildcards).timed),
     params:
         variables=VARIABLES,
         sources=sources("rnn_parity.timing.rounds", "rnn_parity.compare.case", *LAYER_MODULES),

@@ -13,6 +13,7 @@ rule publish_job:
         RESULTS.published(),
     log:
         "logs/publish/{sweep}/{job}.log",
+    localrule: True
     priority: FIRST if TRACKING_MODE == "each_job" else -1  # before the next measurement, or after the last
     resources:
         tracking=1,
@@ -37,6 +38,7 @@ rule publish_report:
         RESULTS.published_report,
     log:
         "logs/publish/report.log",
+    localrule: True
     resources:
         tracking=1,
     params:

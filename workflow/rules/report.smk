@@ -12,7 +12,6 @@ rule collect:
         **{name: RESULTS.table(name) for name in PARTS},
     log:
         "logs/collect.log",
-    localrule: True
     params:
         sources=sources("rnn_parity.tables"),
     shell:
@@ -34,7 +33,6 @@ rule figures:
         ),
     log:
         "logs/figures.log",
-    localrule: True
     params:
         captions={name: figure.caption for name, figure in ALL_FIGURES.items()},
         sources=sources("rnn_parity.report.figures.*", files=["report/figures/rnn_parity.mplstyle"]),
@@ -63,7 +61,6 @@ rule report:
         ),
     log:
         "logs/report.log",
-    localrule: True
     resources:
         tracking=2,  # beside no publisher
     params:

@@ -25,6 +25,8 @@ rule environment:
     threads: workflow.cores
     resources:
         gpu=int("cuda" in GRID.config["device"]),
+        cpus_per_task=max(job.threads for job in GRID.jobs),
+        slurm_extra=whole_node(timed=True),
     params:
         variables=VARIABLES,
         sources=sources("rnn_parity.timing.environment"),

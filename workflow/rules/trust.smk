@@ -20,6 +20,7 @@ rule device:
     resources:
         gpu=gpus,
         limit_s=LIMIT_S,
+        cpus_per_task=1,
     params:
         variables=VARIABLES,
         sources=lambda wildcards: DEVICE_SOURCES[wildcards.table],

@@ -1,0 +1,119 @@
+"""A real Slurm on this machine: a controller and three nodes, one of them unlike the others, in a folder of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+NODES = {"na": "CPUs=2 Feature=old", "nb": "CPUs=2 Feature=old", "nc": "CPUs=1 Feature=new"}
+"""What each node is declared to have, whatever this machine has."""
+
+_CONFIG = """
+ClusterName=test
+SlurmctldHost={host}
+SlurmctldPort={port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+SlurmUser=root
+SlurmdUser=root
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/%n
+SlurmdPidFile={folder}/%n.pid
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/%n.log
+SlurmdParameters=config_overrides
+MinJobAge=3600
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+SlurmdTimeout=10
+KillWait=2
+ReturnToService=2
+SchedulerParameters=sched_interval=2,bf_interval=2
+PartitionName=main Nodes=ALL Default=YES State=UP
+"""
+
+
+CONFIG = Path("/etc/slurm/slurm.conf")
+"""Here, since jobs do not hand `SLURM_CONF` on to their steps."""
+
+
+class Cluster:
+    """A node is named by its key in `NODES`."""
+
+    def __init__(self, folder: Path):
+        self.folder, host = folder, socket.gethostname()
+        ports = [_free_port() for _ in range(len(NODES) + 1)]
+        nodes = zip(NODES.items(), ports[1:], strict=True)
+        lines = [f"NodeName={n} NodeHostname={host} Port={p} RealMemory=3000 {has}" for (n, has), p in nodes]
+        (folder / "state").mkdir()
+        text = _CONFIG.format(host=host, port=ports[0], folder=folder) + "\n".join(lines) + "\n"
+        (folder / "slurm.conf").write_text(text)
+
+    def start(self):
+        if CONFIG.is_symlink() and not CONFIG.exists():  # of a test that was killed
+            CONFIG.unlink()
+        CONFIG.symlink_to(self.folder / "slurm.conf")
+        key = self.folder / "munge.key"
+        key.touch(0o600)
+        key.write_bytes(os.urandom(128))
+        places = {"socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        options = [f"--{name}={self.folder}/munge.{end}" for name, end in places.items()]
+        self.run("munged", f"--key-file={key}", "--force", *options)
+        self.start_controller()
+        for node in NODES:
+            self.start_node(node)
+        self.wait_for(lambda: self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split() == sorted(NODES))
+
+    def stop(self):
+        self.run("scancel", "--user", str(os.getuid()), check=False)
+        for daemon in (*NODES, "slurmctld", "munge"):
+            self.kill(daemon, signal.SIGTERM)
+
+    def start_controller(self):
+        self.run("slurmctld")
+
+    def start_node(self, node):
+        (self.folder / node).mkdir(exist_ok=True)
+        self.run("slurmd", "-N", node)
+
+    def kill(self, daemon, how=signal.SIGKILL):
+        """End the controller, or a node with all that runs on it."""
+        ...
+
+    def jobs(self):
+        """Every job that was ever submitted: its id, state, comment, node, and whether others may be on its nodes."""
+        lines = self.run("squeue", "--states=all", "--noheader", "--format=%i|%T|%k|%N|%h|%C").splitlines()
+        names = ("id", "state", "comment", "node", "shared", "cpus")
+        return [dict(zip(names, line.split("|"), strict=True)) for line in lines]
+
+    def run(self, *command, check=True):
+        """The output of a command of Slurm."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    @staticmethod
+    def wait_for(what, patience_s=120):
+        until = time.monotonic() + patience_s
+        while not what():
+            assert time.monotonic() < until, "it does not come"
+            time.sleep(0.2)
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return free.getsockname()[1]
+
+
+def is_installed():
+    return all(map(shutil.which, ("slurmctld", "slurmd", "munged"))) and os.getuid() == 0
