@@ -36,6 +36,7 @@ onstart:
         lock_working_folder(Path(".snakemake"))
     except InputError as error:
         refuse(error)
+    end_orphans(Path.cwd(), lambda line: print(line, file=sys.stderr))
     keep_config()
     print(f"rnn-parity {__version__}, sources in {SOURCES}", file=sys.stderr)
 
@@ -47,7 +48,7 @@ onsuccess:
 
 # What died publishes nothing by itself, and with `at_end` neither does what was measured beside it.
 onerror:
-    publish_unfinished()
+    publish_unfinished(log)
     tell_not_published()
     if not gate_is_shut():
         print(f"fault: a job failed; its log is above and in {Path('logs').absolute()}", file=sys.stderr)

@@ -6,7 +6,10 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 NODES = {"na": "CPUs=2 Feature=old", "nb": "CPUs=2 Feature=old", "nc": "CPUs=1 Feature=new"}
 """What each node is declared to have, whatever this machine has."""
@@ -19,7 +22,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmUser=root
 SlurmdUser=root
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -74,9 +77,9 @@ class Cluster:
         self.wait_for(lambda: self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split() == sorted(NODES))
 
     def stop(self):
-        self.run("scancel", "--user", str(os.getuid()), check=False)
         for daemon in (*NODES, "slurmctld", "munge"):
-            self.kill(daemon, signal.SIGTERM)
+            self.kill(daemon)
+        CONFIG.unlink()
 
     def start_controller(self):
         self.run("slurmctld")
@@ -86,8 +89,18 @@ class Cluster:
         self.run("slurmd", "-N", node)
 
     def kill(self, daemon, how=signal.SIGKILL):
-        """End the controller, or a node with all that runs on it."""
-        ...
+        """End a daemon; with a node dies all that runs on it, first what would report its end."""
+        pid = self.folder / f"{daemon}.pid"
+        ended = [psutil.Process(int(pid.read_text()))] if pid.exists() else []
+        ended += [
+            process for process in psutil.process_iter() if _environment(process).get("SLURMD_NODENAME") == daemon
+        ]
+        ended[1:1] = {p.parent() for p in ended[1:] if p.parent() and p.parent().name() == "slurmstepd"}
+        for process in ended:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(how)
+        psutil.wait_procs(ended, timeout=20)
+        pid.unlink(missing_ok=True)
 
     def jobs(self):
         """Every job that was ever submitted: its id, state, comment, node, and whether others may be on its nodes."""
@@ -107,6 +120,13 @@ class Cluster:
         while not what():
             assert time.monotonic() < until, "it does not come"
             time.sleep(0.2)
+
+
+def _environment(process):
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
 
 
 def _free_port():

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -216,6 +217,17 @@ class Waiting(StackingGRUCellLoop):
         pipe = Path(__file__).with_name("pipe")
         if h0.shape[-1] == 9 and pipe.is_fifo():
             pipe.read_text()
+        return super().forward(input, h0)
+
+
+class OnCluster(StackingGRUCellLoop):
+    """While there is a file `trouble`, its size says with what: 9 takes memory without end, 8 and 10 wait."""
+
+    def forward(self, input, h0):
+        taken = []
+        while Path("trouble").exists() and h0.shape[-1] in (8, 9, 10):
+            taken += [torch.ones(2**24)] if h0.shape[-1] == 9 else []
+            time.sleep(0.1)
         return super().forward(input, h0)
 
 

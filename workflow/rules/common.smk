@@ -19,7 +19,8 @@ from rnn_parity.commands.processes import (
     lock_working_folder,
     require_own_snakefile,
 )
-from rnn_parity.experiment.address import resolve_uri
+from rnn_parity.commands.slurm import end_orphans
+from rnn_parity.experiment.address import HEAD_VARIABLE, here, resolve_uri
 from rnn_parity.experiment.config import read_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
@@ -58,6 +59,8 @@ except InputError as error:
 for variable, folder in {"PATH": Path(sys.executable).parent, "PYTHONPATH": Path(workflow.basedir) / "src"}.items():
     os.environ[variable] = os.pathsep.join(filter(None, [str(folder), os.environ.get(variable)]))
 os.environ.update({RUN_VARIABLE: str(os.getpid()), SOURCES_VARIABLE: str(SOURCES)})
+if workflow.is_main_process:
+    os.environ[HEAD_VARIABLE] = here()
 
 # Layers of the user's own are tried before any job starts; in a process, since they may import torch or anything else.
 RUN_AS = {}  # name of such a layer to how it is run, in words, where it is not called as PyTorch's are
@@ -196,11 +199,11 @@ def tell_answer():
         print(answer.read_text(encoding="utf-8"), end="")
 
 
-def publish_unfinished():
+def publish_unfinished(run_log):
     """Show what this run leaves: the cases of jobs that died, and why; and those that nobody published."""
     if TRACKING_MODE != "off" and RESULTS.store.exists():
         command = [sys.executable, "-m", "rnn_parity", "publish-unfinished", "--results", str(RESULTS.folder)]
-        subprocess.run([*command, "--logs", "logs", "--since", str(STARTED)])
+        subprocess.run([*command, "--logs", "logs", "--since", str(STARTED), "--run-log", run_log])
 
 
 wildcard_constraints:

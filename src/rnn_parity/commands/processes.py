@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rnn_parity.commands.slurm import is_alone_on_node
 from rnn_parity.experiment.errors import InputError
 
 RUN_VARIABLE = "RNN_PARITY_RUN"
@@ -77,6 +78,9 @@ def on_this_machine(alone: bool, patience_s: float, say: Callable[[str], None]) 
     finally:
         os.close(turn)
     try:
+        if alone and granted and not is_alone_on_node():
+            say("other jobs may run on this node: Slurm does not say that it is this job's alone")
+            granted = False
         yield granted
     finally:
         os.close(lock)

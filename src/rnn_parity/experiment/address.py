@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import socket
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 from rnn_parity.experiment.errors import InputError
 
 SQLITE = "sqlite:///"
+HEAD_VARIABLE = "RNN_PARITY_HEAD"
+"""The environment variable in which a run on a cluster tells its jobs where it runs itself."""
 _DATABASES = ("mssql", "mysql", "postgresql", "sqlite")
 
 
@@ -33,6 +36,11 @@ def resolve_uri(configured: str | None, project: Path) -> str:
     if "?" in str(path):
         raise InputError(f"{key}: the path {str(path)!r} holds a question mark, which ends the path of a database URI")
     return f"{SQLITE}{path}{question_mark}{query}"
+
+
+def here() -> str:
+    """The place of this process: the machine, and which job of Slurm on it, if any."""
+    return f"{socket.gethostname()} {os.environ.get('SLURM_JOB_ID', '')}"
 
 
 def redact(uri: str) -> str:

@@ -11,7 +11,7 @@ from rnn_parity.experiment.grid import Grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.workloads import find_workload, load_object
 from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
-from rnn_parity.tracking.failures import Failure, read_failure
+from rnn_parity.tracking.failures import Failure, ended_by_slurm, read_failure
 from rnn_parity.tracking.publish import publish_job
 
 
@@ -40,19 +40,31 @@ def publish_results(
 
 
 def publish_unfinished(
-    uri: str, project: Path, grid: Grid, results: Results, logs: Path, environment: Mapping[str, Any], since: float
+    uri: str,
+    project: Path,
+    grid: Grid,
+    results: Results,
+    logs: Path,
+    environment: Mapping[str, Any],
+    since: float,
+    run_log: Path = Path(),
 ) -> list[str]:
     """Publish every job that died after `since`, in seconds since 1970, and every measured one without a marker.
 
-    Returns a line for each that died. Raises `TrackingUnavailable` if the server does not answer.
+    `run_log` is Snakemake's log of the run: what it says of Slurm. Returns a line for each job that died. Raises
+    `TrackingUnavailable` if the server does not answer.
     """
-    died = []
+    died, by_slurm = [], ended_by_slurm(run_log)
     for job in grid.jobs:
         request = json.loads(grid.publish_request(job))
         names = ("equivalence", "timing", *request["extras"])
         missing = [name for name in names if not results.of_job(name, job.sweep, job.name).exists()]
         logged = [(name, logs / name / job.sweep / f"{job.name}.log") for name in missing]
-        tried = [(name, log) for name, log in logged if log.exists() and log.stat().st_mtime >= since]
+        tried = [
+            (name, log, by_slurm.get(str(log)))
+            for name, log in logged
+            if str(log) in by_slurm or (log.exists() and log.stat().st_mtime >= since)
+        ]
         failure = read_failure(*tried[0]) if tried else None
         if failure:
             died.append(f"{job.sweep}/{job.name}: {failure.reason}")

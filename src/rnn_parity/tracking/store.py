@@ -12,7 +12,7 @@ import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 from filelock import FileLock
 
-from rnn_parity.experiment.address import SQLITE, redact
+from rnn_parity.experiment.address import HEAD_VARIABLE, SQLITE, here, redact
 from rnn_parity.experiment.errors import InputError
 
 _ARTIFACTS = "mlflow-artifacts:"
@@ -81,11 +81,16 @@ def ensure_store(uri: str) -> None:
 
     Several processes may call this at once, and be killed: one of them builds the file beside its place, then moves it
     there. MLflow's own creation is neither safe in parallel nor when interrupted. Raises `InputError` for a database
-    that cannot be created or read.
+    that cannot be created or read, or that several machines would write.
     """
     path = database_path(uri)
     if path is None:
         return
+    if "SLURM_JOB_ID" in os.environ and os.environ.get(HEAD_VARIABLE) != here() and is_on_network(path.parent):
+        raise InputError(
+            f"{path}: is on a network file system, and this job runs on {socket.gethostname()}; expected the machine "
+            "that runs Snakemake, which alone writes to such a database, or the address of a server"
+        )
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +114,11 @@ def connection(uri: str) -> Iterator[Any]:
     from sqlalchemy.exc import SQLAlchemyError
 
     path = database_path(uri)
+    # SQLite counts on locks that a network file system may not have between machines.
+    alone = FileLock(f"{path}.lock", mode=_mode()) if path and is_on_network(path.parent) else nullcontext()
     try:
-        yield MlflowClient(tracking_uri=uri)
+        with alone:
+            yield MlflowClient(tracking_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":  # the store answers: the fault is ours
             raise
