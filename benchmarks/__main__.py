@@ -16,7 +16,7 @@ from benchmarks.result import PROJECT, Result
 from rnn_parity.tables import write_text
 from rnn_parity.timing.environment import describe_environment
 
-NAMES = ("imports", "equivalence", "timing", "power", "interference", "sweep", "scale", "tracking")
+NAMES = ("imports", "equivalence", "timing", "power", "interference", "sweep", "scale", "cluster", "tracking")
 BY_NAME = ("rates",)
 """Those of hours, which run only where they are named."""
 FOLDER = PROJECT / "reports" / "benchmarks"

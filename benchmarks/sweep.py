@@ -116,12 +116,12 @@ def _inside(folder: Path, start_s: float) -> float:
     return sum(max(seconds - start_s, 0.0) for seconds in wall_s)
 
 
-def plan(cases: int) -> Spent:
+def plan(cases: int, *arguments: str) -> Spent:
     """Plan a sweep of twenty cases a job, and run nothing."""
     with tempfile.TemporaryDirectory() as name:
         folder = _copy(Path(name), REAL | {"sweeps": {"a": axes(cases // 20, 20)}})
         command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "1", "--configfile", "own.yaml"]
-        return run(command, folder)
+        return run([*command, *arguments], folder)
 
 
 def _copy(folder: Path, config: dict[str, Any]) -> Path:

@@ -226,7 +226,7 @@ class OnCluster(StackingGRUCellLoop):
     def forward(self, input, h0):
         taken = []
         while Path("trouble").exists() and h0.shape[-1] in (8, 9, 10):
-            taken += [torch.ones(2**24)] if h0.shape[-1] == 9 else []
+            taken += [torch.ones(2**27)] if h0.shape[-1] == 9 else []
             time.sleep(0.1)
         return super().forward(input, h0)
 

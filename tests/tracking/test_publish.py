@@ -189,7 +189,7 @@ def test_a_job_that_died_is_shown_until_it_has_a_result(uri, tmp_path):
     died = publish_job(uri, tmp_path, request, equivalence, untimed, ENVIRONMENT, failure, cases)
     for run in active_runs(uri):
         assert run.info.status == "KILLED"
-        assert (run.data.tags["verdict"], run.data.tags["failure"]) == ("failed", failure.reason)
+        assert (run.data.tags["verdict"], run.data.tags["failure"]) == ("not judged", failure.reason)
         assert run.data.tags["verdict/eval/stacking_gru"] == "equivalent"
         assert run.data.tags["mlflow.note.content"].endswith("\n\n    the last\n    </code><b>line")
         assert not any(key.startswith("time_ms") for key in run.data.metrics)

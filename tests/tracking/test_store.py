@@ -12,11 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock, Timeout
 
+from rnn_parity.experiment.address import HEAD_VARIABLE, here
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.tables import write_table
 from rnn_parity.tracking import TrackingUnavailable, ensure_store, publish_job, redact, resolve_uri
-from rnn_parity.tracking.store import artifact_location, is_on_network, local_artifacts
+from rnn_parity.tracking.store import artifact_location, connection, is_on_network, local_artifacts
 from tracked import ENVIRONMENT, equivalence_table, query, request_of, small_grid, timing_table
 
 SECRET = "pa55word"
@@ -277,3 +279,20 @@ def test_a_server_has_nothing_to_create(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ensure_store("http://127.0.0.1:1")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_database_on_a_network_is_written_by_the_head_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("rnn_parity.tracking.store.is_on_network", lambda folder: True)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(InputError, match=r"mlflow.db: is on a network file system, and this job runs on .*; expected"):
+        ensure_store(uri)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv(HEAD_VARIABLE, here())  # the head is a job itself
+    ensure_store(uri)
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with connection(uri) as client, pytest.raises(Timeout), FileLock(tmp_path / "mlflow.db.lock", timeout=0):
+        client.search_experiments()
+    monkeypatch.setattr("rnn_parity.tracking.store.is_on_network", lambda folder: False)
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    ensure_store(uri)

@@ -2,10 +2,12 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 
 import pandas as pd
 import pytest
@@ -50,14 +52,25 @@ def cluster(tmp_path_factory):
         cluster.stop()
 
 
-def start(folder, *arguments, runtime=10):
+def start(folder, *arguments):
     """Start Snakemake as a person does on the login node, with less patience and on smaller nodes than a profile's."""
-    asked = ["slurm_partition=main", "mem_mb=1400", f"runtime={runtime}"]
+    asked = ["slurm_partition=main", "mem_mb=1400", "runtime=10"]
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", "--configfile", "own.yaml", *arguments]
     command += ["--slurm-init-seconds-before-status-checks", "3", "--default-resources", *asked]
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     with (folder / "run.log").open("w") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=inherited)
+        head = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=inherited)
+    head.doomed_at = time.monotonic() + 600
+    return head
+
+
+def ended(head):
+    """Whether a run has ended, after a moment; one that never does is killed."""
+    with suppress(subprocess.TimeoutExpired):
+        head.wait(0.5)
+    if time.monotonic() > head.doomed_at:
+        head.kill()
+    return head.poll() is not None
 
 
 def said(folder):
@@ -86,9 +99,8 @@ def swept(cluster, tmp_path_factory):
     write_config(folder, PLAIN, "own.yaml")
     before, seen = {job["id"] for job in cluster.jobs()}, []
     head = start(folder)
-    while head.poll() is None:
+    while not ended(head):
         seen.append([job for job in cluster.jobs() if job["state"] == "RUNNING"])
-        time.sleep(0.3)
     assert head.returncode == 0, said(folder)
     return folder, [job for job in cluster.jobs() if job["id"] not in before], seen
 
@@ -144,19 +156,20 @@ def test_no_job_is_warned_of_and_logs_are_where_logs_are(swept):
 def test_what_slurm_ends_is_shown_with_its_word_and_the_rest_goes_on(cluster, tmp_path):
     folder = with_layer(tmp_path / "project", TROUBLED)
     before = {job["id"] for job in cluster.jobs()}
-    head = start(folder, runtime=1)
+    head = start(folder)
 
     def mine(size, state="RUNNING"):
         own = [job for job in cluster.jobs() if job["id"] not in before and f"-h{size}-" in job["comment"]]
         return [job["id"] for job in own if job["state"] == state]
 
     cluster.wait_for(lambda: mine(8))
-    cluster.kill("slurmctld")
+    cluster.kill("slurmctld", signal.SIGTERM)
     cluster.start_controller()
-    cancelled = set()
-    while head.poll() is None:  # both jobs of this size, whenever they begin
-        cancelled |= (new := set(mine(8)) - cancelled)
-        cluster.run("scancel", *new) if new else time.sleep(0.5)
+    while not ended(head):  # both jobs of a size, whenever they begin
+        for job in mine(8):
+            cluster.run("scancel", job)
+        for job in mine(10):
+            cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     assert head.returncode == 3, said(folder)
     shown = "select r.name, r.status, t.value from runs r join tags t using (run_uuid) where t.key = '{}'"
     reasons = {name: (status, reason) for name, status, reason in query(folder / "mlflow.db", shown.format("failure"))}
@@ -172,7 +185,7 @@ def test_what_slurm_ends_is_shown_with_its_word_and_the_rest_goes_on(cluster, tm
     done = {path: at for path, at in measured(folder).items() if "-h11-" in path.name}
     assert len(done) == 2
     (folder / "trouble").unlink()
-    assert start(folder).wait() == 0, said(folder)
+    assert start(folder).wait(600) == 0, said(folder)
     assert done.items() <= measured(folder).items()
     assert list(runs(folder)["status"]) == ["FINISHED"] * 5
     timing = pd.read_parquet(folder / "results/timing.parquet")
@@ -204,7 +217,7 @@ def test_a_dead_head_and_a_dead_node_cost_nothing_that_was_done(cluster, tmp_pat
     cluster.kill(doomed["node"])
     cluster.wait_for(lambda: [job for job in held_up() if job["id"] == doomed["id"] and job["node"] != doomed["node"]])
     (folder / "trouble").unlink()
-    assert head.wait() == 0, said(folder)
+    assert head.wait(600) == 0, said(folder)
     assert {path for path in done if "-h11-" in path.name}
     assert all(measured(folder)[path] == at for path, at in done.items() if "-h11-" in path.name)
     assert list(runs(folder)["status"]) == ["FINISHED"] * 3

@@ -199,11 +199,11 @@ def tell_answer():
         print(answer.read_text(encoding="utf-8"), end="")
 
 
-def publish_unfinished(run_log):
+def publish_unfinished(run_logs):
     """Show what this run leaves: the cases of jobs that died, and why; and those that nobody published."""
     if TRACKING_MODE != "off" and RESULTS.store.exists():
         command = [sys.executable, "-m", "rnn_parity", "publish-unfinished", "--results", str(RESULTS.folder)]
-        subprocess.run([*command, "--logs", "logs", "--since", str(STARTED), "--run-log", run_log])
+        subprocess.run([*command, "--logs", "logs", "--since", str(STARTED), *(f"--run-log={path}" for path in run_logs)])
 
 
 wildcard_constraints:

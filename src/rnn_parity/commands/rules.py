@@ -162,7 +162,7 @@ def publish_unfinished(
     results: ResultsFolder,
     logs: Annotated[Path, typer.Option(help="The folder of the logs.")],
     since: Annotated[float, typer.Option(help="When the run began, in seconds since 1970.")],
-    run_log: Annotated[Path, typer.Option(help="Snakemake's log of the run.")] = Path(),
+    run_log: Annotated[list[Path] | None, typer.Option(help="Snakemake's log of the run; of several, each.")] = None,
 ) -> None:
     """Show in MLflow what a failed run leaves: the cases of jobs that died, and why."""
     from rnn_parity import tracking
@@ -172,7 +172,7 @@ def publish_unfinished(
     facts = _read_json(files.environment) if files.environment.exists() else {}
     try:
         uri = tracking.resolve_uri(grid.config["tracking"]["uri"], Path.cwd())
-        for line in tracking.publish_unfinished(uri, Path.cwd(), grid, files, logs, facts, since, run_log):
+        for line in tracking.publish_unfinished(uri, Path.cwd(), grid, files, logs, facts, since, run_log or ()):
             log(f"no result: {line}")
     except tracking.TrackingUnavailable as error:
         log(f"warning: {error}; the results are kept, and what died is tried again by the next run")

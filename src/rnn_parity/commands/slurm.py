@@ -1,10 +1,9 @@
-"""Where a batch system runs the jobs: nothing is left of a dead run, a node is known to be whole, and one machine writes."""
+"""What is asked of Slurm where it runs the jobs: that nothing is left of a dead run, and whether a node is shared."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -31,9 +30,9 @@ def end_orphans(folder: Path, say: Callable[[str], None]) -> None:
 
 def _jobs_of(folder: Path) -> list[str]:
     """The ids of what Snakemake has in Slurm's queue for a folder: the comment of its jobs names their rule."""
-    lines = _ask("squeue", "--me", "--noheader", "--format=%A|%k|%Z").splitlines()
-    jobs = [line.split("|", 2) for line in lines if line.count("|") == 2]
-    return [number for number, comment, place in jobs if comment.startswith("rule_") and Path(place) == folder]
+    lines = _ask("squeue", "--me", "--noheader", "--format=%A|%Z|%k").splitlines()
+    jobs = [line.split("|", 2) for line in lines]
+    return [number for number, place, comment in jobs if comment.startswith("rule_") and Path(place) == folder]
 
 
 def is_alone_on_node() -> bool:

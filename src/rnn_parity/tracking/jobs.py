@@ -47,14 +47,15 @@ def publish_unfinished(
     logs: Path,
     environment: Mapping[str, Any],
     since: float,
-    run_log: Path = Path(),
+    run_logs: Iterable[Path] = (),
 ) -> list[str]:
     """Publish every job that died after `since`, in seconds since 1970, and every measured one without a marker.
 
-    `run_log` is Snakemake's log of the run: what it says of Slurm. Returns a line for each job that died. Raises
+    `run_logs` are Snakemake's logs of the run: what they say of Slurm. Returns a line for each job that died. Raises
     `TrackingUnavailable` if the server does not answer.
     """
-    died, by_slurm = [], ended_by_slurm(run_log)
+    died = []
+    by_slurm = {log: end for run_log in run_logs for log, end in ended_by_slurm(run_log).items()}
     for job in grid.jobs:
         request = json.loads(grid.publish_request(job))
         names = ("equivalence", "timing", *request["extras"])
