@@ -13,12 +13,12 @@ run: .venv/installed
 
 # Two processes of tests; a file alone needs none of it: .venv/bin/pytest tests/compare
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-REST := browser or server or slow
+REST := browser or server or slow or slurm
 
 test: .venv/installed
 	$(PYTEST) -m "not ($(REST))"
 
-# What `make test` leaves out: a real browser, a server on Postgres, faults planted in the sources
+# What `make test` leaves out: a real browser, a server on Postgres, a Slurm of three nodes, faults planted in the sources
 test-rest: .venv/installed
 	$(PYTEST) -m "$(REST)"
 

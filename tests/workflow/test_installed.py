@@ -71,6 +71,7 @@ def test_an_experiment_is_laid_out_planned_and_run_there(installed):
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml")) == [
         "config.yaml",
         "profiles/default/config.yaml",
+        "profiles/slurm/config.yaml",
     ]
     assert call("rnn-parity", "init", ".", ok=False).returncode == 2
     assert jobs_run(call("rnn-parity", "run", "-n"))["timing"] == 23

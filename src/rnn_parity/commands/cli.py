@@ -85,8 +85,8 @@ def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> Non
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="The folder; it may be there already.")] = Path()) -> None:
-    """Lay a config.yaml and a profile of Snakemake into a folder, to be changed and used there by `rnn-parity run`."""
-    for name in ("config.yaml", "profiles/default/config.yaml"):
+    """Lay a config.yaml and profiles of Snakemake into a folder, to be changed and used there by `rnn-parity run`."""
+    for name in ("config.yaml", "profiles/default/config.yaml", "profiles/slurm/config.yaml"):
         file = folder / name
         if file.exists():
             raise InputError(f"{file}: is there already; expected a place for a new file")
