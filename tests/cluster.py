@@ -22,7 +22,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmUser=root
 SlurmdUser=root
-ProctrackType=proctrack/pgid
+ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -79,7 +79,7 @@ class Cluster:
     def stop(self):
         for daemon in (*NODES, "slurmctld", "munge"):
             self.kill(daemon)
-        CONFIG.unlink()
+        CONFIG.unlink(missing_ok=True)
 
     def start_controller(self):
         self.run("slurmctld")

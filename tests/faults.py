@@ -221,13 +221,14 @@ class Waiting(StackingGRUCellLoop):
 
 
 class OnCluster(StackingGRUCellLoop):
-    """While there is a file `trouble`, its size says with what: 9 takes memory without end, 8 and 10 wait."""
+    """While there is a file `trouble`, its size says with what: 8, 9 and 10 wait, 9 with 2 GiB of memory."""
 
     def forward(self, input, h0):
-        taken = []
-        while Path("trouble").exists() and h0.shape[-1] in (8, 9, 10):
-            taken += [torch.ones(2**27)] if h0.shape[-1] == 9 else []
+        troubled = Path("trouble").exists() and h0.shape[-1] in (8, 9, 10)
+        taken = torch.ones(2**29) if troubled and h0.shape[-1] == 9 else None
+        while troubled and Path("trouble").exists():
             time.sleep(0.1)
+        del taken
         return super().forward(input, h0)
 
 
