@@ -203,7 +203,9 @@ def publish_unfinished(run_logs):
     """Show what this run leaves: the cases of jobs that died, and why; and those that nobody published."""
     if TRACKING_MODE != "off" and RESULTS.store.exists():
         command = [sys.executable, "-m", "rnn_parity", "publish-unfinished", "--results", str(RESULTS.folder)]
-        subprocess.run([*command, "--logs", "logs", "--since", str(STARTED), *(f"--run-log={path}" for path in run_logs)])
+        subprocess.run(
+            [*command, "--logs", "logs", "--since", str(STARTED), *(f"--run-log={path}" for path in run_logs)]
+        )
 
 
 wildcard_constraints:

@@ -13,8 +13,8 @@ rule publish_job:
         RESULTS.published(),
     log:
         "logs/publish/{sweep}/{job}.log",
-    localrule: True
     priority: FIRST if TRACKING_MODE == "each_job" else -1  # before the next measurement, or after the last
+    localrule: True
     resources:
         tracking=1,
     params:

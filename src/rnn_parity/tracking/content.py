@@ -53,8 +53,8 @@ def case_content(
     params |= {"baseline": request["baseline"], "candidates": ", ".join(request["candidates"])}
     tags = dict(_tags(equivalence, timing))
     if failure:
-        ended = Verdict.NOT_JUDGED if failure.status == "KILLED" else Verdict.FAILED  # a killed layer did no wrong
-        tags |= {"verdict": str(ended), "failure": failure.reason, "mlflow.note.content": _failure_note(failure)}
+        verdict = Verdict.NOT_JUDGED if failure.status == "KILLED" else Verdict.FAILED  # a killed layer did no wrong
+        tags |= {"verdict": str(verdict), "failure": failure.reason, "mlflow.note.content": _failure_note(failure)}
     tags |= {key: case[key] for key in ("sweep", "case_id", "device")}
     tags |= {"kind": "case", "machine": _machine(case["device"], timing, environment), "commit": _commit(environment)}
     started = [row["started_at"] for row in timing if row["started_at"] is not None]
