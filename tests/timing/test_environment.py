@@ -76,9 +76,12 @@ def test_every_kind_of_machine_that_times_is_described_once(monkeypatch, tmp_pat
     assert {row["machine"] for row in time("a")} == {machine_of("cpu")}
     assert results.machines == [results.environment]
     monkeypatch.setenv(MACHINE_VARIABLE, "the old nodes")
-    for place in "bcb":  # which may be timed again
+    written_at = []
+    for place in "bcb":
         assert {row["machine"] for row in time(place)} == {"the old nodes"}
         assert results.machines == [results.environment, results.machine("b", grid.jobs[1].name)]
+        written_at.append(results.machines[1].stat().st_mtime_ns)
+    assert written_at[0] == written_at[1] < written_at[2]  # with its times a job measures the peaks again that it wrote
     told = json.loads(results.machines[1].read_text())
     assert [(peak["machine"], peak["dtype"]) for peak in told["peaks"]] == [("the old nodes", "float32")]
     assert told["machine_variable"] == "the old nodes"

@@ -23,6 +23,16 @@ def test_a_rate_is_that_of_the_fastest_call(monkeypatch):
     assert ran == [((1000,), 2, "high"), ((10, 10), 2, "high"), ((100, 100), 2, "high")]
 
 
+@pytest.mark.parametrize(("free_gib", "copied_gib", "sizes"), [(78, 2, [4096, 8192]), (4, 0.5, [4096])])
+def test_on_a_gpu_the_peaks_take_a_part_of_what_is_free(monkeypatch, free_gib, copied_gib, sizes):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_gib * 2**30, 80 * 2**30))
+    monkeypatch.setattr(peaks, "measure_copy", lambda size_bytes, *_, **__: taken.append(size_bytes / 2**30) or 1.0)
+    monkeypatch.setattr(peaks, "measure_gemm", lambda m, *_, **__: taken.append(m) or 1.0)
+    peaks.measure_peaks("cuda", "float64", False, 1)
+    assert taken == [copied_gib, *sizes]
+
+
 def test_the_product_of_one_step_has_its_own_rate(monkeypatch):
     shapes = []
     monkeypatch.setattr(peaks, "_best_s", lambda run, *_: shapes.append((run().shape, run().dtype)) or 2.0)

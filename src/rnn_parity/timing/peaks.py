@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +18,17 @@ _SAMPLES = 10
 
 
 def measure_peaks(device: str, dtype: str, tf32: bool, threads: int) -> dict[str, float]:
-    """The best rate of square matrix products (FLOP/s), and that of copies (bytes read and written per second)."""
+    """The best rate of square matrix products (FLOP/s), and that of copies (bytes read and written per second).
+
+    On a GPU they take no more than a quarter of the memory that is free, but for the smallest product.
+    """
+    kind = getattr(torch, dtype)
+    most_bytes = torch.cuda.mem_get_info()[0] / 4 if device == "cuda" else math.inf
+    smallest, *larger = _GEMM_SIZES[device]
+    sizes = [smallest, *(size for size in larger if 3 * size**2 * kind.itemsize <= most_bytes)]
     with numerics(threads, tf32):
-        kind = getattr(torch, dtype)
-        copy = measure_copy(_COPY_BYTES[device], device, kind, enough_s=0.5)
-        gemm = max(measure_gemm(size, size, size, device, dtype, enough_s=0.5) for size in _GEMM_SIZES[device])
+        copy = measure_copy(int(min(_COPY_BYTES[device], most_bytes / 2)), device, kind, enough_s=0.5)
+        gemm = max(measure_gemm(size, size, size, device, dtype, enough_s=0.5) for size in sizes)
     return {"gemm_flops_per_s": gemm, "copy_bytes_per_s": copy}
 
 
