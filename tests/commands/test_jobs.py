@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from conftest import PROJECT
-from rnn_parity.commands import containment, jobs, processes
-from rnn_parity.commands.containment import Ended, contained
+from rnn_parity.commands import jobs, processes
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.layers import preflight
+from rnn_parity.layers import containment, preflight
+from rnn_parity.layers.containment import Ended, contained
 from rnn_parity.layers.running import DeviceLost
 from rnn_parity.tables import EQUIVALENCE, LIFE, TIMING, read_table
 

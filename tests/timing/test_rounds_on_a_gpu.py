@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rnn_parity.commands import containment
 from rnn_parity.commands.jobs import run_job
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers import preflight
+from rnn_parity.layers import containment, preflight
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
 from rnn_parity.layers.stimulus import build_loaded
 from rnn_parity.tables import TIMING, read_table

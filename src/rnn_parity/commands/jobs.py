@@ -19,9 +19,9 @@ from rnn_parity.commands.processes import on_this_machine
 from rnn_parity.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from rnn_parity.commands.containment import Ended
     from rnn_parity.experiment.grid import Case
     from rnn_parity.experiment.results import Results
+    from rnn_parity.layers.containment import Ended
 
 JobName = Annotated[str, typer.Option("--name", help="What its files are called: sweep/job.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
@@ -91,8 +91,8 @@ class _Measurement:
 
     def parts(self, cases: Sequence[Case]) -> Iterator[Tables]:
         """Yield the tables of each case."""
-        from rnn_parity.commands.containment import Ended, contained
         from rnn_parity.experiment.vocabulary import Verdict
+        from rnn_parity.layers.containment import Ended, contained
 
         no_device = why_no_gpu() if cases[0].device == "cuda" else None
         if no_device:
@@ -107,7 +107,7 @@ class _Measurement:
 
     def with_kernels(self, cases: Sequence[Case], rows: Rows) -> Rows:
         """The rows of the times, with the kernels that a profiler counts: it can hang, or take the device down."""
-        from rnn_parity.commands.containment import Ended, contained
+        from rnn_parity.layers.containment import Ended, contained
         from rnn_parity.timing.rounds import count_kernels
 
         def count(rows: Rows) -> Rows:
@@ -125,7 +125,7 @@ class _Measurement:
 
         Only where all end does it matter what the baseline does: then it is at fault.
         """
-        from rnn_parity.commands.containment import Ended, contained
+        from rnn_parity.layers.containment import Ended, contained
 
         def alone(candidate: str) -> Tables:
             own = {"own_cases": candidate == baseline and self.request.get("own_cases", False)}
@@ -182,7 +182,7 @@ class _Measurement:
 
     def _quantities(self, case: Case) -> list[str]:
         """What is compared of a case; it is drawn for that, which may be what ends the process."""
-        from rnn_parity.commands.containment import Ended, contained
+        from rnn_parity.layers.containment import Ended, contained
 
         on_cpu = replace(case, device="cpu")
         (found,) = contained(lambda seed: self.workload.draw(on_cpu, seed).quantities(), [0], self.limit_s)
@@ -213,9 +213,9 @@ class _Measurement:
 
 def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -> None:
     """Write what this machine is, and the rates that it reaches, unless the results tell it of one of its kind."""
-    from rnn_parity.commands.containment import Ended, contained
     from rnn_parity.experiment.surroundings import measured_with
     from rnn_parity.experiment.vocabulary import RATE_AXES
+    from rnn_parity.layers.containment import Ended, contained
     from rnn_parity.tables import write_text
     from rnn_parity.timing.environment import describe_environment
 
@@ -234,7 +234,7 @@ def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -
 
 def why_no_gpu() -> str | None:
     """Try the GPU in a process of its own: nothing that is asked of a layer is at fault where it does not work."""
-    from rnn_parity.commands.containment import Ended, contained
+    from rnn_parity.layers.containment import Ended, contained
     from rnn_parity.layers.preflight import MAX_SECONDS, preflight
 
     (found,) = contained(lambda _: preflight(), [None], MAX_SECONDS)

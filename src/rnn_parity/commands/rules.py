@@ -68,7 +68,7 @@ def device(
 
 
 def _rows_of_device(table: str, name: str, asked: dict[str, Any], limit: float) -> list[dict[str, Any]]:
-    from rnn_parity.commands.containment import Ended, contained
+    from rnn_parity.layers.containment import Ended, contained
 
     if name == "cuda" and (why := why_no_gpu()):
         log(f"{table}: not measured: {why}")

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
@@ -38,29 +38,57 @@ class Ended:
     reason: str
 
 
-def contained(work: Callable[[Item], Any], items: Sequence[Item], limit_s: float) -> Iterator[Any]:
-    """Yield what `work` makes of each item, or `Ended`; the next item then gets a new process.
+class Stream:
+    """What `work` yields in a process of its own, which starts at once; at last `Ended`, where it ended too early.
 
-    An item that takes more than `limit_s` seconds is ended. Raises what `work` raises: an `Exception` is a fault of the
-    program or `InputError`; `SystemExit` and its like are how a layer ends its process.
+    Something that takes more than `limit_s` seconds is ended. Iterating raises what `work` raises: an `Exception` is a
+    fault of the program or `InputError`; `SystemExit` and its like are how a layer ends its process.
     """
-    done = 0
-    while done < len(items):
-        receiver, child = _start(work, items[done:])
+
+    def __init__(self, work: Callable[[], Iterable[Any]], limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._receiver, self._child = _start(work)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield what comes, and end the process where nobody wants more."""
         try:
-            ended = False
-            while done < len(items) and not ended:
-                result = _receive(receiver, child, limit_s)
+            while True:
+                result = _receive(self._receiver, self._child, self._limit_s)
                 if isinstance(result, Exception):
                     raise result
-                done, ended = done + 1, isinstance(result, Ended)
+                if isinstance(result, _Done):
+                    return
                 yield result
+                if isinstance(result, Ended):
+                    return
         finally:
-            receiver.close()
-            _kill(child)
+            self.close()
+
+    def close(self) -> None:
+        """End the process, if it has not ended."""
+        if not self._receiver.closed:
+            self._receiver.close()
+            _kill(self._child)
 
 
-def _start(work: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Connection, int]:
+def contained(work: Callable[[Item], Any], items: Sequence[Item], limit_s: float) -> Iterator[Any]:
+    """Yield what `work` makes of each item, or `Ended`; the next item then gets a new process. See `Stream`."""
+    done = 0
+    while done < len(items):
+        rest = items[done:]
+        for result in Stream(lambda rest=rest: map(work, rest), limit_s):  # type: ignore[misc]
+            done += 1
+            yield result
+            if done == len(items):
+                return
+
+
+@dataclass(frozen=True)
+class _Done:
+    """Sent when nothing more comes."""
+
+
+def _start(work: Callable[[], Iterable[Any]]) -> tuple[Connection, int]:
     receiver, sender = Pipe(duplex=False)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -69,21 +97,18 @@ def _start(work: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Connection
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        _serve(work, items, sender)
+        _serve(work, sender)
     sender.close()
     return receiver, child
 
 
-def _serve(work: Callable[[Any], Any], items: Sequence[Any], sender: Connection) -> NoReturn:
+def _serve(work: Callable[[], Iterable[Any]], sender: Connection) -> NoReturn:
     """Send the results; never return into the code that the parent is in."""
     try:
         os.setpgid(0, 0)  # what a layer has started is ended with it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        for item in items:
-            result = _attempt(work, item)
-            sender.send(result)
-            if isinstance(result, Ended | Exception):
-                break
+        for result in _attempt(work):
+            sender.send_bytes(pickle.dumps(result))  # whole: `send` would leave tensors in files of this process
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:  # not a layer's any more
@@ -92,21 +117,22 @@ def _serve(work: Callable[[Any], Any], items: Sequence[Any], sender: Connection)
     os._exit(0)
 
 
-def _attempt(work: Callable[[Any], Any], item: Any) -> Any:
+def _attempt(work: Callable[[], Iterable[Any]]) -> Iterator[Any]:
     try:
-        return work(item)
+        yield from work()
+        yield _Done()
     except DeviceLost as error:
-        return Ended(Verdict.NOT_JUDGED, str(error))
+        yield Ended(Verdict.NOT_JUDGED, str(error))
     except InputError as error:
-        return error
+        yield error
     except Exception as error:
         traceback.print_exc()
         try:
-            return pickle.loads(pickle.dumps(error))
+            yield pickle.loads(pickle.dumps(error))
         except Exception:
-            return RuntimeError(f"{type(error).__name__}: {error}")
+            yield RuntimeError(f"{type(error).__name__}: {error}")
     except BaseException as error:
-        return Ended(Verdict.FAILED, f"it ends its process: {type(error).__name__}: {error}")
+        yield Ended(Verdict.FAILED, f"it ends its process: {type(error).__name__}: {error}")
 
 
 def _receive(receiver: Connection, child: int, limit_s: float) -> Any:
@@ -115,7 +141,7 @@ def _receive(receiver: Connection, child: int, limit_s: float) -> Any:
     try:
         if receiver in wait([receiver, watched], limit_s) or receiver.poll():
             with suppress(EOFError, OSError):  # it ended before, or while, it sent
-                return receiver.recv()
+                return pickle.loads(receiver.recv_bytes())
         if not wait([watched], max(0.0, until - time.monotonic())):
             return Ended(Verdict.NOT_JUDGED, f"time limit: it took more than {limit_s:g} s")
     finally:
