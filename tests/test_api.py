@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 import rnn_parity
 from conftest import PROJECT
 from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
-from rnn_parity import api
 from rnn_parity.api import PRESETS, check
 from rnn_parity.capabilities.probing import CAPABILITIES
 from rnn_parity.commands.cli import app
@@ -24,6 +23,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
 from rnn_parity.report.terminal import print_report
+from rnn_parity.steps import Steps
 from rnn_parity.trust import faults as mutants
 from rnn_parity.trust import gru_faults
 
@@ -80,7 +80,7 @@ def test_the_fused_layer_holds():
     assert report.capability_differences().empty
     assert report.answer.same_seed.differing == 1
     assert report.conclusion() == (
-        "torch.nn:GRU may replace stacking_gru_cell: yes, because every quantity, forward and backward, is within its "
+        "yes: torch.nn:GRU may replace stacking_gru_cell, because every quantity, forward and backward, is within its "
         "limit; mind that the same seed drops other entries"
     )
 
@@ -88,7 +88,7 @@ def test_the_fused_layer_holds():
 def test_the_same_layer_is_identical_and_there_is_nothing_to_mind():
     report = quick(StackingGRUCellLoop)
     assert report.answer.verdict == "identical"
-    assert report.conclusion().endswith("yes, because every quantity, forward and backward, is bit for bit the same")
+    assert report.conclusion().endswith(", because every quantity, forward and backward, is bit for bit the same")
 
 
 def test_one_quantity_that_is_not_identical_makes_the_verdict_and_the_nearest_to_its_limit_is_named():
@@ -106,8 +106,8 @@ def test_a_fault_of_the_forward_pass_is_named_by_what_it_does_to_it():
     report = quick(mutants.FinalStatesReversed)
     assert (report.equivalent, report.answer.verdict) == (False, "different")
     assert report.conclusion() == (
-        "FinalStatesReversed may replace stacking_gru_cell: no, because hn in eval is different: it has its layers 0 "
-        "and 2 swapped; its numbers are those of a layer with this fault: hn with its layers in reverse order"
+        "no: FinalStatesReversed may not replace stacking_gru_cell, because hn in eval is different: it has its "
+        "layers 0 and 2 swapped; its numbers are those of a layer with this fault: hn with its layers in reverse order"
     )
     assert "at fault: all but output" in report.explain()
 
@@ -141,13 +141,13 @@ def test_where_no_fault_is_known_another_quantity_may_tell():
 
 
 def test_a_yes_looks_for_no_cause(monkeypatch):
-    monkeypatch.setattr(api, "diagnose", pytest.fail)
+    monkeypatch.setattr(Steps, "cause", pytest.fail)
     assert quick("torch.nn:GRU").cause == ""
 
 
 def test_a_fault_of_dropout_is_not_blamed_on_eval():
     report = quick(mutants.DropoutNotRescaled)
-    assert "no, because output in train_matched_masks is different" in report.conclusion()
+    assert "because output in train_matched_masks is different" in report.conclusion()
     assert "eval: different" not in report.explain()
 
 
@@ -200,7 +200,7 @@ def test_a_layer_as_cudnns_is_judged_by_its_own_masks_or_without_dropout_and_by_
     report = quick(Fused)
     assert report.equivalent, report.explain()
     assert report.explain().startswith(
-        "Fused may replace stacking_gru_cell: yes, because every quantity, forward and backward, is within its limit, "
+        "yes: Fused may replace stacking_gru_cell, because every quantity, forward and backward, is within its limit, "
         "dropout by the law of many draws"
     )
     assert "  eval: unsupported\n    grad_input: cudnn RNN backward can only" in report.explain()
@@ -224,14 +224,14 @@ def test_what_one_regime_cannot_judge_another_may():
     assert quick(Unsupported).equivalent
     report = quick(Unsupported, regimes=["eval"])
     assert (report.answer.word, report.equivalent, report.answer.verdict) == ("open", False, "unsupported")
-    assert "not shown, because grad_input could not be judged: cudnn RNN" in report.conclusion()
+    assert "because grad_input could not be judged: cudnn RNN" in report.conclusion()
 
 
 @pytest.mark.parametrize(
     ("candidate", "reason"),
     [
         (Crash, "output in eval failed: ValueError: it went wrong"),
-        (OutOfMemory, "not shown, because output could not be judged: out of memory: CUDA out of memory."),
+        (OutOfMemory, "because output could not be judged: out of memory: CUDA out of memory."),
         (WrongShape, "hn in eval is different: gives (1, 4, 16) torch.float32, expected (3, 4, 16) torch.float32"),
     ],
 )
@@ -286,7 +286,7 @@ def test_the_printed_report_fits_and_needs_no_colour():
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert "faults" not in text.lower()
-    assert sentence(text).endswith(sentence(quick(HiddenDropout).conclusion()))
+    assert sentence(text).startswith(sentence(quick(HiddenDropout).conclusion()))
 
 
 def test_sizes_come_from_a_preset_and_what_is_given_goes_before():
@@ -366,7 +366,8 @@ def test_the_command_takes_a_layer_from_the_current_folder(tmp_path, monkeypatch
     options = ["--device", "cpu", "--seed", "0", "--no-life", "--no-capabilities", "--no-timing"]
     done = CliRunner().invoke(app, ["check", f"{name}:Mine", *options])
     assert done.exit_code == code
-    assert f"{name}:Mine may replace stacking_gru_cell: {'no' if code else 'yes'}, because" in sentence(done.stdout)
+    said = f"no: {name}:Mine may not" if code else f"yes: {name}:Mine may"
+    assert sentence(done.stdout).startswith(f"{said} replace stacking_gru_cell, because")
     assert done.stderr == ""  # how far it is, is for terminals
 
 

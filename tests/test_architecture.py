@@ -15,8 +15,8 @@ FLOORS = (
     ("compare",),
     ("timing", "life"),
     ("workloads", "trust"),
-    ("findings", "tracking"),
-    ("report",),
+    ("findings", "tracking", "steps"),
+    ("report", "bundles"),
     ("api", "convert"),
     ("commands", "rnn_parity", "rnn_parity_t2vec"),
 )

@@ -10,26 +10,25 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 from torch import nn
 
-from rnn_parity.capabilities.probing import probe_capabilities
-from rnn_parity.compare.case import compare_case
+from rnn_parity.bundles.files import write_bundle
+from rnn_parity.bundles.questions import ask, question_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict
-from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
+from rnn_parity.experiment.names import BASELINES
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
+from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
-from rnn_parity.layers.settings import put_back, told
-from rnn_parity.life.live import life_case, live
 from rnn_parity.report.check import Report
+from rnn_parity.steps import Steps
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, LIFE, TIMING
-from rnn_parity.timing.rounds import time_case
-from rnn_parity.trust.diagnose import diagnose
-from rnn_parity.workloads.layer import Layer
 
 SIZES = ("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size", "dropout")
 
@@ -41,16 +40,13 @@ PRESETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 """Sizes and seeds by name. `small` shows every planted fault: I ≠ H, L = 3, steps and dropout enough."""
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS, Regime.TRAIN_SAME_SEED)
-DISTRIBUTION_DRAWS = 2000
-"""With these, at the sizes of `small`, a dropout probability wrong by a tenth of itself was found from 8 of 8 seeds."""
+TIME_LIMIT_S = 300.0
 
-_PHASES = ("inference", "step")
-_TIMING: dict[str, Any] = {"precision": 0.02, "min_rounds": 10, "confidence": 0.95, "exclusive": False}
 _SECTIONS = re.compile(r"^(defaults|equivalence|sweeps\.check)\.")
 
 
 def check(
-    baseline: str | Callable[..., Any],
+    baseline: str | Callable[..., Any] | None,
     candidate: str | Callable[..., Any],
     *,
     cell: str | None = None,
@@ -70,13 +66,18 @@ def check(
     deep: bool = False,
     capabilities: bool = True,
     timing_seconds: float = 0.5,
+    time_limit: float = TIME_LIMIT_S,
+    contain: bool = True,
+    bundle: Path | str | None = None,
     progress: Callable[[str], None] = lambda step: None,
+    known: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """May `candidate` replace `baseline`? Compare their numbers, probe what they can do, and time both.
 
     Args:
         baseline, candidate: a registered name, `package.module:Class`, or what builds the layer itself: a class, or
-            any callable that takes input_size, hidden_size, num_layers and dropout.
+            any callable that takes input_size, hidden_size, num_layers and dropout. A baseline of None is the loop over
+            cells of its kind.
         cell: the kind of cell that both shall be: `gru`, `gru_reset_before`, `lstm`, or `package.module:Class`. None
             is the kind that the candidate's parameters tell.
         like: the preset that gives the sizes and seeds that are not given: `small`, `article` or `t2vec`.
@@ -85,7 +86,13 @@ def check(
         life: whether to judge the candidate over many calls too. deep: sizes too that take minutes or gigabytes.
         capabilities: whether to probe them; seconds, half of them the compiler's.
         timing_seconds: for how long each of inference and step may be timed beyond ten rounds; 0 times nothing.
-        progress: told what is done next.
+        time_limit: seconds after which a call that gives nothing new is ended.
+        contain: whether to run the layers in processes of their own, so that one that ends its process, crashes it or
+            never returns costs its own verdict alone. They run in this process where it has already used a GPU or
+            several threads of torch.
+        bundle: a folder for what a `no` needs to be run again elsewhere: `rnn-parity replay`.
+        progress: told what is done next. known: told the report so far: with the verdict, the cause of a `no`, the
+            timing, the capabilities.
 
     Raises `InputError`, in one line, for arguments that cannot be used, and for a layer whose parameters are not those
     of its kind, or that is called in another way and cannot be adapted. Whatever else a layer raises when it runs is in
@@ -106,39 +113,58 @@ def check(
         if isinstance(implementation, nn.Module):
             what = f"a {type(implementation).__name__} already built"
             raise InputError(f"{key}: holds {what}, expected what builds one, as its class or a functools.partial")
-    with named(baseline, "baseline") as ours, named(candidate, "candidate") as theirs:
-        if ours == theirs:
-            raise InputError(f"candidate: holds {theirs!r}, the baseline itself, expected another")
-        axes["cell"] = (infer_kind(theirs) or "gru") if cell is None else cell
-        case = _make_case(ours, theirs, device, axes, seeds, regimes)
-        for key, name in (("candidate", theirs), ("baseline", ours)):
-            require_kind(name, case.cell, key, case.num_layers, case.dropout)
-            require_call(name, case, key)
-        lived = abilities = timing = None
+    if not time_limit > 0:
+        raise InputError(f"time_limit: holds {time_limit!r}, expected more than 0")
+
+    def make_case(ours: str, kind: str) -> Case:
+        return _make_case(ours, theirs, device, axes | {"cell": kind}, seeds, regimes)
+
+    with ExitStack() as stack:
+        theirs = stack.enter_context(named(candidate, "candidate"))
+        ours = None if baseline is None else stack.enter_context(named(baseline, "baseline"))
+        steps = stack.enter_context(Steps(contain, time_limit))
+        progress("looking at the layers")
+        look = steps.look(ours, theirs, cell, make_case)
+        if isinstance(look, Ended):
+            kind = cell or "gru"
+            ours = ours or BASELINES.get(kind, BASELINES["gru"])
+            case = make_case(ours, kind)
+            rows = steps.ended_rows(case, (ours, theirs), seeds[0], regimes, look)
+            report = Report(ours, theirs, case, _frame(rows, EQUIVALENCE), None, None, None)
+            known(report)
+            return report
+        ours, case = look.baseline, look.case
         if life:  # before all else: what its very first call of the process leaves behind is to be seen
-            progress("judging many calls")
-            with put_back(theirs):
-                lived = _frame(list(live(life_case(case, theirs), theirs, deep)), LIFE)
+            lives = steps.live(case, theirs, deep)
         progress("comparing numbers")
-        rows = _compare(case, ours, theirs, seeds, regimes)
-        if timing_seconds:
-            progress("timing")
-            protocol = {**_TIMING, "max_seconds": float(timing_seconds)}
-            measured = time_case(Layer(), case, ours, [theirs], phases=_PHASES, **protocol)
-            timing = _frame(measured, TIMING)
-        if capabilities:  # last: a CUDA graph that cannot be captured may leave the device unfit for anything else
-            progress("probing capabilities")
-            own = case.input_size, case.hidden_size, case.num_layers
-            probed = probe_capabilities(ours, [theirs], case.device, threads, case.cell, own)
-            abilities = _frame(list(probed), CAPABILITIES)
-        adapted = {name: words for name in (ours, theirs) if (words := describe_call(name, case.cell))}
-        settings = {name: words for name in (ours, theirs) if (words := told(name))}
-        report = Report(ours, theirs, case, _frame(rows, EQUIVALENCE), lived, abilities, timing, adapted, settings)
+        rows = [row for part in steps.compare(case, (ours, theirs), seeds, regimes) for row in part]
+        progress("judging many calls")
+        lived = _frame(lives(), LIFE) if life else None
+        report = Report(ours, theirs, case, _frame(rows, EQUIVALENCE), lived, None, None, look.adapted)
+
+        def learned(**more: Any) -> Report:
+            grown = dataclasses.replace(report, **more, settings=dict(steps.settings))
+            known(grown)
+            found = grown.answer.fault or grown.answer.deciding
+            if bundle is None or grown.answer.word != "no" or not found or grown.bundle:
+                return grown
+            progress("writing the bundle")
+            question = question_of(ours, theirs, case, found)
+            write_bundle(Path(bundle), question, ask(question, steps), grown.conclusion())
+            return learned(**more, bundle=str(bundle))
+
+        report = learned()
         if report.answer.word == "no" and report.answer.deciding:
             progress("looking for the cause")
             row = report.answer.deciding
-            cause = _planted_cause(case, ours, theirs, row) or _telling_quantity(report.equivalence, row)
-            report = dataclasses.replace(report, cause=cause)
+            cause = steps.cause(case, ours, theirs, row) or _telling_quantity(report.equivalence, row)
+            report = learned(cause=cause)
+        if timing_seconds:
+            progress("timing")
+            report = learned(timing=_frame(steps.time(case, ours, theirs, timing_seconds), TIMING))
+        if capabilities:
+            progress("probing capabilities")
+            report = learned(capabilities=_frame(steps.probe(case, ours, theirs), CAPABILITIES))
     return report
 
 
@@ -152,31 +178,6 @@ def _make_case(
         return make_grid(config).cases[0]
     except InputError as error:
         raise InputError(_SECTIONS.sub("", str(error))) from error
-
-
-def _compare(
-    case: Case, baseline: str, candidate: str, seeds: Sequence[int], regimes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The rows of the regimes; where masks cannot be had, also those of training without dropout: with the law of many
-    draws they say what matched masks would.
-    """
-    rows = list(compare_case(Layer(), case, baseline, [candidate], seeds, regimes, DISTRIBUTION_DRAWS))
-    matched = {row["verdict"] for row in rows if row["regime"] == "train_matched_masks"}
-    if case.draws_dropout and matched == {Verdict.NOT_JUDGED}:
-        without = dataclasses.replace(case, dropout=0.0)
-        rows += compare_case(Layer(), without, baseline, [candidate], seeds, ["train_matched_masks"])
-    return rows
-
-
-def _planted_cause(case: Case, baseline: str, candidate: str, row: Mapping[str, Any]) -> str:
-    """The planted fault of the candidate, or else of the baseline, told in a case of few steps and rows."""
-    steps, rows = min(case.sequence_length, 12), min(case.batch_size, 8)
-    small = dataclasses.replace(case, dropout=row["dropout"], sequence_length=steps, batch_size=rows)
-    ((task, _),) = Layer().draw(small, row["seed"]).split(baseline, [candidate])
-    for whose, name in (("its", candidate), ("the baseline's", baseline)):
-        if fault := diagnose(task.references, name, row["regime"], task.quantities()):
-            return f"{whose} numbers are those of a layer with this fault: {fault[0].lower()}{fault[1:]}"
-    return ""
 
 
 def _telling_quantity(equivalence: pd.DataFrame, row: Mapping[str, Any]) -> str:

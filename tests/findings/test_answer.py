@@ -104,7 +104,7 @@ def test_a_quantity_that_was_judged_nowhere_leaves_the_answer_open_for_the_check
         assert report.answer.word == word
         assert report.equivalent is holds is (word == "yes")
     assert report.answer.never_judged == ("grad_h0",)
-    assert "not shown, because grad_h0 could not be judged: ill-conditioned: by 3e-02" in report.conclusion()
+    assert "because grad_h0 could not be judged: ill-conditioned: by 3e-02" in report.conclusion()
     assert text == "gate: stacking_gru: grad_h0 could be judged in no case: ill-conditioned: by 3e-02\n"
 
 

@@ -34,7 +34,7 @@ def test_a_fault_of_its_life_alone_is_a_no_that_names_its_trigger():
     assert report.answer.word == "no"
     assert not report.equivalent
     assert report.answer.failing == 0  # no case fails
-    assert report.conclusion().endswith("no, because after its weights change, output is what it was before")
+    assert report.conclusion().endswith(", because after its weights change, output is what it was before")
     holds, text = brief.gate(table(), lived(written=STALE))
     assert not holds
     assert text == "gate: stacking_gru: after its weights change, output is what it was before\n"

@@ -11,8 +11,9 @@ import getpass
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,33 +49,56 @@ Sizes = tuple[int, int, int]
 
 TINY: Sizes = (5, 6, 2)
 
+Pair = tuple[str, str]
+"""An implementation and a capability."""
+
 
 def probe_capabilities(
     baseline: str, candidates: Sequence[str], device: str, threads: int = 1, cell: str = "gru", own: Sizes = TINY
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per implementation × capability, the baseline's first.
+    """Yield one row per implementation × capability, the baseline's first. See `probe_each` and `capability_rows`."""
+    names = [baseline, *candidates]
+    results = dict(probe_each(names, all_pairs(names), device, threads, cell, own))
+    yield from capability_rows(names, device, cell, results)
 
-    All are probed at one size: tiny where every one of them takes that, else `own`, as a case has it.
-    `agrees` says whether a candidate's numbers are the baseline's: null where one of them does not work, or where
-    there are no numbers to compare. Raises `InputError` for an implementation that cannot be built at all.
-    Numbers of one that takes no states are compared with nobody's.
+
+def all_pairs(names: Sequence[str]) -> list[Pair]:
+    """What is probed, in order. The capture of a CUDA graph comes last: where it fails, the device may be unfit."""
+    return [(name, capability) for capability in CAPABILITIES for name in names]
+
+
+def probe_each(
+    names: Sequence[str], pairs: Iterable[Pair], device: str, threads: int = 1, cell: str = "gru", own: Sizes = TINY
+) -> Iterator[tuple[Pair, ProbeResult]]:
+    """Yield what comes of each pair of an implementation and a capability.
+
+    All are probed at one size: tiny where every one of `names` takes that, else `own`, as a case has it.
+    Numbers of one that takes no states are compared with nobody's. Raises `InputError` for an implementation that
+    cannot be built at all.
     """
     _find_room_for_compiler()
-    names = [baseline, *candidates]
     for name in names:
         load_factory(name)
     tiny = TINY[0], TINY[1], min(TINY[2], own[2])
     sizes: Sizes = tiny if all(tiny_subject(name, device, threads, cell, tiny).runs for name in names) else own
-    # The capture of a CUDA graph comes last for all layers: where it fails, it may leave the device unfit.
-    results = {
-        (name, capability): probe(capability, tiny_subject(name, device, threads, cell, sizes))
-        for capability in CAPABILITIES
-        for name in names
-    }
+    for name, capability in pairs:
+        result = probe(capability, tiny_subject(name, device, threads, cell, sizes))
+        comparable = adapter_of(name, cell).states != "none"
+        yield (name, capability), result if comparable else replace(result, numbers={})
+
+
+def capability_rows(
+    names: Sequence[str], device: str, cell: str, results: Mapping[Pair, ProbeResult]
+) -> Iterator[dict[str, Any]]:
+    """Yield one row per implementation × capability; the first of `names` is the baseline.
+
+    `agrees` says whether a candidate's numbers are the baseline's: null where one of them does not work, or where
+    there are no numbers to compare.
+    """
+    baseline = names[0]
     for name, capability in itertools.product(names, CAPABILITIES):
         result, theirs = results[name, capability], results[baseline, capability].numbers
-        alike = not {"none"} & {adapter_of(one, cell).states for one in (baseline, name)}
-        numbers = {key: value for key, value in result.numbers.items() if key in theirs and alike}
+        numbers = {key: value for key, value in result.numbers.items() if key in theirs}
         agrees, difference = None, ""
         if name != baseline and numbers:
             difference = disagreement(numbers, theirs, "the baseline", result.tolerance)

@@ -7,10 +7,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from rnn_parity.commands.checking import app as checking_app
 from rnn_parity.commands.ending import end_with_code
 from rnn_parity.commands.processes import SOURCES
 from rnn_parity.commands.rules import app as rules_app
@@ -21,11 +22,11 @@ from rnn_parity.experiment.vocabulary import Dtype
 app = typer.Typer(
     help="The commands for people.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(checking_app)
 app.add_typer(rules_app)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
@@ -93,76 +94,6 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder; it may be ther
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PIPELINE / name, file)
     print(f"{folder / 'config.yaml'}: written; next: cd {folder} && rnn-parity run")
-
-
-@app.command()
-def check(
-    candidate: Annotated[str, typer.Argument(help="The layer: a registered name, or package.module:Class.")],
-    baseline: Annotated[
-        str | None, typer.Option(help="What it might replace; the loop over cells of its kind.", show_default=False)
-    ] = None,
-    cell: Annotated[
-        str | None, typer.Option(help="The kind of cell, where the parameters do not tell.", show_default=False)
-    ] = None,
-    like: Annotated[str, typer.Option(help="Sizes and seeds that are not given: small, article or t2vec.")] = "small",
-    input_size: Annotated[int | None, typer.Option(help="I.", show_default=False)] = None,
-    hidden_size: Annotated[int | None, typer.Option(help="H.", show_default=False)] = None,
-    num_layers: Annotated[int | None, typer.Option(help="L.", show_default=False)] = None,
-    sequence_length: Annotated[int | None, typer.Option(help="T.", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="B.", show_default=False)] = None,
-    dropout: Annotated[float | None, typer.Option(help="Between layers, in training.", show_default=False)] = None,
-    dtype: Annotated[str, typer.Option(help="float64, float32, bfloat16 or float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads to compute with.")] = 1,
-    seeds: Annotated[
-        list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.", show_default=False)
-    ] = None,
-    life: Annotated[bool, typer.Option("--life/--no-life", help="Judge many calls, not one.")] = True,
-    deep: Annotated[bool, typer.Option("--deep", help="Sizes too that take minutes or gigabytes.")] = False,
-    capabilities: Annotated[
-        bool, typer.Option("--capabilities/--no-capabilities", help="Probe what both can do.")
-    ] = True,
-    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time both.")] = True,
-) -> None:
-    """May this layer replace the baseline? Without a config: numbers, over many calls, capabilities and time.
-
-    Exits with 1 if it may not, or if that is not shown.
-    """
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    from rnn_parity import api
-    from rnn_parity.experiment.names import BASELINES
-    from rnn_parity.layers.kinds import infer_kind
-    from rnn_parity.report.terminal import print_report
-
-    sizes: dict[str, Any] = {
-        "input_size": input_size,
-        "hidden_size": hidden_size,
-        "num_layers": num_layers,
-        "dropout": dropout,
-    }
-    sizes |= {"sequence_length": sequence_length, "batch_size": batch_size}
-    settings: dict[str, Any] = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
-    settings |= {"life": life, "deep": deep, "capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
-    sys.path.insert(0, str(Path.cwd()))  # the layer may be in this folder
-    # Drawn only when told: a thread that animates it would be timed too. Bound to the stream: probes divert the other.
-    with Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True) as line:
-
-        def show(step: str) -> None:
-            line.update(Text(f"{step} …"), refresh=True)
-
-        if baseline is None:
-            cell = cell or infer_kind(candidate) or "gru"
-            if cell not in BASELINES:
-                raise InputError(
-                    f"--baseline: is missing, and {cell} has none of its own; expected what it might replace"
-                )
-            baseline = BASELINES[cell]
-        report = api.check(baseline, candidate, cell=cell, progress=show, **sizes, **settings)
-    print_report(report, Console())
-    raise typer.Exit(0 if report.equivalent else 1)
 
 
 @app.command()

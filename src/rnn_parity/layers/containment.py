@@ -6,6 +6,7 @@ The process is forked from one that has imported all it needs and computed nothi
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import pickle
 import signal
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NoReturn, TypeVar
 
+import torch
+
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import DeviceLost
@@ -26,6 +29,8 @@ from rnn_parity.layers.running import DeviceLost
 Item = TypeVar("Item")
 
 _PR_SET_PDEATHSIG = 1
+_LONGEST_TRIAL_S = 5.0
+_PIPE_BYTES = 1 << 20
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
 """The signals that somebody else sends; every other one is a crash."""
 
@@ -83,6 +88,22 @@ def contained(work: Callable[[Item], Any], items: Sequence[Item], limit_s: float
                 return
 
 
+def can_contain() -> bool:
+    """Whether a process forked from this one can compute: not where this one has used a GPU, or several threads.
+
+    Locks and threads of a process are not those of its copy, in which a parallel loop then waits for ever.
+    """
+
+    def compute() -> Iterator[bool]:
+        torch.set_num_threads(2)
+        torch.zeros(1_000_000).sigmoid()
+        with suppress(RuntimeError):  # PyTorch itself refuses: its backward pass has threads for GPUs
+            torch.ones(1, requires_grad=True).sum().backward()
+            yield True
+
+    return not torch.cuda.is_initialized() and list(Stream(compute, _LONGEST_TRIAL_S)) == [True]
+
+
 @dataclass(frozen=True)
 class _Done:
     """Sent when nothing more comes."""
@@ -90,6 +111,8 @@ class _Done:
 
 def _start(work: Callable[[], Iterable[Any]]) -> tuple[Connection, int]:
     receiver, sender = Pipe(duplex=False)
+    with suppress(OSError):  # there are limits for a user; then the process waits until it is read
+        fcntl.fcntl(sender, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():

@@ -69,6 +69,7 @@ def live(
     seed: int = 0,
     points: Collection[str] = (),
     until_failure: bool = False,
+    life: Life | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per point: the worst that its calls came to. The case gives sizes, dtype, device and threads.
 
@@ -77,8 +78,9 @@ def live(
             `MAX_SECONDS`, and no limit for a deep life.
         seed: of all that is drawn. points: those to live through; all where none is named.
         until_failure: whether the first point that fails without a condition is the last.
+        life: the life itself, where what its last call gave is wanted.
     """
-    started, life = _Stopwatch(), Life(name, case, seed=seed)
+    started, life = _Stopwatch(), life or Life(name, case, seed=seed)
     most = max_seconds if max_seconds is not None else math.inf if deep else MAX_SECONDS
     devices = [torch.cuda.current_device()] if case.device == "cuda" else []
     with numerics(case.threads, case.tf32), torch.random.fork_rng(devices):

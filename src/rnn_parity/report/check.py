@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -30,6 +32,7 @@ class Report:
             process, as `torch.get_num_threads() to 1`; it was put back each time.
         cause: what explains a `no` beyond the row that decides: a planted fault that gives the same numbers, or what
             is known of another quantity; empty where nothing does.
+        bundle: the folder with what a `no` needs to be run again; empty where none was asked for.
     """
 
     baseline: str
@@ -42,6 +45,7 @@ class Report:
     adapted: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     cause: str = ""
+    bundle: str = ""
 
     @cached_property
     def answer(self) -> Answer:
@@ -75,16 +79,17 @@ class Report:
         return timing[timing["implementation"] == self.candidate]
 
     def conclusion(self) -> str:
-        """The answer in one sentence with its reason; after a `yes`, the losses too."""
-        asked, row = f"{self.candidate} may replace {self.baseline}", self.answer.deciding
-        if self.answer.fault:
-            return f"{asked}: no, because {in_words(self.answer.fault)}"
+        """The answer, `yes`, `no` or `not shown`, in one sentence with its reason; after a `yes`, the losses too."""
+        names, row = f"{self.candidate} may replace {self.baseline}", self.answer.deciding
         if self.answer.word == "no":
+            names = f"no: {self.candidate} may not replace {self.baseline}"
+            if self.answer.fault:
+                return f"{names}, because {in_words(self.answer.fault)}"
             does = "failed" if row["verdict"] == Verdict.FAILED else "is different"
             reason = "; ".join(filter(None, (row["reason"], self.cause)))
-            return f"{asked}: no, because {row['quantity']} in {row['regime']} {does}: {reason}"
+            return f"{names}, because {row['quantity']} in {row['regime']} {does}: {reason}"
         if not self.answer.holds:
-            return f"{asked}: not shown, because {row['quantity']} could not be judged: {row['reason']}"
+            return f"not shown: whether {names}, because {row['quantity']} could not be judged: {row['reason']}"
         alike = "bit for bit the same" if self.answer.verdict == Verdict.IDENTICAL else "within its limit"
         of_states = self.equivalence["quantity"].str.fullmatch("grad_[a-z]0")
         at_zero = "" if of_states.any() else ", from states of zero only"
@@ -97,7 +102,7 @@ class Report:
             title for title in differences.loc[differences["lost"].astype(bool), "title"] if title not in wrong
         )
         return (
-            f"{asked}: yes, because every quantity, forward and backward, is {alike}{at_zero}{many}"
+            f"yes: {names}, because every quantity, forward and backward, is {alike}{at_zero}{many}"
             + "".join(f"; mind that it is so when {condition}" for condition in self.answer.conditions)
             + (f"; mind what would be lost: {lost}" if lost else "")
             + (f"; mind what it does, but wrong: {', '.join(wrong)}" if wrong else "")
@@ -108,10 +113,15 @@ class Report:
 
     def explain(self) -> str:
         """The conclusion and its grounds, as plain text."""
+        parts = [self.grounds(), self.describe_timing(), self.describe_capabilities()]
+        return "\n".join([self.conclusion(), *(line for lines in parts for line in lines)])
+
+    def grounds(self) -> list[str]:
+        """The lines that say what was compared, regime by regime and over many calls."""
         case = self.case
         sizes = f"T {case.sequence_length}, B {case.batch_size}, I {case.input_size}, H {case.hidden_size}"
         sizes += f", L {case.num_layers}, dropout {case.dropout:g}"
-        lines = [self.conclusion(), f"  case: {case.device}, {case.dtype}, {sizes}"]
+        lines = [f"  case: {case.device}, {case.dtype}, {sizes}"]
         lines += [f"  {name}: {words}" for name, words in self.adapted.items()]
         lines += [f"  {name}: sets {words}, for all; put back each time" for name, words in self.settings.items()]
         keys = ["regime", "dropout"]
@@ -123,16 +133,37 @@ class Report:
             of_regime = self.equivalence[(self.equivalence[keys] == row[keys]).all(axis=1)]
             if held and (failing := _failing_quantities(of_regime)):
                 lines.append(f"    at fault: {failing}")
-        lines += self._describe_life()
-        differences = self.capability_differences()
+        return lines + self._describe_life()
+
+    def describe_timing(self) -> list[str]:
+        """A line per phase that was timed."""
+        return [f"  {row['phase']}: {self._describe_speedup(row)}" for _, row in self.speedups().iterrows()]
+
+    def describe_capabilities(self) -> list[str]:
+        """A line per capability that differs, and how many are alike; none where they were not probed."""
+        if self.capabilities is None:
+            return []
+        differences, lines = self.capability_differences(), []
         for row in differences.itertuples():
-            detail = f" ({row.detail})" if row.detail else ""
-            lines.append(f"  {row.title}: the baseline {row.baseline}, the candidate {row.candidate}{detail}")
-        if self.capabilities is not None:
-            probed = self.capabilities["capability"].nunique()
-            lines.append(f"  alike in {probed - len(differences)} of {probed} capabilities")
-        lines += [f"  {row['phase']}: {self._describe_speedup(row)}" for _, row in self.speedups().iterrows()]
-        return "\n".join(lines)
+            detail, lost = f" ({row.detail})" if row.detail else "", "lost: " if row.lost else ""
+            lines.append(f"  {lost}{row.title}: the baseline {row.baseline}, the candidate {row.candidate}{detail}")
+        probed = self.capabilities["capability"].nunique()
+        return [*lines, f"  alike in {probed - len(differences)} of {probed} capabilities"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it for a program: `answer` is `yes`, `no` or `not shown`; of what was compared the deciding rows."""
+        word = "yes" if self.answer.holds else "no" if self.answer.word == "no" else "not shown"
+        deciding = deciding_rows(self.equivalence, ["regime", "dropout"])
+        tables = {"equivalence": deciding, "life": self.life, "timing": self.timing, "capabilities": self.capabilities}
+        rows = {name: t if t is None else json.loads(t.to_json(orient="records")) for name, t in tables.items()}
+        about: dict[str, Any] = {
+            "answer": word,
+            "conclusion": self.conclusion(),
+            "cause": self.cause,
+            "bundle": self.bundle,
+        }
+        about |= {"baseline": self.baseline, "candidate": self.candidate, "case": asdict(self.case)}
+        return about | {"adapted": dict(self.adapted), "settings": dict(self.settings)} | rows
 
     def _describe_life(self) -> list[str]:
         """How many points of its life hold, those that fail, and what it refuses or was spared."""

@@ -1,4 +1,4 @@
-"""A report of `rnn_parity.check` on a terminal, readable without its colours."""
+"""A report of `rnn_parity.check` on a terminal, part by part as it becomes known, readable without its colours."""
 
 from __future__ import annotations
 
@@ -9,16 +9,44 @@ from rnn_parity.report.check import Report
 
 _COLOURS = {
     "green": "identical|equivalent|faster|yes",
-    "red": "different|failed|slower|no",
+    "red": "different|failed|slower|no|lost",
     "yellow": "unsupported|not judged|not shown|within noise|disturbed",
 }
 
 
+class Screen:
+    """Prints what is new of a growing report: the verdict, then its grounds, its cause, times and capabilities."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._word = self._cause = self._bundle = ""
+        self._lines = 0
+
+    def show(self, report: Report) -> None:
+        """Print what was not known the last time; the verdict again where timing has changed it."""
+        if report.answer.word != self._word:
+            if self._word:
+                self._print("in the end:")
+            self._print(report.conclusion(), "bold")
+            if not self._word:
+                self._print("\n".join(report.grounds()))
+        elif report.cause != self._cause:
+            self._print(f"  cause: {report.cause}")
+        measured = [*report.describe_timing(), *report.describe_capabilities()]
+        if new := measured[self._lines :]:
+            self._print("\n".join(new))
+        self._lines = len(measured)
+        if report.bundle and not self._bundle:
+            self._print(f"  to run it again elsewhere: rnn-parity replay {report.bundle}")
+        self._word, self._cause, self._bundle = report.answer.word, report.cause, report.bundle
+
+    def _print(self, words: str, style: str = "") -> None:
+        text = Text(words, style)
+        for colour, verdicts in _COLOURS.items():
+            text.highlight_regex(rf"(?m)(?:(?<=[:,] )|^ *)({verdicts})(?=$|,|:)", colour)
+        self._console.print(text)
+
+
 def print_report(report: Report, console: Console) -> None:
-    """Print what the report explains, with its verdicts in colour, the conclusion last."""
-    conclusion, _, grounds = report.explain().partition("\n")
-    text = Text(f"{grounds}\n\n{conclusion}")
-    text.stylize("bold", len(grounds))
-    for colour, words in _COLOURS.items():
-        text.highlight_regex(rf"(?m)(?<=[:,] )({words})(?=$|,)", colour)
-    console.print(text)
+    """Print a whole report, the conclusion first."""
+    Screen(console).show(report)

@@ -1,0 +1,122 @@
+"""The commands that judge one candidate without a config: `check`, and `replay` of what it said no to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+TimeLimit = Annotated[float, typer.Option(help="Seconds after which what gives nothing new is ended.")]
+
+
+@app.command()
+def check(
+    candidate: Annotated[str, typer.Argument(help="The layer: a registered name, or package.module:Class.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="What it might replace; the loop over cells of its kind.", show_default=False)
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option(help="The kind of cell, where the parameters do not tell.", show_default=False)
+    ] = None,
+    like: Annotated[str, typer.Option(help="Sizes and seeds that are not given: small, article or t2vec.")] = "small",
+    input_size: Annotated[int | None, typer.Option(help="I.", show_default=False)] = None,
+    hidden_size: Annotated[int | None, typer.Option(help="H.", show_default=False)] = None,
+    num_layers: Annotated[int | None, typer.Option(help="L.", show_default=False)] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="T.", show_default=False)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="B.", show_default=False)] = None,
+    dropout: Annotated[float | None, typer.Option(help="Between layers, in training.", show_default=False)] = None,
+    dtype: Annotated[str, typer.Option(help="float64, float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads to compute with.")] = 1,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.", show_default=False)
+    ] = None,
+    life: Annotated[bool, typer.Option("--life/--no-life", help="Judge many calls, not one.")] = True,
+    deep: Annotated[bool, typer.Option("--deep", help="Sizes too that take minutes or gigabytes.")] = False,
+    capabilities: Annotated[
+        bool, typer.Option("--capabilities/--no-capabilities", help="Probe what both can do.")
+    ] = True,
+    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time both.")] = True,
+    time_limit: TimeLimit = 300.0,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A folder for what a no needs to be replayed.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON, at the end.")] = False,
+) -> None:
+    """May this layer replace the baseline? Without a config: numbers, over many calls, capabilities and time.
+
+    Prints the verdict as soon as it is known. Exits with 1 if it may not, or if that is not shown.
+    """
+    from rich.console import Console
+
+    from rnn_parity import api
+    from rnn_parity.report.terminal import Screen
+
+    sizes: dict[str, Any] = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "dropout": dropout,
+    }
+    sizes |= {"sequence_length": sequence_length, "batch_size": batch_size}
+    settings: dict[str, Any] = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
+    settings |= {"life": life, "deep": deep, "capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
+    sys.path.insert(0, str(Path.cwd()))  # the layer may be in this folder
+    screen = Screen(Console())
+
+    def show(report: Any) -> None:
+        _progress("")
+        if not as_json:
+            screen.show(report)
+
+    try:
+        report = api.check(
+            baseline,
+            candidate,
+            cell=cell,
+            time_limit=time_limit,
+            bundle=bundle,
+            progress=_progress,
+            known=show,
+            **sizes,
+            **settings,
+        )
+    finally:
+        _progress("")
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    raise typer.Exit(0 if report.equivalent else 1)
+
+
+def _progress(step: str) -> None:
+    """Say on a terminal what is done next; nothing animates it, since a thread that does would be timed too."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{step and f'{step} …'}", end="", file=sys.stderr, flush=True)
+
+
+@app.command()
+def replay(
+    bundle: Annotated[Path, typer.Argument(help="A folder that `check --bundle` or the pytest plugin wrote.")],
+    candidate: Annotated[
+        str | None, typer.Option(help="The candidate, if it has another name here.", show_default=False)
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The baseline, if it has another name here.", show_default=False)
+    ] = None,
+    time_limit: TimeLimit = 300.0,
+) -> None:
+    """Ask again, here, what a bundle says no to, and say what is not bit for bit what it was.
+
+    Imports the two layers that the bundle names. Exits with 0 if the candidate passes now, with 1 if not.
+    """
+    from rnn_parity.bundles.replay import replay as ask_again
+
+    sys.path.insert(0, str(Path.cwd()))
+    replayed = ask_again(bundle, time_limit, baseline, candidate)
+    print(replayed.explain())
+    raise typer.Exit(0 if replayed.holds else 1)

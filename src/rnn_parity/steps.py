@@ -1,0 +1,264 @@
+"""The steps of a check, each in a process of its own: what a layer does to its process costs that layer alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from rnn_parity.capabilities.probing import Pair, all_pairs, capability_rows, probe_each
+from rnn_parity.capabilities.subject import ProbeResult, Support
+from rnn_parity.cells.base import load_cell
+from rnn_parity.compare.case import compare_case
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.names import BASELINES
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
+from rnn_parity.layers.containment import Ended, Stream, can_contain
+from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
+from rnn_parity.layers.settings import put_back, told
+from rnn_parity.life.live import POINTS, life_case, live
+from rnn_parity.timing.rounds import time_case
+from rnn_parity.trust.diagnose import diagnose
+from rnn_parity.workloads.layer import Layer
+
+Row = dict[str, Any]
+
+DISTRIBUTION_DRAWS = 2000
+"""With these, at the sizes of `small`, a dropout probability wrong by a tenth of itself was found from 8 of 8 seeds."""
+
+PHASES = ("inference", "step")
+_PROTOCOL: dict[str, Any] = {"precision": 0.02, "min_rounds": 10, "confidence": 0.95, "exclusive": False}
+
+_NONE = 255
+
+_OF_SIZES = {name for name, point in POINTS.items() if point.probe.__module__.endswith(".sizes")}
+"""The points that take a third of a life, each on modules of its own: they can be lived through beside the others."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known before anything is compared: the baseline, the case, and how each layer is called."""
+
+    baseline: str
+    case: Case
+    adapted: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Told:
+    words: Mapping[str, str]
+
+
+class Steps:
+    """Starts the steps of one check, in processes of their own or, with `contain=False`, here.
+
+    Attributes:
+        limit_s: for how long one step may give nothing new. settings: what each layer was seen to change for the whole
+            process.
+    """
+
+    def __init__(self, contain: bool, limit_s: float) -> None:
+        self.limit_s, self.contained = limit_s, contain and can_contain()
+        self.settings: dict[str, str] = {}
+        self._started = ExitStack()
+
+    def __enter__(self) -> Steps:
+        """Start nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what still runs."""
+        self._started.close()
+
+    def start(self, work: Callable[[], Iterable[Any]], *names: str) -> Iterator[Any]:
+        """What `work` yields, as `Stream` does; `names` are the layers that it runs."""
+
+        def telling() -> Iterator[Any]:
+            yield from work()
+            yield _Told({name: words for name in names if (words := told(name))})
+
+        source: Iterable[Any] = telling()
+        if self.contained:
+            source = Stream(telling, self.limit_s)
+            self._started.callback(source.close)
+        return self._listen(source)
+
+    def _listen(self, source: Iterable[Any]) -> Iterator[Any]:
+        for found in source:
+            if isinstance(found, _Told):
+                self.settings |= found.words
+            else:
+                yield found
+
+    def look(
+        self, baseline: str | None, candidate: str, cell: str | None, make_case: Callable[[str, str], Case]
+    ) -> Look | Ended:
+        """Which kind of cell both are, and whether they can be called; `InputError` where they cannot."""
+
+        def work() -> Iterator[Look]:
+            kind = cell or infer_kind(candidate) or "gru"
+            if baseline is None and kind not in BASELINES:
+                raise InputError(
+                    f"baseline: is missing, and {kind} has none of its own; expected what it might replace"
+                )
+            ours = BASELINES[kind] if baseline is None else baseline
+            if ours == candidate:
+                raise InputError(f"candidate: holds {candidate!r}, the baseline itself, expected another")
+            case = make_case(ours, kind)
+            for key, name in (("candidate", candidate), ("baseline", ours)):
+                require_kind(name, case.cell, key, case.num_layers, case.dropout)
+                require_call(name, case, key)
+            adapted = {name: words for name in (ours, candidate) if (words := describe_call(name, case.cell))}
+            yield Look(ours, case, adapted)
+
+        return next(iter(self.start(work, *filter(None, (baseline, candidate)))))
+
+    def live(self, case: Case, candidate: str, deep: bool) -> Callable[[], list[Row]]:
+        """Start the life of a candidate, in two processes; the function waits for its rows."""
+
+        def started(points: Sequence[str]) -> Iterator[Row]:
+            def work() -> Iterator[Row]:
+                with put_back(candidate):
+                    yield from live(life_case(case, candidate), candidate, deep, points=points)
+
+            return _with_end(case, candidate, points, deep, self.start(work, candidate))
+
+        streams = [started(points) for points in lived_together()]
+        rows = (row for stream in streams for row in stream)
+        here = [] if self.contained else list(rows)
+        return lambda: [*here, *rows]
+
+    def compare(
+        self, case: Case, names: tuple[str, str], seeds: Sequence[int], regimes: Sequence[str]
+    ) -> Iterator[Any]:
+        """Start the comparison, seed by seed; the iterator gives the rows of each."""
+
+        def work() -> Iterator[list[Row]]:
+            matched = set()
+            for seed in seeds:
+                rows = list(compare_case(Layer(), case, names[0], [names[1]], [seed], regimes, DISTRIBUTION_DRAWS))
+                matched |= {row["verdict"] for row in rows if row["regime"] == "train_matched_masks"}
+                yield rows
+            if case.draws_dropout and matched == {Verdict.NOT_JUDGED}:
+                # With the law of many draws this says what matched masks would.
+                without = dataclasses.replace(case, dropout=0.0)
+                yield list(compare_case(Layer(), without, names[0], [names[1]], seeds, ["train_matched_masks"]))
+
+        return self._with_end_of_comparison(case, names, seeds, regimes, self.start(work, *names))
+
+    def _with_end_of_comparison(self, case, names, seeds, regimes, stream) -> Iterator[Any]:
+        done: list[int] = []
+        for rows in stream:
+            if not isinstance(rows, Ended):
+                done += [row["seed"] for row in rows[:1]]
+                yield rows
+                continue
+            seed = next((seed for seed in seeds if seed not in done), seeds[-1])
+            yield self.ended_rows(case, names, seed, regimes, rows)
+
+    def ended_rows(
+        self, case: Case, names: tuple[str, str], seed: int, regimes: Sequence[str], ended: Ended
+    ) -> list[Row]:
+        """The rows of a comparison whose process ended: whoever also ends beside itself is at fault."""
+        baseline, candidate = names
+
+        def alone() -> Iterator[Any]:
+            yield list(compare_case(Layer(), case, baseline, [baseline], [seed], regimes[:1]))
+
+        of_baseline = [found for found in self.start(alone, baseline) if isinstance(found, Ended)]
+        reason = f"baseline: {of_baseline[0].reason}" if of_baseline else ended.reason
+        context = {**case.columns, "baseline": baseline, "implementation": candidate, "seed": seed}
+        context |= {"verdict": str(ended.verdict), "reason": reason}
+        quantities = load_cell(case.cell).quantities(case.num_layers)
+        held = [regime for regime in regimes if regime in EXPECTED_TO_HOLD]
+        return [{**context, "regime": regime, "quantity": quantity} for regime in held for quantity in quantities]
+
+    def cause(self, case: Case, baseline: str, candidate: str, row: Mapping[str, Any]) -> str:
+        """The planted fault of the candidate, or else of the baseline, told in a case of few steps and rows."""
+
+        def work() -> Iterator[str]:
+            steps, rows = min(case.sequence_length, 12), min(case.batch_size, 8)
+            small = dataclasses.replace(case, dropout=row["dropout"], sequence_length=steps, batch_size=rows)
+            ((task, _),) = Layer().draw(small, row["seed"]).split(baseline, [candidate])
+            for whose, name in (("its", candidate), ("the baseline's", baseline)):
+                if fault := diagnose(task.references, name, row["regime"], task.quantities()):
+                    yield f"{whose} numbers are those of a layer with this fault: {fault[0].lower()}{fault[1:]}"
+
+        return next((found for found in self.start(work, baseline, candidate) if not isinstance(found, Ended)), "")
+
+    def time(self, case: Case, baseline: str, candidate: str, seconds: float) -> list[Row]:
+        """The rows of the timing table."""
+
+        def work() -> Iterator[list[Row]]:
+            yield time_case(Layer(), case, baseline, [candidate], phases=PHASES, max_seconds=seconds, **_PROTOCOL)
+
+        found = next(iter(self.start(work, baseline, candidate)))
+        if not isinstance(found, Ended):
+            return found
+        context = {**case.columns, "baseline": baseline, "implementation": candidate, "exclusive": False}
+        ended = {"conclusion": str(found.verdict), "reason": found.reason}
+        return [{**context, "phase": phase, **ended} for phase in PHASES]
+
+    def probe(self, case: Case, baseline: str, candidate: str) -> list[Row]:
+        """The rows of the table of capabilities; a layer that ends its process there refuses."""
+        names = baseline, candidate
+        pairs, results, ended = all_pairs(names), {}, ProbeResult()
+        given = case.device, case.threads, case.cell, (case.input_size, case.hidden_size, case.num_layers)
+        if not self.contained:
+            results = dict(self.start(lambda: probe_each(names, pairs, *given), *names))
+            return list(capability_rows(names, case.device, case.cell, results))
+        queue, entry = os.pipe()  # whoever is free takes the next; the number of a pair is one byte
+        os.write(entry, bytes(range(len(pairs))))
+        os.close(entry)
+
+        def start() -> tuple[mmap.mmap, Iterator[Any]]:
+            at = mmap.mmap(-1, 1)  # shared: the last pair that the process took
+            at[0] = _NONE
+
+            def taken() -> Iterator[Pair]:
+                while number := os.read(queue, 1):
+                    at[0] = number[0]
+                    yield pairs[number[0]]
+
+            return at, self.start(lambda: probe_each(names, taken(), *given), *names)
+
+        # A GPU that one capability leaves unfit is so for all; of cores there are several.
+        running = [start() for _ in range(1 if case.device == "cuda" else 2)]
+        while running:
+            at, stream = running.pop(0)
+            for found in stream:
+                if not isinstance(found, Ended):
+                    results[found[0]] = found[1]
+                    continue
+                outcome = Support.REFUSES if found.verdict == Verdict.FAILED else Support.NOT_PROBED
+                ended = ProbeResult(outcome, found.reason)
+                if at[0] != _NONE:
+                    results[pairs[at[0]]] = ended
+                    running.append(start())
+        results = {pair: ended for pair in pairs if pair not in results} | results
+        os.close(queue)
+        return list(capability_rows(names, case.device, case.cell, results))
+
+
+def lived_together() -> list[list[str]]:
+    """The points of a life by the process that they share, in order."""
+    return [[key for key in POINTS if (key in _OF_SIZES) == of_sizes] for of_sizes in (False, True)]
+
+
+def _with_end(case: Case, candidate: str, points: Sequence[str], deep: bool, rows: Iterable[Any]) -> Iterator[Row]:
+    """The rows of a life, with one for the point in which its process ended."""
+    left = [key for key in points if deep or not POINTS[key].deep]
+    for row in rows:
+        if not isinstance(row, Ended):
+            left.remove(row["point"])
+            yield row
+        elif left:
+            point = POINTS[left[0]]
+            found = {"verdict": str(row.verdict), "when": "", "quantity": "", "reason": row.reason, "calls": 0}
+            about = {"implementation": candidate, "point": left[0], "title": point.title, "condition": point.condition}
+            yield {**case.columns, **about, **found}
