@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -248,3 +249,38 @@ def refuse_as_cudnn_does(monkeypatch):
 
 def _refuse(gradient):
     raise RuntimeError("cudnn RNN backward can only be called in training mode")
+
+
+class SegfaultsAtOnce(Segfaults):
+    widths = range(1000)
+
+
+class ExitsEverywhere(Exits):
+    widths = range(1000)
+
+
+class Interrupts(EndsProcess):
+    def end(self):
+        raise KeyboardInterrupt
+
+
+class NeverReturnsInLife(NeverReturns):
+    widths = (6,)
+
+
+class SegfaultsUnderVmap(StackingGRUCellLoop):
+    """A transform of `torch.func` crashes the process."""
+
+    def forward(self, input, h0):
+        if torch._C._functorch.is_batchedtensor(input):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().forward(input, h0)
+
+
+class LeavesThread(StackingGRUCellLoop):
+    """Right, but each call leaves a thread behind that never ends, and prints."""
+
+    def forward(self, input, h0):
+        threading.Thread(target=threading.Event().wait).start()
+        print("a thread is left behind")
+        return super().forward(input, h0)

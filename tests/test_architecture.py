@@ -18,7 +18,7 @@ FLOORS = (
     ("findings", "tracking", "steps"),
     ("report", "bundles"),
     ("api", "convert"),
-    ("commands", "rnn_parity", "rnn_parity_t2vec"),
+    ("commands", "testing", "rnn_parity", "rnn_parity_t2vec"),
 )
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MEASURING = HEIGHT["findings"]  # the floors below it are imported by the processes that measure

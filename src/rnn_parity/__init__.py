@@ -6,9 +6,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`rnn_parity.check`, imported when it is asked for: it needs torch, which the Snakefile must not import."""
+    """What the package offers, imported when asked for: `check` needs torch, which the Snakefile must not import."""
     if name == "check":
         from rnn_parity.api import check
 
         return check
+    if name == "parametrize_with_checks":
+        from rnn_parity.testing.plugin import parametrize_with_checks
+
+        return parametrize_with_checks
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

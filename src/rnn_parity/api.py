@@ -26,8 +26,9 @@ from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
+from rnn_parity.life.live import POINTS
 from rnn_parity.report.check import Report
-from rnn_parity.steps import Steps
+from rnn_parity.steps import Steps, with_end
 from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, LIFE, TIMING
 
 SIZES = ("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size", "dropout")
@@ -120,8 +121,8 @@ def check(
         return _make_case(ours, theirs, device, axes | {"cell": kind}, seeds, regimes)
 
     with ExitStack() as stack:
-        theirs = stack.enter_context(named(candidate, "candidate"))
         ours = None if baseline is None else stack.enter_context(named(baseline, "baseline"))
+        theirs = stack.enter_context(named(candidate, "candidate"))
         steps = stack.enter_context(Steps(contain, time_limit))
         progress("looking at the layers")
         look = steps.look(ours, theirs, cell, make_case)
@@ -129,8 +130,9 @@ def check(
             kind = cell or "gru"
             ours = ours or BASELINES.get(kind, BASELINES["gru"])
             case = make_case(ours, kind)
-            rows = steps.ended_rows(case, (ours, theirs), seeds[0], regimes, look)
-            report = Report(ours, theirs, case, _frame(rows, EQUIVALENCE), None, None, None)
+            rows = _frame(steps.ended_rows(case, (ours, theirs), seeds[0], regimes, look), EQUIVALENCE)
+            lived = _frame(list(with_end(case, theirs, list(POINTS), deep, [look])), LIFE) if life else None
+            report = Report(ours, theirs, case, rows, lived, None, None)
             known(report)
             return report
         ours, case = look.baseline, look.case

@@ -79,6 +79,8 @@ class Steps:
         """What `work` yields, as `Stream` does; `names` are the layers that it runs."""
 
         def telling() -> Iterator[Any]:
+            if self.contained:
+                os.dup2(2, 1)  # what a layer prints is no part of the answer
             yield from work()
             yield _Told({name: words for name in names if (words := told(name))})
 
@@ -126,7 +128,7 @@ class Steps:
                 with put_back(candidate):
                     yield from live(life_case(case, candidate), candidate, deep, points=points)
 
-            return _with_end(case, candidate, points, deep, self.start(work, candidate))
+            return with_end(case, candidate, points, deep, self.start(work, candidate))
 
         streams = [started(points) for points in lived_together()]
         rows = (row for stream in streams for row in stream)
@@ -250,7 +252,7 @@ def lived_together() -> list[list[str]]:
     return [[key for key in POINTS if (key in _OF_SIZES) == of_sizes] for of_sizes in (False, True)]
 
 
-def _with_end(case: Case, candidate: str, points: Sequence[str], deep: bool, rows: Iterable[Any]) -> Iterator[Row]:
+def with_end(case: Case, candidate: str, points: Sequence[str], deep: bool, rows: Iterable[Any]) -> Iterator[Row]:
     """The rows of a life, with one for the point in which its process ended."""
     left = [key for key in points if deep or not POINTS[key].deep]
     for row in rows:

@@ -40,7 +40,7 @@ def write_bundle(folder: Path, question: Question, evidence: Evidence, conclusio
     about["environment"] = describe_environment([])
     with atomic_path(folder / TENSORS) as path:
         path.write_bytes(save({name: t.contiguous().clone() for name, t in evidence.tensors.items()}))
-    write_text(folder / QUESTION, json.dumps(about, indent=2) + "\n")
+    write_text(folder / QUESTION, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
 def _import_path(name: str) -> str:

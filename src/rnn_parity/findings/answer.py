@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, PASSING, Regime, Verdict, worst
-from rnn_parity.findings.lives import conditions, deciding_fault, explains, life_of
+from rnn_parity.findings.lives import conditions, deciding_fault, explains, life_of, was_cut_short
 from rnn_parity.findings.speedups import result_changed
 from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, must_hold
 
@@ -41,7 +41,8 @@ class Answer:
 
     Attributes:
         word: `yes`; `yes, when` (it computes the same, but the same seed gives other masks, or there are conditions);
-            `no`: something fails; `open`: nothing fails, but some quantity was judged in no case.
+            `no`: something fails; `open`: nothing fails, but some quantity was judged in no case, or a point of its
+            life came to no end.
         verdict, deciding: the worst verdict and the row that decides. For a `no` they are of the first failing regime,
             for an `open` of the quantities that were never judged, for a `yes` of all that passes. None without rows.
         cases: how many were compared. passing: in how many every quantity passes. failing: in how many one fails.
@@ -101,12 +102,13 @@ def answer_for(
     held, wrong, seed = must_hold(rows), failing(rows), same_seed(rows)
     passes = held["verdict"].isin(PASSING)
     unjudged = held[~passes.groupby(held["quantity"]).transform("any")]
+    cut = [point | {"quantity": repr(point["title"])} for point in points.to_dict("records") if was_cut_short(point)]
     regimes = tuple(regime for regime in EXPECTED_TO_HOLD if regime in set(wrong["regime"]))
     if regimes and not explains(fault):
         word, basis, fault = "no", wrong[wrong["regime"] == regimes[0]], None
     elif fault:
         word, basis = "no", held.iloc[:0]
-    elif held.empty or len(unjudged):
+    elif held.empty or len(unjudged) or cut:
         word, basis = "open", unjudged
     else:
         word, basis = "yes, when" if excused or (seed and seed.differing) else "yes", held[passes]
@@ -115,13 +117,15 @@ def answer_for(
         candidate,
         word,
         verdict=Verdict(fault["verdict"]) if fault else None if basis.empty else worst(basis["verdict"].unique()),
-        deciding=None if basis.empty else deciding_row(basis).to_dict(),
+        deciding=deciding_row(basis).to_dict() if len(basis) else cut[0] if cut and word == "open" else None,
         cases=held["case_id"].nunique(),
         passing=int(passes.groupby(held["case_id"]).all().sum()),
         failing=wrong["case_id"].nunique(),
         failing_regimes=regimes,
         failing_axes=distinguishing_axes(held[in_failing], held[~in_failing]),
-        never_judged=tuple(unjudged["quantity"].unique()) if word == "open" else (),
+        never_judged=tuple(unjudged["quantity"].unique()) or tuple(c["quantity"] for c in cut)
+        if word == "open"
+        else (),
         compared=cases_by_regime(held),
         fault=fault,
         conditions=excused,

@@ -10,6 +10,8 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
 from rnn_parity.tables import LIFE
 
+_CUT_SHORT = ("time limit", "its process was killed", "the device is lost")
+
 
 def life_of(life: pd.DataFrame | None, candidate: str) -> pd.DataFrame:
     """The points of one candidate, in the order in which they were lived through."""
@@ -33,6 +35,11 @@ def conditions(points: pd.DataFrame) -> tuple[str, ...]:
     """What must not be done with a candidate that is right otherwise."""
     wrong = points[points["verdict"].isin(FAILING) & (points["condition"] != "")]
     return tuple(dict.fromkeys(wrong["condition"]))
+
+
+def was_cut_short(point: Mapping[str, Any]) -> bool:
+    """Whether the machine, or a limit of time, ended the process of a point: a layer that never returns is no yes."""
+    return point["verdict"] == Verdict.NOT_JUDGED and point["reason"].startswith(_CUT_SHORT)
 
 
 def notes(points: pd.DataFrame) -> list[Mapping[str, Any]]:

@@ -60,10 +60,19 @@ def quoted_speedups(timing: pd.DataFrame, candidate: str, sweep: str | None = No
     return rows.loc[[phase for phase in ("inference", "step") if phase in rows.index]]
 
 
+_ENDED = ("it crashes its process", "it ends its process")
+
+
 def result_changed(timing: pd.DataFrame | None, candidate: str) -> dict[str, Any] | None:
-    """The fault of a candidate whose results were not its own while it was timed, as one of its life; None without."""
+    """The fault of a candidate whose results were not its own, or that ended its process, while it was timed, or None."""
     rows = pd.DataFrame(columns=["implementation", "conclusion"]) if timing is None else timing
-    rows = rows[(rows["implementation"] == candidate) & (rows["conclusion"] == Conclusion.DIFFERENT)]
+    rows = rows[rows["implementation"] == candidate]
+    ended = [row for row in rows.to_dict("records") if str(row.get("reason")).startswith(_ENDED)]
+    if ended:
+        when = f"in {ended[0]['phase']}, while it was timed"
+        said = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": Verdict.FAILED}
+        return ended[0] | said | {"when": when, "quantity": ""}
+    rows = rows[rows["conclusion"] == Conclusion.DIFFERENT]
     if rows.empty:
         return None
     row = rows.iloc[0].to_dict()

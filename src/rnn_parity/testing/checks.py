@@ -1,0 +1,112 @@
+"""One item of the plugin: which rows of a judged case are its own, and what they come to. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rnn_parity.experiment.vocabulary import FAILING, PASSING, Regime
+
+Judged = Mapping[str, Any]
+"""A case as `judging.judge` tells it: rows of the comparison and of the life, and the answer in words."""
+
+LIFE = "life"
+GROUPS = ("outputs", "input_gradients", "parameter_gradients")
+
+
+def group_of(quantity: str) -> str:
+    """The group of a quantity: of the forward pass, or of gradients of what is given or of the parameters."""
+    if not quantity.startswith("grad_"):
+        return GROUPS[0]
+    return GROUPS[2] if quantity.startswith(("grad_weight", "grad_bias")) else GROUPS[1]
+
+
+@dataclass
+class Check:
+    """One check of a layer; called with the layer, it fails, is skipped, or returns.
+
+    Attributes:
+        layer: its label. case: the preset. regime, group: which rows it looks at; `life` and none for those of many
+            calls. judged: tells what came of the case, the same for all its checks. properties: what it came to.
+    """
+
+    layer: str
+    case: str
+    regime: str
+    group: str
+    judged: Callable[[], Judged]
+    properties: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As `small-eval-outputs`, or `small-life`."""
+        return "-".join(filter(None, (self.case, self.regime, self.group)))
+
+    def __call__(self, layer: Any = None) -> None:
+        """Judge the layer, or look up what came of it. The argument is there for the reader of a test."""
+        judged = self.judged()
+        if error := judged.get("error"):
+            self._fail(error)
+        rows = self.rows(judged)
+        self.properties |= {"conclusion": judged["conclusion"], "bundle": judged["bundle"]} | _properties(rows)
+        if wrong := [row for row in rows if row["verdict"] in FAILING and not row.get("condition")]:
+            self._fail(self._message(judged, wrong))
+        if unknown := self._never_judged(judged, rows):
+            self._fail(f"{self.layer}: not shown: {_words(unknown[0])}")
+        if not any(row["verdict"] in PASSING for row in rows):
+            pytest.skip(f"not judged here: {rows[0]['reason']}" if rows else "nothing to compare")
+
+    def _fail(self, message: str) -> None:
+        self.properties["message"] = message
+        pytest.fail(message, pytrace=False)
+
+    def rows(self, judged: Judged) -> list[Mapping[str, Any]]:
+        """Its rows. Where masks cannot be had, the law of many draws speaks for matched masks."""
+        if self.regime == LIFE:
+            return judged["life"]
+        asked = {self.regime} | ({Regime.TRAIN_DISTRIBUTION} if self.regime == Regime.TRAIN_MATCHED_MASKS else set())
+        return [row for row in judged["rows"] if row["regime"] in asked and group_of(row["quantity"]) == self.group]
+
+    def _never_judged(self, judged: Judged, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The rows of quantities that no regime of the case could judge, and the points that did not come to an end."""
+        if self.regime == LIFE:
+            return [row for row in rows if row["cut_short"]]
+        passed = {row["quantity"] for row in judged["rows"] if row["verdict"] in PASSING}
+        return [row for row in rows if row["quantity"] not in passed]
+
+    def _message(self, judged: Judged, wrong: Sequence[Mapping[str, Any]]) -> str:
+        lines = [f"{self.layer} may not replace {judged['baseline']}: {_words(wrong[0])}"]
+        others = list(dict.fromkeys(row["quantity"] for row in wrong[1:] if row["quantity"] != wrong[0]["quantity"]))
+        if others:
+            lines.append(f"wrong too: {', '.join(others[:6])}{', …' if len(others) > 6 else ''}")
+        if judged["cause"]:
+            lines.append(judged["cause"])
+        if judged["bundle"]:
+            lines.append(f"to run it again elsewhere: rnn-parity replay {judged['bundle']}")
+        return "\n".join(lines)
+
+
+def checks_of(layer: str, case: str, options: Mapping[str, Any], judged: Callable[[], Judged]) -> Iterator[Check]:
+    """The checks of one layer in one case."""
+    for regime in options["regimes"]:
+        for group in GROUPS:
+            yield Check(layer, case, str(regime), group, judged)
+    if options["life"]:
+        yield Check(layer, case, LIFE, "", judged)
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    where = row.get("when") or (f"at {row['title']!r}" if "title" in row else f"in {row['regime']}")
+    seed = f" with seed {row['seed']}" if "seed" in row else ""
+    return f"{row['quantity'] or 'it'} {where}{seed} is {row['verdict']}: {row['reason']}"
+
+
+def _properties(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row that decides, for a report that a program reads."""
+    if not rows:
+        return {}
+    worst = max(rows, key=lambda row: (row["verdict"] in FAILING, row.get("ratio") or 0.0))
+    return {name: worst[name] for name in ("verdict", "quantity", "ratio", "reason") if worst.get(name) is not None}

@@ -1,0 +1,117 @@
+"""The options of the plugin: an argument goes before a marker, a marker before the command line, that before a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from rnn_parity.experiment.errors import did_you_mean
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
+
+REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS)
+
+
+def _boolean(text: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option: how one value is read from a string, what it is, and whether it may have several values."""
+
+    read: Callable[[str], Any]
+    help: str
+    several: bool = False
+
+
+OPTIONS = {
+    "baseline": Option(str, "what the layers might replace; the loop over cells of their kind"),
+    "cell": Option(str, "the kind of cell, where the parameters do not tell"),
+    "like": Option(str, "the cases, by preset: small, article, t2vec", several=True),
+    "input_size": Option(int, "I"),
+    "hidden_size": Option(int, "H"),
+    "num_layers": Option(int, "L"),
+    "sequence_length": Option(int, "T"),
+    "batch_size": Option(int, "B"),
+    "dropout": Option(float, "between layers, in training"),
+    "dtype": Option(str, "float64, float32, bfloat16 or float16"),
+    "device": Option(str, "auto, cpu or cuda"),
+    "threads": Option(int, "CPU threads to compute with"),
+    "seeds": Option(int, "the seeds", several=True),
+    "regimes": Option(str, f"of {', '.join(EXPECTED_TO_HOLD)}", several=True),
+    "life": Option(_boolean, "whether to judge many calls too: true or false"),
+    "time_limit": Option(float, "seconds after which what gives nothing new is ended"),
+}
+"""Every option by its name as an argument; `--rnn-NAME` on the command line, `rnn_NAME` in pytest's configuration."""
+
+_DEFAULTS: dict[str, Any] = {"like": ["small"], "regimes": list(REGIMES), "life": True}
+_NOT_A_LIST = (str, bytes)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add every option to the command line and to the file."""
+    group = parser.getgroup("rnn-parity", "rnn-parity: may this recurrent layer replace that one?")
+    add = group.addoption
+    add("--rnn-layer", action="append", default=[], metavar="PKG:CLASS", help="a layer to judge; may be repeated")
+    add("--rnn-bundle", metavar="DIR", help="a folder for what each no needs to be replayed")
+    for name, option in OPTIONS.items():
+        flag, action = f"--rnn-{name.replace('_', '-')}", "append" if option.several else "store"
+        add(flag, metavar="VALUE", help=option.help, action=action)
+        if option.several:
+            parser.addini(f"rnn_{name}", option.help, type="args", default=[])
+        else:
+            parser.addini(f"rnn_{name}", option.help, type="string", default="")
+    parser.addini("rnn_expected_failures", "lines `NAME: reason`, each of a check that must fail", "linelist", [])
+
+
+def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Iterable[Mapping[str, Any]] = ()) -> dict:
+    """The options of one test; raises `pytest.UsageError`, in one line, for those that are none.
+
+    Args:
+        arguments: those of the decorator. markers: those of `@pytest.mark.rnn_parity`, the closest first.
+    """
+    found: dict[str, Any] = dict(_DEFAULTS)
+    for name, option in OPTIONS.items():
+        for key, given in ((f"rnn_{name}", config.getini(f"rnn_{name}")), (f"--rnn-{name}", _argument(config, name))):
+            if given not in (None, "", []):
+                found[name] = _read(key, option, given)
+    for given in (*reversed(list(markers)), arguments):
+        for name in given:
+            if name not in OPTIONS:
+                raise pytest.UsageError(f"{name}: is no option of rnn-parity{did_you_mean(name, OPTIONS)}")
+        found |= given
+    for name, option in OPTIONS.items():
+        if option.several and isinstance(found.get(name), (*_NOT_A_LIST, int)):
+            found[name] = [found[name]]
+    if wrong := [regime for regime in found["regimes"] if regime not in EXPECTED_TO_HOLD]:
+        expected = ", ".join(EXPECTED_TO_HOLD)
+        raise pytest.UsageError(f"regimes: holds {wrong[0]!r}, expected some that must hold: {expected}")
+    return found
+
+
+def expected_failures(config: pytest.Config, arguments: Mapping[str, str]) -> dict[str, str]:
+    """Name of a check to the reason why it fails, of the file and of the decorator."""
+    found = {}
+    for line in config.getini("rnn_expected_failures"):
+        name, _, reason = line.partition(":")
+        found[name.strip()] = reason.strip()
+    found |= arguments
+    if without := [name for name, reason in found.items() if not reason]:
+        raise pytest.UsageError(f"expected_failures: {without[0]} has no reason; expected `NAME: reason`")
+    return found
+
+
+def _argument(config: pytest.Config, name: str) -> Any:
+    return config.getoption(f"rnn_{name}")
+
+
+def _read(key: str, option: Option, given: Any) -> Any:
+    texts = given if isinstance(given, list) else [given]
+    try:
+        values = [option.read(str(part)) for text in texts for part in str(text).split(",") if part.strip()]
+    except (ValueError, KeyError) as error:
+        raise pytest.UsageError(f"{key}: holds {given!r}, expected {option.help}") from error
+    return values if option.several else values[0]
