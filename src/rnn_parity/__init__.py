@@ -1,18 +1,34 @@
 """May I replace this recurrent layer by that one, when not, and what do I gain? Imports nothing heavy."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers, imported when asked for: `check` needs torch, which the Snakefile must not import."""
+    """`rnn_parity.check`, imported when it is asked for: it needs torch, which the Snakefile must not import."""
     if name == "check":
         from rnn_parity.api import check
 
         return check
-    if name == "parametrize_with_checks":
-        from rnn_parity.testing.plugin import parametrize_with_checks
-
-        return parametrize_with_checks
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def parametrize_with_checks(
+    layers: Sequence[str | Callable[..., Any]], *, expected_failures: Mapping[str, str] | None = None, **options: Any
+) -> Any:
+    """Make a test of `layer` and `check` one item per layer, case, regime and group of quantities: a mark of pytest.
+
+    @rnn_parity.parametrize_with_checks([FastGRU], hidden_size=128)
+    def test_fast_gru_may_replace_the_loop(layer, check):
+        check(layer)
+
+    Args:
+        layers: classes, other callables, or names `package.module:Class`.
+        expected_failures: name of a check, or pattern of names as `NoDropout-*`, to the reason why it must fail.
+        options: those of `rnn_parity.check` that are about what is compared; `like` may be a list.
+    """
+    import pytest
+
+    return pytest.mark.rnn_layers.with_args(list(layers), dict(expected_failures or {}), **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -19,26 +19,11 @@ from rnn_parity.testing.judging import Asked, Judge
 from rnn_parity.testing.options import add_options, complete, expected_failures
 
 LAYERS, OPTIONS_MARK = "rnn_layers", "rnn_parity"
+"""The marker that `rnn_parity.parametrize_with_checks` makes, and the one for options of a class or a module."""
+
 PROPERTY = "rnn_parity_"
 _JUDGE = pytest.StashKey[Judge]()
 _FOLDER = pytest.StashKey[str]()
-
-
-def parametrize_with_checks(
-    layers: Sequence[str | Callable[..., Any]], *, expected_failures: Mapping[str, str] | None = None, **options: Any
-) -> pytest.MarkDecorator:
-    """Make a test of `layer` and `check` one item per layer, case, regime and group of quantities.
-
-    @rnn_parity.parametrize_with_checks([FastGRU], hidden_size=128)
-    def test_fast_gru_may_replace_the_loop(layer, check):
-        check(layer)
-
-    Args:
-        layers: classes, other callables, or names `package.module:Class`.
-        expected_failures: name of a check, or pattern of names as `NoDropout-*`, to the reason why it must fail.
-        options: those of `rnn_parity.check`; `like` may be a list.
-    """
-    return getattr(pytest.mark, LAYERS).with_args(list(layers), dict(expected_failures or {}), **options)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,14 +61,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker(LAYERS)
     if mark is None:
         return
-    if missing := [name for name in ("layer", "check") if name not in metafunc.fixturenames]:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: takes no {missing[0]}, expected `(layer, check)`")
-    config, (layers, expected) = metafunc.config, mark.args
-    markers = [found.kwargs for found in metafunc.definition.iter_markers(OPTIONS_MARK)]
-    options = complete(config, mark.kwargs, markers)
+    item, (layers, expected) = metafunc.definition, mark.args
+    try:
+        if missing := [name for name in ("layer", "check") if name not in metafunc.fixturenames]:
+            raise pytest.UsageError(f"{item.name}: takes no {missing[0]}, expected the arguments layer and check")
+        options = complete(metafunc.config, mark.kwargs, [found.kwargs for found in item.iter_markers(OPTIONS_MARK)])
+        found = list(_items(metafunc.config, item.nodeid, layers, options, expected))
+    except pytest.UsageError as error:
+        pytest.fail(str(error), pytrace=False)
     values = [
-        pytest.param(layer, check, id=f"{check.layer}-{check.name}", marks=marks)
-        for layer, check, marks in _items(config, metafunc.definition.nodeid, layers, options, expected)
+        pytest.param(layer, check, id=f"{check.layer}-{check.name}", marks=marks) for layer, check, marks in found
     ]
     metafunc.parametrize(("layer", "check"), values)
 
@@ -140,7 +127,9 @@ def _items(
         own = (f"{check.layer}-{check.name}", check.name)
         reasons = [reason for pattern, reason in expected.items() if any(fnmatchcase(name, pattern) for name in own)]
         marks = [pytest.mark.xfail(reason=why, strict=True, raises=pytest.fail.Exception) for why in reasons[:1]]
-        yield layer, check, [*marks, pytest.mark.xdist_group(key)]
+        if config.pluginmanager.hasplugin("xdist"):  # `--dist loadgroup` then keeps a case in one process
+            marks.append(pytest.mark.xdist_group(key))
+        yield layer, check, marks
 
 
 def _label(layer: Any) -> str:

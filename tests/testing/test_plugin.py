@@ -1,0 +1,230 @@
+"""The plugin, as pytest runs it: its items, what they come to, its options, and what programs read of it."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from xml.etree import ElementTree
+
+import pytest
+
+from project import PROJECT
+
+pytest_plugins = ["pytester"]
+
+LAYERS = """
+import os, signal, sys
+import torch
+from torch import nn
+
+
+class Right(nn.GRU):
+    pass
+
+
+class WrongState(nn.GRU):
+    def forward(self, input, h0):
+        output, hn = super().forward(input, h0)
+        return output, hn.flip(0)
+
+
+class WrongGradient(nn.GRU):
+    def forward(self, input, h0):
+        return super().forward(input.detach(), h0)
+
+
+class Crashes(nn.GRU):
+    def forward(self, input, h0):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Hangs(nn.GRU):
+    def forward(self, input, h0):
+        signal.pause()
+
+
+class Counts(nn.GRU):
+    def __init__(self, *sizes, **more):
+        super().__init__(*sizes, **more)
+        with open("built", "a") as file:
+            print(os.getpid(), file=file)
+"""
+QUICK = "rnn_seeds = 0\nrnn_life = false\n"
+GROUPS = ("outputs", "input_gradients", "parameter_gradients")
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """A function that runs pytest in a process of its own, with this plugin and no other."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT / "src"), str(pytester.path)]))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    pytester.makepyfile(layers=LAYERS)
+
+    def run(*arguments, test="", ini=QUICK):
+        pytester.makeini(f"[pytest]\n{ini}")
+        if test:
+            pytester.makepyfile(test_mine=f"import rnn_parity\nfrom layers import *\n\n\n{test}")
+        command = ["-p", "rnn_parity.testing.plugin", "-p", "no:cacheprovider", *map(str, arguments)]
+        return pytester.runpytest_subprocess(*command)
+
+    return run
+
+
+def decorated(arguments, body="check(layer)"):
+    return f"@rnn_parity.parametrize_with_checks({arguments})\ndef test_it(layer, check):\n    {body}\n"
+
+
+def collected(result):
+    return [line.partition("[")[2].rstrip("]") for line in result.outlines if line.startswith("test_mine.py::")]
+
+
+def test_one_item_for_each_layer_case_regime_and_group_that_k_finds(run):
+    test = decorated("[Right, 'layers:WrongState'], like=['small', 'article'], life=True")
+    names = collected(run("--collect-only", "-q", test=test))
+    regimes = ("eval", "train_matched_masks")
+    of_case = [*(f"{regime}-{group}" for regime in regimes for group in GROUPS), "life"]
+    assert names == [
+        f"{who}-{like}-{c}" for who in ("Right", "WrongState") for like in ("small", "article") for c in of_case
+    ]
+    chosen = collected(run("--collect-only", "-q", "-k", "WrongState and small and gradients and not train"))
+    assert chosen == [f"WrongState-small-eval-{group}" for group in GROUPS[1:]]
+
+
+def test_collecting_imports_no_torch(run):
+    code = """
+import sys, pytest
+code = pytest.main(["-p", "rnn_parity.testing.plugin", "--collect-only", "-q", *sys.argv[1:]])
+print(int(code), {"torch", "numpy", "pandas", "filelock"} & set(sys.modules))
+"""
+    run("--version")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--rnn-layer", "layers:Right"], capture_output=True, text=True, check=True
+    )
+    assert "rnn-parity::Right-small-eval-outputs" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 set()"
+
+
+def test_each_item_fails_for_its_own_rows_and_a_crash_costs_its_own_layer(run, pytester):
+    layers = "[Crashes, Right, WrongState, WrongGradient]"
+    result = run("-rA", "--junitxml=found.xml", test=decorated(layers, "check(layer)"))
+    failed = set(re.findall(r"^FAILED .*\[(.*?)\]", result.stdout.str(), re.MULTILINE))
+    expected = {f"Crashes-small-{regime}-{group}" for regime in ("eval", "train_matched_masks") for group in GROUPS}
+    expected |= {f"WrongState-small-{regime}-{group}" for regime in ("eval", "train_matched_masks") for group in GROUPS}
+    expected |= {f"WrongGradient-small-{regime}-input_gradients" for regime in ("eval", "train_matched_masks")}
+    assert failed == expected
+    result.assert_outcomes(failed=14, passed=10)
+    result.stdout.fnmatch_lines_random(
+        [
+            "WrongState may not replace stacking_gru_cell: hn in eval with seed 0 is different: it has its layers*",
+            "rnn-parity: no: Crashes may not replace *: it crashes its process: SIGSEGV (small, 6 checks)",
+            "rnn-parity: yes: Right may replace stacking_gru_cell, because every quantity,*(small, 6 checks)",
+        ]
+    )
+    assert "Traceback" not in result.stdout.str()
+    assert "PytestUnknownMark" not in result.stdout.str()
+    assert "test_mine.py:" not in result.stdout.str().partition("short test summary")[0]  # no frames: they say nothing
+    cases = ElementTree.parse(pytester.path / "found.xml").iter("testcase")
+    told = {case.get("name"): {p.get("name"): p.get("value") for p in case.iter("property")} for case in cases}
+    wrong = told["test_it[WrongGradient-small-eval-input_gradients]"]
+    assert (wrong["rnn_parity_verdict"], wrong["rnn_parity_quantity"]) == ("different", "grad_input")
+    right = told["test_it[Right-small-eval-outputs]"]
+    assert (right["rnn_parity_verdict"], float(right["rnn_parity_ratio"]) <= 1) == ("identical", True)
+
+
+def test_a_layer_that_never_returns_is_not_shown(run):
+    result = run(test=decorated("[Hangs, Right], regimes=['eval'], time_limit=15, sequence_length=2"))
+    result.assert_outcomes(failed=3, passed=3)
+    result.stdout.fnmatch_lines(["Hangs: not shown: output in eval with seed 0 is not judged: time limit: *15 s"])
+
+
+def test_a_layer_of_the_command_line_needs_no_code(run, pytester):
+    result = run("--rnn-layer=layers:Right", "--rnn-layer=layers:WrongState", "-k", "outputs", "--rnn-bundle=no")
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*to run it again elsewhere: rnn-parity replay no/WrongState-small"])
+    assert sorted(path.name for path in pytester.path.glob("no/*/*")) == ["bundle.json", "tensors.safetensors"]
+    bad = run("--rnn-layer=layers:Absent")
+    bad.stdout.fnmatch_lines(["candidate: layers:Absent: cannot be imported (AttributeError*"])
+    assert "Traceback" not in bad.stdout.str()
+
+
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["one process", "xdist"])
+def test_a_case_is_judged_once_and_in_a_process_of_its_own(run, pytester, workers):
+    body = "assert not (check(layer) or __import__('pathlib').Path('built').read_text().count(str(os.getpid())))"
+    run(*workers, test=decorated("[Counts]", body)).assert_outcomes(passed=6)
+    together = (pytester.path / "built").read_text().splitlines()
+    (pytester.path / "built").unlink()
+    run(test=decorated("[Counts]"), ini=f"{QUICK}rnn_regimes = eval train_matched_masks\n")
+    assert len(together) == len((pytester.path / "built").read_text().splitlines())
+
+
+def test_expected_failures_are_strict_and_have_names_and_reasons(run):
+    expected = {"WrongState-small-*": "the order", "small-eval-outputs": "none"}
+    ini = QUICK + "rnn_expected_failures =\n    WrongGradient-*-input_gradients: detached\n"
+    layers = "[Right, WrongState, WrongGradient]"
+    result = run("-rxX", test=decorated(f"{layers}, expected_failures={expected}, regimes=['eval']"), ini=ini)
+    result.assert_outcomes(xfailed=4, failed=2, passed=3)
+    result.stdout.fnmatch_lines(["XFAIL *WrongGradient-small-eval-input_gradients* - detached"])
+    result.stdout.fnmatch_lines_random(["[[]XPASS(strict)[]] none"])
+    unknown = run(test=decorated("[Right], expected_failures={'Right-small-eval-output': 'none'}"))
+    unknown.stdout.fnmatch_lines(
+        ["expected_failures: 'Right-small-eval-output' names no check; did you mean Right-small-eval-outputs[?]"]
+    )
+    unknown = run(test=decorated("[Right], expected_failures={'Right-*': ''}"))
+    unknown.stdout.fnmatch_lines(["expected_failures: Right-[*] has no reason; expected `NAME: reason`"])
+
+
+def test_an_argument_goes_before_a_marker_that_before_the_command_line_and_that_before_the_file(run):
+    test = """
+import pytest
+
+def told(check):
+    (asked,) = [a for a in check.judged.func.__self__.asked.values() if a.layer is {layer}]
+    return [asked.options[name] for name in ("hidden_size", "num_layers", "batch_size", "dropout")]
+
+@pytest.mark.rnn_parity(hidden_size=12, num_layers=2)
+@rnn_parity.parametrize_with_checks([Right], hidden_size=11)
+def test_right(layer, check):
+    assert told(check) == [11, 2, 3, 0.4]
+"""
+    ini = QUICK + "rnn_hidden_size = 14\nrnn_num_layers = 4\nrnn_batch_size = 4\nrnn_dropout = 0.4\n"
+    given = "--rnn-hidden-size=13", "--rnn-num-layers=3", "--rnn-batch-size=3"
+    run(*given, test=test.replace("{layer}", "Right"), ini=ini).assert_outcomes(passed=6)
+
+
+@pytest.mark.parametrize(
+    ("test", "ini", "message"),
+    [
+        ("[Right], hiden_size=8", QUICK, "hiden_size: is no option of rnn-parity; did you mean hidden_size[?]"),
+        ("[Right]", "rnn_hidden_size = big\n", "rnn_hidden_size: holds 'big', expected H"),
+        ("[Right], regimes=['train_same_seed']", QUICK, "regimes: holds 'train_same_seed', expected some that must*"),
+        ("[Right], regimes='evil'", QUICK, "regimes: holds 'evil', expected some that must hold: eval, *"),
+    ],
+)
+def test_options_that_are_none_are_refused_in_one_line(run, test, ini, message):
+    result = run(test=decorated(test), ini=ini)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([message])
+    assert "plugin.py" not in result.stdout.str()
+
+
+def test_sizes_that_cannot_be_used_fail_their_items_in_one_line(run):
+    result = run(test=decorated("[Right], hidden_size=0"))
+    result.assert_outcomes(failed=6)
+    result.stdout.fnmatch_lines(["hidden_size: holds 0, expected at least 1"])
+
+
+def test_github_gets_an_annotation_beside_the_test(run, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run("-p", "xdist", "-n", "1", test=decorated("[WrongState, Right], regimes=['eval']"))
+    notes = [line for line in result.outlines if line.startswith("::error")]
+    assert len(notes) == 3
+    start = "::error file=test_mine.py,line=5,title=test_it[[]WrongState-small-eval-outputs[]]::WrongState may not*%0A*"
+    result.stdout.fnmatch_lines_random([start])
+    assert "linux --" not in "".join(notes)
+
+
+def test_the_package_brings_the_plugin():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"rnn_parity": "rnn_parity.testing.plugin"}
