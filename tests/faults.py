@@ -284,3 +284,14 @@ class LeavesThread(StackingGRUCellLoop):
         threading.Thread(target=threading.Event().wait).start()
         print("a thread is left behind")
         return super().forward(input, h0)
+
+
+class RightOnce(StackingGRUCellLoop):
+    """Right when it is called first, and one percent too much from then on."""
+
+    called = False
+
+    def forward(self, input, h0):
+        output, hn = super().forward(input, h0)
+        factor, self.called = 1.01 if self.called else 1.0, True
+        return output * factor, hn

@@ -20,6 +20,7 @@ from rnn_parity.capabilities import export, probing
 from rnn_parity.capabilities.probing import CAPABILITIES, probe, probe_capabilities, tiny_subject
 from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, Support, disagreement, one_line
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.steps import Steps
 from rnn_parity.tables import CAPABILITIES as TABLE
 from rnn_parity.tables import read_table
 

@@ -17,6 +17,7 @@ from rnn_parity.compare.run import Role, RunResult
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, Regime
 from rnn_parity.layers.containment import Ended
+from rnn_parity.layers.parameters import canonical_shapes
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus
@@ -154,7 +155,10 @@ def stimulus_of(case: Case, tensors: Mapping[str, Tensor]) -> Stimulus:
     cell = load_cell(case.cell)
     given = {name.removeprefix("stimulus/"): t for name, t in tensors.items() if name.startswith("stimulus/")}
     input, *states = (given.pop(name) for name in cell.inputs())
-    return Stimulus(input, tuple(states), given, tuple(tensors[f"cotangent/{q}"] for q in cell.outputs()))
+    # In the order in which they were drawn: the oracle is moved in it, weight by weight.
+    names = canonical_shapes(case.input_size, case.hidden_size, case.num_layers, case.cell)
+    weights = {name: given[name] for name in names}
+    return Stimulus(input, tuple(states), weights, tuple(tensors[f"cotangent/{q}"] for q in cell.outputs()))
 
 
 def _results(role: Role, run: RunResult) -> dict[str, Tensor]:

@@ -64,19 +64,17 @@ _ENDED = ("it crashes its process", "it ends its process")
 
 
 def result_changed(timing: pd.DataFrame | None, candidate: str) -> dict[str, Any] | None:
-    """The fault of a candidate whose results were not its own, or that ended its process, while it was timed, or None."""
+    """The fault of a candidate that, while it was timed, gave results not its own or ended its process; or None."""
     rows = pd.DataFrame(columns=["implementation", "conclusion"]) if timing is None else timing
     rows = rows[rows["implementation"] == candidate]
-    ended = [row for row in rows.to_dict("records") if str(row.get("reason")).startswith(_ENDED)]
-    if ended:
-        when = f"in {ended[0]['phase']}, while it was timed"
-        said = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": Verdict.FAILED}
-        return ended[0] | said | {"when": when, "quantity": ""}
+    said: dict[str, Any] = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": Verdict.DIFFERENT}
+    if ended := [row for row in rows.to_dict("records") if str(row.get("reason")).startswith(_ENDED)]:
+        said |= {"verdict": Verdict.FAILED, "when": f"in {ended[0]['phase']}, while it was timed", "quantity": ""}
+        return ended[0] | said
     rows = rows[rows["conclusion"] == Conclusion.DIFFERENT]
     if rows.empty:
         return None
     row = rows.iloc[0].to_dict()
-    said: dict[str, Any] = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": Verdict.DIFFERENT}
     said |= {"when": f"in {row['phase']}", "quantity": "its result"}
     return row | said | {"reason": row["reason"].removeprefix("its result ")}
 

@@ -1,0 +1,79 @@
+"""The commands `check` and `replay`: what is on the screen, in which order, and what programs read."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from conftest import PROJECT
+from rnn_parity.api import check
+from rnn_parity.capabilities.probing import CAPABILITIES
+from rnn_parity.commands.cli import app
+from rnn_parity.report.terminal import Screen
+
+QUICK = ["--device", "cpu", "--seed", "0", "--no-life", "--no-capabilities", "--no-timing"]
+
+
+def test_a_no_for_programs_and_its_bundle_replayed(tmp_path):
+    bundle, runner = str(tmp_path / "bundle"), CliRunner()
+    done = runner.invoke(app, ["check", "faults:Wrong", *QUICK, "--json", "--bundle", bundle])
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert (found["answer"], found["candidate"], found["bundle"]) == ("no", "faults:Wrong", bundle)
+    assert found["case"]["hidden_size"] == 16
+    verdicts = {row["regime"]: row["verdict"] for row in found["equivalence"]}
+    assert verdicts["eval"] == verdicts["train_matched_masks"] == "different"
+    assert found["timing"] is found["capabilities"] is found["life"] is None
+    again = runner.invoke(app, ["replay", bundle])
+    assert (again.exit_code, again.stdout.splitlines()[0].endswith(", as it was")) == (1, True)
+    mended = runner.invoke(app, ["replay", bundle, "--candidate", "torch.nn:GRU"])
+    assert (mended.exit_code, mended.stdout.startswith("yes: ")) == (0, True)
+
+
+@pytest.fixture(scope="module")
+def told():
+    """The reports of one check, as each became known."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(CAPABILITIES) - {"vmap", "non_contiguous"}:
+            patch.delitem(CAPABILITIES, name)
+        reports = []
+        check(None, "torch.nn:GRU", device="cpu", seeds=[0], life=False, timing_seconds=0.01, known=reports.append)
+    return reports
+
+
+def shown(*reports):
+    console = Console(file=io.StringIO(), width=200)
+    screen = Screen(console)
+    parts = []
+    for report in reports:
+        before = len(console.file.getvalue())
+        screen.show(report)
+        parts.append(console.file.getvalue()[before:])
+    return parts
+
+
+def test_the_verdict_comes_first_then_times_then_capabilities_each_once(told):
+    verdict, times, capabilities = shown(*told)
+    assert verdict.startswith("yes: torch.nn:GRU may replace stacking_gru_cell, because")
+    assert "  eval: " in verdict
+    assert [line.partition(":")[0] for line in times.splitlines()] == ["  inference", "  step"]
+    assert capabilities.startswith("  lost: torch.func.vmap: the baseline works, the candidate refuses")
+    assert capabilities.endswith("  alike in 1 of 2 capabilities\n")
+    assert shown(told[-1], told[-1])[1] == ""
+
+
+def test_a_yes_that_timing_takes_back_is_taken_back_on_the_screen(told):
+    timing = told[1].timing.assign(conclusion="different", reason="its result changed while it was being timed: output")
+    _, after = shown(told[0], dataclasses.replace(told[1], timing=timing))
+    assert after.startswith("in the end:\nno: torch.nn:GRU may not replace stacking_gru_cell, because in inference")
+
+
+def test_the_shell_completes_commands():
+    done = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="rnn-parity")
+    assert done.exit_code == 0
+    assert "complete" in done.stdout
+    assert "--show-completion" in CliRunner().invoke(app, ["--help"]).stdout
+    assert PROJECT.exists()
