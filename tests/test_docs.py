@@ -7,7 +7,6 @@ import tomllib
 
 import pandas as pd
 import pytest
-import torch
 import typer
 import yaml
 from typer.testing import CliRunner
@@ -239,7 +238,3 @@ def test_the_commands_of_the_readme_for_a_layer_of_ones_own_do_what_they_say(tmp
 def test_the_lines_of_python_in_the_documents_hold():
     api = (PROJECT / "docs/site/api.md").read_text()
     exec(re.search(r"^```python\n(.*?)^```", api, re.DOTALL | re.MULTILINE)[1], {})
-    block = re.search(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[1]
-    names = {"FastGRU": torch.nn.GRU}
-    exec(block, names)
-    names["test_my_layer_may_replace_the_loop"]()

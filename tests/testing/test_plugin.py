@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from project import PROJECT
+from rnn_parity.testing.options import OPTIONS
 
 pytest_plugins = ["pytester"]
 
@@ -223,6 +224,17 @@ def test_github_gets_an_annotation_beside_the_test(run, monkeypatch):
     start = "::error file=test_mine.py,line=5,title=test_it[[]WrongState-small-eval-outputs[]]::WrongState may not*%0A*"
     result.stdout.fnmatch_lines_random([start])
     assert "linux --" not in "".join(notes)
+
+
+def test_the_three_lines_of_the_readme_are_a_test(run):
+    (block,) = re.findall(r"^```python\n(.*?)^```", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert block.count("\n") == 3
+    run(test=f"FastGRU = Right\n{block}").assert_outcomes(passed=6)
+
+
+def test_every_option_is_documented():
+    said = (PROJECT / "docs/pytest.md").read_text()
+    assert not [name for name in OPTIONS if f"`{name}`" not in said]
 
 
 def test_the_package_brings_the_plugin():
