@@ -12,10 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyarrow as pa
 from torch import nn
 
 from rnn_parity.bundles.files import write_bundle
@@ -27,9 +25,12 @@ from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
 from rnn_parity.life.live import POINTS
-from rnn_parity.report.check import Report
-from rnn_parity.steps import Steps, with_end
-from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, LIFE, TIMING
+from rnn_parity.steps import Look, Steps, with_end
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rnn_parity.report.check import Report
 
 SIZES = ("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size", "dropout")
 
@@ -126,23 +127,25 @@ def check(
         steps = stack.enter_context(Steps(contain, time_limit))
         progress("looking at the layers")
         look = steps.look(ours, theirs, cell, make_case)
+        ended = look if isinstance(look, Ended) else None
         if isinstance(look, Ended):
-            kind = cell or "gru"
-            ours = ours or BASELINES.get(kind, BASELINES["gru"])
-            case = make_case(ours, kind)
-            rows = _frame(steps.ended_rows(case, (ours, theirs), seeds[0], regimes, look), EQUIVALENCE)
-            lived = _frame(list(with_end(case, theirs, list(POINTS), deep, [look])), LIFE) if life else None
-            report = Report(ours, theirs, case, rows, lived, None, None)
-            known(report)
-            return report
+            ours = ours or BASELINES.get(cell or "gru", BASELINES["gru"])
+            look = Look(ours, make_case(ours, cell or "gru"), {})
         ours, case = look.baseline, look.case
-        if life:  # before all else: what its very first call of the process leaves behind is to be seen
-            lives = steps.live(case, theirs, deep)
-        progress("comparing numbers")
-        rows = [row for part in steps.compare(case, (ours, theirs), seeds, regimes) for row in part]
-        progress("judging many calls")
-        lived = _frame(lives(), LIFE) if life else None
-        report = Report(ours, theirs, case, _frame(rows, EQUIVALENCE), lived, None, None, look.adapted)
+        progress("judging many calls, and comparing numbers")
+        if ended:
+            compared = iter([steps.ended_rows(case, (ours, theirs), seeds[0], regimes, ended)])
+            lives = with_end(case, theirs, list(POINTS), deep, [ended])
+        else:
+            # The life first: what the very first call of a process leaves behind is to be seen.
+            lives = steps.live(case, theirs, deep) if life else iter(())
+            compared = steps.compare(case, (ours, theirs), seeds, regimes)
+        from rnn_parity.report.check import Report  # while they work: it takes a third of a second
+
+        rows = _frame([row for part in compared for row in part], "EQUIVALENCE")
+        report = Report(
+            ours, theirs, case, rows, _frame(list(lives), "LIFE") if life else None, None, None, look.adapted
+        )
 
         def learned(**more: Any) -> Report:
             grown = dataclasses.replace(report, **more, settings=dict(steps.settings))
@@ -156,6 +159,8 @@ def check(
             return learned(**more, bundle=str(bundle))
 
         report = learned()
+        if ended:
+            return report
         if report.answer.word == "no" and report.answer.deciding:
             progress("looking for the cause")
             row = report.answer.deciding
@@ -163,10 +168,10 @@ def check(
             report = learned(cause=cause)
         if timing_seconds:
             progress("timing")
-            report = learned(timing=_frame(steps.time(case, ours, theirs, timing_seconds), TIMING))
+            report = learned(timing=_frame(steps.time(case, ours, theirs, timing_seconds), "TIMING"))
         if capabilities:
             progress("probing capabilities")
-            report = learned(capabilities=_frame(steps.probe(case, ours, theirs), CAPABILITIES))
+            report = learned(capabilities=_frame(steps.probe(case, ours, theirs), "CAPABILITIES"))
     return report
 
 
@@ -191,5 +196,9 @@ def _telling_quantity(equivalence: pd.DataFrame, row: Mapping[str, Any]) -> str:
     return "" if known.empty else f"{known.iloc[0]['quantity']} {known.iloc[0]['reason'].removeprefix('it ')}"
 
 
-def _frame(rows: list[dict[str, Any]], schema: pa.Schema) -> pd.DataFrame:
-    return pa.Table.from_pylist(rows, schema=schema).to_pandas()
+def _frame(rows: list[dict[str, Any]], table: str) -> pd.DataFrame:
+    import pyarrow as pa
+
+    from rnn_parity import tables
+
+    return pa.Table.from_pylist(rows, schema=getattr(tables, table)).to_pandas()

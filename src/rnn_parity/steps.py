@@ -120,8 +120,8 @@ class Steps:
 
         return next(iter(self.start(work, *filter(None, (baseline, candidate)))))
 
-    def live(self, case: Case, candidate: str, deep: bool) -> Callable[[], list[Row]]:
-        """Start the life of a candidate, in two processes; the function waits for its rows."""
+    def live(self, case: Case, candidate: str, deep: bool) -> Iterator[Row]:
+        """Start the life of a candidate, in two processes; the iterator waits for its rows."""
 
         def started(points: Sequence[str]) -> Iterator[Row]:
             def work() -> Iterator[Row]:
@@ -132,8 +132,7 @@ class Steps:
 
         streams = [started(points) for points in lived_together()]
         rows = (row for stream in streams for row in stream)
-        here = [] if self.contained else list(rows)
-        return lambda: [*here, *rows]
+        return rows if self.contained else iter(list(rows))
 
     def compare(
         self, case: Case, names: tuple[str, str], seeds: Sequence[int], regimes: Sequence[str]

@@ -52,10 +52,7 @@ def check(
 
     Prints the verdict as soon as it is known. Exits with 1 if it may not, or if that is not shown.
     """
-    from rich.console import Console
-
     from rnn_parity import api
-    from rnn_parity.report.terminal import Screen
 
     sizes: dict[str, Any] = {
         "input_size": input_size,
@@ -67,12 +64,19 @@ def check(
     settings: dict[str, Any] = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
     settings |= {"life": life, "deep": deep, "capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
     sys.path.insert(0, str(Path.cwd()))  # the layer may be in this folder
-    screen = Screen(Console())
+    screens: list[Any] = []
 
     def show(report: Any) -> None:
         _progress("")
-        if not as_json:
-            screen.show(report)
+        if as_json:
+            return
+        if not screens:
+            from rich.console import Console
+
+            from rnn_parity.report.terminal import Screen
+
+            screens.append(Screen(Console()))
+        screens[0].show(report)
 
     try:
         report = api.check(
