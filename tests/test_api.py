@@ -17,6 +17,7 @@ import rnn_parity
 from conftest import PROJECT
 from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
 from rnn_parity.api import PRESETS, check
+from rnn_parity.capabilities import probing
 from rnn_parity.capabilities.probing import CAPABILITIES
 from rnn_parity.commands.cli import app
 from rnn_parity.experiment.errors import InputError
@@ -42,8 +43,7 @@ def _registry_as_before():
 @pytest.fixture
 def few_capabilities(monkeypatch):
     """Without the compiler's, which take seconds."""
-    for name in set(CAPABILITIES) - set(FEW):
-        monkeypatch.delitem(CAPABILITIES, name)
+    monkeypatch.setattr(probing, "CAPABILITIES", {name: CAPABILITIES[name] for name in FEW})
 
 
 def quick(candidate, baseline=LOOP, **options):

@@ -9,6 +9,7 @@ import pytest
 from conftest import PROJECT
 from rnn_parity import steps
 from rnn_parity.api import check
+from rnn_parity.capabilities import probing
 from rnn_parity.capabilities.probing import CAPABILITIES
 from rnn_parity.life.live import POINTS
 
@@ -80,8 +81,8 @@ def test_one_that_ends_the_process_while_it_is_timed_may_not(monkeypatch):
 
 
 def test_a_capability_that_crashes_is_refused_and_the_others_are_probed(monkeypatch):
-    for name in set(CAPABILITIES) - {"missing_states", "vmap", "non_contiguous", "carried_state"}:
-        monkeypatch.delitem(CAPABILITIES, name)
+    few = "missing_states", "vmap", "non_contiguous", "carried_state"
+    monkeypatch.setattr(probing, "CAPABILITIES", {name: CAPABILITIES[name] for name in few})
     report = quick("SegfaultsUnderVmap", capabilities=True)
     found = report.capabilities.set_index(["implementation", "capability"])
     crashed = found.loc["faults:SegfaultsUnderVmap", "vmap"]
