@@ -59,6 +59,15 @@ def test_latex_is_escaped_and_ready_for_siunitx(folder):
     assert "longtable" in text.splitlines()[0]
 
 
+def test_a_printed_speedup_has_its_own_interval(folder):
+    header, _, *rows = (folder / "speedup.md").read_text().splitlines()
+    columns = [name.strip() for name in header.split("|")]
+    assert columns.index("speedup") + 1 == columns.index("low") == columns.index("high") - 1
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows if "stacking" in row]
+    found = {tuple(row[columns.index("speedup") : columns.index("high") + 1]) for row in cells}
+    assert found == {("1.5", "1.46", "1.54"), ("–", "–", "–")}
+
+
 def test_markdown_is_escaped_and_long_tables_are_cut():
     table = pd.DataFrame({"name": ["a|b_c"] * (MOST_PRINTED_ROWS + 5), "value": 1.0})
     text = markdown(table)

@@ -86,6 +86,7 @@ def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown, its text escaped."""
     shown = table.iloc[:MOST_PRINTED_ROWS]
     shown = shown.assign(**{name: words.map(escape) for name, words in shown.select_dtypes(exclude="number").items()})
+    shown = shown.astype(object).where(shown.notna(), None)  # what is missing is NaN in columns of numbers
     cut = f"\nThe first {len(shown)} of {len(table)} rows.\n" if len(table) > len(shown) else ""
     return shown.to_markdown(index=False, floatfmt=".3g", missingval="–") + "\n" + cut
 

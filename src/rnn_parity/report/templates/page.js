@@ -1,7 +1,7 @@
 // Tables are sorted by a click on a heading, long ones filtered; figures are enlarged. Without script the page is whole.
 "use strict";
 const collator = new Intl.Collator("en", { numeric: true });
-const LONG = 12; // rows
+const LONG = 20; // rows
 
 function element(name, properties, ...children) {
   const made = Object.assign(document.createElement(name), properties);
