@@ -224,10 +224,10 @@ def test_what_is_wrong_or_was_not_measured_is_said_or_not_said(changes, words):
 
 def test_the_data_are_those_that_were_read():
     found = results()
-    assert "Vocabulary 50, trajectories walked through a made-up city; " in markdown(found)
+    assert "Vocabulary 50, trajectories walked through a made-up city. " in markdown(found)
     grid = make_grid({**CONFIG, "workloads": {"decoder": {"vocabulary": 5004, "file": __file__}}})
     text = render_markdown("report.md.j2", collect_facts(grid.config, {}, found))
-    assert f"Vocabulary 5,004, trajectories of `{__file__}`; the sizes" in text
+    assert f"Vocabulary 5,004, trajectories of `{__file__}`. The sizes" in text
 
 
 def test_without_a_decoder_sweep_the_report_says_nothing_of_it():

@@ -68,7 +68,7 @@ def write_comparison(comparison: RunComparison, folder: Path) -> None:
 
 
 def plot_speedups(comparison: RunComparison) -> Figure:
-    """Plot a panel per candidate: speedup in `a` against speedup in `b`, filled where the intervals part."""
+    """Plot a panel per candidate: speedup in `a` against speedup in `b`, filled where the intervals are disjoint."""
     table = comparison.speedups
     names = list(table["implementation"].unique())
     if not names:
@@ -86,8 +86,8 @@ def plot_speedups(comparison: RunComparison) -> Figure:
     figure, _ = panel_grid(width_mm, names, plot_panel, least_mm=style.COLUMN_MM, row_mm=72, most_rows=2)
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
     handles = [style.key(phase, marker=style.PHASE_MARKERS[phase]) for phase in phases]
-    handles.append(style.key("intervals meet", color=style.GREY, marker="o", mfc="white"))
-    handles.append(style.key("intervals part", color=_PARTED, marker="o"))
+    handles.append(style.key("intervals overlap", color=style.GREY, marker="o", mfc="white"))
+    handles.append(style.key("intervals disjoint", color=_PARTED, marker="o"))
     style.legend_above(figure, handles)
     return figure
 
