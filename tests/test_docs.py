@@ -11,6 +11,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+import rnn_parity
 from project import PROJECT
 from rnn_parity.commands.cli import app
 from rnn_parity.experiment import devices
@@ -238,3 +239,11 @@ def test_the_commands_of_the_readme_for_a_layer_of_ones_own_do_what_they_say(tmp
 def test_the_lines_of_python_in_the_documents_hold():
     api = (PROJECT / "docs/site/api.md").read_text()
     exec(re.search(r"^```python\n(.*?)^```", api, re.DOTALL | re.MULTILINE)[1], {})
+
+
+def test_every_place_names_the_same_version():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    cited = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    assert {project["version"], cited["version"], rnn_parity.__version__} == {project["version"]}
+    assert f"## {project['version']}" in (PROJECT / "CHANGELOG.md").read_text()
+    assert (PROJECT / "src/rnn_parity/py.typed").exists()

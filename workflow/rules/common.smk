@@ -1,5 +1,6 @@
 # The grid, and what the rules share. Reading this changes no file, and starts no process but the one that tries layers
 # of the user's own.
+import getpass
 import hashlib
 import importlib.util
 import json
@@ -61,6 +62,11 @@ for variable, folder in {"PATH": Path(sys.executable).parent, "PYTHONPATH": Path
 os.environ.update({RUN_VARIABLE: str(os.getpid()), SOURCES_VARIABLE: str(SOURCES)})
 if workflow.is_main_process:
     os.environ[HEAD_VARIABLE] = here()
+
+try:
+    getpass.getuser()
+except (KeyError, OSError):  # a number without a name, as in a container: Snakemake would end with a traceback
+    os.environ["LOGNAME"] = str(os.getuid())
 
 # Layers of the user's own are tried before any job starts; in a process, since they may import torch or anything else.
 RUN_AS = {}  # name of such a layer to how it is run, in words, where it is not called as PyTorch's are
