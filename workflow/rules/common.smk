@@ -41,7 +41,7 @@ shell.prefix(
 
 def refuse(message):
     """End with one line: bad input is no fault of the workflow, and gets no traceback."""
-    print(f"error: {message}", file=sys.stderr)
+    sys.stderr.write(f"error: {message}\n")  # in one piece: the logger writes there too, from a thread
     sys.exit(2)
 
 
