@@ -54,13 +54,13 @@ FIGURES = {
     "latency": FigureEntry(
         "Latency against sequence length",
         "Median wall time of one call, with a band between the quartiles, in the sweeps that vary the sequence "
-        "length. The dashed line is a lower bound: the time of the operations at this machine's peak rate, or the "
+        "length. The dashed line is a lower bound: the time of the operations at the machine's peak rate, or the "
         "time of moving the bytes where that is longer. The phase `step` is forward and backward.",
         "timing",
     ),
     "roofline": FigureEntry(
         "How much of the machine each call uses",
-        "Rate of the matrix products of every case, as a share of the best rate that this machine reached in a "
+        "Rate of the matrix products of every case, as a share of the best rate that its machine reached in a "
         "large product. The x axis is the number of operations per byte moved, divided by the machine's own ratio: "
         "at 1, computing and copying take the same time. The line is the upper bound of every call. A dash is a "
         "second bound of a case: every step's product at the rate of such a product alone, as for a layer that "
