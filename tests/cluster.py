@@ -24,6 +24,7 @@ SlurmUser=root
 SlurmdUser=root
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+TaskProlog={folder}/prolog
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 StateSaveLocation={folder}/state
@@ -44,6 +45,11 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 PartitionName=main Nodes=ALL Default=YES State=UP
 """
 
+_PROLOG = """#!/bin/sh
+case $SLURMD_NODENAME in nc) kind=new;; *) kind=old;; esac
+echo "export RNN_PARITY_MACHINE=$kind"
+"""
+"""What runs on a node says that it is of the kind which its feature names: all nodes are this one machine."""
 
 CONFIG = Path("/etc/slurm/slurm.conf")
 """Here, since jobs do not hand `SLURM_CONF` on to their steps."""
@@ -60,6 +66,8 @@ class Cluster:
         (folder / "state").mkdir()
         text = _CONFIG.format(host=host, port=ports[0], folder=folder) + "\n".join(lines) + "\n"
         (folder / "slurm.conf").write_text(text)
+        (folder / "prolog").write_text(_PROLOG)
+        (folder / "prolog").chmod(0o755)
 
     def start(self):
         if CONFIG.is_symlink() and not CONFIG.exists():  # of a test that was killed
@@ -115,7 +123,7 @@ class Cluster:
         return done.stdout
 
     @staticmethod
-    def wait_for(what, patience_s=120):
+    def wait_for(what, patience_s=300):
         until = time.monotonic() + patience_s
         while not what():
             assert time.monotonic() < until, "it does not come"

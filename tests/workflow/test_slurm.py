@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +39,9 @@ TROUBLED = {
 HELD_UP = {**TROUBLED, "sweeps": {"mine": {**TROUBLED["sweeps"]["mine"], "hidden_size": [8, 11]}}}
 
 
+HEADS = []
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """Three nodes; without such packages, and beside another Slurm, there are none."""
@@ -49,18 +54,22 @@ def cluster(tmp_path_factory):
         cluster.start()
         yield cluster
     finally:
+        for head in HEADS:
+            head.kill()
+            head.wait()
         cluster.stop()
 
 
-def start(folder, *arguments):
+def start(folder, *resources):
     """Start Snakemake as a person does on the login node, with less patience and on smaller nodes than a profile's."""
-    asked = ["slurm_partition=main", "mem_mb=1400", "runtime=10"]
-    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", "--configfile", "own.yaml", *arguments]
+    asked = ["slurm_partition=main", "mem_mb=1400", "runtime=10", *resources]
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", "--configfile", "own.yaml"]
     command += ["--slurm-init-seconds-before-status-checks", "3", "--default-resources", *asked]
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     with (folder / "run.log").open("w") as log:
         head = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=inherited)
     head.doomed_at = time.monotonic() + 600
+    HEADS.append(head)
     return head
 
 
@@ -98,7 +107,7 @@ def swept(cluster, tmp_path_factory):
     folder = copy_project(tmp_path_factory.mktemp("swept") / "project")
     write_config(folder, PLAIN, "own.yaml")
     before, seen = {job["id"] for job in cluster.jobs()}, []
-    head = start(folder)
+    head = start(folder, "constraint=old")
     while not ended(head):
         seen.append([job for job in cluster.jobs() if job["state"] == "RUNNING"])
     assert head.returncode == 0, said(folder)
@@ -129,7 +138,9 @@ def test_what_is_timed_has_a_node_for_itself(swept):
         beside = Counter(job["node"] for job in running)
         assert all(beside[job["node"]] == 1 for job in running if job["id"] in ids)
     assert any(ids & {job["id"] for job in running} for running in seen)
-    assert pd.read_parquet(folder / "results/timing.parquet")["exclusive"].all()
+    timing = pd.read_parquet(folder / "results/timing.parquet")
+    assert timing["exclusive"].all()
+    assert set(timing["machine"]) == {"old"}
 
 
 def test_others_ask_for_the_cores_that_they_compute_with_whatever_the_head_has(swept):
@@ -151,6 +162,19 @@ def test_no_job_is_warned_of_and_logs_are_where_logs_are(swept):
     assert said(folder).count("No SLURM account given") <= 2  # as many as submit at once
     assert said(folder).count(f"(log: {folder}/logs/slurm/") == len(jobs)
     assert not (folder / ".snakemake/slurm_logs").exists()
+
+
+def test_nodes_that_are_unlike_are_kept_apart(swept, cluster, tmp_path):
+    folder = shutil.copytree(swept[0], tmp_path / "project")
+    article = {**PLAIN["sweeps"]["article"], "hidden_size": [10, 12]}
+    write_config(folder, {**PLAIN, "sweeps": {**PLAIN["sweeps"], "article": article}}, "own.yaml")
+    assert start(folder, "constraint=new").wait(600) == 0, said(folder)
+    timing = pd.read_parquet(folder / "results/timing.parquet")
+    assert set(zip(timing["hidden_size"], timing["machine"], strict=True)) == {(8, "old"), (10, "old"), (12, "new")}
+    report = (folder / "reports/report.md").read_text()
+    kinds = dict(re.findall(r"^\| machine \d \| (\w+): (\d) cases timed", report, re.MULTILINE))
+    assert kinds == {"old": "3", "new": "2"}
+    assert "Not all cases were timed on one kind of machine" in report
 
 
 def test_what_slurm_ends_is_shown_with_its_word_and_the_rest_goes_on(cluster, tmp_path):
@@ -214,8 +238,15 @@ def test_a_dead_head_and_a_dead_node_cost_nothing_that_was_done(cluster, tmp_pat
     cluster.wait_for(lambda: len(held_up()) == 2 and not {job["id"] for job in dead} & {j["id"] for j in held_up()})
     assert "cancels 2 jobs of a run of this folder that is dead" in said(folder)
     doomed = held_up()[0]
+
+    def state():
+        return next((job["state"], job["node"]) for job in cluster.jobs() if job["id"] == doomed["id"])
+
     cluster.kill(doomed["node"])
-    cluster.wait_for(lambda: [job for job in held_up() if job["id"] == doomed["id"] and job["node"] != doomed["node"]])
+    cluster.wait_for(lambda: state()[0] == "PENDING")
+    cluster.run("scontrol", "update", f"JobId={doomed['id']}", "StartTime=now")  # Slurm would wait for two minutes
+    cluster.wait_for(lambda: state()[0] == "RUNNING")
+    assert state()[1] != doomed["node"]
     (folder / "trouble").unlink()
     assert head.wait(600) == 0, said(folder)
     assert {path for path in done if "-h11-" in path.name}

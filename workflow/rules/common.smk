@@ -1,5 +1,6 @@
 # The grid, and what the rules share. Reading this changes no file, and starts no process but the one that tries layers
 # of the user's own.
+import functools
 import getpass
 import hashlib
 import importlib.util
@@ -98,6 +99,7 @@ VARIABLES = json.dumps(measured_with())  # a result is of the variables under wh
 FIRST = 1_000_000  # the priority of what need not be alone on the machine, before any timing
 
 
+@functools.cache  # asked for by every job
 def sources(*modules, files=(), without=()):
     """A digest of the code that computes a result. As a parameter it lets an edit run again what it touches, no more.
 
@@ -123,7 +125,7 @@ def report_sources(kind):
     """A digest of what the workloads of the grid bring to the report: `plot` or `section`, and its templates."""
     modules = [getattr(entry, kind).partition(":")[0] for entry in WORKLOADS if getattr(entry, kind)]
     places = [Path(importlib.util.find_spec(module).origin).parent / "templates" for module in modules]
-    return sources(*modules, files=[place for place in places if place.is_dir()])
+    return sources(*modules, files=tuple(place for place in places if place.is_dir()))
 
 
 def workload_sources(*without):
