@@ -128,3 +128,12 @@ def test_a_wrong_candidate_turns_it_into_a_no(report, tables):
     assert answer.startswith("**No.** `stacking_gru` must not replace `stacking_gru_cell`")
     assert "× its limit" in answer
     assert "5 of 5 cases" in answer
+
+
+def test_many_sweeps_are_folded(report):
+    config = SMOKE | {"sweeps": {f"s{at}": {"sequence_length": 1, "num_layers": 1, "dropout": 0.0} for at in range(21)}}
+    grid = make_grid(config)
+    markdown, html = report(pd.DataFrame(equivalence_rows(grid)), pd.DataFrame(timing_rows(grid)), config)
+    assert "<summary>21 rows of sweeps</summary>\n\n| sweep | cases |" in markdown
+    for text in (markdown, html):
+        assert text.count("<details") == text.count("</details>")

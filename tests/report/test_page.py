@@ -109,6 +109,10 @@ def test_every_other_table_is_sorted_too_and_a_long_one_filtered(page):
     table.locator("th button", has_text="cases").click()
     found = [int(text) for text in table.locator("tbody tr").evaluate_all(counts)]
     assert found == sorted(found)
+    table.locator("th button", has_text="largest error / limit").click()
+    errors = table.locator("tbody tr").evaluate_all("rows => rows.map(row => row.cells[4].textContent)")
+    assert [float(text.split()[0]) for text in errors] == sorted(float(text.split()[0]) for text in errors)
+    assert errors != sorted(errors)  # 9.5 before 12, and 0.12 before 0.9
     fold = page.locator("main details", has_text="Every planted fault").first
     fold.locator("summary").click()
     fold.locator("input[type=search]").fill("h0 ignored")

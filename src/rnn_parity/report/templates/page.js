@@ -11,14 +11,13 @@ function element(name, properties, ...children) {
 
 function sortBy(table, column, heading) {
   const down = heading.getAttribute("aria-sort") === "ascending";
-  const numeric = heading.dataset.sort === "number" || heading.style.textAlign === "right";
   const text = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent.trim();
-  const key = (row) => (numeric ? Number.parseFloat(text(row).replaceAll(",", "")) : text(row));
-  const missing = (value) => value === "" || Number.isNaN(value);
+  const missing = (words) => words === "" || words === "–";
   const compare = (a, b) => {
-    const [left, right] = [key(a), key(b)];
+    const [left, right] = [text(a), text(b)];
     if (missing(left) || missing(right)) return missing(left) - missing(right); // what has no value comes last
-    const order = numeric ? left - right : collator.compare(left, right);
+    const difference = Number.parseFloat(left.replaceAll(",", "")) - Number.parseFloat(right.replaceAll(",", ""));
+    const order = difference || collator.compare(left, right); // words, and numbers alike, by the words
     return down ? -order : order;
   };
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
