@@ -42,7 +42,10 @@ def plot(study: Study) -> Figure:
         return style.say_no_data("A map of who wins needs a sweep that varies two sizes.")
     columns, lines = (max(panel.rows[getattr(panel, axis)].nunique() for panel in every) for axis in "xy")
     least_mm = max(41, 9 * columns + 17)
-    panel_mm = (study.width_mm - _BAR_MM) / style.fitting(study.width_mm, least_mm, min(4, len(every))) - 12
+    across = style.fitting(study.width_mm, least_mm, min(4, len(every)))
+    if across == 3:  # the phases of a candidate stay side by side
+        across, least_mm = 2, study.width_mm / 2
+    panel_mm = (study.width_mm - _BAR_MM) / across - 12
     cell_mm = panel_mm / columns
     size_pt = None if cell_mm < 4 or lines > _MOST_ROWS else 6.5 if cell_mm > 7 else 5
     span = float(np.exp(np.abs(np.log([1.25, *table["speedup"].dropna()])).max()))

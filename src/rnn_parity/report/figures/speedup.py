@@ -15,7 +15,7 @@ from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import Panel, Study, panel_grid, panels, value_axis
 
 _MOST_POINTS = 100  # side by side in one panel; more are drawn as a line with a band
-_POINT_MM = 1.6
+_POINT_MM = 1.45
 
 
 def plot(study: Study) -> Figure:
