@@ -52,7 +52,7 @@ def test_a_baseline_stays_where_nothing_that_may_replace_it_is_faster(rivals):
         right = timing["implementation"].isin([f"rivals:{name}" for name in RIVALS[:-1]])
         return timing.assign(conclusion=timing["conclusion"].mask(right, "within noise"))
 
-    assert card(rivals(noise)).startswith("**Keep `stacking_gru_cell`**")
+    assert card(rivals(noise)).startswith("**Keep `stacking_gru_cell`.** Other layers may replace it")
 
 
 def test_one_answer_is_told_in_two_lines_for_a_terminal(tables):
@@ -128,6 +128,13 @@ def test_a_wrong_candidate_turns_it_into_a_no(report, tables):
     assert answer.startswith("**No.** `stacking_gru` must not replace `stacking_gru_cell`")
     assert "× its limit" in answer
     assert "5 of 5 cases" in answer
+
+
+def test_a_no_in_two_lines_says_why(tables):
+    wrong = pd.DataFrame(equivalence_rows(make_grid(SMOKE), wrong="stacking_gru"))
+    answer, why = answer_lines(collect_facts(make_grid(SMOKE).config, {}, results_of(wrong, tables[1]))["answers"])
+    assert answer == "May it be replaced? stacking_gru for stacking_gru_cell: no"
+    assert re.fullmatch(r"Why: stacking_gru: output: error is \S+× its limit", why)
 
 
 def test_many_sweeps_are_folded(report):

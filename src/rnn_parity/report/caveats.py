@@ -34,8 +34,9 @@ def find_caveats(
     found = [f"it is so when {condition}; elsewhere its numbers are wrong" for condition in answer.conditions]
     found += [f"it {escape(words)}" for words in told]
     if seed and seed.differing:
+        some = "all" if seed.differing == seed.drawing else f"{seed.differing} of the"
         found.append(
-            f"the same seed gives other dropout masks, so {seed.differing} of the {count(seed.drawing, 'case')} with "
+            f"the same seed gives other dropout masks, so {some} {count(seed.drawing, 'case')} with "
             f"dropout between layers differ, from T = {seed.first_length} and L = {seed.first_layers} on"
         )
     if lost:

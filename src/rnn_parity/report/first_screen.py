@@ -10,6 +10,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import Regime
 from rnn_parity.findings import figure_tables
 from rnn_parity.findings.answer import Answer
+from rnn_parity.findings.lives import in_words
 from rnn_parity.findings.verdicts import deciding_rows, must_hold
 from rnn_parity.report.markdown import Text, escape, listed, times
 from rnn_parity.statistics import Conclusion
@@ -92,7 +93,7 @@ def sweep_rows(equivalence: pd.DataFrame, timing: pd.DataFrame, names: Mapping[s
 
 
 def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The answer in two lines for a terminal: may it be replaced, and what is gained."""
+    """The answer in two lines for a terminal: may it be replaced, and what is gained, or why not."""
     asked = [f"{a['candidate']} for {a['baseline']}: {_in_words(a['answer'])}" for a in answers]
     gained = []
     for entry in choices(answers):
@@ -101,10 +102,18 @@ def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
             words = {"inference": "inference", "step": "training step"}[phase]
             interval = f"({row['speedup_ci_low']:.2f}–{row['speedup_ci_high']:.2f})"
             gained.append(f"{words} {row['speedup']:.2f}× {interval} with {row['implementation']}")
-    return [
-        f"May it be replaced? {'; '.join(asked)}",
-        f"Gained in the largest case: {'; '.join(gained) or 'nothing'}",
-    ]
+    why = [f"{answer['candidate']}: {reason}" for answer in answers if (reason := _reason(answer["answer"]))]
+    told = f"Gained in the largest case: {'; '.join(gained) or 'nothing'}"
+    if not any(answer["answer"].holds for answer in answers):
+        told = f"Why: {'; '.join(why) or 'nothing was compared'}"
+    return [f"May it be replaced? {'; '.join(asked)}", told]
+
+
+def _reason(answer: Answer) -> str:
+    """What decides against a candidate, in a few words; empty where nothing does."""
+    if answer.fault:
+        return in_words(answer.fault)
+    return f"{answer.deciding['quantity']}: {answer.deciding['reason']}" if answer.deciding else ""
 
 
 def _in_words(answer: Answer) -> str:
