@@ -42,7 +42,7 @@ PRESETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 """Sizes and seeds by name. `small` shows every planted fault: I ≠ H, L = 3, steps and dropout enough."""
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS, Regime.TRAIN_SAME_SEED)
-TIME_LIMIT_S = 300.0
+TIME_LIMIT_S = 600.0
 
 _SECTIONS = re.compile(r"^(defaults|equivalence|sweeps\.check)\.")
 

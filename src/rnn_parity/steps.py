@@ -118,7 +118,11 @@ class Steps:
             adapted = {name: words for name in (ours, candidate) if (words := describe_call(name, case.cell))}
             yield Look(ours, case, adapted)
 
-        return next(iter(self.start(work, *filter(None, (baseline, candidate)))))
+        found = self.start(work, *filter(None, (baseline, candidate)))
+        # Meanwhile: else the first backward pass of every process to come would import it, and sympy with it.
+        import torch.fx.experimental.symbolic_shapes  # noqa: F401
+
+        return next(found)
 
     def live(self, case: Case, candidate: str, deep: bool) -> Iterator[Row]:
         """Start the life of a candidate, in two processes; the iterator waits for its rows."""
@@ -196,42 +200,49 @@ class Steps:
         """The rows of the timing table."""
 
         def work() -> Iterator[list[Row]]:
-            yield time_case(Layer(), case, baseline, [candidate], phases=PHASES, max_seconds=seconds, **_PROTOCOL)
+            for phase in PHASES:
+                asked = {"phases": (phase,), "max_seconds": seconds, **_PROTOCOL}
+                yield time_case(Layer(), case, baseline, [candidate], **asked)
 
-        found = next(iter(self.start(work, baseline, candidate)))
-        if not isinstance(found, Ended):
-            return found
-        context = {**case.columns, "baseline": baseline, "implementation": candidate, "exclusive": False}
-        ended = {"conclusion": str(found.verdict), "reason": found.reason}
-        return [{**context, "phase": phase, **ended} for phase in PHASES]
+        rows: list[Row] = []
+        for found in self.start(work, baseline, candidate):
+            if not isinstance(found, Ended):
+                rows += found
+                continue
+            phase = PHASES[len({row["phase"] for row in rows})]
+            context = {**case.columns, "baseline": baseline, "implementation": candidate, "exclusive": False}
+            rows.append({**context, "phase": phase, "conclusion": str(found.verdict), "reason": found.reason})
+        return rows
 
     def probe(self, case: Case, baseline: str, candidate: str) -> list[Row]:
         """The rows of the table of capabilities; a layer that ends its process there refuses."""
         names = baseline, candidate
-        pairs, results, ended = all_pairs(names), {}, ProbeResult()
+        pairs, ended = all_pairs(names), ProbeResult()
+        results: dict[Pair, ProbeResult] = {}
         given = case.device, case.threads, case.cell, (case.input_size, case.hidden_size, case.num_layers)
         if not self.contained:
             results = dict(self.start(lambda: probe_each(names, pairs, *given), *names))
             return list(capability_rows(names, case.device, case.cell, results))
-        queue, entry = os.pipe()  # whoever is free takes the next; the number of a pair is one byte
-        os.write(entry, bytes(range(len(pairs))))
-        os.close(entry)
+        # Of cores there are several, and one loads the compiler. A GPU that one capability leaves unfit is so for all.
+        apart = case.device != "cuda"
+        compiled = [n for n, pair in enumerate(pairs) if apart and pair[1].startswith("torch_compile")]
+        own, common = _queue(compiled), _queue([n for n in range(len(pairs)) if n not in compiled])
 
-        def start() -> tuple[mmap.mmap, Iterator[Any]]:
+        def start(*queues: int) -> tuple[mmap.mmap, tuple[int, ...], Iterator[Any]]:
             at = mmap.mmap(-1, 1)  # shared: the last pair that the process took
             at[0] = _NONE
 
             def taken() -> Iterator[Pair]:
-                while number := os.read(queue, 1):
-                    at[0] = number[0]
-                    yield pairs[number[0]]
+                for queue in queues:
+                    while number := os.read(queue, 1):
+                        at[0] = number[0]
+                        yield pairs[number[0]]
 
-            return at, self.start(lambda: probe_each(names, taken(), *given), *names)
+            return at, queues, self.start(lambda: probe_each(names, taken(), *given), *names)
 
-        # A GPU that one capability leaves unfit is so for all; of cores there are several.
-        running = [start() for _ in range(1 if case.device == "cuda" else 2)]
+        running = [start(own, common), start(common)] if apart else [start(common)]
         while running:
-            at, stream = running.pop(0)
+            at, queues, stream = running.pop(0)
             for found in stream:
                 if not isinstance(found, Ended):
                     results[found[0]] = found[1]
@@ -239,11 +250,20 @@ class Steps:
                 outcome = Support.REFUSES if found.verdict == Verdict.FAILED else Support.NOT_PROBED
                 ended = ProbeResult(outcome, found.reason)
                 if at[0] != _NONE:
-                    results[pairs[at[0]]] = ended
-                    running.append(start())
+                    results.setdefault(pairs[at[0]], ended)
+                    running.append(start(*queues))
         results = {pair: ended for pair in pairs if pair not in results} | results
-        os.close(queue)
+        os.close(own)
+        os.close(common)
         return list(capability_rows(names, case.device, case.cell, results))
+
+
+def _queue(numbers: Sequence[int]) -> int:
+    """A pipe from which whoever is free takes the next number, of one byte."""
+    queue, entry = os.pipe()
+    os.write(entry, bytes(numbers))
+    os.close(entry)
+    return queue
 
 
 def lived_together() -> list[list[str]]:

@@ -111,13 +111,13 @@ def test_whatever_the_fault_it_comes_again(tmp_path, candidate, options, said):
 def test_a_fault_that_shows_only_while_it_is_timed(tmp_path, monkeypatch):
     from rnn_parity import steps
 
-    def changed(workload, case, baseline, candidates, **_):
-        row = {**case.columns, "phase": "step", "baseline": baseline, "implementation": candidates[0]}
+    def changed(workload, case, baseline, candidates, phases, **_):
+        row = {**case.columns, "phase": phases[0], "baseline": baseline, "implementation": candidates[0]}
         return [row | {"conclusion": "different", "reason": "its result changed while it was being timed: output"}]
 
     monkeypatch.setattr(steps, "time_case", changed)
     check(None, "torch.nn:GRU", bundle=tmp_path, **QUICK | {"timing_seconds": 0.1})
-    assert replay(tmp_path, 60.0).explain().startswith("no: torch.nn:GRU in step is different: its result changed")
+    assert replay(tmp_path, 60.0).explain().startswith("no: torch.nn:GRU in inference is different: its result changed")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Judge:
         from rnn_parity import api  # noqa: F401 imported before the fork, once for all cases
         from rnn_parity.layers.containment import Stream
 
-        limit_s = max((asked.options.get("time_limit", 300.0) for asked in self.asked.values()), default=0.0)
+        limit_s = max((asked.options.get("time_limit", 600.0) for asked in self.asked.values()), default=0.0)
         requests, self._entry = os.pipe()
 
         def serve() -> Iterator[Mapping[str, Any]]:
