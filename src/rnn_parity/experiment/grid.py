@@ -70,7 +70,7 @@ class Job:
         """The entry of its workload."""
         return find_workload(self.workload)
 
-    @property
+    @cached_property
     def cases(self) -> list[Case]:
         """The cases of this job, the last axis of `within_job` varying fastest."""
         return [Case(self.sweep, **point) for point in product(self.axes)]
