@@ -107,7 +107,7 @@ class Cluster:
         for process in ended:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        psutil.wait_procs(ended, timeout=20)
+        self.wait_for(lambda: not any(map(_runs, ended)))
         pid.unlink(missing_ok=True)
 
     def jobs(self):
@@ -128,6 +128,14 @@ class Cluster:
         while not what():
             assert time.monotonic() < until, "it does not come"
             time.sleep(0.2)
+
+
+def _runs(process):
+    """Whether a process is there and not only waits for its parent to hear of its end."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _environment(process):

@@ -47,7 +47,11 @@ def environment(
     from rnn_parity.tables import write_text
     from rnn_parity.timing.environment import describe_environment
 
-    described = describe_environment(json.loads(settings)) | {"variables": json.loads(variables)}
+    asked = json.loads(settings)
+    if any(setting["device"] == "cuda" for setting in asked) and (why := why_no_gpu()):  # on a node of a cluster
+        log(f"nothing of the GPU is described: {why}")
+        asked = [setting for setting in asked if setting["device"] != "cuda"]
+    described = describe_environment(asked) | {"variables": json.loads(variables)}
     write_text(output, json.dumps(described, indent=2) + "\n")
 
 
