@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test test-rest test-all lint docs format bench gpu-reference ui wheelhouse clean
+.PHONY: run test test-rest test-all mutants lint docs format bench gpu-reference ui wheelhouse clean
 
 run: .venv/installed
 	$(BIN)/python -m snakemake --cores $(CORES)
@@ -23,6 +23,12 @@ test-rest: .venv/installed
 	$(PYTEST) -m "$(REST)"
 
 test-all: test test-rest
+
+# Faults that mutmut plants one at a time in the modules that decide, in all of them or where it is told: MUTANTS="…*"
+mutants: .venv/installed
+	rm -rf mutants
+	PYTHONPATH=src $(BIN)/python -m mutmut run --max-children 2 $(MUTANTS)
+	$(BIN)/python -m benchmarks.mutants
 
 lint: .venv/installed docs
 	$(BIN)/ruff check .
@@ -56,7 +62,7 @@ ui: .venv/installed
 
 # What a run made and what Python left; neither the environment nor reports/reference and reports/benchmarks.
 clean:
-	rm -rf results logs mlflow.db* mlartifacts .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis build
+	rm -rf results logs mlflow.db* mlartifacts .snakemake .pytest_cache .ruff_cache .mypy_cache .hypothesis build mutants
 	find reports -mindepth 1 -maxdepth 1 ! -name reference ! -name benchmarks ! -name README.md -exec rm -rf {} +
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 

@@ -7,7 +7,18 @@ import pytest
 import torch
 
 from rnn_parity.cells.gru import GRU
-from rnn_parity.compare.criterion import FACTOR, floor_of_sums, judge, layer_terms, limit, unit_roundoff
+from rnn_parity.compare.criterion import (
+    FACTOR,
+    ILL_CONDITIONED,
+    LARGEST_LIMIT,
+    can_judge,
+    floor_of_sums,
+    judge,
+    judged_limits,
+    layer_terms,
+    limit,
+    unit_roundoff,
+)
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict, worst
 
@@ -73,6 +84,13 @@ def test_both_norms_must_hold():
     assert verdict(error=2 * FACTOR + 1, error_inf=1)[0] is Verdict.DIFFERENT
 
 
+def test_what_is_exactly_at_a_bar_passes_it():
+    assert verdict(error=FACTOR * 2, baseline=FACTOR * 2)[:2] == (Verdict.EQUIVALENT, "")
+    assert verdict(sensitivity=ILL_CONDITIONED)[0] is Verdict.EQUIVALENT
+    assert judge(*[pair(0.0)] * 3, pair(LARGEST_LIMIT), u=U, bit_identical=False)[0] is Verdict.EQUIVALENT
+    assert can_judge(pair(ILL_CONDITIONED * U), pair(LARGEST_LIMIT), U)
+
+
 @pytest.mark.parametrize("error", [math.nan, math.inf])
 def test_a_result_that_is_no_number_is_different(error):
     found, _, ratio = verdict(error=error)
@@ -86,10 +104,27 @@ def test_bit_equality_with_the_baseline_is_identical():
 
 def test_an_ill_conditioned_case_is_reported_and_not_judged():
     for error in (1, 1e6):
-        found, reason, _ = verdict(error=error, sensitivity=1025)
+        found, reason, ratio = verdict(error=error, sensitivity=1025)
         assert found is Verdict.NOT_JUDGED
-        assert "ill-conditioned" in reason
+        assert reason == "ill-conditioned: rounding the inputs once changes it by 6.1e-05 (relative)"
+        assert ratio == pytest.approx(error / 1025 / FACTOR)
     assert verdict(sensitivity=1023)[0] is Verdict.EQUIVALENT
+
+
+@pytest.mark.parametrize("one", [(1025 * U, 0.0), (0.0, 1025 * U), (math.nan, 0.0), (0.0, math.nan)])
+def test_one_norm_that_is_ill_conditioned_is_enough(one):
+    limits = tuple(limit(sensitivity, 2 * U) for sensitivity in one)
+    assert judge(pair(U), pair(U), one, limits, u=U, bit_identical=False)[0] is Verdict.NOT_JUDGED
+    assert judged_limits(one, 1, CASE) is None
+
+
+def test_limits_are_known_where_errors_can_be_judged_and_only_there():
+    assert judged_limits((7 * U, 0.0), 1, CASE) == (FACTOR * 7 * U, FACTOR * 2 * U)
+    assert judged_limits(pair(7 * U), 900, CASE) == pair(FACTOR * 9 * U)
+    in_tf32 = dataclasses.replace(CASE, tf32=True)
+    assert judged_limits(pair(1025 * U), 1, CASE) is None
+    assert judged_limits(pair(1025 * U), 1, in_tf32) == pair(FACTOR * 2 * unit_roundoff("float32", tf32=True))
+    assert judged_limits(pair(0.0), 10**9, dataclasses.replace(CASE, dtype="bfloat16")) is None  # too coarse
 
 
 def test_a_limit_that_would_pass_anything_is_no_test():
@@ -110,9 +145,11 @@ def test_a_limit_that_would_pass_anything_is_no_test():
 
 def test_a_wrong_baseline_makes_no_candidate_equivalent():
     for error in (1, 1e5):
-        found, reason, _ = verdict(error=error, baseline=2e5 * FACTOR)
+        found, reason, ratio = verdict(error=error, baseline=2e5 * FACTOR)
         assert found is Verdict.DIFFERENT
         assert reason == "the baseline itself is 1e+05× over the limit of the equations"
+        assert ratio == pytest.approx(error / 2 / FACTOR)
+    assert verdict(baseline=2.001 * FACTOR)[0] is Verdict.DIFFERENT
 
 
 def test_the_worst_verdict_speaks_for_a_case():

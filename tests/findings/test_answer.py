@@ -1,16 +1,19 @@
 """The answer follows the equivalence table."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.findings.answer import answer_for
+from rnn_parity.experiment.vocabulary import AXES, Verdict
+from rnn_parity.findings.answer import SameSeed, answer_for, answers, distinguishing_axes, same_seed
 from rnn_parity.findings.verdicts import failing, not_judged
 from rnn_parity.report import brief
 from rnn_parity.report.check import Report
-from synthetic import equivalence_rows
+from synthetic import equivalence_rows, life_rows, timing_rows
 
 GRID = make_grid(SMOKE)
 
@@ -114,6 +117,101 @@ def test_one_layer_draws_no_dropout_whatever_its_probability():
     answer = answer_for(table, "stacking_gru")
     assert answer.compared == {"eval": 5, "train_matched_masks": 4}
     assert answer.same_seed.drawing == 4
+
+
+def test_every_candidate_has_an_answer_from_its_own_rows():
+    table, timing = equivalence(), pd.DataFrame(timing_rows(GRID))
+    wrong = equivalence(wrong="stacking_gru").assign(implementation="a_wrong_one")
+    life = pd.DataFrame(life_rows(GRID.cases[0], written={"when": "after its weights change"}))
+    both = pd.concat([table, wrong])
+    assert [(answer.candidate, answer.word) for answer in answers(both)] == [
+        ("stacking_gru", "yes, when"),
+        ("a_wrong_one", "no"),
+    ]
+    assert [answer.word for answer in answers(table, life)] == ["no"]
+    timing.loc[timing["implementation"] == "stacking_gru", ["conclusion", "reason"]] = ["different", "its result x"]
+    [answer] = answers(table, timing=timing)
+    assert (answer.word, answer.verdict, answer.deciding, answer.failing) == ("no", Verdict.DIFFERENT, None, 0)
+    assert answer.fault["point"] == "timed"
+    assert (answer.cases, answer.passing, answer.never_judged) == (5, 5, ())
+    assert answer.same_seed_differs
+    assert [answer.holds for answer in answers(both)] == [True, False]
+
+
+def test_the_answer_has_the_worst_verdict_of_what_it_rests_on():
+    table = equivalence()
+    at_best = table.assign(verdict=table["verdict"].where(table["quantity"] != "output", "identical"))
+    answer = answer_for(at_best, "stacking_gru")
+    assert (answer.word, answer.verdict) == ("yes, when", Verdict.EQUIVALENT)
+    assert answer.deciding["ratio"] == table.query("regime != 'train_same_seed'")["ratio"].max()
+    assert answer.conditions == answer.failing_regimes == answer.never_judged == ()
+    assert (answer.failing_axes, answer.fault) == ("", None)
+    later = table["regime"] == "train_matched_masks"
+    table.loc[later, "verdict"], table.loc[later, "reason"] = "failed", "RuntimeError: x"
+    answer = answer_for(table, "stacking_gru")
+    assert (answer.word, answer.verdict, answer.failing, answer.passing) == ("no", Verdict.FAILED, 5, 0)
+    assert answer.failing_regimes == ("train_matched_masks",)
+    assert answer.deciding["regime"] == "train_matched_masks"
+    nothing = answer_for(table, "unheard_of")
+    assert (nothing.word, nothing.verdict, nothing.deciding, nothing.cases) == ("open", None, None, 0)
+    assert nothing.compared == {}
+
+
+def test_conditions_of_its_life_are_conditions_of_the_yes():
+    table = equivalence().query("regime != 'train_same_seed'")
+    life = pd.DataFrame(life_rows(GRID.cases[0], second_derivatives={"condition": "no second derivatives are taken"}))
+    answer = answer_for(table, "stacking_gru", life)
+    assert (answer.word, answer.conditions) == ("yes, when", ("no second derivatives are taken",))
+
+
+def seeded(case, length, layers, verdict, agreement, **change):
+    row = {"case_id": case, "sequence_length": length, "num_layers": layers, "dropout": 0.2, "verdict": verdict}
+    return row | {"regime": "train_same_seed", "mask_agreement": agreement} | change
+
+
+def test_the_same_seed_is_told_by_the_cases_that_draw():
+    alike = [seeded("a", 1, 2, "equivalent", 0.1), seeded("b", 5, 1, "different", 0.2), seeded("b", 5, 1, "failed", 0)]
+    alike += [seeded("c", 0, 2, "different", 0.3, dropout=0.0), seeded("d", 0, 2, "different", 0.4, regime="eval")]
+    assert same_seed(pd.DataFrame(alike[1:])) is None
+    found = same_seed(pd.DataFrame(alike))
+    assert (found.drawing, found.differing, found.first_length, found.first_layers) == (1, 0, None, None)
+    assert (found.always, found.out_of_sight, bool(np.isnan(found.masks_differ))) == (False, False, True)
+    part = [seeded("e", 30, 3, "different", 0.7), seeded("e", 30, 3, "different", 0.6)]
+    part += [seeded("f", 10, 4, "different", 0.9), seeded("f", 10, 4, "equivalent", 0.5)]
+    seen = same_seed(pd.DataFrame([*alike, *part]))
+    assert seen == SameSeed(3, 2, 10, 3, always=True, masks_differ=0.4, out_of_sight=False)
+    short, flat = seeded("g", 9, 9, "identical", 1.0), seeded("g", 99, 2, "identical", 1.0)
+    for beside in (short, flat):
+        assert same_seed(pd.DataFrame([*alike, *part, beside])) == dataclasses.replace(seen, drawing=4)
+    lucky, blind = seeded("h", 10, 3, "identical", 1.0), seeded("h", 10, 3, "different", np.nan)
+    assert same_seed(pd.DataFrame([*alike, *part, lucky])) == dataclasses.replace(seen, drawing=4, always=False)
+    unseen = dataclasses.replace(seen, drawing=4, differing=3, out_of_sight=True)
+    assert same_seed(pd.DataFrame([*alike, *part, blind])) == unseen
+
+
+@pytest.mark.parametrize(
+    ("these", "others", "words"),
+    [
+        ({"hidden_size": [16, 32]}, {"hidden_size": [4, 8]}, "hidden_size ≥ 16"),
+        ({"hidden_size": [8, 4]}, {"hidden_size": [32, 16]}, "hidden_size ≤ 8"),
+        ({"hidden_size": [4, 16]}, {"hidden_size": [8, 8]}, "hidden_size 4 or 16"),
+        ({"hidden_size": [4, 16]}, {"hidden_size": [8, 32]}, "hidden_size 4 or 16"),
+        ({"hidden_size": [8, 32]}, {"hidden_size": [4, 16]}, "hidden_size 8 or 32"),
+        ({"hidden_size": [4, 16]}, {"hidden_size": [16, 32]}, ""),
+        ({"dtype": ["float16", "bfloat16"]}, {"dtype": ["float32"] * 2}, "dtype bfloat16 or float16"),
+        ({"tf32": [True, True]}, {"tf32": [False, False]}, "tf32 True"),
+        (
+            {"dropout": [0.2, 0.5], "dtype": ["b", "b"]},
+            {"dropout": [0.0, 0.1], "dtype": ["a", "a"]},
+            "dtype b, dropout ≥ 0.2",
+        ),
+    ],
+)
+def test_axes_set_cases_apart_by_a_bound_or_by_their_values(these, others, words):
+    same = {axis: [known.default] * 2 for axis, known in AXES.items()}
+    these, others = pd.DataFrame(same | these), pd.DataFrame(same | others)
+    assert distinguishing_axes(these, others) == words
+    assert distinguishing_axes(these[:0], others) == distinguishing_axes(these, others[:0]) == ""
 
 
 def test_the_gate_is_shut_for_a_table_of_nothing():

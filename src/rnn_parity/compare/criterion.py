@@ -72,7 +72,7 @@ def limits(sensitivities: Pair, floor: float) -> Pair:
 
 def ill_conditioned(sensitivities: Pair, u: float) -> bool:
     """Whether rounding alone moves a quantity so far, or nobody knows how far, that nothing can be judged."""
-    return not max(sensitivities) <= ILL_CONDITIONED * u
+    return not all(sensitivity <= ILL_CONDITIONED * u for sensitivity in sensitivities)
 
 
 def error_ratio(error: float, limit: float) -> float:
@@ -93,7 +93,7 @@ def judged_limits(sensitivities: Pair, terms: int, case: Case) -> Pair | None:
 
 def worst_ratio(errors: Pair, limits: Pair) -> float:
     """The larger error over its limit of the two norms."""
-    return max(error_ratio(error, bar) for error, bar in zip(errors, limits, strict=True))
+    return max(map(error_ratio, errors, limits))
 
 
 def judge(
