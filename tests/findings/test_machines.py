@@ -55,6 +55,31 @@ def test_a_sweep_is_split_where_its_cases_of_one_device_were_timed_on_unlike_mac
     assert "length" in set(split_sweeps(timing, timing)["sweep"])
 
 
+def test_sweeps_are_split_in_the_order_in_which_machines_appear_and_cases_that_were_not_timed_stand_as_they_are():
+    def case(case_id, sweep, machine, device="cpu"):
+        return {"case_id": case_id, "sweep": sweep, "machine": machine, "device": device}
+
+    rows = [case("a", "width", "Z"), case("a", "width", "Z"), case("b", "width", None), case("b", "width", "A")]
+    rows += [case("c", "width", None), case("d", "depth", "A"), case("e", "depth", "G", "cuda"), case("f", "all", "G")]
+    rows += [case("g", "all", "A")]
+    timing = pd.DataFrame(rows)
+    assert list(machine_of_case(timing).items()) == [
+        ("a", "Z"),
+        ("b", "A"),
+        ("d", "A"),
+        ("e", "G"),
+        ("f", "G"),
+        ("g", "A"),
+    ]
+    assert list(numbered(timing).items()) == [("Z", 1), ("A", 2), ("G", 3)]
+    assert list(unlike(timing).items()) == [("width", ["Z", "A"]), ("all", ["G", "A"])]
+    split = split_sweeps(timing.drop_duplicates("case_id"), timing)
+    assert list(split["sweep"]) == [
+        "width (machine 1)", "width (machine 2)", "width", "depth", "depth", "all (machine 3)", "all (machine 2)",
+    ]  # fmt: skip
+    assert list(split["case_id"]) == list("abcdefg")
+
+
 def test_a_gpu_and_the_processor_beside_it_are_no_unlike_machines(results):
     timing = results["timing"].assign(machine=MACHINE)
     on_gpu = timing["hidden_size"] == 32
