@@ -145,6 +145,10 @@ def test_a_higher_confidence_is_a_wider_interval(n):
         ((1.02, 0.99, 1.05), (1.00, 0.99, 1.01), Conclusion.WITHIN_NOISE),
         ((1.05, 1.03, 1.07), (1.02, 0.98, 1.04), Conclusion.WITHIN_NOISE),  # clears 1, not the baseline's own noise
         ((0.96, 0.94, 0.98), (1.00, 0.95, 1.03), Conclusion.WITHIN_NOISE),
+        ((1.02, 1.01, 1.03), (1.10, 1.05, 1.15), Conclusion.WITHIN_NOISE),  # clears the noise, not 1
+        ((0.98, 0.97, 0.99), (0.90, 0.85, 0.95), Conclusion.WITHIN_NOISE),
+        ((1.04, 1.02, 1.06), (1.00, 0.98, 1.02), Conclusion.WITHIN_NOISE),  # touches it
+        ((0.96, 0.94, 0.98), (1.00, 0.98, 1.02), Conclusion.WITHIN_NOISE),
         ((1.05, 1.03, 1.07), (0.90, 0.88, 0.92), Conclusion.FASTER),
         ((0.95, 0.94, 0.96), (1.10, 1.08, 1.12), Conclusion.SLOWER),
     ],

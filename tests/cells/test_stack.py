@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rnn_parity.cells.base import Arithmetic, load_cell
+from rnn_parity.cells.lstm import LSTM
 from rnn_parity.cells.stack import run_forward, run_stack
 from rnn_parity.experiment.names import CELLS
 from rnn_parity.layers.parameters import canonical_shapes
@@ -125,6 +126,47 @@ def test_it_agrees_with_pytorch_in_float64_forward_and_backward(kind, layer):
     assert list(values) == load_cell(kind).quantities(3)
     for value, right in zip(values.values(), (*expected, *gradients), strict=True):
         torch.testing.assert_close(value, right.detach(), rtol=1e-12, atol=1e-12)
+
+
+class ForgetsC(LSTM):
+    """Gives back its first state alone."""
+
+    @staticmethod
+    def forward(x, states, w_hh, b_hh, arithmetic):
+        new, saved = LSTM.forward(x, (*states, torch.zeros_like(states[0]))[:2], w_hh, b_hh, arithmetic)
+        return new[:1], saved
+
+
+class ForgetsItsGradient(LSTM):
+    """Gives back the gradient of its first state alone."""
+
+    @staticmethod
+    def backward(saved, gradients, w_hh):
+        of_x, of_states, grouped = LSTM.backward(saved, (*gradients, torch.zeros_like(gradients[0]))[:2], w_hh)
+        return of_x, of_states[:1], grouped
+
+
+@pytest.mark.parametrize("cell", [ForgetsC, ForgetsItsGradient])
+def test_a_kind_that_forgets_a_state_or_its_gradient_is_refused(cell):
+    input, states, weights = drawn("lstm")
+    cotangents = drawn_like(torch.zeros(3, 2, 2), *states)
+    with pytest.raises(ValueError, match="shorter"):
+        run_stack(cell, input, states, weights, cotangents)
+
+
+def test_cotangents_of_more_steps_than_there_are_are_refused():
+    input, states, weights = drawn()
+    with pytest.raises(ValueError, match="longer"):
+        run(input, states, weights, drawn_like(torch.zeros(4, 2, 2), *states))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_kind_names_the_shapes_and_tensors_of_a_layer(kind):
+    cell, rows = load_cell(kind), {"gru": 15, "gru_reset_before": 15, "lstm": 20}[kind]
+    assert cell.shapes(3, 5) == {"weight_ih": (rows, 3), "weight_hh": (rows, 5), "bias_ih": (rows,), "bias_hh": (rows,)}
+    of_states = ["h", "c"] if kind == "lstm" else ["h"]
+    assert cell.inputs() == ["input", *(f"{state}0" for state in of_states)]
+    assert cell.outputs() == ["output", *(f"{state}n" for state in of_states)]
 
 
 def test_runs_side_by_side_are_the_runs_one_by_one():

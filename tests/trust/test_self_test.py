@@ -188,29 +188,6 @@ def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
     assert "The last step reads the input before it" in detected_by_none(table)
 
 
-def test_cases_in_which_other_faults_were_tried_stand_apart():
-    case_ids = [CASE.case_id, dataclasses.replace(CASE, dtype="bfloat16").case_id]
-    findings = pd.DataFrame(finding_rows([CASE, dataclasses.replace(CASE, dtype="bfloat16")]))
-    together = undetected_by_case(findings)
-    assert [row["case_ids"] for row in together] == [case_ids]
-    findings = findings[(findings["case_id"] == CASE.case_id) | (findings["kind"] != "backward")]
-    assert [(row["case_ids"], row["tried"]) for row in undetected_by_case(findings)] == [
-        (case_ids[:1], 3),
-        (case_ids[1:], 2),
-    ]
-
-
-def test_rates_of_known_findings():
-    cases = [dataclasses.replace(CASE, sequence_length=length) for length in range(1, 11)]
-    findings = pd.DataFrame(finding_rows(cases, missed="h0 ignored"))
-    table = detection(findings).set_index("fault")
-    assert table.loc["h0 ignored", ["exercised", "caught", "missed", "share"]].tolist() == [10, 0, 10, 0.0]
-    assert table.loc["No gradient to h0", "share"] == 1
-    assert table.loc["No gradient to h0", "share_ci_low"] == pytest.approx(0.7225, abs=1e-4)
-    (alarms,) = false_alarms(findings).to_dict("records")
-    assert (alarms["comparisons"], alarms["alarms"], alarms["allclose"]) == (160, 0, 70)
-
-
 @pytest.mark.parametrize("missed", [None, "h0 ignored"])
 def test_it_is_shown_at_eighty_columns(missed):
     screen = io.StringIO()

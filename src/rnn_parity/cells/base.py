@@ -105,7 +105,7 @@ class Cell:
     def shapes(cls, width: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """The parameters of one layer that reads `width` numbers."""
         rows = len(cls.gates) * hidden_size
-        return dict(zip(PARAMETERS, ((rows, width), (rows, hidden_size), (rows,), (rows,)), strict=True))
+        return {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size), "bias_ih": (rows,), "bias_hh": (rows,)}
 
     @classmethod
     def inputs(cls) -> list[str]:

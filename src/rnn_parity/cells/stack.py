@@ -57,9 +57,10 @@ def run_forward(
     """The forward pass of `run_stack`, for a model in which the cotangents are known only later."""
     scale = 1.0 / (1.0 - dropout) if dropout < 1.0 else 0.0
     sequence, layers = input, []
-    for layer, of_layer in enumerate(zip(*(state.unbind(-3) for state in states), strict=True)):
+    for layer in range(states[0].shape[-3]):
         if layer > 0 and masks is not None:
             sequence = sequence * (masks[layer - 1] * scale)
+        of_layer = tuple(state.select(-3, layer) for state in states)
         w_ih, w_hh, b_ih, b_hh = (weights[f"{name}_l{layer}"] for name in PARAMETERS)
         layers.append(_forward(cell, sequence, of_layer, w_ih, w_hh, b_ih, b_hh, arithmetic))
         sequence = layers[-1].output
@@ -148,8 +149,8 @@ def _backward(
     for steps in zip(*recurrent, strict=True):  # a group of gates that multiplied the same, over all steps
         rows = [over_time(list(of_gate)) for of_gate in zip(*(gates for gates, _ in steps), strict=True)]
         parts.append(_of_parameters(rows, over_time([read for _, read in steps])))
-    of_w_hh, of_b_hh = (torch.cat(blocks, dim) for blocks, dim in zip(zip(*parts, strict=True), (-2, -1), strict=True))
-    return of_given, of_states, (of_w_ih, of_w_hh, of_b_ih, of_b_hh)
+    of_w_hh, of_b_hh = zip(*parts, strict=True)
+    return of_given, of_states, (of_w_ih, torch.cat(of_w_hh, -2), of_b_ih, torch.cat(of_b_hh, -1))
 
 
 def _of_parameters(of_sums: list[Tensor], read: Tensor) -> tuple[Tensor, Tensor]:
