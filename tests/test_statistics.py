@@ -100,7 +100,15 @@ def test_a_change_too_small_to_matter_or_rounds_too_few_to_tell_are_no_disturban
     steady, changed = np.ones(200), np.repeat([1.0, 1.04], 100)
     assert not ratio_changes(changed, steady, 0.95)
     assert ratio_changes(np.repeat([1.0, 1.06], 100), steady, 0.95)
+    assert not ratio_changes(3 * changed, steady, 0.95)
+    assert not ratio_changes(np.repeat([1.05, 1.0], 100), steady, 0.95)
     assert not ratio_changes([1, 1, 1, 1, 9, 9, 9, 9], np.ones(8), 0.95)
+
+
+def test_halves_whose_intervals_touch_are_not_apart():
+    touching, apart = [1.0, 1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.2, 1.2, 1.2], [1.0] * 5 + [1.1] + [1.2] * 4
+    for rising, changes in ((touching, False), (apart, True)):
+        assert ratio_changes(rising, np.ones(10), 0.95) is ratio_changes(rising[::-1], np.ones(10), 0.95) is changes
 
 
 def test_the_interval_of_known_samples():

@@ -54,7 +54,7 @@ def median_ratio(numerator: ArrayLike, denominator: ArrayLike, confidence: float
 
     Raises `ValueError` unless both have the same number, at least 2, of elements.
     """
-    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
+    numerator, denominator = np.asarray(numerator), np.asarray(denominator)
     n = len(numerator)
     if n != len(denominator) or n < 2:
         raise ValueError(f"{n} and {len(denominator)} samples, expected the same number, at least 2")
@@ -90,7 +90,7 @@ def ratio_changes(numerator: ArrayLike, denominator: ArrayLike, confidence: floa
     half = len(np.asarray(numerator)) // 2
     if half < 5:
         return False
-    parts = (slice(None, half), slice(half, None))
+    parts = (slice(half), slice(half, None))
     first, second = (median_ratio(np.asarray(numerator)[p], np.asarray(denominator)[p], confidence) for p in parts)
     apart = first.low > second.high or second.low > first.high
     return bool(apart and abs(math.log(first.estimate / second.estimate)) > math.log(1 + LARGEST_CHANGE))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import FAULT_KINDS
@@ -75,7 +76,7 @@ def test_faults_stand_by_kind_and_as_they_came():
 
 def test_the_totals_of_each_group_are_those_of_all_its_faults():
     more = table(planted("missed", "z inverted", group=COARSE), planted("caught", "z inverted", unequal=(1, 1)))
-    coarse, fine = totals(detection(pd.concat([TRIED, more]))[::-1]).to_dict("records")
+    fine, coarse = totals(detection(pd.concat([TRIED, more]))).to_dict("records")
     assert list(coarse) == [
         "device", "cell", "dtype", "judged", "exercised", "caught", "missed", "hidden", "not_judged",
         "share", "share_ci_low", "share_ci_high", "allclose_passes", "assert_close_passes",
@@ -93,19 +94,28 @@ def test_where_nothing_could_be_judged_no_share_is_known():
 def test_every_comparison_with_a_right_layer_is_counted_and_cases_are_counted_once():
     first, second = false_alarms(
         table(
-            right(group=COARSE, ratio=0.2),
             right(1, "a", not_judged=1, unequal=(2, 1)),
-            right(2, "a", ratio=3.5, unequal=(5, 0)),
+            right(group=COARSE, ratio=0.2),
+            right(0, "a", ratio=3.5, unequal=(5, 0)),
             right(0, "b", comparisons=8, not_judged=2),
-            planted("caught", case="c"),
+            right(2, "c", comparisons=8),
+            planted("caught", case="d"),
         )
     ).to_dict("records")
-    assert first["dtype"] == "bfloat16"
-    assert second == GROUP | {
-        "cases": 2, "comparisons": 40, "alarms": 3, "rate": 3 / 40, "cases_alarmed": 1,
-        "cases_ci_low": wilson(1, 2)[0], "cases_ci_high": wilson(1, 2)[1], "not_judged": 3, "largest_ratio": 3.5,
+    assert second["dtype"] == "bfloat16"
+    assert first == GROUP | {
+        "cases": 3, "comparisons": 48, "alarms": 3, "rate": 3 / 48, "cases_alarmed": 2,
+        "cases_ci_low": wilson(2, 3)[0], "cases_ci_high": wilson(2, 3)[1], "not_judged": 3, "largest_ratio": 3.5,
         "allclose": 7, "assert_close": 1,
     }  # fmt: skip
+
+
+def test_of_nothing_there_are_no_rates():
+    nothing = TRIED[:0].assign(different=0, comparisons=0)
+    assert false_alarms(nothing).empty
+    assert set(totals(detection(nothing))[["share", "share_ci_low", "share_ci_high"]].dtypes) == {np.dtype(float)}
+    assert largest_hidden(detection(nothing)) is None
+    assert undetected_by_case(nothing) == detected_by_none(nothing) == []
 
 
 def test_the_largest_fault_that_hides_is_the_largest_share_of_its_quantity():

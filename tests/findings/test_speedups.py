@@ -36,7 +36,7 @@ def quotable(case, sweep, flops, phase="step", candidate="ours"):
 
 
 def test_the_sweep_that_is_asked_for_is_quoted_else_t2vec_else_the_whole_grid():
-    rows = [quotable("a", "width", 3.0), quotable("b", "depth", 5.0), quotable("c", "depth", 5e9, candidate="another")]
+    rows = [quotable("a", "width", 0.3), quotable("b", "depth", 0.5), quotable("c", "depth", 5e9, candidate="another")]
     rows += [quotable("d", "depth", None, phase) for phase in ("forward", "step")]
 
     def quoted(*more, sweep=None):
@@ -124,7 +124,8 @@ def test_the_effort_counts_each_measurement_once_and_what_was_saved():
     assert effort["allowed_s"] == 4.0 * effort["measurements"]
     assert (effort["loaded"], effort["clock_limited"], effort["shared"]) == (1, 1, False)
     assert list(effort) == [
-        "measurements", "stopped_early", "saved_s", "allowed_s", "loaded", "clock_limited", "shared",
+        "measurements", "stopped_early", "saved_s", "allowed_s", "loaded", "clock_limited", "throttled", "contended",
+        "shared",
     ]  # fmt: skip
     table.loc[first, "exclusive"] = False
     assert timing_effort(table, 4.0)["shared"] is True
@@ -132,14 +133,16 @@ def test_the_effort_counts_each_measurement_once_and_what_was_saved():
 
 def test_the_effort_is_that_of_what_was_measured():
     timed = {"case_id": "a", "phase": "step", "median_s": 1e-3, "rounds_s": 3.0, "exclusive": True}
-    timed |= {"other_busy_cores": 0.2, "clock_limits": ""}
+    timed |= {"other_busy_cores": 0.2, "clock_limits": "", "throttled_rounds": None, "other_gpu_processes": None}
     rows = [timed, timed | {"case_id": "b", "median_s": None}, timed | {"case_id": "c", "rounds_s": None}]
     assert timing_effort(pd.DataFrame(rows), 5.0) == {
         "measurements": 1, "stopped_early": 1, "saved_s": 2.0, "allowed_s": 5.0, "loaded": 0, "clock_limited": 0,
+        "throttled": 0, "contended": 0,
         "shared": False,
     }  # fmt: skip
-    short = timing_effort(pd.DataFrame([timed | {"rounds_s": 4.5}]), 5.0)
-    assert (short["stopped_early"], short["saved_s"]) == (1, 0.5)
+    disturbed = timed | {"case_id": "d", "rounds_s": 4.5, "throttled_rounds": 3.0, "other_gpu_processes": 1.0}
+    effort = timing_effort(pd.DataFrame([timed, disturbed, disturbed | {"phase": "forward", "rounds_s": 6.0}]), 5.0)
+    assert (effort["stopped_early"], effort["saved_s"], effort["throttled"], effort["contended"]) == (2, 2.5, 6, 2)
 
 
 def test_shares_of_the_peak_are_of_the_case_that_is_asked_for():
@@ -147,6 +150,7 @@ def test_shares_of_the_peak_are_of_the_case_that_is_asked_for():
     table = efficiency_table(timing, environment(GRID)["peaks"])
     case_id = GRID.cases[1].case_id
     shares = shares_of_peak(table, case_id, ["stacking_gru", "stacking_gru_cell"])
+    assert list(shares) == ["inference", "forward", "backward", "step"]
     ours, theirs = shares["step"]
     assert ours == pytest.approx(1.5 * theirs)
     mine = timing.query("case_id == @case_id and phase == 'step' and implementation == 'stacking_gru'").iloc[0]

@@ -75,6 +75,7 @@ def test_what_was_not_judged_is_told_once_a_kind_of_reason():
     rounding, masks = "ill-conditioned: by {}", "its masks cannot be set"
     table = not_judged(
         compared(
+            {"case_id": "e", "regime": "train_matched_masks", "verdict": "unsupported", "reason": masks},
             {"quantity": "hn", "verdict": "not judged", "reason": rounding.format(1)},
             {},
             {"quantity": "grad_input", "verdict": "not judged", "reason": rounding.format(2)},
@@ -82,15 +83,16 @@ def test_what_was_not_judged_is_told_once_a_kind_of_reason():
             {"case_id": "b"},
             {"case_id": "c", "quantity": "hn", "verdict": "not judged", "reason": masks},
             {"case_id": "c", "verdict": "not judged", "reason": masks},
-            {"case_id": "d", "regime": "train_matched_masks", "verdict": "unsupported", "reason": masks},
+            {"case_id": "d", "verdict": "not judged", "reason": "its states cannot be set"},
             {"case_id": "d", "implementation": "another", "verdict": "failed", "reason": "RuntimeError: x"},
         )
     )
     assert list(table) == ["implementation", "regime", "verdict", "quantities", "cases", "reason"]
     assert table.to_numpy().tolist() == [
+        ["ours", "train_matched_masks", "unsupported", [], 1, masks],
         ["ours", "eval", "not judged", ["grad_input", "hn"], 2, "ill-conditioned: by 1"],
         ["ours", "eval", "not judged", [], 1, masks],
-        ["ours", "train_matched_masks", "unsupported", [], 1, masks],
+        ["ours", "eval", "not judged", [], 1, "its states cannot be set"],
     ]
     assert list(not_judged(compared({}))) == list(table)
 
@@ -157,7 +159,8 @@ def test_lengths_of_the_article_stand_from_the_shortest_by_verdict():
         seeded(sweep="article", case_id=str(n), sequence_length=length, verdict=verdict)
         for n, (length, verdict) in enumerate(of)
     ]
-    assert article_lengths(pd.DataFrame(rows)) == {"ours": {"equivalent": [1], "different": [10, 30]}}
+    lengths = article_lengths(pd.DataFrame(rows))
+    assert [list(of.items()) for of in lengths.values()] == [[("equivalent", [1]), ("different", [10, 30])]]
     assert article_lengths(pd.DataFrame([seeded()])) == {}
 
 

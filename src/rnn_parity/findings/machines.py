@@ -20,7 +20,7 @@ def numbered(timing: pd.DataFrame) -> dict[str, int]:
 
 def unlike(timing: pd.DataFrame) -> dict[str, list[str]]:
     """Each sweep whose cases of one device were timed on several kinds of machines, to these."""
-    several = timing.groupby(["sweep", "device"], sort=False)["machine"].transform("nunique") > 1
+    several = timing.groupby(["sweep", "device"])["machine"].transform("nunique") > 1
     rows = timing[several].dropna(subset=["machine"])
     return {str(sweep): list(of["machine"].unique()) for sweep, of in rows.groupby("sweep", sort=False)}
 

@@ -93,7 +93,7 @@ def totals(caught: pd.DataFrame) -> pd.DataFrame:
     """
     table = caught.groupby(_GROUP, sort=False)[["exercised", *_COUNTED, *_CHECKS]].sum().reset_index()
     table.insert(len(_GROUP), "judged", table["exercised"] - table["not_judged"])
-    shares = [_share(*pair) for pair in zip(table["caught"], table["judged"], strict=True)]
+    shares = [_share(*counts) for counts in table[["caught", "judged"]].itertuples(index=False)]
     table[_SHARE] = pd.DataFrame(shares, columns=_SHARE, dtype=float)
     for check in _CHECKS:
         table[f"{check}_passes"] = table["exercised"] - table.pop(check)

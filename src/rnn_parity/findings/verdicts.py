@@ -90,7 +90,7 @@ def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
     `cases` and the first `reason`.
     """
     rows = equivalence[equivalence["verdict"].isin(UNDECIDED)]
-    kind = rows["reason"].str.split(":").str[0].rename("kind")  # numbers after the colon differ from case to case
+    kind = rows["reason"].str.split(":").str[0]  # numbers after the colon differ from case to case
     table = []
     for (candidate, regime, verdict, _), group in rows.groupby(
         ["implementation", "regime", "verdict", kind], sort=False
