@@ -119,6 +119,8 @@ def test_the_interval_of_known_samples():
     between = median_ratio(ratios, np.ones(20), 0.95)
     assert 6 < between.low < 7
     assert between.high == pytest.approx(21 - between.low)
+    of_three = median_ratio([1.0, 4.0, 7.0], np.ones(3), 0.6)  # the extremes cover 75 %, the median alone nothing
+    assert (of_three.low, of_three.high) == (pytest.approx(2.0), pytest.approx(6.0))
     exact = median_ratio(np.full(10, 6.0), np.full(10, 2.0), 0.95)
     assert (exact.estimate, exact.low, exact.high, exact.relative_width) == (3.0, 3.0, 3.0, 0.0)
 
@@ -132,6 +134,7 @@ def test_the_chance_of_heads_is_scipys(n):
 def test_few_rounds_give_their_extremes_and_one_gives_nothing():
     interval = median_ratio([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], 0.95)
     assert (interval.estimate, interval.low, interval.high) == (2.0, 1.0, 3.0)
+    assert median_ratio([3.0, 1.0], [1.0, 1.0], 0.95) == Interval(2.0, 1.0, 3.0)
     for numerator, denominator in (([1.0], [1.0]), ([1.0, 2.0], [1.0])):
         with pytest.raises(ValueError, match="expected the same number, at least 2"):
             median_ratio(numerator, denominator, 0.95)

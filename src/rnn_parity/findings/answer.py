@@ -98,7 +98,7 @@ def answer_for(
     """
     points = life_of(life, candidate)
     fault, excused = deciding_fault(points) or result_changed(timing, candidate), conditions(points)
-    rows = equivalence[equivalence["implementation"] == candidate].reset_index(drop=True)
+    rows = equivalence[equivalence["implementation"] == candidate]
     held, wrong, seed = must_hold(rows), failing(rows), same_seed(rows)
     passes = held["verdict"].isin(PASSING)
     unjudged = held[~passes.groupby(held["quantity"]).transform("any")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, PASSING, UNDECIDED, Regime, Verdict
@@ -58,14 +59,8 @@ def deciding_rows(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _worst_first(rows: pd.DataFrame) -> pd.DataFrame:
-    order = pd.DataFrame(
-        {
-            "forward": rows["verdict"].isin(FAILING) & ~rows["quantity"].str.startswith("grad_"),
-            "severity": severity(rows["verdict"]),
-            "ratio": rows["ratio"].fillna(-math.inf),
-        }
-    ).reset_index(drop=True)
-    return rows.iloc[order.sort_values(list(order), ascending=False, kind="stable").index]
+    forward = rows["verdict"].isin(FAILING) & ~rows["quantity"].str.startswith("grad_").astype(bool)
+    return rows.iloc[np.lexsort((-rows["ratio"].fillna(-math.inf), -severity(rows["verdict"]), ~forward))]
 
 
 def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
