@@ -150,6 +150,7 @@ def test_shares_of_the_peak_are_of_the_case_that_is_asked_for():
     table = efficiency_table(timing, environment(GRID)["peaks"])
     case_id = GRID.cases[1].case_id
     shares = shares_of_peak(table, case_id, ["stacking_gru", "stacking_gru_cell"])
+    assert shares_of_peak(table.assign(path=None), case_id, ["stacking_gru", "stacking_gru_cell"]) == shares
     assert list(shares) == ["inference", "forward", "backward", "step"]
     ours, theirs = shares["step"]
     assert ours == pytest.approx(1.5 * theirs)

@@ -185,7 +185,7 @@ def detected_by_none(findings: pd.DataFrame) -> list[str]:
     """The planted faults that no case of an experiment detects."""
     faults = _planted(findings)
     caught = (faults["finding"] == Detection.CAUGHT).groupby(faults["fault"], sort=False).any()
-    return list(caught.index[~caught.to_numpy(bool)])
+    return list(caught.index[~caught])
 
 
 def _planted(findings: pd.DataFrame) -> pd.DataFrame:
