@@ -165,6 +165,29 @@ def test_conditions_of_its_life_are_conditions_of_the_yes():
     assert (answer.word, answer.conditions) == ("yes, when", ("no second derivatives are taken",))
 
 
+def test_a_point_of_its_life_that_never_ended_leaves_the_answer_open_and_is_named():
+    table = equivalence()
+    cut = {"verdict": "not judged", "reason": "time limit of 60 s"}
+    life = pd.DataFrame(life_rows(GRID.cases[0], many_calls=cut, first_call={"verdict": "not judged", "reason": "x"}))
+    answer = answer_for(table, "stacking_gru", life)
+    assert (answer.word, answer.verdict, answer.never_judged) == ("open", None, ("'Many calls'",))
+    assert (
+        answer.deciding.items() >= {"point": "many_calls", "quantity": "'Many calls'", "reason": cut["reason"]}.items()
+    )
+    never = table.assign(verdict=table["verdict"].where(table["quantity"] != "grad_h0", "not judged"))
+    both = answer_for(never, "stacking_gru", life)
+    assert (both.word, both.never_judged, both.deciding["quantity"]) == ("open", ("grad_h0",), "grad_h0")
+    for wrong in (
+        answer_for(equivalence(wrong="stacking_gru"), "stacking_gru", life),
+        answer_for(table, "stacking_gru"),
+    ):
+        assert wrong.never_judged == ()
+        assert "quantity" in wrong.deciding
+    stale = {"when": "after its weights change"}
+    faulty = answer_for(table, "stacking_gru", pd.DataFrame(life_rows(GRID.cases[0], many_calls=cut, written=stale)))
+    assert (faulty.word, faulty.deciding, faulty.never_judged) == ("no", None, ())
+
+
 def seeded(case, length, layers, verdict, agreement, **change):
     row = {"case_id": case, "sequence_length": length, "num_layers": layers, "dropout": 0.2, "verdict": verdict}
     return row | {"regime": "train_same_seed", "mask_agreement": agreement} | change

@@ -76,6 +76,15 @@ def test_a_result_that_changed_while_it_was_timed_is_told_as_a_fault_of_its_life
     }  # fmt: skip
 
 
+def test_a_process_that_ends_while_it_is_timed_is_told_before_any_result_that_changed():
+    changed = {"implementation": "ours", "conclusion": "different", "phase": "step", "reason": "its result changed: hn"}
+    crashed = changed | {"conclusion": "not judged", "phase": "backward", "reason": "it crashes its process: signal 11"}
+    rows = [changed, crashed | {"implementation": "another", "phase": "x"}, crashed, crashed | {"phase": "forward"}]
+    said = {"point": "timed", "title": "Timed calls", "condition": "", "verdict": "failed", "quantity": ""}
+    assert result_changed(pd.DataFrame(rows), "ours") == crashed | said | {"when": "in backward, while it was timed"}
+    assert result_changed(pd.DataFrame(rows[1:3]), "ours")["reason"] == crashed["reason"]
+
+
 def test_conclusions_of_each_phase_are_counted_with_the_range_of_their_speedups():
     words = ["faster", "faster", "slower", "within noise", "disturbed", "disturbed", "unsupported", "failed"]
     rows = [
