@@ -52,7 +52,7 @@ def test_a_verdict_that_flipped_is_named_with_its_reason():
     assert len(comparison.regressions) == 1
     assert len(compare_runs(new, old).regressions) == 0
     text = write.comparison_markdown(comparison)
-    assert "**Worse in new: 1 verdict that must hold holds in old alone.**" in text
+    assert "**Worse in new: 1 verdict that must hold fails there, and holds in old.**" in text
     assert r"| **different** | `hn`: error is 7× \| its limit |" in text
 
 

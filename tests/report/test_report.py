@@ -319,9 +319,9 @@ def test_a_figure_is_one_element_with_its_caption(report, tables):
 def test_lives_are_shown_point_by_point_and_decide_the_card(report, tables):
     case = make_grid(SMOKE).cases[0]
     markdown, html = report(*tables, life=life_rows(case))
-    assert "It holds at: First call; Same seed." in markdown
-    assert r"| No states | refuses: TypeError: \<b\>\| |" in markdown
-    assert "<b>" not in html.split("Over many calls")[1].split("</table>")[0]
+    assert "<summary>The 2 points that hold</summary>\n\nFirst call; Same seed." in markdown
+    assert r"- **No states.** Refuses: TypeError: \<b\>\|" in markdown
+    assert "<b>" not in html
     stale = {"when": "after its weights change", "quantity": "output", "reason": "is what it was before"}
     markdown, _ = report(*tables, life=life_rows(case, written=stale))
     assert card(markdown).startswith(
