@@ -72,6 +72,11 @@ def test_each_of_several_candidates_gets_its_own_answer(report):
     rows = equivalence_rows(grid, wrong="torch.nn:GRU")
     markdown, _ = report(pd.DataFrame(rows), pd.DataFrame(timing_rows(grid)), config)
     assert card(markdown).startswith("**Take `stacking_gru` in place of `stacking_gru_cell`.**")
+    assert "With `stacking_gru` the same seed gives other dropout masks." in card(markdown)
+    same = pd.DataFrame(rows).assign(verdict=lambda table: table["verdict"].mask(
+        table["regime"].eq("train_same_seed"), "identical"
+    ))  # fmt: skip
+    assert "same seed" not in card(report(same, pd.DataFrame(timing_rows(grid)), config)[0])
     ranked = re.findall(r"^\| `(\S+)` \| \*\*(.*?)\*\* \|", markdown, re.MULTILINE)
     assert ranked == [("stacking_gru", "yes, but"), ("torch.nn:GRU", "no")]
     assert "\n\n**No.** `torch.nn:GRU` must not replace" in markdown

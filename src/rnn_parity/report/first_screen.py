@@ -30,7 +30,7 @@ def choices(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         entries with `baseline`; `ranked`, the answers in order; `holding`, those that may replace the baseline; and
         `picks`: phase to the rows of the fastest of these, several where their intervals overlap; `alike`: whether
-        every phase has the same ones.
+        every phase has the same ones; `taken`: their names.
     """
     of_baseline: dict[str, list[Mapping[str, Any]]] = {}
     for answer in answers:
@@ -41,7 +41,9 @@ def choices(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         picks = {phase: chosen for phase in QUOTED_PHASES if (chosen := _fastest(holding, phase))}
         ranked = sorted(rivals, key=_rank)
         alike = len({tuple(row["implementation"] for row in rows) for rows in picks.values()}) == 1
+        taken = {row["implementation"] for rows in picks.values() for row in rows}
         entry = {"baseline": baseline, "ranked": ranked, "holding": holding, "picks": picks, "alike": alike}
+        entry["taken"] = taken
         found.append(entry)
     return found
 
