@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from rnn_parity.bundles.files import write_bundle
+from rnn_parity.bundles.files import require_place, write_bundle
 from rnn_parity.bundles.questions import ask, question_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
@@ -117,6 +117,8 @@ def check(
             raise InputError(f"{key}: holds {what}, expected what builds one, as its class or a functools.partial")
     if not time_limit > 0:
         raise InputError(f"time_limit: holds {time_limit!r}, expected more than 0")
+    if bundle is not None:
+        require_place(Path(bundle))
 
     def make_case(ours: str, kind: str) -> Case:
         return _make_case(ours, theirs, device, axes | {"cell": kind}, seeds, regimes)

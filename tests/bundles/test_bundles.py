@@ -149,8 +149,9 @@ def change(folder, key, value):
     (folder / "bundle.json").write_text(json.dumps(about))
 
 
-def test_a_folder_with_other_files_is_not_written_to(tmp_path):
+def test_a_folder_with_other_files_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "mine").touch()
-    with pytest.raises(InputError, match="holds other files, expected a new folder for a bundle"):
-        check(None, "faults:Wrong", bundle=tmp_path, **QUICK)
+    for place, message in ((tmp_path, "holds other files"), (tmp_path / "mine", "is a file")):
+        with pytest.raises(InputError, match=f"{message}, expected a new folder for a bundle"):
+            check(None, "torch.nn:GRU", bundle=place, progress=pytest.fail, **QUICK)
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

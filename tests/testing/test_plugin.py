@@ -57,10 +57,11 @@ GROUPS = ("outputs", "input_gradients", "parameter_gradients")
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """A function that runs pytest in a process of its own, with this plugin and no other."""
+    """A function that runs pytest with this plugin and no other: here, or with workers in processes of their own."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT / "src"), str(pytester.path)]))
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    pytester.syspathinsert()
     pytester.makepyfile(layers=LAYERS)
 
     def run(*arguments, test="", ini=QUICK):
@@ -68,7 +69,8 @@ def run(pytester, monkeypatch):
         if test:
             pytester.makepyfile(test_mine=f"import rnn_parity\nfrom layers import *\n\n\n{test}")
         command = ["-p", "rnn_parity.testing.plugin", "-p", "no:cacheprovider", *map(str, arguments)]
-        return pytester.runpytest_subprocess(*command)
+        runs = pytester.runpytest_subprocess if "xdist" in arguments else pytester.runpytest_inprocess
+        return runs(*command)
 
     return run
 
@@ -156,7 +158,7 @@ def test_a_case_is_judged_once_and_in_a_process_of_its_own(run, pytester, worker
     run(*workers, test=decorated("[Counts]", body)).assert_outcomes(passed=6)
     together = (pytester.path / "built").read_text().splitlines()
     (pytester.path / "built").unlink()
-    run(test=decorated("[Counts]"), ini=f"{QUICK}rnn_regimes = eval train_matched_masks\n")
+    run("-k", "eval and outputs").assert_outcomes(passed=1, deselected=5)
     assert len(together) == len((pytester.path / "built").read_text().splitlines())
 
 

@@ -33,14 +33,21 @@ class Bundle:
 
 def write_bundle(folder: Path, question: Question, evidence: Evidence, conclusion: str) -> None:
     """Write a bundle, in place of another that is there. Raises `InputError` where it cannot be written."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / QUESTION).exists():
-        raise InputError(f"{folder}: holds other files, expected a new folder for a bundle")
+    require_place(folder)
     named = {key: _import_path(getattr(question, key)) for key in ("baseline", "candidate")}
     about = {"format": FORMAT, "conclusion": conclusion, "question": asdict(question) | named, "row": evidence.row}
     about["environment"] = describe_environment([])
     with atomic_path(folder / TENSORS) as path:
         path.write_bytes(save({name: t.contiguous().clone() for name, t in evidence.tensors.items()}))
     write_text(folder / QUESTION, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+
+def require_place(folder: Path) -> None:
+    """Raise `InputError` for a folder with other files than those of a bundle, or a file in its place."""
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file, expected a new folder for a bundle")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / QUESTION).exists():
+        raise InputError(f"{folder}: holds other files, expected a new folder for a bundle")
 
 
 def _import_path(name: str) -> str:
