@@ -157,7 +157,8 @@ def check(
                 return grown
             progress("writing the bundle")
             question = question_of(ours, theirs, case, found)
-            write_bundle(Path(bundle), question, ask(question, steps), grown.conclusion())
+            told = grown.conclusion(), steps.environment(case.device)
+            write_bundle(Path(bundle), question, ask(question, steps), *told)
             return learned(**more, bundle=str(bundle))
 
         report = learned()

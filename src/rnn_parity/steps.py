@@ -22,6 +22,7 @@ from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.settings import put_back, told
 from rnn_parity.life.live import POINTS, life_case, live
+from rnn_parity.timing.environment import describe_environment, machine_of
 from rnn_parity.timing.rounds import time_case
 from rnn_parity.trust.diagnose import diagnose
 from rnn_parity.workloads.layer import Layer
@@ -213,6 +214,15 @@ class Steps:
             context = {**case.columns, "baseline": baseline, "implementation": candidate, "exclusive": False}
             rows.append({**context, "phase": phase, "conclusion": str(found.verdict), "reason": found.reason})
         return rows
+
+    def environment(self, device: str) -> dict[str, Any]:
+        """Versions, and the kind of machine; a GPU is asked by a process of its own, as for all else."""
+
+        def work() -> Iterator[dict[str, Any]]:
+            yield describe_environment([]) | {"machine": machine_of(device)}
+
+        found = next(self.start(work))
+        return {} if isinstance(found, Ended) else found
 
     def probe(self, case: Case, baseline: str, candidate: str) -> list[Row]:
         """The rows of the table of capabilities; a layer that ends its process there refuses."""

@@ -45,7 +45,7 @@ def test_it_has_what_was_asked_what_was_drawn_and_what_both_gave(wrong):
     tensors = bundle.evidence.tensors
     torch.testing.assert_close(tensors["candidate/output"], 1.01 * tensors["baseline/output"])
     assert {"stimulus/input", "stimulus/h0", "stimulus/weight_hh_l2", "cotangent/hn"} <= tensors.keys()
-    assert {"torch", "cpu", "commit"} <= bundle.environment.keys()
+    assert {"torch", "cpu", "commit", "machine"} <= bundle.environment.keys()
 
 
 def test_asked_again_it_is_bit_for_bit_what_it_was(wrong):

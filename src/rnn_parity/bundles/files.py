@@ -16,7 +16,6 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.tables import atomic_path, write_text
-from rnn_parity.timing.environment import describe_environment
 
 FORMAT = 1
 QUESTION, TENSORS = "bundle.json", "tensors.safetensors"
@@ -31,12 +30,14 @@ class Bundle:
     environment: Mapping[str, Any]
 
 
-def write_bundle(folder: Path, question: Question, evidence: Evidence, conclusion: str) -> None:
+def write_bundle(
+    folder: Path, question: Question, evidence: Evidence, conclusion: str, environment: Mapping[str, Any]
+) -> None:
     """Write a bundle, in place of another that is there. Raises `InputError` where it cannot be written."""
     require_place(folder)
     named = {key: _import_path(getattr(question, key)) for key in ("baseline", "candidate")}
     about = {"format": FORMAT, "conclusion": conclusion, "question": asdict(question) | named, "row": evidence.row}
-    about["environment"] = describe_environment([])
+    about["environment"] = environment
     with atomic_path(folder / TENSORS) as path:
         path.write_bytes(save({name: t.contiguous().clone() for name, t in evidence.tensors.items()}))
     write_text(folder / QUESTION, json.dumps(about, indent=2, ensure_ascii=False) + "\n")

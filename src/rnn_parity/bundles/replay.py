@@ -16,7 +16,6 @@ from rnn_parity.bundles.questions import Evidence, Question, ask, tensors_of
 from rnn_parity.compare.reference import relative_errors
 from rnn_parity.experiment.vocabulary import PASSING
 from rnn_parity.steps import Steps
-from rnn_parity.timing.environment import describe_environment
 from rnn_parity.workloads.layer import Layer
 
 _NOT_OF_RESULTS = ("measured_at", "peaks", "snakemake", "mlflow")
@@ -73,11 +72,12 @@ def replay(folder: Path, time_limit: float, baseline: str | None = None, candida
     then, redrawn = bundle.evidence, {}
     with Steps(True, time_limit) as steps:
         now = ask(question, steps, then.tensors if question.regime else None)
+        here = steps.environment(question.case.device)
     if question.regime:
         ((task, _),) = Layer().draw(question.case, question.seed).split(question.baseline, [question.candidate])
         drawn = tensors_of(question.case, task.stimulus)
         redrawn = find_moved({name: then.tensors[name] for name in drawn}, drawn)
-    there, here = bundle.environment, describe_environment([])
+    there = bundle.environment
     unlike = [
         f"{key}: {there[key]} there, {here.get(key)} here"
         for key in there
