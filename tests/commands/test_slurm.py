@@ -1,9 +1,11 @@
 """What is asked of Slurm, and what its answers mean; a real one answers in `workflow/test_slurm.py`."""
 
+import json
 import os
 
 import pytest
 
+from rnn_parity.commands import rules
 from rnn_parity.commands.processes import on_this_machine
 from rnn_parity.commands.slurm import end_orphans, is_alone_on_node
 
@@ -52,3 +54,16 @@ def test_a_timing_is_alone_only_where_slurm_says_that_its_node_is_not_shared(slu
     assert bool(said) is not alone
     with on_this_machine(False, 1.0, pytest.fail) as granted:  # who needs not be alone asks nobody
         assert granted
+
+
+@pytest.mark.parametrize("why", [None, "the GPU: no driver"])
+def test_a_node_whose_gpu_does_not_work_is_described_without_it(tmp_path, monkeypatch, capsys, why):
+    """The machine that plans cannot know; what is measured there is not judged, and the run goes on."""
+    monkeypatch.setattr(rules, "why_no_gpu", lambda: why)
+    described = "rnn_parity.timing.environment.describe_environment"
+    monkeypatch.setattr(described, lambda asked: {"devices": [setting["device"] for setting in asked]})
+    asked = json.dumps([{"device": "cpu"}, {"device": "cuda"}])
+    rules.environment(asked, tmp_path / "environment.json")
+    found = json.loads((tmp_path / "environment.json").read_text())["devices"]
+    assert found == (["cpu"] if why else ["cpu", "cuda"])
+    assert bool(why) == ("no driver" in capsys.readouterr().err)
