@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rnn_parity.cells.base import Arithmetic, load_cell
+from rnn_parity.cells.gru import GRU
 from rnn_parity.cells.lstm import LSTM
 from rnn_parity.cells.stack import run_forward, run_stack
 from rnn_parity.experiment.names import CELLS
@@ -184,10 +185,28 @@ def test_runs_side_by_side_are_the_runs_one_by_one():
 
 def test_a_dropout_of_one_lets_nothing_through():
     input, states, weights = drawn()
-    masks = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
+    masks = torch.ones(1, 3, 2, 2, dtype=torch.float64)  # whatever is drawn
     one, other = (run(x, states, weights, masks=masks, dropout=1.0) for x in (input, input + 1))
     assert torch.equal(one["output"], other["output"])
     assert (one["grad_input"] == 0).all()
+
+
+def test_masks_without_a_dropout_scale_nothing():
+    input, states, weights = drawn()
+    cotangents, ones = drawn_like(torch.zeros(3, 2, 2), *states), torch.ones(1, 3, 2, 2, dtype=torch.float64)
+    unmasked = run_stack(GRU, input, states, weights, cotangents)
+    masked = run_stack(GRU, input, states, weights, cotangents, ones)
+    assert all(torch.equal(masked[name], value) for name, value in unmasked.items())
+    assert torch.equal(run_forward(GRU, input, states, weights, ones).output, unmasked["output"])
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_rounding_that_changes_nothing_leaves_every_quantity(kind):
+    """Values and slopes are then those of the exact equations, but for the digits of float64."""
+    drawn_once = drawn(kind, steps=4)
+    exact, rounded = run(*drawn_once, kind=kind), run(*drawn_once, kind=kind, rounding=lambda tensor: tensor)
+    for name, value in exact.items():
+        torch.testing.assert_close(rounded[name], value, rtol=1e-10, atol=1e-12)
 
 
 def test_where_a_gate_saturates_the_slope_keeps_its_digits():

@@ -66,6 +66,7 @@ def test_the_floor_grows_with_the_sums_that_are_made_in_the_dtype():
 def test_where_products_sum_in_float32_only_the_steps_of_a_gradient_count(precision):
     large = {"hidden_size": 1024, "input_size": 1024, "sequence_length": 500, "batch_size": 128, **precision}
     assert factor("output", **large) == factor("grad_input", **large) == 2
+    assert layer_terms("output", dataclasses.replace(CASE, **large), GRU) == 1
     assert factor("grad_bias_hh_l1", **large) == pytest.approx(0.3 * math.sqrt(500))
 
 
