@@ -1,4 +1,4 @@
-"""What is asked of Slurm, and what its answers mean; a real one answers in `workflow/test_slurm.py`."""
+"""What is asked of Slurm, and what its answers mean; a real one answers in `workflow/test_slurm_nodes.py`."""
 
 import json
 import os

@@ -57,19 +57,22 @@ GROUPS = ("outputs", "input_gradients", "parameter_gradients")
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """A function that runs pytest with this plugin and no other: here, or with workers in processes of their own."""
+    """A function that runs pytest with this plugin and no other: here, or `apart`, in a process of its own.
+
+    Only a process that has used no threads of torch yet can run layers in others: this one may have, in other tests.
+    """
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT / "src"), str(pytester.path)]))
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     pytester.syspathinsert()
     pytester.makepyfile(layers=LAYERS)
 
-    def run(*arguments, test="", ini=QUICK):
+    def run(*arguments, test="", ini=QUICK, apart=False):
         pytester.makeini(f"[pytest]\n{ini}")
         if test:
             pytester.makepyfile(test_mine=f"import rnn_parity\nfrom layers import *\n\n\n{test}")
         command = ["-p", "rnn_parity.testing.plugin", "-p", "no:cacheprovider", *map(str, arguments)]
-        runs = pytester.runpytest_subprocess if "xdist" in arguments else pytester.runpytest_inprocess
+        runs = pytester.runpytest_subprocess if apart or "xdist" in arguments else pytester.runpytest_inprocess
         return runs(*command)
 
     return run
@@ -111,7 +114,7 @@ print(int(code), {"torch", "numpy", "pandas", "filelock"} & set(sys.modules))
 
 def test_each_item_fails_for_its_own_rows_and_a_crash_costs_its_own_layer(run, pytester):
     layers = "[Crashes, Right, WrongState, WrongGradient]"
-    result = run("-rA", "--junitxml=found.xml", test=decorated(layers, "check(layer)"))
+    result = run("-rA", "--junitxml=found.xml", test=decorated(layers, "check(layer)"), apart=True)
     failed = set(re.findall(r"^FAILED .*\[(.*?)\]", result.stdout.str(), re.MULTILINE))
     expected = {f"Crashes-small-{regime}-{group}" for regime in ("eval", "train_matched_masks") for group in GROUPS}
     expected |= {f"WrongState-small-{regime}-{group}" for regime in ("eval", "train_matched_masks") for group in GROUPS}
@@ -137,7 +140,7 @@ def test_each_item_fails_for_its_own_rows_and_a_crash_costs_its_own_layer(run, p
 
 
 def test_a_layer_that_never_returns_is_not_shown(run):
-    result = run(test=decorated("[Hangs, Right], regimes=['eval'], time_limit=15, sequence_length=2"))
+    result = run(test=decorated("[Hangs, Right], regimes=['eval'], time_limit=15, sequence_length=2"), apart=True)
     result.assert_outcomes(failed=3, passed=3)
     result.stdout.fnmatch_lines(["Hangs: not shown: output in eval with seed 0 is not judged: time limit: *15 s"])
 
@@ -155,10 +158,10 @@ def test_a_layer_of_the_command_line_needs_no_code(run, pytester):
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["one process", "xdist"])
 def test_a_case_is_judged_once_and_in_a_process_of_its_own(run, pytester, workers):
     body = "assert not (check(layer) or __import__('pathlib').Path('built').read_text().count(str(os.getpid())))"
-    run(*workers, test=decorated("[Counts]", body)).assert_outcomes(passed=6)
+    run(*workers, test=decorated("[Counts]", body), apart=True).assert_outcomes(passed=6)
     together = (pytester.path / "built").read_text().splitlines()
     (pytester.path / "built").unlink()
-    run("-k", "eval and outputs").assert_outcomes(passed=1, deselected=5)
+    run("-k", "eval and outputs", apart=True).assert_outcomes(passed=1, deselected=5)
     assert len(together) == len((pytester.path / "built").read_text().splitlines())
 
 

@@ -67,7 +67,7 @@ if workflow.is_main_process:
 try:
     getpass.getuser()
 except (KeyError, OSError):  # a number without a name, as in a container: Snakemake would end with a traceback
-    os.environ["LOGNAME"] = str(os.getuid())
+    os.environ.update(LOGNAME=str(os.getuid()))
 
 # Layers of the user's own are tried before any job starts; in a process, since they may import torch or anything else.
 RUN_AS = {}  # name of such a layer to how it is run, in words, where it is not called as PyTorch's are
