@@ -21,7 +21,7 @@ from rnn_parity.bundles.questions import ask, question_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid
 from rnn_parity.experiment.names import BASELINES
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
 from rnn_parity.life.live import POINTS
@@ -42,7 +42,6 @@ PRESETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 """Sizes and seeds by name. `small` shows every planted fault: I ≠ H, L = 3, steps and dropout enough."""
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS, Regime.TRAIN_SAME_SEED)
-TIME_LIMIT_S = 600.0
 
 _SECTIONS = re.compile(r"^(defaults|equivalence|sweeps\.check)\.")
 

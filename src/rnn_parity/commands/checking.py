@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rnn_parity.experiment.vocabulary import TIME_LIMIT_S
+
 app = typer.Typer()
 
 TimeLimit = Annotated[float, typer.Option(help="Seconds after which what gives nothing new is ended.")]
@@ -42,7 +44,7 @@ def check(
         bool, typer.Option("--capabilities/--no-capabilities", help="Probe what both can do.")
     ] = True,
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time both.")] = True,
-    time_limit: TimeLimit = 600.0,
+    time_limit: TimeLimit = TIME_LIMIT_S,
     bundle: Annotated[
         Path | None, typer.Option(help="A folder for what a no needs to be replayed.", show_default=False)
     ] = None,
@@ -112,7 +114,7 @@ def replay(
     baseline: Annotated[
         str | None, typer.Option(help="The baseline, if it has another name here.", show_default=False)
     ] = None,
-    time_limit: TimeLimit = 600.0,
+    time_limit: TimeLimit = TIME_LIMIT_S,
 ) -> None:
     """Ask again, here, what a bundle says no to, and say what is not bit for bit what it was.
 

@@ -137,6 +137,10 @@ RATE_AXES = ["device", "dtype", "tf32", "threads"]
 """The axes that change the rates that a machine reaches."""
 
 
+TIME_LIMIT_S = 600.0
+"""After so long a call of a check that gives nothing new is ended, where no other limit is given."""
+
+
 def tick_label(axis: str, value: Any) -> str:
     """A value of an axis, short: `fp32`, `TF32`, `30`."""
     if axis == "tf32":

@@ -43,8 +43,7 @@ def choices(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         alike = len({tuple(row["implementation"] for row in rows) for rows in picks.values()}) == 1
         taken = {row["implementation"] for rows in picks.values() for row in rows}
         entry = {"baseline": baseline, "ranked": ranked, "holding": holding, "picks": picks, "alike": alike}
-        entry["taken"] = taken
-        found.append(entry)
+        found.append(entry | {"taken": taken})
     return found
 
 

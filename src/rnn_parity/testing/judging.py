@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rnn_parity.experiment.vocabulary import TIME_LIMIT_S
+
 _STEPS = 20
 """A check has fewer steps, each of which may take its time limit."""
 
@@ -46,7 +48,7 @@ class Judge:
         from rnn_parity import api  # noqa: F401 imported before the fork, once for all cases
         from rnn_parity.layers.containment import Stream
 
-        limit_s = max((asked.options.get("time_limit", 600.0) for asked in self.asked.values()), default=0.0)
+        limit_s = max((asked.options.get("time_limit", TIME_LIMIT_S) for asked in self.asked.values()), default=0.0)
         requests, self._entry = os.pipe()
 
         def serve() -> Iterator[Mapping[str, Any]]:
