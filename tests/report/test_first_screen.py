@@ -55,6 +55,15 @@ def test_a_baseline_stays_where_nothing_that_may_replace_it_is_faster(rivals):
     assert card(rivals(noise)).startswith("**Keep `stacking_gru_cell`.** Other layers may replace it")
 
 
+@pytest.mark.parametrize("conclusion", ["disturbed", "slower", "within noise"])
+def test_a_phase_in_which_nobody_is_faster_is_said_with_what_is_concluded_of_it(rivals, conclusion):
+    def concluded(timing):
+        right = timing["implementation"].isin([f"rivals:{name}" for name in RIVALS[:-1]])
+        return timing.assign(conclusion=timing["conclusion"].mask(right & timing["phase"].eq("inference"), conclusion))
+
+    assert f"Inference is {conclusion} there." in card(rivals(concluded))
+
+
 def test_one_answer_is_told_in_two_lines_for_a_terminal(tables):
     config, results = make_grid(SMOKE).config, results_of(*tables)
     lines = answer_lines(collect_facts(config, {}, results)["answers"])

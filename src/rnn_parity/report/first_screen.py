@@ -30,7 +30,7 @@ def choices(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         entries with `baseline`; `ranked`, the answers in order; `holding`, those that may replace the baseline; and
         `picks`: phase to the rows of the fastest of these, several where their intervals overlap; `alike`: whether
-        every phase has the same ones; `taken`: their names.
+        every phase has the same ones; `taken`: their names; `others`: phase to the conclusions where nobody is faster.
     """
     of_baseline: dict[str, list[Mapping[str, Any]]] = {}
     for answer in answers:
@@ -43,7 +43,8 @@ def choices(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         alike = len({tuple(row["implementation"] for row in rows) for rows in picks.values()}) == 1
         taken = {row["implementation"] for rows in picks.values() for row in rows}
         entry = {"baseline": baseline, "ranked": ranked, "holding": holding, "picks": picks, "alike": alike}
-        found.append(entry | {"taken": taken})
+        others = {phase: _conclusions(holding, phase) for phase in QUOTED_PHASES if phase not in picks}
+        found.append(entry | {"taken": taken, "others": others})
     return found
 
 
@@ -52,6 +53,11 @@ def _fastest(rivals: Sequence[Mapping[str, Any]], phase: str) -> list[Mapping[st
     rows = [row for row in rows if row["conclusion"] == Conclusion.FASTER]
     rows.sort(key=lambda row: -row["speedup"])
     return [row for row in rows if row["speedup_ci_high"] >= rows[0]["speedup_ci_low"]]
+
+
+def _conclusions(rivals: Sequence[Mapping[str, Any]], phase: str) -> list[str]:
+    rows = [row for rival in rivals for row in rival["quoted"] if row["phase"] == phase]
+    return list(dict.fromkeys(str(row["conclusion"]) for row in rows))
 
 
 def _rank(rival: Mapping[str, Any]) -> tuple[float, ...]:
