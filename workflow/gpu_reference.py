@@ -29,6 +29,8 @@ SHORTEST_S = 5
 _SMALL = {"input_size": 6, "hidden_size": 8, "num_layers": 3, "sequence_length": 4, "batch_size": 4}
 _DEVICE_TABLES = ("life", "capabilities", "self_test", "power")
 
+_THERE = "{project}"  # the folder of these sources where the plan is carried out
+
 Step = dict[str, Any]
 
 
@@ -43,6 +45,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     from rnn_parity.experiment.devices import Cuda
     from rnn_parity.experiment.grid import make_grid
     from rnn_parity.experiment.results import Results
+    from rnn_parity.timing.environment import commit
 
     configs = {folder: load_config(PROJECT / path) | {"device": device} for folder, path in CONFIGS.items()}
     if small:
@@ -78,11 +81,15 @@ def plan(device: str, small: bool) -> dict[str, Any]:
         ]
 
     def fixture(name: str) -> Step:
-        return _step(f"fixture-{name}", [str(PROJECT / "workflow/gpu_fixtures.py"), name, device, "fixtures"])
+        return _step(f"fixture-{name}", [f"{_THERE}/workflow/gpu_fixtures.py", name, device, "fixtures"])
 
     # Where what the tests need is absent, that is said, and nothing is left to do.
-    tests = "import sys\ntry: import pytest, hypothesis, beartype, yaml\nexcept ImportError as error: print(error)\n"
-    tests += f"else: sys.exit(pytest.main(['-q', '-m', 'cuda', {str(PROJECT / 'tests')!r}]))"
+    tests = "import sys\nfrom importlib.util import find_spec\n"
+    tests += "absent = [name for name in ('pytest', 'hypothesis', 'beartype', 'yaml') if not find_spec(name)]\n"
+    tests += "if absent: sys.exit(print('not installed:', *absent))\n"
+    files = [path for path in sorted((PROJECT / "tests").rglob("test_*.py")) if "pytest.mark.cuda" in path.read_text()]
+    given = ["-q", "-m", "cuda", *(f"{_THERE}/{path.relative_to(PROJECT)}" for path in files)]  # others import more
+    tests += f"import pytest\nsys.exit(pytest.main({given}))"
     groups = [
         [fixture("machine"), fixture("article"), *environment("gpu")],
         measured("gpu", first=True),
@@ -92,7 +99,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
         [*environment("decoder"), *measured("decoder")],
         [*of_device("gpu"), *of_device("loop"), *of_device("decoder"), _step("tests", ["-c", tests])],
     ]
-    return {"configs": configs, "groups": groups}
+    return {"commit": commit(), "configs": configs, "groups": groups}
 
 
 def _step(name: str, arguments: list[str], alone: bool = False) -> Step:
@@ -124,8 +131,11 @@ def shrunk(config: dict[str, Any], device: str) -> dict[str, Any]:
 class Reference:
     """The steps under way, their folder, and the time that is left."""
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, commit: str | None = None) -> None:
         self.folder, self.until, self.left = folder, time.monotonic() + seconds, []
+        sources = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
+        self.variables = os.environ | {"PYTHONPATH": sources, "PYTHONFAULTHANDLER": "1"}
+        self.variables |= {"RNN_PARITY_COMMIT": commit} if commit else {}
         (folder / "steps").mkdir(parents=True, exist_ok=True)
 
     def run(self, groups: list[list[Step]]) -> None:
@@ -153,17 +163,16 @@ class Reference:
         if limit_s < SHORTEST_S:
             self.left.append(step["name"])
             return
-        sources = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
-        environment = os.environ | {"PYTHONPATH": sources, "PYTHONFAULTHANDLER": "1"}
+        arguments = [argument.replace(_THERE, str(PROJECT)) for argument in step["arguments"]]
         start = time.monotonic()
         with log.open("wb") as said:
             process = subprocess.Popen(
-                [sys.executable, *step["arguments"]],
+                [sys.executable, *arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=self.variables,
                 start_new_session=True,
             )
             try:
@@ -210,7 +219,8 @@ def main() -> None:
         print(f"{planned}: written")
     if asked.plan:
         return
-    reference = Reference(folder, 60 * asked.minutes)
+    to_do = json.loads(planned.read_text())
+    reference = Reference(folder, 60 * asked.minutes, to_do["commit"])
     if asked.device == "cuda":
         reference.do(_step("preflight", ["-m", "rnn_parity.layers.preflight"]))
         said = (folder / "steps/preflight.log").read_text()
@@ -218,7 +228,7 @@ def main() -> None:
             (folder / "steps/preflight.json").unlink(missing_ok=True)
             sys.exit(f"error: {said.strip()}")
     try:
-        reference.run(json.loads(planned.read_text())["groups"])
+        reference.run(to_do["groups"])
     finally:
         print(f"{reference.pack()}: bring this back")
     if reference.left:

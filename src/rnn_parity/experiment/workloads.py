@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import importlib
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from rnn_parity.experiment.errors import InputError
@@ -83,8 +85,12 @@ def find_workload(name: str, key: str = "workload") -> WorkloadEntry:
 
 @cache
 def _registered() -> dict[str, str]:
-    """Name to import path of the workloads that installed packages bring."""
-    return {point.name: point.value for point in entry_points(group=GROUP)}
+    """Name to import path of what installed packages bring, or these sources where they are not installed."""
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    project = Path(__file__).parents[3] / "pyproject.toml"
+    if installed or not project.is_file():
+        return installed
+    return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"].get(GROUP, {})
 
 
 def workloads_of(config: Mapping[str, Any]) -> list[WorkloadEntry]:

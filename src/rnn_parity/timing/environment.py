@@ -20,6 +20,9 @@ from rnn_parity.timing.peaks import measure_peaks
 MACHINE_VARIABLE = "RNN_PARITY_MACHINE"
 """The environment variable that names the kind of machine, where what it has does not tell it from another kind."""
 
+COMMIT_VARIABLE = "RNN_PARITY_COMMIT"
+"""The environment variable that names the commit of sources that were copied without their history."""
+
 _PACKAGES = ("rnn-parity", "torch", "numpy", "snakemake", "mlflow")
 
 
@@ -31,8 +34,7 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
     """
     return {
         **{name.replace("-", "_"): _version(name) for name in _PACKAGES},
-        # with `-dirty` after it where tracked files were changed
-        "commit": _first_line("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "commit": commit(),
         "python": platform.python_version(),
         "platform": " ".join(
             [platform.system(), platform.release().partition("-")[0], platform.machine(), *platform.libc_ver()]
@@ -45,6 +47,15 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
             {"machine": machine_of(setting["device"]), **setting, **measure_peaks(**setting)} for setting in settings
         ],
     }
+
+
+def commit() -> str | None:
+    """The commit of these sources, with `-dirty` after it where tracked files were changed.
+
+    Where they lie without their history, `RNN_PARITY_COMMIT` says it.
+    """
+    described = _first_line("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return described or os.environ.get(COMMIT_VARIABLE)
 
 
 def machine_of(device: str) -> str:
