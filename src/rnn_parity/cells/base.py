@@ -16,7 +16,8 @@ from rnn_parity.experiment.names import CELLS
 Grouped = Sequence[tuple[Sequence[Tensor], Tensor]]
 """(gradients of the recurrent sums of some gates, what their weights multiplied), all gates in order."""
 
-Rounding = Callable[[Tensor], Tensor]
+Rounding = Callable[..., Tensor]
+"""`rounding(x)` is a value as it is kept; `rounding(x, function=True)` one that σ or tanh gave."""
 
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """The parameters of one layer of any kind, in PyTorch's order."""
@@ -45,14 +46,14 @@ class Arithmetic:
         """Return σ(x) and 1 − σ(x). Exactly, the latter is σ(−x), which keeps its digits near 0."""
         if self.rounding is None:
             return torch.sigmoid(x), torch.sigmoid(-x)
-        y = self.rounding(torch.sigmoid(x))
+        y = self.rounding(torch.sigmoid(x), function=True)
         return y, 1 - y
 
     def tanh(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hyperbolic tangent of x and its slope: 1 / cosh² x, or 1 − tanh² x from what was rounded."""
         if self.rounding is None:
             return torch.tanh(x), torch.cosh(x) ** -2
-        y = self.rounding(torch.tanh(x))
+        y = self.rounding(torch.tanh(x), function=True)
         return y, 1 - y * y
 
 

@@ -17,7 +17,7 @@ from rnn_parity.compare import causes, criterion
 from rnn_parity.compare.reference import Reference, relative_errors
 from rnn_parity.compare.run import Role, RunResult
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.experiment.vocabulary import Verdict, coarsest_roundoff
 from rnn_parity.layers.running import numerics
 
 DEFAULT_NUM_DRAWS = 10_000
@@ -53,6 +53,9 @@ class ComparedTask(Protocol):
 
     def reference(self, masks: Tensor | None) -> Reference:
         """The float64 reference under some masks, computed once for each."""
+
+    def otherwise(self, masks: Tensor) -> Iterator[tuple[str, Reference]]:
+        """Yield what a layer may compute in place of the equations, in words, and the reference of that."""
 
     def terms(self, quantity: str) -> int:
         """How many terms the longest sum on the way to a quantity has, in the case's own precision."""
@@ -158,9 +161,19 @@ def _compare_pair(task: ComparedTask, regime: str, ours: RunResult, theirs: RunR
         row = compare_quantity(task.case, quantity, ours, baseline_reference, theirs, reference, floor)
         if row["verdict"] == Verdict.DIFFERENT and why and not matched:
             row["reason"] = why if agreement < 1 else f"{row['reason']}; {why}"
-        elif row["verdict"] == Verdict.DIFFERENT and wrong and "ratio" in row:
-            row["reason"] = f"{wrong}: {row['reason']}"
+        elif row["verdict"] == Verdict.DIFFERENT and "ratio" in row:
+            reason = _known_cause(task, row, theirs) or row["reason"]
+            row["reason"] = f"{wrong}: {reason}" if wrong else reason
         yield {**row, "mask_agreement": agreement}
+
+
+def _known_cause(task: ComparedTask, row: dict[str, Any], theirs: RunResult) -> str:
+    """What else than the equations a candidate's quantity agrees with, in words; empty for nothing known."""
+    quantity, limits = row["quantity"], (row["limit_2"], row["limit_inf"])
+    for words, other in task.otherwise(theirs.masks) if theirs.masks is not None else ():
+        if criterion.worst_ratio(relative_errors(theirs.values[quantity], other.values[quantity]), limits) <= 1:
+            return f"it {words}"
+    return ""
 
 
 def _mask_agreement(baseline: RunResult, candidate: RunResult) -> tuple[float, str]:
@@ -196,7 +209,7 @@ def compare_quantity(
     assert baseline_reference is not None, quantity
     ours, theirs = of_baseline.values[quantity], of_candidate.values[quantity]
     comparable = reference is baseline_reference
-    u = criterion.unit_roundoff(case.dtype, case.tf32)
+    u = coarsest_roundoff(case.device, case.dtype, case.tf32)
     pairs = {
         "error": relative_errors(theirs, reference.values[quantity]),
         "baseline_error": relative_errors(ours, baseline_reference.values[quantity]),

@@ -5,9 +5,9 @@ A quantity passes when, in both norms, its relative error to the float64 oracle 
     error ≤ 6 · max(sensitivity, f·u)
 
 where u is the unit roundoff of the dtype. `sensitivity` is how far the oracle itself moves (root mean square over some
-draws) when everything it is given, and every gate and state that a layer must keep, is multiplied by 1 ± u. f = 2, and
-more where a sum is long. Baseline and candidate stand under the same bar, so that a
-baseline that leaves the equations excuses no candidate.
+draws) when everything it is given, and every gate and state that a layer must keep, is multiplied by 1 ± u; on a GPU in
+float32, every value of σ and tanh by 1 ± 2⁻¹⁸. f = 2, and more where a sum is long. Baseline and candidate stand under
+the same bar, so that a baseline that leaves the equations excuses no candidate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import math
 from typing import TYPE_CHECKING
 
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict, unit_roundoff
+from rnn_parity.experiment.vocabulary import Verdict, coarsest_roundoff, unit_roundoff
 
 if TYPE_CHECKING:  # who reads the tables needs no torch
     from rnn_parity.cells.base import Cell
@@ -88,7 +88,8 @@ def can_judge(sensitivities: Pair, limits: Pair, u: float) -> bool:
 def judged_limits(sensitivities: Pair, terms: int, case: Case) -> Pair | None:
     """The largest errors that pass in a quantity with sums of so many terms; None where nothing can be judged."""
     found = limits(sensitivities, floor_of_sums(terms, case))
-    return found if can_judge(sensitivities, found, unit_roundoff(case.dtype, case.tf32)) else None
+    u = coarsest_roundoff(case.device, case.dtype, case.tf32)
+    return found if can_judge(sensitivities, found, u) else None
 
 
 def worst_ratio(errors: Pair, limits: Pair) -> float:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
 from rnn_parity.cells.stack import run_stack
-from rnn_parity.compare import criterion
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import function_roundoff, unit_roundoff
 from rnn_parity.layers.stimulus import Stimulus
 
 PERTURBATIONS = {True: 6, False: 2}
@@ -91,15 +91,16 @@ class References:
 
 
 def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:
-    """`rounded(tensor, tf32=False)`: 1 ± u times the tensor, signs drawn anew for every entry and call.
+    """`rounded(tensor, tf32=False, function=False)`: 1 ± u times the tensor, signs drawn anew for every entry and call.
 
     Not the nearest number of the dtype: luck must not make a case look exact.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def rounded(tensor: Tensor, tf32: bool = False) -> Tensor:
+    def rounded(tensor: Tensor, tf32: bool = False, function: bool = False) -> Tensor:
         signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
-        return tensor * (1 + criterion.unit_roundoff(case.dtype, tf32) * signs)
+        u = function_roundoff(case.device, case.dtype) if function else unit_roundoff(case.dtype, tf32)
+        return tensor * (1 + u * signs)
 
     return rounded
 

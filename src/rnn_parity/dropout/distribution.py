@@ -21,7 +21,7 @@ from torch import Tensor
 from rnn_parity.cells.base import load_cell
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict, unit_roundoff
+from rnn_parity.experiment.vocabulary import Verdict, coarsest_roundoff
 from rnn_parity.layers.running import call_layer, classify_exception, numerics
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import wilson
@@ -162,7 +162,7 @@ def draw_pilot(case: Case, name: str, stimulus: Stimulus, seed: int) -> tuple[di
             state = of_quantity[quantity]
             bound = cell.bounds[state]
             largest[state] = max(largest[state], value.abs().max().item() if bound is None else bound)
-    u = unit_roundoff(case.dtype, case.tf32)
+    u = coarsest_roundoff(case.device, case.dtype, case.tf32)
     roundoffs = {quantity: u * largest[state] for quantity, state in of_quantity.items()}
     return {quantity: total / PILOT_DRAWS for quantity, total in sums.items()}, roundoffs
 

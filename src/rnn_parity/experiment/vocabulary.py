@@ -39,6 +39,22 @@ def unit_roundoff(dtype: str, tf32: bool = False) -> float:
     return TF32_UNIT_ROUNDOFF if tf32 else Dtype(dtype).unit_roundoff
 
 
+GPU_FUNCTION_ERROR = 2.0**-18
+"""What σ and tanh may be off by in float32 on a GPU. They come from fast instructions in cuDNN's kernels for narrow
+layers (hidden size up to 192): docs/gpu.md."""
+
+
+def function_roundoff(device: str, dtype: str) -> float:
+    """The relative error that one value of σ or tanh may have: one unit roundoff, but for float32 on a GPU."""
+    u = unit_roundoff(dtype)
+    return max(u, GPU_FUNCTION_ERROR) if (device, dtype) == ("cuda", Dtype.FLOAT32) else u
+
+
+def coarsest_roundoff(device: str, dtype: str, tf32: bool) -> float:
+    """The largest relative error that one operation may have."""
+    return max(unit_roundoff(dtype, tf32), function_roundoff(device, dtype))
+
+
 class Regime(_Word):
     """How two implementations are made comparable."""
 

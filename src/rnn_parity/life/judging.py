@@ -12,7 +12,7 @@ from rnn_parity.cells.base import load_cell
 from rnn_parity.compare import causes, criterion
 from rnn_parity.compare.reference import Reference, relative_errors
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import FAILING, UNDECIDED, Verdict
+from rnn_parity.experiment.vocabulary import FAILING, UNDECIDED, Verdict, coarsest_roundoff
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Found:
 
 def judge(case: Case, values: Mapping[str, Tensor], reference: Reference) -> Found:
     """The first failing quantity of the forward pass, or else of the gradients; or else the largest error / limit."""
-    cell, u = load_cell(case.cell), criterion.unit_roundoff(case.dtype, case.tf32)
+    cell, u = load_cell(case.cell), coarsest_roundoff(case.device, case.dtype, case.tf32)
     found = []
     for quantity, value in values.items():
         truth, sensitivities = reference.values[quantity], reference.sensitivities[quantity]

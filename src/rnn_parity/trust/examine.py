@@ -12,12 +12,12 @@ from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_quantity
-from rnn_parity.compare.criterion import error_ratio, floor_of_sums, ill_conditioned, layer_terms, unit_roundoff
+from rnn_parity.compare.criterion import error_ratio, floor_of_sums, ill_conditioned, layer_terms
 from rnn_parity.compare.reference import References, relative_errors
 from rnn_parity.compare.run import RunResult, run_implementation
 from rnn_parity.dropout.masks import draw_masks, mask_shape
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import UNDECIDED, Detection, Verdict
+from rnn_parity.experiment.vocabulary import UNDECIDED, Detection, Verdict, coarsest_roundoff, unit_roundoff
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.trust import faults, gru_faults, lstm_faults  # noqa: F401, each plants its own
@@ -91,7 +91,8 @@ def _is_judged(row: dict[str, Any], case: Case) -> bool:
     """Whether a row has a ratio that says something. The same bits are identical even where nothing can be judged."""
     if row["verdict"] in UNDECIDED or "ratio" not in row:
         return False
-    return not ill_conditioned((row["sensitivity_2"], row["sensitivity_inf"]), unit_roundoff(case.dtype, case.tf32))
+    u = coarsest_roundoff(case.device, case.dtype, case.tf32)
+    return not ill_conditioned((row["sensitivity_2"], row["sensitivity_inf"]), u)
 
 
 def _ratio(row: dict[str, Any]) -> float:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from rnn_parity.compare import criterion
 from rnn_parity.compare.case import ComparedTask
 from rnn_parity.compare.reference import Reference, References
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Dtype
 from rnn_parity.experiment.workloads import WorkloadEntry, load_object
 from rnn_parity.timing.calls import TimedTask
 
@@ -53,6 +55,16 @@ class ReferencedTask:
     def reference(self, masks: Tensor | None) -> Reference:
         """The float64 reference under some masks."""
         return self.references.with_masks(masks)
+
+    def otherwise(self, masks: Tensor) -> Iterator[tuple[str, Reference]]:
+        """Yield what a layer may compute in place of the equations, in words, and the reference of that."""
+        if self.case.dtype == Dtype.FLOAT64:  # in which it shows; cuDNN takes its dropout probability in float32
+            yield "is what a dropout probability in float32 gives", self._of_rounded_dropout.with_masks(masks)
+
+    @cached_property
+    def _of_rounded_dropout(self) -> References:
+        case = replace(self.case, dropout=float(np.float32(self.case.dropout)))
+        return replace(self.references, case=case, known={})
 
     def split(self, baseline: str, candidates: Sequence[str]) -> list[tuple[Any, Sequence[str]]]:
         """The task that each candidate is compared in: this one, unless a workload has another for some."""
