@@ -7,7 +7,11 @@ Called by gpu_reference.py, a process for each name, with the sources on PYTHONP
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import random
+import statistics
 import subprocess
 import sys
 import warnings
@@ -16,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from rnn_parity.layers.fused import StackingGRU
 from rnn_parity.layers.settings import Settings, set_tf32
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
 
 T2VEC = {"input_size": 256, "hidden_size": 256, "num_layers": 3, "dropout": 0.2}
+FEW = 4096
 ARTICLE = {"input_size": 5, "hidden_size": 10, "num_layers": 3, "dropout": 0.1}
 
 
@@ -71,6 +77,65 @@ def article(device: str, folder: Path) -> Any:
             far = [(ours - theirs).abs().max().item() for ours, theirs in zip(*results, strict=True)]
             found[f"T {steps}, cudnn {cudnn}"] = {"output": far[0], "hn": far[1]}
     return found
+
+
+@torch.no_grad()
+def functions(device: str, folder: Path) -> Any:
+    """How far σ, tanh and a product of float32 are off, in `nn.GRU`, `nn.LSTM` and by themselves: relative errors.
+
+    By weights and states with which a layer gives back one of them: `nn.LSTM` with gates that are open or shut.
+    """
+    set_tf32(False)
+    x = torch.linspace(-8, 8, 1024, dtype=torch.float64).float()
+    x = x[x != 0]
+    found: dict[str, Any] = {
+        f"torch.{of.__name__}": _off(of(x.to(device)), of(x.double())) for of in (torch.sigmoid, torch.tanh)
+    }
+    for cudnn, size in itertools.product((True, False), (8, 16, 64, 128, 136, 192, 200, 256, 512)):
+        with torch.backends.cudnn.flags(enabled=cudnn):
+            for name, (kind, opened, read, truth) in _SHOWN.items():
+                layer = kind(1, size).to(device)
+                weights = dict(layer.named_parameters())
+                for parameter in weights.values():
+                    parameter.zero_()
+                for row, (weight, bias) in enumerate(opened):
+                    weights["weight_ih_l0"][row * size : (row + 1) * size] = weight
+                    weights["bias_ih_l0"][row * size : (row + 1) * size] = bias
+                given = x.to(device)[None, :, None]
+                states = [torch.full((1, len(x), size), state, device=device) for state in read]
+                if name == "nn.LSTM tanh of the cell state":
+                    states[1] = given.expand(1, -1, size).contiguous()
+                output, _ = layer(given, states[0] if kind is nn.GRU else tuple(states))
+                found[f"{name}, H {size}, cudnn {cudnn}"] = _off(output[0], truth(x.double())[:, None])
+                if cudnn and size in (64, 256):
+                    errors = output[0, :, 0].double().cpu() / truth(x.double()) - 1
+                    found[f"{name}, H {size}, by x"] = [[float(f"{v:.4g}") for v in row] for row in (x, errors)]
+            layer = nn.GRU(size, size).to(device)
+            for name, parameter in layer.named_parameters():
+                if name != "weight_ih_l0":
+                    parameter.zero_()
+            layer.bias_ih_l0[size : 2 * size] = -100.0  # z = 0
+            input = 1e-3 * torch.randn(1, 512, size, device=device)
+            right = torch.tanh(input[0].double() @ layer.weight_ih_l0[2 * size :].double().T)
+            layer.weight_ih_l0[: 2 * size] = 0
+            output, _ = layer(input)
+            found[f"nn.GRU product of small numbers, H {size}, cudnn {cudnn}"] = _off(output[0], right)
+    return found
+
+
+def _off(value: Tensor, truth: Tensor) -> dict[str, float]:
+    error = ((value.double().cpu() - truth.cpu()) / truth.cpu()).flatten()
+    norm = (value.double().cpu() - truth.cpu()).norm() / truth.cpu().expand(value.shape).norm()
+    return {"max": error.abs().max().item(), "rms": error.square().mean().sqrt().item(), "norm": norm.item()}
+
+
+_OPEN, _SHUT, _READ, _NOTHING = (0.0, 100.0), (0.0, -100.0), (1.0, 0.0), (0.0, 0.0)
+_SHOWN: dict[str, Any] = {  # weight and bias of every gate, the states, and what then comes out
+    "nn.GRU σ of z": (nn.GRU, (_NOTHING, _READ, _NOTHING), (1.0,), torch.sigmoid),
+    "nn.GRU tanh of n": (nn.GRU, (_NOTHING, _SHUT, _READ), (0.0,), torch.tanh),
+    "nn.LSTM σ of o": (nn.LSTM, (_SHUT, _OPEN, _NOTHING, _READ), (0.0, 30.0), torch.sigmoid),
+    "nn.LSTM tanh of the cell state": (nn.LSTM, (_SHUT, _OPEN, _NOTHING, _OPEN), (0.0, 0.0), torch.tanh),
+}
 
 
 def messages(device: str, folder: Path) -> Any:
@@ -123,15 +188,23 @@ class Seen(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run it."""
-        before = torch.utils._pytree.tree_map_only(
-            torch.Tensor, lambda t: t.detach().cpu().clone(), (args, kwargs or {})
-        )
+        before = tree_map_only(torch.Tensor, _told, (args, kwargs or {}))
         result = func(*args, **(kwargs or {}))
         self.operators.append(str(func))
         if "_cudnn_rnn" in str(func) and "flatten" not in str(func):
-            after = torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.detach().cpu().clone(), result)
-            self.fused.append({"operator": str(func), "arguments": before, "result": after})
+            self.fused.append(
+                {"operator": str(func), "arguments": before, "result": tree_map_only(torch.Tensor, _told, result)}
+            )
         return result
+
+
+def _told(tensor: Tensor) -> Any:
+    """A tensor of few numbers; of many, as cuDNN's own state has, what tells it from others."""
+    kept = tensor.detach().cpu().clone()
+    if kept.numel() <= FEW:
+        return kept
+    digest = hashlib.sha256(kept.contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return {"shape": tuple(kept.shape), "dtype": str(kept.dtype), "sha256": digest}
 
 
 def masks(device: str, folder: Path) -> None:
@@ -174,7 +247,7 @@ def profile(device: str, folder: Path) -> Any:
             step()
         keys = ("name", "device_type", "self_cpu_time_total", "self_device_time_total", "count")
         found[kind.__name__] = [{key: str(getattr(event, key, None)) for key in keys} for event in seen.events()][
-            :20_000
+            :5_000
         ]
     return found
 
@@ -195,6 +268,40 @@ def memory(device: str, folder: Path) -> Any:
     return found
 
 
+def clocks(device: str, folder: Path) -> Any:
+    """Seconds of one call of loop and `nn.GRU` at t2vec's size, by this project's clock and by others, in turn."""
+    from torch.utils.benchmark import Timer
+
+    from rnn_parity.timing.calls import Calls
+    from rnn_parity.timing.rounds import Contender, run_rounds
+
+    set_tf32(False)
+    found: dict[str, Any] = {}
+    for kind in (StackingGRUCellLoop, StackingGRU):
+        layer = kind(**T2VEC).to(device).eval()
+        input = torch.randn(30 if device == "cuda" else 2, 128, 256, device=device)
+        h0 = torch.randn(3, 128, 256, device=device)
+
+        def call(_: Any = None, layer=layer, input=input, h0=h0) -> Any:
+            with torch.no_grad():
+                return layer(input, h0)
+
+        of_kind = found.setdefault(kind.__name__, {"ours": [], "ours, between events": [], "blocked_autorange": []})
+        for turn in range(3):
+            pair = [Contender(name, Calls(call)) for name in ("one", "control")]
+            run_rounds(pair, device, random.Random(turn), 1e-9, 10, 0.5, 0.95)
+            of_kind["ours"].append(statistics.median(pair[0].seconds))
+            of_kind["ours, between events"] += [statistics.median(pair[0].device_seconds)] if device == "cuda" else []
+            timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+            of_kind["blocked_autorange"].append(timer.blocked_autorange(min_run_time=0.4).median)
+            if device == "cuda":
+                from triton.testing import do_bench
+
+                milliseconds = do_bench(call, warmup=100, rep=400, return_mode="median")
+                of_kind.setdefault("triton do_bench", []).append(1e-3 * milliseconds)
+    return found
+
+
 def _step(kind: Any, device: str) -> Callable[[], None]:
     layer = kind(**T2VEC).to(device)
     input = torch.randn(30 if device == "cuda" else 2, 128, 256, device=device)
@@ -206,7 +313,9 @@ def main() -> None:
     """Capture one of them."""
     name, device, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
-    found = {one.__name__: one for one in (machine, article, messages, masks, profile, memory)}[name](device, folder)
+    found = {one.__name__: one for one in (machine, article, functions, messages, masks, profile, memory, clocks)}[
+        name
+    ](device, folder)
     if found is not None:
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 

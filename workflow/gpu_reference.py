@@ -38,7 +38,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     """The experiments by folder, and groups of steps, the worthiest first.
 
     A step is its name, the arguments of Python, and whether it is alone on the machine. In a group those that may share
-    it go side by side, then the others.
+    it go side by side, then the others: many are waiting for the GPU to load its libraries, so they are few groups.
     """
     sys.path.insert(0, str(PROJECT / "src"))
     from rnn_parity.experiment.config import load_config
@@ -90,16 +90,24 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     files = [path for path in sorted((PROJECT / "tests").rglob("test_*.py")) if "pytest.mark.cuda" in path.read_text()]
     given = ["-q", "-m", "cuda", *(f"{_THERE}/{path.relative_to(PROJECT)}" for path in files)]  # others import more
     tests += f"import pytest\nsys.exit(pytest.main({given}))"
+    first, rest, loop, decoder = measured("gpu", True), measured("gpu", False), measured("loop"), measured("decoder")
+    captured = [fixture(name) for name in ("article", "functions", "messages", "masks", "profile", "memory")]
+    told = [*captured, *of_device("gpu"), *of_device("loop"), _step("tests", ["-c", tests])]
     groups = [
-        [fixture("machine"), fixture("article"), *environment("gpu")],
-        measured("gpu", first=True),
-        [fixture(name) for name in ("messages", "masks", "profile", "memory")],
-        [*environment("loop"), *measured("loop")],
-        measured("gpu", first=False),
-        [*environment("decoder"), *measured("decoder")],
-        [*of_device("gpu"), *of_device("loop"), *of_device("decoder"), _step("tests", ["-c", tests])],
+        [fixture("machine")],
+        [*environment("gpu"), *environment("loop"), *_shared(first), *told, *_shared(rest), *_shared(loop)],
+        [*_alone(first), *_alone(loop), fixture("clocks") | {"alone": True}, *_alone(rest)],
+        [*environment("decoder"), *of_device("decoder"), *decoder],
     ]
     return {"commit": commit(), "configs": configs, "groups": groups}
+
+
+def _shared(steps: list[Step]) -> list[Step]:
+    return [step for step in steps if not step["alone"]]
+
+
+def _alone(steps: list[Step]) -> list[Step]:
+    return [step for step in steps if step["alone"]]
 
 
 def _step(name: str, arguments: list[str], alone: bool = False) -> Step:
@@ -141,18 +149,16 @@ class Reference:
     def run(self, groups: list[list[Step]]) -> None:
         """Do what is not done yet."""
         for group in groups:
-            together = [step for step in group if not step["alone"]]
             with ThreadPoolExecutor(self.side_by_side()) as pool:
-                list(pool.map(self.do, together))
-            for step in group:
-                if step["alone"]:
-                    self.do(step)
+                list(pool.map(self.do, _shared(group)))
+            for step in _alone(group):
+                self.do(step)
 
     def side_by_side(self) -> int:
         """How many may share the machine: one where the GPU is for one process at a time."""
         machine = self.folder / "fixtures/nvidia-smi.txt"
         exclusive = machine.exists() and "Exclusive" in machine.read_text()
-        return 1 if exclusive or not machine.exists() else max(1, min(6, (os.cpu_count() or 1) // 2))
+        return 1 if exclusive or not machine.exists() else max(1, min(8, (os.cpu_count() or 1) // 2))
 
     def do(self, step: Step) -> None:
         """Run one step, unless it is done already or no time is left; what it was killed for counts as not done."""

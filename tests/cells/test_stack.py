@@ -218,7 +218,7 @@ def test_where_a_gate_saturates_the_slope_keeps_its_digits():
     assert values["grad_bias_ih_l0"][2].item() == pytest.approx(4 * math.exp(-50), rel=1e-9)
     expected = (states[0].item() - 1) * math.exp(-40)
     assert values["grad_bias_ih_l0"][1].item() == pytest.approx(expected, rel=1e-9)
-    kept = run(input, states, zero, rounding=lambda t: t.float().double())
+    kept = run(input, states, zero, rounding=lambda t, **_: t.float().double())
     assert kept["grad_bias_ih_l0"][2].item() == 0
 
 
@@ -227,7 +227,7 @@ def test_a_rounding_reaches_every_gate_and_state():
     input, states, weights = drawn(steps=5, layers=2)
     seen = []
 
-    def halved(tensor):
+    def halved(tensor, **_):
         seen.append(tensor)
         return tensor / 2
 
@@ -237,3 +237,18 @@ def test_a_rounding_reaches_every_gate_and_state():
     assert torch.equal(values["hn"][1], seen[-1] / 2)
     exact = run(input, states, weights)
     assert all(not torch.allclose(values[name], value) for name, value in exact.items())
+
+
+@pytest.mark.parametrize(("kind", "functions", "kept"), [("gru", 3, 1), ("gru_reset_before", 3, 2), ("lstm", 5, 2)])
+def test_what_a_function_gave_is_told_from_what_is_kept(kind, functions, kept):
+    """σ and tanh may be coarser than the dtype: of a step's values those, and no others, are theirs."""
+    of_functions, others = [], []
+
+    def rounding(tensor, function=False):
+        (of_functions if function else others).append(tensor)
+        return tensor
+
+    values = run(*drawn(kind, steps=1, layers=1), kind=kind, rounding=rounding)
+    assert len(of_functions) == functions
+    assert len(others) == kept
+    assert torch.equal(others[-1], values["hn"][0])

@@ -5,7 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.gru import GRU
+from rnn_parity.cells.stack import run_stack
+from rnn_parity.compare import criterion
 from rnn_parity.compare.case import compare_case, compare_task
 from rnn_parity.compare.reference import References, relative_errors, run_oracle
 from rnn_parity.experiment.grid import Case
@@ -259,3 +262,38 @@ def test_many_draws_are_compared_where_dropout_is_drawn():
     assert "different" in {row["verdict"] for row in wrong}
     assert many(dataclasses.replace(CASE, dropout=0.0), "stacking_gru") == []
     assert many(dataclasses.replace(CASE, num_layers=1), "stacking_gru") == []
+
+
+def off(values, case):
+    """The largest error over its limit of float32 quantities, judged as on the device of a case."""
+    reference = run_oracle(case, draw_stimulus(case, 0), None, 0)
+    found = []
+    for name, value in values.items():
+        limits = criterion.judged_limits(
+            reference.sensitivities[name], criterion.layer_terms(name, case, load_cell(case.cell)), case
+        )
+        found.append(criterion.worst_ratio(relative_errors(value, reference.values[name]), limits))
+    return max(found)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("hidden_size", [8, 64])
+def test_on_a_gpu_functions_of_fast_instructions_are_granted_and_ten_times_that_is_not(cell, hidden_size):
+    """Every value of σ and tanh off by up to 2⁻¹⁸ and more, as in cuDNN's kernels for narrow layers."""
+    on_cpu = dataclasses.replace(CASE, dropout=0.0, cell=cell, hidden_size=hidden_size)
+    on_gpu = dataclasses.replace(on_cpu, device="cuda")
+    stimulus = draw_stimulus(on_cpu, 0)
+    generator = torch.Generator().manual_seed(0)
+
+    def computed(error):
+        def rounding(tensor, function=False):
+            size = error if function else 2.0**-25
+            return tensor * (1 + size * (2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1))
+
+        given = stimulus.map(torch.Tensor.double)
+        inputs = given.input, given.states, given.weights, given.cotangents
+        return run_stack(load_cell(cell), *inputs, None, 0.0, Arithmetic(rounding))
+
+    coarse = computed(2.0**-17)
+    assert off(coarse, on_gpu) < 1 < off(coarse, on_cpu)
+    assert off(computed(10 * 2.0**-17), on_gpu) > 1
