@@ -1,5 +1,8 @@
 """A rate is operations over seconds, in the settings that were asked for."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -38,6 +41,42 @@ def test_the_product_of_one_step_has_its_own_rate(monkeypatch):
     monkeypatch.setattr(peaks, "_best_s", lambda run, *_: shapes.append((run().shape, run().dtype)) or 2.0)
     assert peaks.measure_gemm(7, 10, 30, "cpu", "bfloat16") == 7 * 10 * 30
     assert shapes == [((7, 30), torch.bfloat16)]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_on_a_gpu_short_calls_are_one_graph_and_no_launches(monkeypatch, recorded):
+    """A launch of 10 µs hides a call of 2; where nothing can be recorded, the launches are timed."""
+    now, graph = [0.0], SimpleNamespace(calls=0)
+    replays = []
+
+    def run():
+        if capturing[0]:
+            graph.calls += 1
+        else:
+            now[0] += 10e-6
+
+    def replay():
+        replays.append(graph.calls)
+        now[0] += 2e-6 * graph.calls
+
+    capturing = [False]
+
+    @contextmanager
+    def capture(given):
+        assert given is graph
+        if not recorded:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        capturing[0] = True
+        yield
+        capturing[0] = False
+
+    graph.replay = replay
+    monkeypatch.setattr(peaks.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    assert peaks._best_s(run, "cuda", enough_s=1.0) == pytest.approx(2e-6 if recorded else 10e-6)
+    assert (len(replays) > 1) == recorded
 
 
 @pytest.mark.parametrize(("call_s", "calls"), [(1e-6, 200), (1e-2, 1)])

@@ -51,12 +51,18 @@ def measure_gemm(m: int, k: int, n: int, device: str, dtype: str, enough_s: floa
 
 @torch.no_grad()
 def _best_s(run: Callable[[], Any], device: str, enough_s: float) -> float:
-    """Seconds of one call in the best of a few samples; fewer where one is long already."""
+    """Seconds of one call in the best of a few samples; fewer where one is long already.
 
-    def sample(calls: int) -> float:
+    On a GPU the calls of a sample are one CUDA graph: launched one by one, short calls would wait for their launch.
+    """
+
+    def sample(calls: int, run_all: Callable[[], Any] | None = None) -> float:
         start = time.perf_counter()
-        for _ in range(calls):
-            run()
+        if run_all:
+            run_all()
+        else:
+            for _ in range(calls):
+                run()
         if device == "cuda":
             torch.cuda.synchronize()
         return (time.perf_counter() - start) / calls
@@ -64,6 +70,19 @@ def _best_s(run: Callable[[], Any], device: str, enough_s: float) -> float:
     sample(1)
     best_s = sample(1)
     calls = max(1, int(_SAMPLE_S[device] / best_s))
+    run_all = _as_graph(run, calls) if device == "cuda" and calls > 1 else None
     for _ in range(min(_SAMPLES, int(enough_s / (calls * best_s)))):
-        best_s = min(best_s, sample(calls))
+        best_s = min(best_s, sample(calls, run_all))
     return best_s
+
+
+def _as_graph(run: Callable[[], Any], calls: int) -> Callable[[], Any] | None:
+    """So many calls, one after the other, as one launch; None where they cannot be recorded."""
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            for _ in range(calls):
+                run()
+    except RuntimeError:
+        return None
+    return graph.replay
