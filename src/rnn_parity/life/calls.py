@@ -14,6 +14,7 @@ from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import pack_states
 from rnn_parity.life.course import Life, Results, results_of
+from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
 
@@ -28,16 +29,25 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 
 @point("First call")
 def first_call(life: Life) -> Iterator[Found]:
-    """A fresh module is right in every mode. A mode that fails is not tried again. Training is the first of all."""
-    given, findings = life.draw(), []
-    for mode in reversed(life.modes):
-        found = life.judge(life.build(given), given, mode, f"at its first call in {mode}")
-        if found.fails and not life.judge(life.build(given), given, mode).fails:
-            found = replace(found, when=f"now and then, in {mode}")
-        elif found.fails:
-            life.modes = tuple(other for other in life.modes if other != mode)
-        findings.append(found)
-    yield from findings
+    """A fresh module is right in every mode. A mode that fails is not tried again. Training is the first of all.
+
+    Where evaluation alone is refused for its backward pass, its values are judged, and training with dropout 0.
+    """
+    given = life.draw()
+    findings = {mode: _first(life, given, mode) for mode in reversed(life.modes)}
+    yield from findings.values()
+    if [mode for mode, found in findings.items() if found.fails or found.verdict == Verdict.UNSUPPORTED] == ["eval"]:
+        life.leave_eval()
+        yield from [_first(life, given, "eval"), _first(life, life.draw(), "train")]
+
+
+def _first(life: Life, given: Given, mode: str) -> Found:
+    found = life.judge(life.build(given), given, mode, f"at its first call in {mode}")
+    if found.fails and not life.judge(life.build(given), given, mode).fails:
+        return replace(found, when=f"now and then, in {mode}")
+    if found.fails:
+        life.modes = tuple(other for other in life.modes if other != mode)
+    return found
 
 
 @point("Training steps under one seed")
@@ -45,7 +55,7 @@ def same_seed(life: Life) -> Iterator[Found]:
     """Under one seed every step gives the same masks, numbers and gradients, in one module and in a second one."""
     if "train" not in life.modes:
         return
-    given = life.draw()
+    given = life.draw(dropout=life.case.dropout)
     module, steps, masks = life.build(given), list[Found](), list[Tensor | None]()
     for number in range(STEPS):
         steps.append(life.judge(module, given, "train", f"at its {_ORDINALS[number]} training step"))
@@ -71,23 +81,30 @@ def same_seed(life: Life) -> Iterator[Found]:
 
 @point("Training steps without a seed")
 def without_seed(life: Life) -> Iterator[Found]:
-    """Without a seed between, every step drops other entries, and the global generator moves on."""
+    """Without a seed between, every step drops other entries, and none sets the global generator to a fixed state."""
     if "train" not in life.modes or not life.case.draws_dropout or life.case.dropout == 1:
         return
     given = life.draw(dropout=0.45)  # at a small one two steps may drop the same by chance
     module, when = life.build(given), "at a training step with no seed before it"
     torch.manual_seed(0)
-    outputs, states = [], []
+    outputs = []
     for _ in range(2):
+        before = generator_states(life.case.device)
         if life.sees_masks:
             yield life.judge(module, given, "train", when, seed=None)
         else:
             life.call(module, given, "train", seed=None)
         outputs.append(life.last.values["output"])
-        states.append(torch.get_rng_state())
+    after = generator_states(life.case.device)
     if torch.equal(*outputs):
         yield Found(Verdict.DIFFERENT, "output", "drops the same entries again", when=when)
-    if torch.equal(*states):
+    for device in {"cpu", life.case.device}:
+        torch.rand(1, device=device)
+    moved = generator_states(life.case.device)
+    life.call(module, given, "train", seed=None)
+    # A layer that draws from a state of its own leaves the generator where it is.
+    around = zip(before, moved, after, generator_states(life.case.device), strict=True)
+    if any(torch.equal(second, third) and not torch.equal(one, other) for one, other, second, third in around):
         yield Found(Verdict.DIFFERENT, "", "sets torch's global generator to one fixed state", when=when)
     yield Found(Verdict.EQUIVALENT, when=when)
 
@@ -95,10 +112,14 @@ def without_seed(life: Life) -> Iterator[Found]:
 @point("Training, evaluation and inference in turn")
 def modes_in_turn(life: Life) -> Iterator[Found]:
     """Through one module, at one shape, every mode follows every other."""
-    given = life.draw()
-    for order in ("train eval train inference train", "inference eval inference train eval", "eval train inference"):
+    own, modes = life.draw(dropout=life.case.dropout), {*life.modes, *(["eval"] if life.quiet == "train" else [])}
+    for order, given in (
+        ("train eval train inference train", own),
+        ("inference eval inference train eval", life.draw()),
+        ("eval train inference", own),
+    ):
         module, last = life.build(given), ""
-        for mode in (mode for mode in order.split() if mode in life.modes):
+        for mode in (mode for mode in order.split() if mode in modes):
             yield life.judge(module, given, mode, f"in {mode} after {last}" if last else f"at a first call in {mode}")
             last = mode
 
@@ -108,7 +129,7 @@ def sampled(life: Life) -> Iterator[Found]:
     """Under `no_grad` in training mode, as for an estimate over many draws of dropout, it drops as when it learns."""
     if "train" not in life.modes:
         return
-    given = life.draw()
+    given = life.draw(dropout=life.case.dropout)
     module = life.build(given)
 
     def without_gradients(*tensors):
@@ -228,6 +249,6 @@ def pieces(life: Life) -> Iterator[Found]:
     if life.takes_states:
         for lengths in ([1] * steps, [1, steps - 1], [steps - 1, 1]):
             when = f"in pieces of {', '.join(map(str, lengths))} steps"
-            for mode in ("inference", "eval"):
+            for mode in ("inference", life.quiet):
                 if mode in life.modes:
                     yield life.judge(module, given, mode, when, through=in_pieces(module, lengths))

@@ -49,6 +49,7 @@ class Life:
 
     Attributes:
         case: the sizes of its modules, unless a point asks for others. modes: those whose first call held.
+        quiet: the mode that has gradients and drops nothing, training where evaluation refuses a backward pass.
         seed: another one draws everything anew.
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
         drawn_share: how many numbers it draws for each entry of the masks, once that is known.
@@ -59,6 +60,7 @@ class Life:
     name: str
     case: Case
     modes: tuple[str, ...] = ("inference", "eval", "train")
+    quiet: str = "eval"
     seed: int = 0
     drawn: dict[tuple[int, Case], Given] = field(default_factory=dict)
     last: Results = field(default_factory=lambda: Results({}))
@@ -88,9 +90,26 @@ class Life:
         """Whether the masks of training calls could be seen so far."""
         return not self.firsts
 
+    @property
+    def refuses_eval(self) -> bool:
+        """Whether a fresh module refuses a backward pass in evaluation, and none in training."""
+        given = self.draw()
+
+        def refuses(mode: str) -> bool:
+            return self.judge(self.build(given), given, mode).verdict == Verdict.UNSUPPORTED
+
+        return refuses("eval") and not refuses("train")
+
+    def leave_eval(self) -> None:
+        """Go on without backward passes in evaluation: training with dropout 0 computes the same."""
+        self.modes, self.quiet = tuple(mode for mode in self.modes if mode != "eval"), "train"
+
     def draw(self, seed: int = 0, **axes: Any) -> Given:
-        """What a module is given, for the case with some axes replaced; the same draw is the same object."""
-        case = replace(self.case, **axes)
+        """What a module is given, for the case with some axes replaced; the same draw is the same object.
+
+        Where training is the quiet mode, dropout is 0 unless it is asked for.
+        """
+        case = replace(self.case, **({"dropout": 0.0} if self.quiet == "train" else {}) | axes)
         if (seed, case) not in self.drawn:
             stimulus = draw_stimulus(case, 1000 * self.seed + seed)
             self.drawn[seed, case] = Given.of(case, stimulus if self.takes_states else without_states(stimulus), seed)
@@ -105,12 +124,13 @@ class Life:
         return [tensor.to(given.case.device, copy=True) for tensor in (given.stimulus.input, *given.stimulus.states)]
 
     def judge(
-        self, module: nn.Module, given: Given, mode: str = "eval", when: str = "", before: Given | None = None, **how
+        self, module: nn.Module, given: Given, mode: str, when: str = "", before: Given | None = None, **how
     ) -> Found:
         """Call a module once, and hold what it gives against the oracle.
 
         Args:
-            mode: `train`, `eval`, or `inference`, which is evaluation without gradients.
+            mode: `train`, `eval`, or `inference`, which is evaluation without gradients. An `eval` that refuses a
+                backward pass goes forward alone.
             when: what came before, in words. before: what the module was given then. how: see `call`.
         """
         found = self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
@@ -131,6 +151,8 @@ class Life:
         reference: Reference | None = None,
     ) -> Found:
         """Hold what `run` gives against a reference, by default the oracle's; what it raises is a finding."""
+        if when and given.case.dropout == 0 < self.case.dropout:
+            when = f"{when}, with dropout 0"
         try:
             results = run()
         except InputError:
@@ -160,15 +182,15 @@ class Life:
             return Reference(first, reference.sensitivities)
         return reference
 
-    def call(self, module: nn.Module, given: Given, mode: str = "eval", **how) -> Results:
-        """Call a module once, forward and, but in `inference`, backward; `how` as of `start`."""
+    def call(self, module: nn.Module, given: Given, mode: str, **how) -> Results:
+        """Call a module once, forward and, in a mode that has gradients, backward; `how` as of `start`."""
         return self.start(module, given, mode, **how).finish()
 
     def start(
         self,
         module: nn.Module,
         given: Given,
-        mode: str = "eval",
+        mode: str,
         *,
         through: Callable[[Tensor, Any], Any] | None = None,
         arrange: Callable[[Tensor], Tensor] = lambda tensor: tensor,
@@ -277,7 +299,7 @@ class Pass:
 
     def finish(self, **options: bool) -> Results:
         """The results, gradients included where the mode has any."""
-        found = self.values | (self.gradients(**options) if self.mode != "inference" else {})
+        found = self.values | (self.gradients(**options) if self.mode in self.life.learning_modes else {})
         offence = self.life.offence_of(self.owned, self.copies, found)
         self.life.last = self._results(found, offence)
         return self.life.last

@@ -83,7 +83,7 @@ def no_states(life: Life) -> Iterator[Found]:
         )
     if life.takes_states:
         own = life.draw().with_weights(given.stimulus.weights)
-        yield life.judge(module, own, "eval", "with states, after a call without")
+        yield life.judge(module, own, life.quiet, "with states, after a call without")
 
 
 @point("Inputs of zero")

@@ -85,14 +85,14 @@ def accumulated(life: Life) -> Iterator[Found]:
 
     def run() -> Results:
         for _ in range(2):
-            one = life.start(module, given)
+            one = life.start(module, given, life.quiet)
             loss = torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum()
             loss.backward()
         found = {names[id(p)]: p.grad / 2 for p in module.parameters() if p.grad is not None}
         module.zero_grad()
         return Results({name: value.cpu() for name, value in found.items()})
 
-    if "eval" in life.modes:
+    if life.quiet in life.modes:
         yield life.hold(given, run, "after two backward passes into .grad")
 
 
@@ -132,7 +132,7 @@ def backward_twice(life: Life) -> Iterator[Found]:
 @point("Second derivatives", may_refuse=True, condition="no second derivatives are taken")
 def second_derivatives(life: Life) -> Iterator[Found]:
     """Where `create_graph=True` does not raise, the gradients of the squared norm of all gradients hold."""
-    if "eval" not in life.modes:
+    if life.quiet not in life.modes:
         return
     given = life.draw()
     module = life.build(given)
@@ -140,7 +140,7 @@ def second_derivatives(life: Life) -> Iterator[Found]:
         return
 
     def run() -> Results:
-        one = life.start(module, given)
+        one = life.start(module, given, life.quiet)
         first = one.gradients(create_graph=True)
         # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
         torch.stack([gradient.square().sum() for gradient in first.values()]).sum().backward()

@@ -41,7 +41,7 @@ def life_case(case: Case, name: str) -> Case:
     small = replace(case, sweep="life", sequence_length=5, batch_size=4, num_layers=min(case.num_layers, 3))
     tiny = replace(small, input_size=5, hidden_size=6)
     life = Life(name, tiny)
-    first = life.hold(life.draw(), lambda: life.call(life.build(life.draw()), life.draw()))
+    first = life.hold(life.draw(), lambda: life.call(life.build(life.draw()), life.draw(), life.quiet))
     return small if first.verdict == Verdict.FAILED else tiny
 
 
@@ -84,11 +84,13 @@ def live(
     most = max_seconds if max_seconds is not None else math.inf if deep else MAX_SECONDS
     devices = [torch.cuda.current_device()] if case.device == "cuda" else []
     with numerics(case.threads, case.tf32), torch.random.fork_rng(devices):
+        if points and "first_call" not in points and Life(name, case, seed=seed).refuses_eval:
+            life.leave_eval()
         for key, point in POINTS.items():
             if (point.deep and not deep) or (points and key not in points):
                 continue
             begun = time.monotonic()
-            if "eval" not in life.modes:
+            if life.quiet not in life.modes:
                 found, tried = Found(Verdict.NOT_JUDGED, reason="left out: its first call is wrong already"), 0
             elif started.worked_s > most:
                 found, tried = Found(Verdict.NOT_JUDGED, reason=f"left out: the life took {most:g} s before"), 0

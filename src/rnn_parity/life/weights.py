@@ -128,7 +128,7 @@ def functional_call(life: Life) -> Iterator[Found]:
     yield life.judge(
         module, after, "inference", "by functional_call with other weights", before=before, through=through
     )
-    yield life.judge(module, before, "eval", "after functional_call with other weights", before=after)
+    yield life.judge(module, before, life.quiet, "after functional_call with other weights", before=after)
 
 
 @point("A parameter that is frozen")
