@@ -84,6 +84,7 @@ class _AsOnAGpu(nn.Module):
 
     def forward(self, input, states=None):
         rnn = self.rnn
+        rnn._update_flat_weights()
         if states is None:
             zeros = input.new_zeros(rnn.num_layers, input.shape[1], rnn.hidden_size)
             states = (zeros, zeros) if rnn.mode == "LSTM" else zeros

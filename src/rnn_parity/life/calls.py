@@ -102,9 +102,9 @@ def without_seed(life: Life) -> Iterator[Found]:
         torch.rand(1, device=device)
     moved = generator_states(life.case.device)
     life.call(module, given, "train", seed=None)
-    # A layer that draws from a state of its own leaves the generator where it is.
+    # From other states to the same one. A layer with a state of its own leaves each where it was.
     around = zip(before, moved, after, generator_states(life.case.device), strict=True)
-    if any(torch.equal(second, third) and not torch.equal(one, other) for one, other, second, third in around):
+    if any(torch.equal(end, again) and not torch.equal(start, other) for start, other, end, again in around):
         yield Found(Verdict.DIFFERENT, "", "sets torch's global generator to one fixed state", when=when)
     yield Found(Verdict.EQUIVALENT, when=when)
 
