@@ -70,7 +70,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
 
     def environment(folder: str) -> list[Step]:
         asked = ["--settings", grids[folder].environment_request(), "--output", f"{folder}/results/environment.json"]
-        return [_step(f"{folder}-environment", ["-m", "rnn_parity", "environment", *asked])]
+        return [_step(f"{folder}-environment", ["-m", "rnn_parity", "environment", *asked], alone=True)]
 
     def of_device(folder: str) -> list[Step]:
         tables = [name for name in _DEVICE_TABLES if Results().parts(grids[folder]).get(name)]
@@ -94,10 +94,11 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     captured = [fixture(name) for name in ("article", "functions", "messages", "masks", "profile", "memory")]
     told = [*captured, *of_device("gpu"), *of_device("loop"), _step("tests", ["-c", tests])]
     groups = [
-        [fixture("machine")],
-        [*environment("gpu"), *environment("loop"), *_shared(first), *told, *_shared(rest), *_shared(loop)],
+        [fixture("machine"), *environment("gpu"), *environment("loop")],
+        [*_shared(first), *told, *_shared(rest), *_shared(loop)],
         [*_alone(first), *_alone(loop), fixture("clocks") | {"alone": True}, *_alone(rest)],
-        [*environment("decoder"), *of_device("decoder"), *decoder],
+        [*environment("decoder"), *_alone(decoder)],
+        [*_shared(decoder), *of_device("decoder")],
     ]
     return {"commit": commit(), "configs": configs, "groups": groups}
 
