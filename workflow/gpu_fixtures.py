@@ -63,7 +63,7 @@ def article(device: str, folder: Path) -> Any:
     set_tf32(False)
     for steps in (1, 10):
         for cudnn in (True, False):
-            with torch.backends.cudnn.flags(enabled=cudnn):
+            with torch.backends.cudnn.flags(enabled=cudnn, allow_tf32=False):
                 torch.manual_seed(1215)
                 loop, fused = StackingGRUCellLoop(**ARTICLE).to(device), StackingGRU(**ARTICLE).to(device)
                 for layer, cell in enumerate(loop.cell.grus):
@@ -92,7 +92,7 @@ def functions(device: str, folder: Path) -> Any:
         f"torch.{of.__name__}": _off(of(x.to(device)), of(x.double())) for of in (torch.sigmoid, torch.tanh)
     }
     for cudnn, size in itertools.product((True, False), (8, 16, 64, 128, 136, 192, 200, 256, 512)):
-        with torch.backends.cudnn.flags(enabled=cudnn):
+        with torch.backends.cudnn.flags(enabled=cudnn, allow_tf32=False):
             for name, (kind, opened, read, truth) in _SHOWN.items():
                 layer = kind(1, size).to(device)
                 weights = dict(layer.named_parameters())

@@ -120,6 +120,20 @@ def test_what_differs_by_rounding_alone_is_no_fault(phase):
     assert timed(f"{__name__}:Noisy", phase)["reason"] == ""
 
 
+class DrawsAtFirst(StackingGRUCellLoop):
+    """What it compiles or records at its first call draws random numbers, as that of a CUDA graph does."""
+
+    def forward(self, input, h0):
+        if not vars(self).setdefault("recorded", False):
+            self.recorded = torch.rand(7).sum() > -1
+        return super().forward(input, h0)
+
+
+@pytest.mark.parametrize("phase", ["forward", "step"])
+def test_what_a_first_call_draws_is_no_change_of_its_results(phase):
+    assert timed(f"{__name__}:DrawsAtFirst", phase)["reason"] == ""
+
+
 def test_the_limits_of_a_task_are_found_once(monkeypatch):
     asked, judged_limits = [], criterion.judged_limits
     monkeypatch.setattr(criterion, "judged_limits", lambda *given: asked.append(1) or judged_limits(*given))

@@ -68,6 +68,8 @@ def _results(task: TimedTask, name: str, role: Role, phase: str) -> dict[int, Re
     with put_back(name):
         try:
             calls = task.calls(name, role, phase)
+            if task.case.draws_dropout and phase != "inference":
+                calls.call(prepare_known(calls, FIRST))  # what is compiled or recorded at a first call may draw
             for number in KNOWN:
                 given = prepare_known(calls, number)
                 known[number] = copied(calls.results(given, calls.call(given)))
