@@ -23,6 +23,10 @@ def found(case=CASE, candidate="stacking_gru", baseline="stacking_gru_cell", reg
     return {(row["regime"], row["quantity"]): (row["verdict"], row["reason"]) for row in rows}
 
 
+def wrong(verdicts):
+    return {key: said for key, said in verdicts.items() if said[0] not in ("identical", "equivalent")}
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 @pytest.mark.parametrize("hidden_size", [8, 192, 256])
 def test_the_fused_layer_agrees_with_the_loop_forward_and_backward(dtype, hidden_size):
@@ -30,8 +34,7 @@ def test_the_fused_layer_agrees_with_the_loop_forward_and_backward(dtype, hidden
     verdicts = found(dataclasses.replace(CASE, dtype=dtype, hidden_size=hidden_size, dropout=0.25))
     backward_in_eval = {key: said for key, said in verdicts.items() if said[0] == "unsupported"}
     assert all(regime == "eval" and name.startswith("grad_") for regime, name in backward_in_eval)
-    judged = {said for key, said in verdicts.items() if key not in backward_in_eval}
-    assert {verdict for verdict, _ in judged} <= {"identical", "equivalent"}
+    assert not wrong({key: said for key, said in verdicts.items() if key not in backward_in_eval})
 
 
 def test_in_float64_cudnn_has_the_dropout_probability_of_float32():
@@ -41,14 +44,12 @@ def test_in_float64_cudnn_has_the_dropout_probability_of_float32():
 
 
 def test_the_loop_as_a_graph_agrees_with_the_loop():
-    verdicts = found(candidate="graphed_loop")
-    assert {verdict for verdict, _ in verdicts.values()} <= {"identical", "equivalent"}
+    assert not wrong(found(candidate="graphed_loop"))
 
 
 def test_lstm_agrees_too():
     case = dataclasses.replace(CASE, cell="lstm")
-    verdicts = found(case, "stacking_lstm", "stacking_lstm_cell", ["train_matched_masks"])
-    assert {verdict for verdict, _ in verdicts.values()} <= {"identical", "equivalent"}
+    assert not wrong(found(case, "stacking_lstm", "stacking_lstm_cell", ["train_matched_masks"]))
 
 
 def test_too_much_memory_is_told_as_such_and_the_device_goes_on():
