@@ -134,6 +134,18 @@ def test_what_a_first_call_draws_is_no_change_of_its_results(phase):
     assert timed(f"{__name__}:DrawsAtFirst", phase)["reason"] == ""
 
 
+@pytest.mark.parametrize(("off", "asked"), [(1e-7, []), (1e-5, ["output"])])
+def test_the_oracle_is_asked_only_where_the_least_limit_is_passed(monkeypatch, off, asked):
+    """A GPU's results are seldom the same bits, and a run of the oracle takes longer than all that is timed."""
+    task, found = Layer().draw(CASE, 0), []
+    limits = task.limits
+    monkeypatch.setattr(type(task), "limits", lambda _, quantity: found.append(quantity) or limits(quantity))
+    known = {"output": task.reference(None).values["output"].float()}
+    assert bool(audits.changed(task, known, {"output": known["output"] * (1 + off)})) == bool(asked)
+    assert found == asked
+    assert max(task.limits("output")) >= task.least_limit("output")
+
+
 def test_the_limits_of_a_task_are_found_once(monkeypatch):
     asked, judged_limits = [], criterion.judged_limits
     monkeypatch.setattr(criterion, "judged_limits", lambda *given: asked.append(1) or judged_limits(*given))

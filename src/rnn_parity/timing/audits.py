@@ -168,10 +168,13 @@ def _same(a: Tensor, b: Tensor) -> bool:
 def changed(task: TimedTask, known: Results, timed: Results) -> str:
     """How far a timed call is from what the layer gave before, where that is more than rounding; else empty."""
     for quantity in differing(timed, known):
-        limits = task.limits(quantity)
         if timed[quantity].shape != known[quantity].shape:
             return f"{quantity} is of another shape"
-        ratio = worst_ratio(relative_errors(timed[quantity], known[quantity].double()), limits) if limits else 0.0
+        distance = relative_errors(timed[quantity], known[quantity].double())
+        if max(distance) <= task.least_limit(quantity):
+            continue
+        limits = task.limits(quantity)
+        ratio = worst_ratio(distance, limits) if limits else 0.0
         if ratio > 1:
             return f"{quantity} is {ratio:.3g}× its limit away from what it was for the same values"
     return ""

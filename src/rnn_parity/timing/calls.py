@@ -36,6 +36,10 @@ class Calls:
 class TimedTask(Protocol):
     """What every implementation of a case is timed with."""
 
+    @property
+    def case(self) -> Case:
+        """The sizes."""
+
     def calls(self, implementation: str, role: Role, phase: str) -> Calls:
         """Build an implementation and what a phase asks of it; raises what keeps it from being timed."""
 
@@ -44,6 +48,9 @@ class TimedTask(Protocol):
 
     def limits(self, quantity: str) -> tuple[float, float] | None:
         """How far a quantity may be off, in both norms; None where nothing can be judged."""
+
+    def least_limit(self, quantity: str) -> float:
+        """How far it may be off in any case: known at once."""
 
 
 class TimedWorkload(Protocol):

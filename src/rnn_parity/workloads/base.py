@@ -82,6 +82,10 @@ class ReferencedTask:
         known = [limits for limits in self._limits.values() if limits]
         return self._limits.get(quantity, max(known, default=None))
 
+    def least_limit(self, quantity: str) -> float:
+        """What a quantity may be off whatever its sensitivity, which takes a run of the oracle to know."""
+        return criterion.limit(0.0, criterion.floor_of_sums(self.terms(quantity), self.case))
+
     @cached_property
     def _limits(self) -> dict[str, criterion.Pair | None]:
         sensitivities = self.reference(self.draw_masks()).sensitivities
