@@ -49,6 +49,33 @@ class OneMaskForAllRows(WrittenOut):
         return sequence * F.dropout(torch.ones_like(sequence[:, :1]), self.dropout, self.training)
 
 
+class InFloat32(WrittenOut):
+    """Right: only the results are rounded to the dtype of what is given."""
+
+    def given(self, input):
+        self.dtype = input.dtype
+        return input.float()
+
+    def initial(self, states):
+        return tuple(state.float() for state in states)
+
+    def parameters_of(self, layer):
+        return [parameter.float() for parameter in super().parameters_of(layer)]
+
+    def result(self, sequence, last):
+        return sequence.to(self.dtype), tuple(state.to(self.dtype) for state in last)
+
+
+class HalfOfTheDrawBefore(WrittenOut):
+    """Four of eight entries have the numbers of the step before: PyTorch's dropout in 16 bits (docs/gpu.md)."""
+
+    def between(self, layer, sequence):
+        steps, rows, units = sequence.shape
+        numbers = torch.rand(steps + 1, rows, units // 8, 4)
+        kept = torch.cat([numbers[1:], numbers[:-1]], dim=-1).reshape(sequence.shape) >= self.dropout
+        return sequence * kept / (1 - self.dropout)
+
+
 class Recording(StackingGRUCellLoop):
     """Right; keeps what it is given."""
 
@@ -168,6 +195,19 @@ def test_in_every_dtype_rounding_is_forgiven_and_faults_are_not(dtype):
     assert shares(case, [*RIGHT, *faults], draws=1000, trials=2) == dict.fromkeys(RIGHT, 0) | dict.fromkeys(faults, 1)
     rows = rows_of(case, draws=8000, state_scale=10.0)
     assert set(by_quantity(rows).values()) == {"equivalent"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_layer_in_float32_that_rounds_its_results_alone_is_right(dtype):
+    name = f"{__name__}:InFloat32"
+    assert shares(dataclasses.replace(CASE, dtype=dtype), [name], draws=8000, trials=4) == {name: 0}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_masks_that_depend_on_each_other_are_found_though_every_entry_has_the_right_law(dtype):
+    name = f"{__name__}:HalfOfTheDrawBefore"
+    case = dataclasses.replace(CASE, dtype=dtype, num_layers=2, dropout=0.2)
+    assert shares(case, [name], draws=1000, trials=6) == {name: 1}
 
 
 def test_a_row_is_a_statistic_and_fits_the_table():
