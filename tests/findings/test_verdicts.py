@@ -14,7 +14,9 @@ from rnn_parity.findings.verdicts import (
     not_judged,
     seed_table,
     tolerance_checks,
+    unsupported,
     verdict_table,
+    withheld,
 )
 from rnn_parity.tables import CASE_COLUMNS
 from synthetic import equivalence_rows
@@ -62,13 +64,36 @@ def test_the_verdict_table_names_the_worst_of_each_sweep_candidate_and_regime():
     )
     assert list(table) == [
         "sweep", "implementation", "regime", "verdict", "cases", "cases_passing",
-        "worst_ratio", "worst_case_id", "worst_quantity", "reason",
+        "worst_ratio", "worst_case_id", "worst_quantity", "reason", "withheld",
     ]  # fmt: skip
     assert table.to_numpy().tolist() == [
-        ["width", "ours", "eval", "different", 3, 2, 3.0, "b", "grad_input", "error is 3× its limit"],
-        ["width", "another", "eval", "identical", 1, 1, 0.1, "a", "hn", ""],
-        ["depth", "ours", "train_matched_masks", "equivalent", 1, 1, 0.5, "d", "output", ""],
+        ["width", "ours", "eval", "different", 3, 2, 3.0, "b", "grad_input", "error is 3× its limit", ""],
+        ["width", "another", "eval", "identical", 1, 1, 0.1, "a", "hn", "", ""],
+        ["depth", "ours", "train_matched_masks", "equivalent", 1, 1, 0.5, "d", "output", "", ""],
     ]
+
+
+def test_what_a_layer_does_not_support_hides_nothing_that_it_gives():
+    refused = {"verdict": "unsupported", "reason": "no backward in eval mode", "ratio": float("nan")}
+    table = compared(
+        {},
+        {"quantity": "grad_input"} | refused,
+        {"regime": "train_matched_masks", "quantity": "grad_input", "ratio": 0.7},
+        {"case_id": "b"},
+        {"case_id": "b", "quantity": "grad_input"} | refused,
+        {"case_id": "c", "sweep": "dtype"} | refused,  # nothing at all is given here
+    )
+    assert list(withheld(table)) == [False, True, False, False, True, False]
+    rows = verdict_table(table)[["sweep", "regime", "verdict", "cases", "cases_passing", "worst_ratio", "withheld"]]
+    assert rows.iloc[:2].to_numpy().tolist() == [
+        ["width", "eval", "equivalent", 2, 2, 0.5, "gradients"],
+        ["width", "train_matched_masks", "equivalent", 1, 1, 0.7, ""],
+    ]
+    assert list(rows.iloc[2])[:5] == ["dtype", "eval", "unsupported", 1, 0]
+    told = {"regime": "eval", "kind": "gradients", "cases": 2, "reason": "no backward in eval mode"}
+    assert unsupported(table, "ours") == [told]
+    wrong = table.assign(verdict=table["verdict"].mask(table.index == 0, "different"))
+    assert verdict_table(wrong)["verdict"].iloc[0] == "different"
 
 
 def test_what_was_not_judged_is_told_once_a_kind_of_reason():

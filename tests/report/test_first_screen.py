@@ -158,3 +158,40 @@ def test_many_sweeps_are_folded(report):
     assert "<summary>21 rows of sweeps</summary>\n\n| sweep | cases |" in markdown
     for text in (markdown, html):
         assert text.count("<details") == text.count("</details>")
+
+
+@pytest.fixture
+def without_gradients(tables):
+    """Tables of a layer without a backward pass in evaluation mode, as cuDNN's."""
+    equivalence, timing = tables
+    refused = equivalence["quantity"].str.startswith("grad_") & (equivalence["regime"] == "eval")
+    numbers = [name for name in equivalence if name.endswith(("_2", "_inf", "diff", "ratio"))]
+    equivalence.loc[refused, numbers] = float("nan")
+    equivalence.loc[refused, ["verdict", "reason"]] = ["unsupported", "cudnn RNN backward needs training mode"]
+    return equivalence, timing
+
+
+def test_gradients_that_are_not_given_in_one_regime_are_one_fact(report, without_gradients):
+    markdown, html = report(*without_gradients)
+    assert card(markdown).startswith(
+        "**Yes, when the same seed need not give the same dropout masks, and when no gradients are needed with "
+        "dropout off.**"
+    )
+    assert "It gives no gradients with dropout off, in all cases: cudnn RNN backward needs training mode." in markdown
+    assert "**unsupported**" not in markdown
+    assert "| unsupported |" not in markdown
+    assert not re.search(r"\*\* \| – in `grad", markdown)  # the largest error that was judged is still told
+    assert "with dropout off, in 5 cases, every gradient: cudnn" in markdown
+    assert "unsupported" not in html.partition('id="cases"')[2]
+
+
+def test_a_no_says_in_which_cases_it_is_one_and_that_the_others_hold(report, without_gradients):
+    equivalence, timing = without_gradients
+    finer = equivalence["sweep"] == "article"
+    equivalence.loc[finer, "dtype"] = "float64"
+    wrong = finer & (equivalence["regime"] == "train_matched_masks") & (equivalence["quantity"] == "output")
+    equivalence.loc[wrong, ["verdict", "reason", "ratio"]] = ["different", "it is another probability", 4.6e5]
+    markdown, _ = report(equivalence, timing)
+    assert "This is so in 3 of 5 cases, those with " in markdown
+    assert "In 2 other cases it holds, without gradients with dropout off." in markdown
+    assert "4.6 × 10⁵ in `output`" in markdown

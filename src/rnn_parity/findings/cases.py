@@ -9,7 +9,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import AXES, axis_word
 from rnn_parity.findings.machines import machine_of_case
 from rnn_parity.findings.speedups import speedup_table
-from rnn_parity.findings.verdicts import RANKED, deciding_rows, must_hold, severity
+from rnn_parity.findings.verdicts import RANKED, deciding_rows, must_hold, severity, withheld
 from rnn_parity.tables import CASE_COLUMNS
 
 _KEYS = ["case_id", "implementation"]
@@ -21,7 +21,8 @@ def case_table(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
     Columns: `case_id`, `sweep`, the axes, `case` (the values that its sweep varies, in words), `machine` (the kind that
     it was timed on), `implementation`;
     `verdict`, the worst one over the regimes that must hold, and of the row that decides there `ratio` (error / limit),
-    `quantity`, `regime` and `reason`; the worst verdict of each regime as `verdict_{regime}`; of each phase
+    `quantity`, `regime` and `reason`; `withheld`, the regimes in which it does not support some quantities, which count
+    in no verdict; the worst verdict of each regime as `verdict_{regime}`; of each phase
     `speedup_{phase}`, its interval `…_ci_low` and `…_ci_high`, `conclusion_{phase}`, `exclusive_{phase}` and
     `reason_{phase}`.
     """
@@ -66,10 +67,14 @@ def worst_first(table: pd.DataFrame) -> pd.DataFrame:
 
 def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
     rows = equivalence[[*_KEYS, "regime", "quantity", "verdict", "ratio", "reason"]]
+    lacking = withheld(equivalence)
+    regimes = rows[lacking].groupby(_KEYS, sort=False)["regime"].agg(lambda found: ", ".join(found.unique()))
+    rows = rows[~lacking]
     of_case = deciding_rows(must_hold(rows), _KEYS)[[*_KEYS, "verdict", "ratio", "quantity", "regime", "reason"]]
     by_regime = rows.astype({"verdict": RANKED}).groupby([*_KEYS, "regime"], sort=False)["verdict"].max()
     by_regime = by_regime.astype(object).unstack("regime").add_prefix("verdict_").rename_axis(columns=None)
-    return of_case.merge(by_regime.reset_index(), on=_KEYS, how="outer")
+    table = of_case.merge(by_regime.reset_index(), on=_KEYS, how="outer")
+    return table.merge(regimes.rename("withheld").reset_index(), on=_KEYS, how="left").fillna({"withheld": ""})
 
 
 def _speedups(speedups: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,16 @@ def failing(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The rows that must hold and are `different` or `failed`."""
     rows = must_hold(equivalence)
     return rows[rows["verdict"].isin(FAILING)]
+
+
+def withheld(equivalence: pd.DataFrame) -> pd.Series:
+    """Whether each row is of a quantity that the layer does not support there, though it gives others.
+
+    cuDNN has no backward pass in evaluation mode: the gradients are withheld there, output and last states are judged.
+    """
+    unsupported = equivalence["verdict"] == Verdict.UNSUPPORTED
+    keys = [equivalence[key] for key in ("case_id", "implementation", "regime")]
+    return unsupported & ~unsupported.groupby(keys).transform("all")
 
 
 def draw_dropout(rows: pd.DataFrame) -> pd.Series:
@@ -66,16 +77,38 @@ def _worst_first(rows: pd.DataFrame) -> pd.DataFrame:
 def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     """One row per sweep × candidate × regime: the verdict, how many cases pass, and the row that decides.
 
-    Columns: `verdict`, the worst one; `cases`; `cases_passing`; of the deciding row `worst_ratio`, `worst_case_id`,
-    `worst_quantity` and `reason`.
+    Columns: `verdict`, the worst one of what the layer gives; `cases`; `cases_passing`; of the deciding row
+    `worst_ratio`, `worst_case_id`, `worst_quantity` and `reason`; `withheld`: `gradients` or `quantities` where it does
+    not support them, else empty.
     """
     keys = ["sweep", "implementation", "regime"]
+    lacking = withheld(equivalence)
+    missing = equivalence[lacking].groupby(keys)["quantity"].agg(_kind).rename("withheld").reset_index()
+    equivalence = equivalence[~lacking]
     passing = equivalence["verdict"].isin(PASSING).groupby([equivalence[key] for key in [*keys, "case_id"]]).all()
     counts = passing.groupby(keys).agg(cases="size", cases_passing="sum").reset_index()
     names = {name: f"worst_{name}" for name in ("ratio", "case_id", "quantity")}
     deciding = deciding_rows(equivalence, keys)[[*keys, "verdict", *names, "reason"]].rename(columns=names)
-    columns = [*keys, "verdict", "cases", "cases_passing", *names.values(), "reason"]
-    return deciding.merge(counts, on=keys)[columns]
+    columns = [*keys, "verdict", "cases", "cases_passing", *names.values(), "reason", "withheld"]
+    return deciding.merge(counts, on=keys).merge(missing, on=keys, how="left").fillna({"withheld": ""})[columns]
+
+
+def _kind(quantities: pd.Series) -> str:
+    return "gradients" if quantities.str.startswith("grad_").all() else "quantities"
+
+
+def unsupported(equivalence: pd.DataFrame, candidate: str) -> list[dict[str, Any]]:
+    """What one candidate withholds where it must hold: per regime its `kind`, its number of `cases` and a `reason`."""
+    rows = must_hold(equivalence[equivalence["implementation"] == candidate])
+    return [
+        {
+            "regime": Regime(regime),
+            "kind": _kind(group["quantity"]),
+            "cases": group["case_id"].nunique(),
+            "reason": group["reason"].iloc[0],
+        }
+        for regime, group in rows[withheld(rows)].groupby("regime", sort=False)
+    ]
 
 
 def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:

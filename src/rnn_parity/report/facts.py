@@ -22,7 +22,16 @@ from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.lives import in_words, life_of, told
 from rnn_parity.findings.machines import machine_of_case, numbered, split_sweeps, unlike
 from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
-from rnn_parity.findings.verdicts import article_lengths, not_judged, seed_table, tolerance_checks, verdict_table
+from rnn_parity.findings.verdicts import (
+    article_lengths,
+    must_hold,
+    not_judged,
+    seed_table,
+    tolerance_checks,
+    unsupported,
+    verdict_table,
+    withheld,
+)
 from rnn_parity.report.caveats import find_caveats, memory_ratio
 from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.report.first_screen import choices, prices, sweep_rows
@@ -130,15 +139,19 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
     lost = lost_capabilities(abilities, baseline_name, name)
     same_case = {row["phase"]: row for row in records(baseline)}
+    lacking = unsupported(equivalence, name)
+    given = must_hold(equivalence[(equivalence["implementation"] == name) & ~withheld(equivalence)])
     caveats = find_caveats(answer, told(life_of(results["life"], name)), lost, slower, quoted, same_case)
     return {
         "candidate": name,
         "baseline": baseline_name,
         "answer": answer,
+        "withheld": lacking,
+        "passing": int(given["verdict"].isin(PASSING).groupby(given["case_id"]).all().sum()),
         "quoted": quoted,
         "machine": _machine(environment, quoted, results["timing"]),
         "caveats": caveats,
-        "prices": prices(answer, lost, memory_ratio(quoted, same_case)),
+        "prices": prices(answer, lost, memory_ratio(quoted, same_case), lacking),
         "lost": lost,
         "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, baseline_name]) if quoted else {},
         "conclusions": records(conclusions(timing, name)),
@@ -218,14 +231,25 @@ def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:
 
 
 def _reasons(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of the verdict table that are neither `identical` nor `equivalent` and have a reason."""
-    faulty = ~verdicts["verdict"].isin(PASSING) & (verdicts["reason"] != "")
-    return records(verdicts[faulty])[:MOST_SWEEPS]
+    """The rows of the verdict table that are neither `identical` nor `equivalent` and have a reason.
+
+    One row stands for all of a candidate and regime whose reasons differ in numbers alone; `sweeps` has the others.
+    """
+    faulty = verdicts[~verdicts["verdict"].isin(PASSING) & (verdicts["reason"] != "")]
+    kind = faulty["reason"].str.split(":").str[0].str.replace(r"[\d.,e+-]+", "", regex=True)
+    groups = faulty.groupby(["implementation", "regime", kind], sort=False)
+    return [records(group)[0] | {"others": list(group["sweep"][1:])} for _, group in groups][:MOST_SWEEPS]
 
 
 def _not_judged(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = records(not_judged(equivalence))[:MOST_SWEEPS]
-    return [row | {"regime_words": Regime(row["regime"]).words} for row in rows]
+    gradients = set(equivalence.loc[equivalence["quantity"].str.startswith("grad_"), "quantity"])
+    rows = []
+    for row in records(not_judged(equivalence))[:MOST_SWEEPS]:
+        of_candidate = equivalence["implementation"] == row["implementation"]
+        own = gradients & set(equivalence.loc[of_candidate, "quantity"])
+        whole = "every quantity" if not row["quantities"] else "every gradient" if own <= set(row["quantities"]) else ""
+        rows.append(row | {"regime_words": Regime(row["regime"]).words, "whole": whole})
+    return rows
 
 
 def _tracking_link(config: Mapping) -> str:

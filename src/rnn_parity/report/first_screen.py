@@ -11,8 +11,8 @@ from rnn_parity.experiment.vocabulary import Regime
 from rnn_parity.findings import figure_tables
 from rnn_parity.findings.answer import Answer
 from rnn_parity.findings.lives import in_words
-from rnn_parity.findings.verdicts import deciding_rows, must_hold
-from rnn_parity.report.markdown import Text, escape, listed, times
+from rnn_parity.findings.verdicts import deciding_rows, must_hold, withheld
+from rnn_parity.report.markdown import Text, escape, listed, needed, times
 from rnn_parity.statistics import Conclusion
 
 QUOTED_PHASES = ("inference", "step")
@@ -66,9 +66,18 @@ def _rank(rival: Mapping[str, Any]) -> tuple[float, ...]:
     return (_ORDER[rival["answer"].word], *(-speedups.get(phase, 0.0) for phase in reversed(QUOTED_PHASES)))
 
 
-def prices(answer: Answer, lost: Sequence[str], memory: tuple[str, float, float] | None) -> list[Text]:
-    """What a candidate costs, each in a few words; `memory` as `caveats.memory_ratio` gives it."""
+def prices(
+    answer: Answer,
+    lost: Sequence[str],
+    memory: tuple[str, float, float] | None,
+    lacking: Sequence[Mapping[str, Any]] = (),
+) -> list[Text]:
+    """What a candidate costs, each in a few words.
+
+    `memory` is as `caveats.memory_ratio` gives it, `lacking` as `verdicts.unsupported`.
+    """
     found = [Text(f"only when {escape(condition)}") for condition in answer.conditions]
+    found += [Text(f"no {row['kind']} with {row['regime'].words}") for row in lacking]
     if answer.same_seed_differs:
         found.append(Text("other dropout masks from the same seed"))
     if lost:
@@ -86,7 +95,7 @@ def sweep_rows(equivalence: pd.DataFrame, timing: pd.DataFrame, names: Mapping[s
     must hold, the row that decides; None where none was run. `cases`; and by phase the speedup's geometric mean and
     range, as in `figure_tables.overview`.
     """
-    held = deciding_rows(must_hold(equivalence), _KEYS)
+    held = deciding_rows(must_hold(equivalence[~withheld(equivalence)]), _KEYS)
     deciding = {(row["sweep"], row["implementation"]): row for row in held.to_dict("records")}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for row in figure_tables.overview(equivalence, timing).to_dict("records"):
@@ -101,7 +110,7 @@ def sweep_rows(equivalence: pd.DataFrame, timing: pd.DataFrame, names: Mapping[s
 
 def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """The answer in two lines for a terminal: may it be replaced, and what is gained, or why not."""
-    asked = [f"{a['candidate']} for {a['baseline']}: {_in_words(a['answer'])}" for a in answers]
+    asked = [f"{a['candidate']} for {a['baseline']}: {_in_words(a['answer'], a['withheld'])}" for a in answers]
     gained = []
     for entry in choices(answers):
         for phase, rows in entry["picks"].items():
@@ -123,9 +132,11 @@ def _reason(answer: Answer) -> str:
     return f"{answer.deciding['quantity']}: {answer.deciding['reason']}" if answer.deciding else ""
 
 
-def _in_words(answer: Answer) -> str:
+def _in_words(answer: Answer, lacking: Sequence[Mapping[str, Any]]) -> str:
     conditions = ["the same seed need not give the same dropout masks"] if answer.same_seed_differs else []
-    conditions += answer.conditions
-    if answer.word == "yes, when":
+    conditions += [*answer.conditions, *map(needed, lacking)]
+    if answer.holds and conditions:
         return f"yes, when {' and when '.join(conditions)}"
+    if answer.word == "no" and not answer.fault and answer.failing_axes:
+        return f"no, not with {answer.failing_axes}"
     return "not answered" if answer.word == "open" else answer.word

@@ -13,6 +13,9 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+_LARGE_POWER = 5  # of ten: a number that is larger is written with it
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 class Text(str):
     """A string that is Markdown already; every other value that a template prints is escaped."""
@@ -60,7 +63,13 @@ def number(value: float | None, digits: int = 2) -> Text:
     """A number to some significant digits."""
     if value is None or math.isnan(value):
         return Text("–")
-    return Text("∞" if math.isinf(value) else f"{value:.{digits}g}")
+    if math.isinf(value):
+        return Text("∞")
+    rounded = f"{value:.{digits}g}"
+    head, _, power = rounded.partition("e")
+    if power and 0 < int(power) < _LARGE_POWER:
+        return Text(f"{float(rounded):,.0f}")
+    return Text(f"{head} × 10{str(int(power)).translate(_RAISED)}" if power else rounded)
 
 
 def percent(share: float | None) -> Text:
@@ -126,6 +135,11 @@ def sizes(row: Mapping[str, Any]) -> Text:
     return Text(", ".join([*words, count(row["threads"], "CPU thread")]))
 
 
+def needed(row: Mapping[str, Any]) -> str:
+    """A condition of a layer that withholds something: `no gradients are needed with dropout off`."""
+    return f"no {row['kind']} are needed with {row['regime'].words}"
+
+
 def quote(text: str) -> Text:
     """A block of Markdown as a quotation, which the page shows as a card."""
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
@@ -133,5 +147,6 @@ def quote(text: str) -> Text:
 
 
 _FILTERS = (
-    code, html, number, percent, fixed, times, interval, speedup, count, listed, amount_of_bytes, seconds, sizes, quote
+    code, html, number, percent, fixed, times, interval, speedup, count, listed, amount_of_bytes, seconds, sizes,
+    needed, quote,
 )  # fmt: skip

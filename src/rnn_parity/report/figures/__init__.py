@@ -31,8 +31,8 @@ class FigureEntry:
 FIGURES = {
     "overview": FigureEntry(
         "The verdict of every sweep, and what it gains",
-        "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities. A number is "
-        "given where only some of the cases do not pass. With the same seed, `different` is no fault and has a "
+        "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities that a layer "
+        "gives there. A number is given where only some of the cases do not pass. With the same seed, `different` is no fault and has a "
         "colour of its own. Right: the geometric mean of the speedup over the cases of a sweep. The line runs from "
         "the slowest to the fastest case. 1 is the baseline.",
         "overview",
@@ -55,7 +55,8 @@ FIGURES = {
         "Latency against sequence length",
         "Median wall time of one call, with a band between the quartiles, in the sweeps that vary the sequence "
         "length. The dashed line is a lower bound: the time of the operations at the machine's peak rate, or the "
-        "time of moving the bytes where that is longer. The phase `step` is forward and backward.",
+        "time of moving the bytes where that is longer. It is left out where every call takes more than a thousand "
+        "times as long. The phase `step` is forward and backward.",
         "timing",
     ),
     "roofline": FigureEntry(
@@ -78,7 +79,8 @@ FIGURES = {
         "The worst error as a share of its limit",
         "Largest error / limit in either norm, over the cases, seeds and layers of each sweep, in the regimes in "
         "which a correct layer must agree. Above 1 a quantity is over its limit. A framed cell is `different` or "
-        "`failed`. A hatched cell was not judged.",
+        "`failed`. What a layer does not support in one regime is judged in the others. A hatched cell was judged in "
+        "none.",
         "error_ratio",
         "numbers",
     ),
@@ -98,7 +100,7 @@ FIGURES = {
         "hidden units. The colour is an entry's position in the stream of random numbers, drawn on the CPU. A dot "
         "marks a dropped entry. The implementations use the same stream in different orders. Right: the largest "
         "difference from the baseline in output and final states, with the same seed and with the same masks. Shown "
-        "are the cases of the default dtype with dropout and at least three layers (two, where there are no "
+        "are the cases of the default dtype, without TF32, with dropout and at least three layers (two, where there are no "
         "others). 0 means identical bits.",
         "dropout",
         "dropout",

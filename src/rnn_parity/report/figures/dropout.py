@@ -24,7 +24,7 @@ _REGIMES = {"train_same_seed": ("same seed", "-", True), "train_matched_masks": 
 def plot(study: Study) -> Figure:
     """Plot the masks on the left, what they do to the output on the right."""
     differences = figure_tables.dropout(study.equivalence)
-    usual = differences["dtype"] == study.config["defaults"]["dtype"]
+    usual = (differences["dtype"] == study.config["defaults"]["dtype"]) & ~differences["tf32"].astype(bool)
     differences = differences[usual] if usual.any() else differences
     names = [name for name in study.looks if name in set(study.masks["implementation"])][:_MOST_IMPLEMENTATIONS]
     if differences.empty and not names:

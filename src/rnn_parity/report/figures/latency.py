@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +14,7 @@ from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import Panel, Study, panels, plot_rows, spread
 
 _MOST_ROWS = 6
+_NEAR = 1e3  # a bound is drawn where some call takes less than so many times as long
 _FLOOR = {"color": style.GREY, "ls": "--", "lw": 0.9}
 
 
@@ -23,6 +26,7 @@ def plot(study: Study) -> Figure:
     every = [panel for panel in panels(with_lengths(timed), "sequence_length") if len(panel.values) > 1]
     if not every:
         return style.say_no_data("Latency against T needs a sweep with two or more values of sequence_length.")
+    every = [replace(panel, rows=_with_near_floor(panel.rows)) for panel in every]
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(timed["phase"])]
     across = style.fitting(study.width_mm, 38, len(phases))
     blocks = [phases[at : at + across] for at in range(0, len(phases), across)]
@@ -45,10 +49,17 @@ def plot(study: Study) -> Figure:
         line[0].set_ylabel(f"{style.wrapped(panel.title, 26)}\ntime per call")
     figure.align_ylabels(grid[:, 0])
     style.left_out(figure, len(every) - len(shown), "row")
-    floor = [style.key("lower bound", **_FLOOR)] if timed["floor_s"].notna().any() else []
+    bounded = any(panel.rows["floor_s"].notna().any() for panel in shown)
+    floor = [style.key("lower bound", **_FLOOR)] if bounded else []
     drawn = pd.concat([panel.rows["implementation"] for panel in shown])
     style.legend_above(figure, [*study.handles(drawn), *floor])
     return figure
+
+
+def _with_near_floor(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without their lower bounds where no call comes near: an axis down to these would flatten the times."""
+    near = (rows["floor_s"] * _NEAR > rows["median_s"]).any()
+    return rows if near else rows.assign(floor_s=float("nan"))
 
 
 def _panel(axes: Axes, panel: Panel, phase: str, study: Study) -> None:

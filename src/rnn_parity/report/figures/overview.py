@@ -68,12 +68,16 @@ def _verdicts(axes: Axes, block: pd.DataFrame, regimes: Sequence[Regime], study:
     cells = {(row.sweep, row.regime): row for row in block.itertuples()}
     axes_mm = (0.58 if study.wide else 0.95) * study.width_mm - 1.25 * (max(map(len, cases.index)) + 5)
     for (y, sweep), (x, regime) in itertools.product(enumerate(cases.index), enumerate(regimes)):
-        words, fill, ink, hatch = _cell(cells.get((sweep, regime)))
+        row = cells.get((sweep, regime))
+        words, fill, ink, hatch = _cell(row)
         box = Rectangle((x - 0.47, y - 0.42), 0.94, 0.84, facecolor=fill, edgecolor="#c8c8c8", hatch=hatch, lw=0.4)
         axes.add_patch(box)
         paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.2} if hatch else None
-        size = next((pt for pt in _SIZES_PT if 0.19 * pt * len(words) * len(regimes) < axes_mm), _SIZES_PT[-1])
-        axes.text(x, y, words, ha="center", va="center", color=ink, fontsize=size, bbox=paper)
+        lines = [words, f"no {row.withheld}"] if row is not None and row.withheld else [words]
+        letters = max(map(len, lines))
+        sizes = _SIZES_PT[len(lines) - 1 :]  # two lines in one cell are small
+        size = next((pt for pt in sizes if 0.19 * pt * letters * len(regimes) < axes_mm), sizes[-1])
+        axes.text(x, y, "\n".join(lines), ha="center", va="center", color=ink, fontsize=size, bbox=paper)
     axes.set(xlim=(-0.5, len(regimes) - 0.5), ylim=(len(cases) - 0.5, -0.5))
     axes.set_yticks(range(len(cases)), [f"{sweep} ({count})" for sweep, count in cases.items()])
     size = 6.5 if axes_mm > 18 * len(regimes) else 5
@@ -103,8 +107,12 @@ def _speedups(axes: Axes, block: pd.DataFrame, colour: str) -> None:
             axes.plot(ends, [y + shift] * 2, color=colour, lw=1.2, solid_capstyle="butt")
             mean = row[f"{phase}_speedup_geometric_mean"]
             axes.plot(mean, y + shift, marker=marker, color=colour, mec="white", mew=0.4, ms=4)
-    for y in range(len(rows)):
+    untimed = rows[[f"{phase}_speedup_geometric_mean" for phase in _PHASES]].isna().all(axis=1)
+    for y, without in enumerate(untimed):
         axes.axhline(y, color="#eeeeee", lw=0.5, zorder=0)
+        if without:
+            right = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "fontsize": 5.2}
+            axes.text(0.99, y, "not timed", color=style.GREY, bbox={"facecolor": "white", "lw": 0, "pad": 0.5}, **right)
     axes.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

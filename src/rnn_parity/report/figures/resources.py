@@ -59,6 +59,8 @@ def plot(study: Study) -> Figure:
 
 
 def _panel(axes: Axes, panel: Panel, measure: str, study: Study) -> None:
+    if not (panel.rows[measure] > 0).any():
+        axes.text(0.5, 0.5, "not counted", ha="center", va="center", transform=axes.transAxes, color=style.GREY)
     size = {"lw": 0.7, "mew": 0.6, "ms": 3 if len(panel.places) <= 30 else 1.5}
     for name, look in study.looks.items():
         for phase, filled in _FILLED.items():

@@ -25,6 +25,7 @@ def plot(study: Study) -> Figure:
     timed = table.dropna(subset=["speedup"])
     if timed.empty:
         return style.say_no_data("Speedups need a case in which baseline and candidate were both timed.")
+    table = table[table["sweep"].isin(timed["sweep"])]  # a panel without a single point would say nothing
     every = list(panels(table))
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
     slots = {panel.title: _slots(panel, study, phases) for panel in every}
