@@ -295,9 +295,13 @@ def test_on_a_gpu_it_says_how_busy_that_was_and_what_was_left_out(report, tables
     equivalence, timing = tables
     assert "GPU busy" not in report(equivalence, timing)[0]
     own = timing["implementation"] == timing["baseline"]
-    timing["device_busy_s"] = timing["median_s"] * own.map({True: 0.04, False: 0.31})
+    timing["device_busy_s"] = timing["median_s"] * own.map({True: 0.04, False: 0.61})
+    timing["kernel_launches"] = own.map({True: 300.0, False: 40.0})
     text, _ = report(equivalence, timing)
-    assert len(re.findall(r"^\| (?:inference|step) \| .* \| 31 % \(baseline 4 %\) \| ", text, re.MULTILINE)) == 2
+    of = r"^\| \w+ \| `{}` \|.*\({} %\) \| {} \|"
+    assert len(re.findall(of.format("stacking_gru_cell", 4, 300), text, re.MULTILINE)) == 4  # one for each phase
+    assert len(re.findall(of.format("stacking_gru", 61, 40), text, re.MULTILINE)) == 4
+    assert "In 20 of 40 measured calls the GPU is busy for less than half of the time (from 4 % to 61 %" in text
     assert "waits for the next kernel" in text
     assert "were left out" not in text
     assert "another process computed" not in text
@@ -357,5 +361,5 @@ def test_the_report_says_whether_it_ran_on_cuda_and_which_library_did(report, ta
     own = timing["implementation"] == "stacking_gru"
     on_gpu = timing.assign(device="cuda", path=own.map({True: "cuDNN, weights copied at every call", False: ""}))
     markdown = report(equivalence, on_gpu)[0]
-    assert "| on the GPU, float32 | `stacking_gru` runs cuDNN, weights copied at every call |" in markdown
-    assert "| on the GPU, float32 | `stacking_gru_cell` runs operator by operator |" in markdown
+    assert "| `stacking_gru` on the GPU | cuDNN, weights copied at every call, in float32 |" in markdown
+    assert "| `stacking_gru_cell` on the GPU | operator by operator, in float32 |" in markdown

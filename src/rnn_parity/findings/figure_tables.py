@@ -86,13 +86,14 @@ def dropout(equivalence: pd.DataFrame) -> pd.DataFrame:
 
 
 def overview(equivalence: pd.DataFrame, timing: pd.DataFrame) -> pd.DataFrame:
-    """Per sweep, candidate and regime the verdict, and beside it the speedup's geometric mean and range by phase."""
+    """Per sweep, candidate and regime the verdict; beside it by phase the speedup's geometric mean, range and cases."""
     table = verdict_table(equivalence)
     timed = timing[timing["implementation"] != timing["baseline"]].dropna(subset=["speedup"])
     for phase in ("inference", "step"):
         speedup = timed[timed["phase"] == phase].groupby(["sweep", "implementation"])["speedup"]
         summary = speedup.agg(geometric_mean=lambda s: np.exp(np.log(s).mean()), lowest="min", highest="max")
         table = table.join(summary.add_prefix(f"{phase}_speedup_"), on=["sweep", "implementation"])
+        table = table.join(speedup.size().rename(f"{phase}_cases_timed"), on=["sweep", "implementation"])
     return table
 
 

@@ -91,6 +91,14 @@ def conclusions(timing: pd.DataFrame, candidate: str) -> pd.DataFrame:
     return table.assign(lowest=phases["speedup"].min(), highest=phases["speedup"].max()).reset_index()
 
 
+def untimed(timing: pd.DataFrame) -> dict[str, list[str]]:
+    """Each reason for which the machine timed not a single case of a sweep, to these sweeps."""
+    rows = timing[timing["implementation"] != timing["baseline"]]
+    whole = rows["conclusion"].eq(Conclusion.NOT_JUDGED).groupby(rows["sweep"]).transform("all")
+    reasons = rows[whole].groupby("sweep", sort=False)["reason"].first()
+    return {reason: list(reasons.index[reasons == reason]) for reason in reasons.unique()}
+
+
 def timing_effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
     """The cost of timing, and the disturbances. Each phase of a case is one measurement.
 

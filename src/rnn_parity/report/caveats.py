@@ -35,8 +35,9 @@ def find_caveats(
     found += [f"it {escape(words)}" for words in told]
     if seed and seed.differing:
         some = "all" if seed.differing == seed.drawing else f"{seed.differing} of the"
+        cases = "both cases" if seed.differing == seed.drawing == 2 else f"{some} {count(seed.drawing, 'case')}"
         found.append(
-            f"the same seed gives other dropout masks, so {some} {count(seed.drawing, 'case')} with "
+            f"the same seed gives other dropout masks, so {cases} with "
             f"dropout between layers differ, from T = {seed.first_length} and L = {seed.first_layers} on"
         )
     if lost:

@@ -14,18 +14,24 @@ import pandas as pd
 from rnn_parity.compare import criterion
 from rnn_parity.experiment.vocabulary import AXES, PASSING, Phase, Regime, axis_word, tick_label
 from rnn_parity.experiment.workloads import LAYER, load_object, sweeps_of, workloads_of
-from rnn_parity.findings import figure_tables, life_rates, rates
+from rnn_parity.findings import figure_tables, life_rates, on_gpu, rates
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.lives import in_words, life_of, told
 from rnn_parity.findings.machines import machine_of_case, numbered, split_sweeps, unlike
-from rnn_parity.findings.speedups import LOADED_CORES, conclusions, quoted_speedups, shares_of_peak, timing_effort
+from rnn_parity.findings.speedups import (
+    LOADED_CORES,
+    conclusions,
+    quoted_speedups,
+    shares_of_peak,
+    timing_effort,
+    untimed,
+)
 from rnn_parity.findings.verdicts import (
     article_lengths,
     must_hold,
-    not_judged,
     seed_table,
     tolerance_checks,
     unsupported,
@@ -35,6 +41,7 @@ from rnn_parity.findings.verdicts import (
 from rnn_parity.report.caveats import find_caveats, memory_ratio
 from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.report.first_screen import choices, prices, sweep_rows
+from rnn_parity.report.reasons import reasons, undecided
 from rnn_parity.statistics import LARGEST_CHANGE
 from rnn_parity.timing.throttling import STEADY
 
@@ -81,8 +88,8 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "answers": answers,
         "choices": choices(answers),
         "sweep_rows": sweep_rows(split_sweeps(equivalence, timing), split_sweeps(timing, timing), names),
-        "reasons": _reasons(verdict_table(equivalence)),
-        "not_judged": _not_judged(equivalence),
+        "reasons": reasons(verdict_table(equivalence))[:MOST_SWEEPS],
+        "not_judged": undecided(equivalence)[:MOST_SWEEPS],
         "sweeps": _sweeps(shown),
         "phases": [phase for phase in Phase if phase in set(timing["phase"])],
         "cases": shown,
@@ -107,10 +114,11 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "loaded_cores": LOADED_CORES,
         "steady": STEADY,
         "largest_change": LARGEST_CHANGE,
-        "figures": _figures(results, effort["shared"], without=() if seed_rows else ("dropout",)),
+        "figures": _figures(results, _captions(environment, timing, effort), () if seed_rows else ("dropout",)),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
         "criterion": criterion,
-        "paths": _paths(timing),
+        "on_gpu": on_gpu.summary(timing, [row["case_id"] for answer in answers for row in answer["quoted"]]),
+        "untimed": untimed(timing),
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
         "tracking_link": _tracking_link(config),
         "sections": sections,
@@ -157,7 +165,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
         "conclusions": records(conclusions(timing, name)),
         "slower": slower,
         "first_calls": _beside(quoted, same_case, lambda row: row["first_call_s"]),
-        "busy": _beside(quoted, same_case, lambda row: row["device_busy_s"] / row["median_s"]),
+        "float32_errors": on_gpu.float32_errors(equivalence, name),
     }
 
 
@@ -214,13 +222,6 @@ def _machines(timing: pd.DataFrame, environment: Mapping) -> list[dict[str, Any]
     ]
 
 
-def _paths(timing: pd.DataFrame) -> list[dict[str, Any]]:
-    """By implementation and what it ran on, the libraries that it called on a GPU."""
-    keys = ["implementation", "cell", "dtype", "tf32", "path"]
-    ran = timing[(timing["device"] == "cuda") & timing["path"].notna()]
-    return records(ran[keys].drop_duplicates())
-
-
 def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:
     """The cases in which a candidate is slower, in words."""
     column = f"conclusion_{phase}"
@@ -228,28 +229,6 @@ def _slower(cases: pd.DataFrame, candidate: str, phase: str) -> list[str]:
         return []
     rows = cases[(cases["implementation"] == candidate) & (cases[column] == "slower")]
     return [f"{sweep} {case}".strip() for sweep, case in zip(rows["sweep"], rows["case"], strict=True)]
-
-
-def _reasons(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of the verdict table that are neither `identical` nor `equivalent` and have a reason.
-
-    One row stands for all of a candidate and regime whose reasons differ in numbers alone; `sweeps` has the others.
-    """
-    faulty = verdicts[~verdicts["verdict"].isin(PASSING) & (verdicts["reason"] != "")]
-    kind = faulty["reason"].str.split(":").str[0].str.replace(r"[\d.,e+-]+", "", regex=True)
-    groups = faulty.groupby(["implementation", "regime", kind], sort=False)
-    return [records(group)[0] | {"others": list(group["sweep"][1:])} for _, group in groups][:MOST_SWEEPS]
-
-
-def _not_judged(equivalence: pd.DataFrame) -> list[dict[str, Any]]:
-    gradients = set(equivalence.loc[equivalence["quantity"].str.startswith("grad_"), "quantity"])
-    rows = []
-    for row in records(not_judged(equivalence))[:MOST_SWEEPS]:
-        of_candidate = equivalence["implementation"] == row["implementation"]
-        own = gradients & set(equivalence.loc[of_candidate, "quantity"])
-        whole = "every quantity" if not row["quantities"] else "every gradient" if own <= set(row["quantities"]) else ""
-        rows.append(row | {"regime_words": Regime(row["regime"]).words, "whole": whole})
-    return rows
 
 
 def _tracking_link(config: Mapping) -> str:
@@ -284,9 +263,19 @@ def _sweeps(cases: pd.DataFrame) -> dict[str, Any]:
     return {"sections": sections, "left_out": cases["sweep"].nunique() - len(sections)}
 
 
-def _figures(results: Mapping[str, pd.DataFrame], shared: bool, without: Sequence[str]) -> list[dict[str, Any]]:
+def _captions(environment: Mapping, timing: pd.DataFrame, effort: Mapping) -> dict[str, str]:
+    """By section of the report, what the caption of each of its figures says at the end."""
+    name, devices = (environment.get("gpu") or {}).get("name"), set(timing["device"])
+    where = f" Run on one GPU ({name})." if name and devices == {"cuda"} else ""
+    shared = " Timed while other jobs of the workflow ran." if effort["shared"] else ""
+    own = " On a GPU, cuDNN draws from a generator of its own." if "cuda" in devices else ""
+    return {"verdicts": where, "speed": where + shared, "numbers": where, "dropout": own}
+
+
+def _figures(
+    results: Mapping[str, pd.DataFrame], beside: Mapping[str, str], without: Sequence[str]
+) -> list[dict[str, Any]]:
     """The figures that have something to show, in the order of the report's sections, numbered, with what n is."""
-    beside = {"speed": " Timed while other jobs of the workflow ran."} if shared else {}
     sizes = {name: figure_tables.sample_size(name, results) for name in FIGURES}
     present = [item for item in FIGURES.items() if sizes[item[0]] and item[1].section not in without]
     in_order = sorted(present, key=lambda item: SECTIONS.index(item[1].section))

@@ -123,8 +123,25 @@ def amount_of_bytes(value: float) -> Text:
 
 
 def seconds(value: float) -> Text:
-    """A time in seconds or milliseconds."""
-    return Text(f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms")
+    """A time in seconds, milliseconds or microseconds."""
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if factor * value >= 1:
+            return Text(f"{factor * value:.3g} {unit}")
+    return Text("–" if value is None or math.isnan(value) else f"{1e6 * value:.3g} µs")
+
+
+def rate(value: float | None, unit: str) -> Text:
+    """A rate in the multiple of its unit, from giga on, that a person would choose: `51.2 TFLOP/s`."""
+    giga = (value or 0) / 1e9
+    return Text(f"{giga / 1e3:.3g} T{unit}" if giga >= 2e3 else f"{giga:.3g} G{unit}")
+
+
+def cudnn_version(number: int | str) -> str:
+    """CuDNN's version as its makers write it: 91900 is 9.19.0, 8902 was 8.9.2."""
+    if not str(number).isdigit():
+        return str(number)
+    major = 10_000 if int(number) >= 10_000 else 1_000
+    return f"{int(number) // major}.{int(number) % major // 100}.{int(number) % 100}"
 
 
 def sizes(row: Mapping[str, Any]) -> Text:
@@ -148,5 +165,5 @@ def quote(text: str) -> Text:
 
 _FILTERS = (
     code, html, number, percent, fixed, times, interval, speedup, count, listed, amount_of_bytes, seconds, sizes,
-    needed, quote,
+    needed, rate, cudnn_version, quote,
 )  # fmt: skip

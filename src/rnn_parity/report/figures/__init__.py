@@ -32,7 +32,8 @@ FIGURES = {
     "overview": FigureEntry(
         "The verdict of every sweep, and what it gains",
         "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities that a layer "
-        "gives there. A number is given where only some of the cases do not pass. With the same seed, `different` is no fault and has a "
+        "gives there. A number is given where only some of the cases do not pass. With the same seed, `different` is "
+        "no fault and has a "
         "colour of its own. Right: the geometric mean of the speedup over the cases of a sweep. The line runs from "
         "the slowest to the fastest case. 1 is the baseline.",
         "overview",
@@ -100,8 +101,8 @@ FIGURES = {
         "hidden units. The colour is an entry's position in the stream of random numbers, drawn on the CPU. A dot "
         "marks a dropped entry. The implementations use the same stream in different orders. Right: the largest "
         "difference from the baseline in output and final states, with the same seed and with the same masks. Shown "
-        "are the cases of the default dtype, without TF32, with dropout and at least three layers (two, where there are no "
-        "others). 0 means identical bits.",
+        "are the cases of the default dtype without TF32, with dropout and at least three layers (two, where there "
+        "are no others). 0 means identical bits.",
         "dropout",
         "dropout",
     ),

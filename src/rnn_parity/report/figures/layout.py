@@ -158,7 +158,7 @@ def value_axis(axes: Axes, panel: Panel) -> None:
     """The values of a panel's axis at 0, 1, 2, …, with as many labels as fit; the panel's title."""
     labels = [tick_label(panel.x, value) for value in panel.values]
     width_mm = axes.figure.get_figwidth() * 25.4 / axes.get_gridspec().ncols - 12
-    stride = max(1, -(-len(labels) * (max(map(len, labels)) * 1.25 + 0.8) // width_mm))
+    stride = max(1, -(-len(labels) * (max(map(len, labels)) * 1.3 + 0.5) // (width_mm + 3)))
     shown = range(0, len(labels), int(stride))
     axes.set_xticks(shown, [labels[at] for at in shown])
     axes.set_xlim(-0.5, len(labels) - 0.5)
