@@ -12,7 +12,7 @@ from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import life_rates, rates
 from rnn_parity.report.figures import FIGURES
-from rnn_parity.report.markdown import escape, seconds
+from rnn_parity.report.markdown import cudnn_version, escape, number, rate, seconds
 from rnn_parity.report.tables import write_tables
 from rnn_parity.report.write import MOST_CASES, write_report
 from synthetic import (
@@ -363,3 +363,27 @@ def test_the_report_says_whether_it_ran_on_cuda_and_which_library_did(report, ta
     markdown = report(equivalence, on_gpu)[0]
     assert "| `stacking_gru` on the GPU | cuDNN, weights copied at every call, in float32 |" in markdown
     assert "| `stacking_gru_cell` on the GPU | operator by operator, in float32 |" in markdown
+
+
+def test_numbers_and_units_are_those_that_a_person_would_write():
+    assert [number(value) for value in (0.012, 131.4, 15_000, 4.6e5, 9.9e13, 3e-7)] == [
+        "0.012", "130", "15,000", "4.6 × 10⁵", "9.9 × 10¹³", "3 × 10⁻⁷",
+    ]  # fmt: skip
+    assert [seconds(value) for value in (2.0, 0.0153, 9.6e-6, None)] == ["2 s", "15.3 ms", "9.6 µs", "–"]
+    assert [rate(value, "FLOP/s") for value in (1.02e11, 5.12e13)] == ["102 GFLOP/s", "51.2 TFLOP/s"]
+    assert [cudnn_version(value) for value in (91900, 8902, "none")] == ["9.19.0", "8.9.2", "none"]
+
+
+def test_a_sweep_that_was_not_timed_says_so_once(report, tables):
+    equivalence, timing = tables
+    numbers = [name for name in timing if timing[name].dtype.kind == "f" and name.endswith(("_s", "up", "low", "high"))]
+    article = timing["sweep"] == "article"
+    timing.loc[article, numbers] = np.nan
+    timing.loc[article, ["conclusion", "reason"]] = ["not judged", "it was cut off"]
+    markdown, html = report(equivalence, timing)
+    assert "**Not timed:** `article`, no case of it." in markdown
+    section = markdown.split("<summary>article")[1].split("</details>")[0]
+    assert section.count("it was cut off") == 1
+    assert "| inference |" not in section
+    assert_has_no_nan(markdown)
+    assert_has_no_nan(html)

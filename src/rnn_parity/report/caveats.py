@@ -35,12 +35,13 @@ def find_caveats(
     found += [f"it {escape(words)}" for words in told]
     if seed and seed.differing:
         some = "all" if seed.differing == seed.drawing else f"{seed.differing} of the"
-        cases = "both cases" if seed.differing == seed.drawing == 2 else f"{some} {count(seed.drawing, 'case')}"
+        drawing = "both cases" if seed.differing == seed.drawing == 2 else f"{some} {count(seed.drawing, 'case')}"
         found.append(
-            f"the same seed gives other dropout masks, so {cases} with "
+            f"the same seed gives other dropout masks, so {drawing} with "
             f"dropout between layers differ, from T = {seed.first_length} and L = {seed.first_layers} on"
         )
     if lost:
+        lost = [name[:1].lower() + name[1:] if name[1:2].islower() else name for name in lost]
         more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
         names = listed(lost[:_MOST_NAMES]) if not more else ", ".join(lost[:_MOST_NAMES]) + more
         found.append(f"it lacks {names}, which the baseline has")

@@ -122,12 +122,12 @@ def amount_of_bytes(value: float) -> Text:
     return Text(f"{value:.3g} GB")
 
 
-def seconds(value: float) -> Text:
+def seconds(value: float | None) -> Text:
     """A time in seconds, milliseconds or microseconds."""
-    for factor, unit in ((1, "s"), (1e3, "ms")):
-        if factor * value >= 1:
-            return Text(f"{factor * value:.3g} {unit}")
-    return Text("–" if value is None or math.isnan(value) else f"{1e6 * value:.3g} µs")
+    if value is None or math.isnan(value):
+        return Text("–")
+    factor, unit = (1, "s") if value >= 1 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+    return Text(f"{factor * value:.3g} {unit}")
 
 
 def rate(value: float | None, unit: str) -> Text:
