@@ -177,7 +177,7 @@ def test_gradients_that_are_not_given_in_one_regime_are_one_fact(report, without
         "**Yes, when the same seed need not give the same dropout masks, and when no gradients are needed with "
         "dropout off.**"
     )
-    assert "It gives no gradients with dropout off, in all cases: cudnn RNN backward needs training mode." in markdown
+    assert "With dropout off it gives no gradients, in all cases: cudnn RNN backward needs training mode." in markdown
     assert "**unsupported**" not in markdown
     assert "| unsupported |" not in markdown
     assert not re.search(r"\*\* \| – in `grad", markdown)  # the largest error that was judged is still told
@@ -193,5 +193,5 @@ def test_a_no_says_in_which_cases_it_is_one_and_that_the_others_hold(report, wit
     equivalence.loc[wrong, ["verdict", "reason", "ratio"]] = ["different", "it is another probability", 4.6e5]
     markdown, _ = report(equivalence, timing)
     assert "This is so in 3 of 5 cases, those with " in markdown
-    assert "In 2 other cases it holds, without gradients with dropout off." in markdown
+    assert "In 2 other cases it holds; with dropout off it gives no gradients." in markdown
     assert "4.6 × 10⁵ in `output`" in markdown

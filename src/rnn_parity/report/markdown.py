@@ -127,7 +127,7 @@ def seconds(value: float | None) -> Text:
     if value is None or math.isnan(value):
         return Text("–")
     factor, unit = (1, "s") if value >= 1 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
-    return Text(f"{factor * value:.3g} {unit}")
+    return Text(f"{f'{factor * value:#.3g}'.rstrip('.')} {unit}")
 
 
 def rate(value: float | None, unit: str) -> Text:
