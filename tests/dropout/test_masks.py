@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rnn_parity.dropout.masks import DropoutRecorder, draw_masks, draws_out_of_sight
+from rnn_parity.dropout.masks import DropoutRecorder, dependence, draw_masks, draws_out_of_sight
 from rnn_parity.dropout.order import MaskOrder
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import build
@@ -140,3 +140,28 @@ def test_few_entries_that_come_out_alike_do_not_hide_that_they_are_random():
     seeds.clear()
     assert not draws_out_of_sight(lambda: run(99, entries=40), 0.5)  # the likelier an entry is dropped, the fewer
     assert len(seeds) == 5
+
+
+@pytest.mark.parametrize("dropout", [0.001, 0.1, 0.5, 0.999])
+def test_independent_draws_are_not_called_dependent_however_rare_a_drop(dropout):
+    generator = torch.Generator().manual_seed(0)
+    for size in [(1, 1), (3, 6), (256, 8)] * 40:
+        draws = [torch.rand(size, generator=generator) >= dropout for _ in range(5)]
+        assert dependence(draws) == ""
+
+
+@pytest.mark.parametrize("places", [0, 4, -7])
+def test_entries_that_return_in_the_next_draw_are_found_where_they_stand(places):
+    numbers = torch.rand(6, 256, 8, generator=torch.Generator().manual_seed(0))
+    draws = [numbers[0] >= 0.1]
+    for fresh in numbers[1:]:
+        again = torch.rand(256, 8, generator=torch.Generator().manual_seed(len(draws))) < 0.5
+        draws.append(torch.where(again, draws[-1].flatten().roll(-places).view(256, 8), fresh >= 0.1))
+    found = dependence([*draws, draws[-1][:100]])  # a last chunk of fewer rows is left out
+    assert found.startswith("an entry correlates by 0.")
+    assert found.endswith(f"with the entry {places} places on in the draw before")
+
+
+def test_nothing_to_hold_against_each_other_is_no_dependence():
+    kept, dropped = torch.ones(3, 6), torch.zeros(3, 6)
+    assert dependence([]) == dependence([kept]) == dependence([kept] * 3) == dependence([dropped] * 3) == ""

@@ -19,6 +19,7 @@ from scipy.stats import f as f_distribution
 from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
+from rnn_parity.dropout.masks import DropoutRecorder, dependence
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict, coarsest_roundoff
@@ -105,7 +106,14 @@ def distribution_rows(
             of_candidate, failure = _attempt(draw_moments, case, name, stimulus, draws, own_seed, centre)
             if failure is None:
                 tests = compare_distributions(of_baseline, of_candidate, roundoffs)
-                judged = {quantity: (test.verdict, test.reason, test.ratio) for quantity, test in tests.items()}
+                named = {"the baseline's own": baseline, "its own": name}
+                why = (
+                    _of_masks(case, stimulus, named, pilot_seed) if any(test.reason for test in tests.values()) else ""
+                )
+                judged = {
+                    quantity: (test.verdict, test.reason and test.reason + why, test.ratio)
+                    for quantity, test in tests.items()
+                }
             else:
                 judged = dict.fromkeys(statistics_of(case), (*failure, math.inf))
         for quantity, (verdict, reason, ratio) in judged.items():
@@ -277,6 +285,19 @@ def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> It
                 got, wanted = f"{tuple(value.shape)} {value.dtype}", f"{shape} {input.dtype}"
                 raise UnusableOutput(f"{quantity} is {got}, expected {wanted}")
         yield {quantity: value.double() for quantity, value in found.items()}
+
+
+def _of_masks(case: Case, stimulus: Stimulus, named: Mapping[str, str], seed: int) -> str:
+    """What the masks that can be seen say of the cause, to stand behind a reason: whose, and how they depend."""
+
+    def record(name: str) -> str:
+        with DropoutRecorder() as recorder:
+            for _ in _run(case, name, stimulus, PILOT_DRAWS, seed):
+                pass
+        return dependence(recorder.drawn)
+
+    found = [(whose, _attempt(record, name)[0]) for whose, name in named.items()]
+    return "".join(f"; in {whose} masks {said}" for whose, said in found if said)
 
 
 def _attempt(run: Callable[..., Any], *arguments: Any) -> tuple[Any, tuple[Verdict, str] | None]:

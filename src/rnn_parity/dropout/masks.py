@@ -8,8 +8,9 @@ inside `aten::gru`; only kernels that draw inside themselves (cuDNN's) stay opaq
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,8 @@ _FUSED = (aten.native_dropout.default,)  # nn.Dropout and aten::gru call it on C
 
 
 _MOST_SEEDS = 64
+_NEVER = 1e-9
+"""How often independent draws may be called dependent."""
 
 
 @dataclass
@@ -100,3 +103,27 @@ def draws_out_of_sight(run: Callable[[], Tensor], dropout: float) -> bool:
     entries = max(1, first.shape[1:].numel())
     seeds = min(_MOST_SEEDS, 2 + math.ceil(math.log(1e-6) / (entries * math.log1p(-dropout / 4))))
     return any(not torch.equal(first, under(seed)) for seed in range(2, seeds + 1))
+
+
+def dependence(draws: Sequence[Tensor]) -> str:
+    """In words, how draws of masks depend on the one before; empty where they may well be independent.
+
+    All entries are held against those of the draw before, at every shift. Where they are independent, Bernstein's
+    inequality bounds the sum of their products, however rare a drop.
+    """
+    alike = [draw.cpu().double().flatten() for draw in draws if draw.shape == draws[0].shape]
+    if len(alike) < 2:
+        return ""
+    entries, products = len(alike[0]), (len(alike) - 1) * len(alike[0])
+    kept = torch.stack(alike).mean().item()
+    spectra = [torch.fft.rfft(draw - kept) for draw in alike]
+    sums = torch.fft.irfft(sum(before * after.conj() for before, after in pairwise(spectra)), entries)
+    variance, largest = kept * (1 - kept), max(kept, 1 - kept) ** 2
+    t = math.log(2 * entries / _NEVER)
+    limit = t * largest / 3 + math.sqrt((t * largest / 3) ** 2 + 2 * t * products * variance * largest)
+    shift = int(sums.abs().argmax())
+    if abs(sums[shift]) <= limit:
+        return ""
+    correlation = sums[shift].item() / (products * variance)
+    places = shift if shift <= entries / 2 else shift - entries
+    return f"an entry correlates by {correlation:.2f} with the entry {places} places on in the draw before"
