@@ -91,7 +91,7 @@ def test_what_a_layer_does_not_support_hides_nothing_that_it_gives():
     ]
     assert list(rows.iloc[2])[:5] == ["dtype", "eval", "unsupported", 1, 0]
     told = {"regime": "eval", "kind": "gradients", "cases": 2, "reason": "no backward in eval mode"}
-    assert unsupported(table, "ours") == [told]
+    assert unsupported(table) == [told]
     wrong = table.assign(verdict=table["verdict"].mask(table.index == 0, "different"))
     assert verdict_table(wrong)["verdict"].iloc[0] == "different"
 

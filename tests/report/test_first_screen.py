@@ -9,6 +9,7 @@ from test_report import report as report
 from test_report import tables as tables
 
 from rnn_parity.experiment.grid import make_grid
+from rnn_parity.report.brief import gate
 from rnn_parity.report.facts import collect_facts
 from rnn_parity.report.first_screen import answer_lines
 from synthetic import equivalence_rows, results_of, timing_rows
@@ -183,6 +184,12 @@ def test_gradients_that_are_not_given_in_one_regime_are_one_fact(report, without
     assert not re.search(r"\*\* \| – in `grad", markdown)  # the largest error that was judged is still told
     assert "with dropout off, in 5 cases, every gradient: cudnn" in markdown
     assert "unsupported" not in html.partition('id="cases"')[2]
+
+
+def test_the_gate_counts_a_case_without_some_gradients_as_one_that_holds(without_gradients):
+    passes, text = gate(without_gradients[0])
+    assert passes
+    assert text == "gate: 5 of 5 cases hold; with dropout off stacking_gru gives no gradients\n"
 
 
 def test_a_no_says_in_which_cases_it_is_one_and_that_the_others_hold(report, without_gradients):

@@ -97,9 +97,9 @@ def _kind(quantities: pd.Series) -> str:
     return "gradients" if quantities.str.startswith("grad_").all() else "quantities"
 
 
-def unsupported(equivalence: pd.DataFrame, candidate: str) -> list[dict[str, Any]]:
-    """What one candidate withholds where it must hold: per regime its `kind`, its number of `cases` and a `reason`."""
-    rows = must_hold(equivalence[equivalence["implementation"] == candidate])
+def unsupported(of_candidate: pd.DataFrame) -> list[dict[str, Any]]:
+    """What one candidate withholds where it must hold: per `regime` the `kind`, in how many `cases`, and a `reason`."""
+    rows = must_hold(of_candidate)
     return [
         {
             "regime": Regime(regime),

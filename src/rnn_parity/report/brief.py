@@ -30,7 +30,10 @@ def gate(
         return False, "".join(f"gate: {answer.candidate}: {_not_shown(answer)}\n" for answer in unknown)
     cases, passing = sum(answer.cases for answer in found), sum(answer.passing for answer in found)
     rest = f"; in the other {cases - passing} nothing fails, but not all could be judged" if passing < cases else ""
-    return True, f"gate: {passing} of {cases} {'case holds' if cases == 1 else 'cases hold'}{rest}\n"
+    lacking = [
+        f"; with {row['regime'].words} {a.candidate} gives no {row['kind']}" for a in found for row in a.withheld
+    ]
+    return True, f"gate: {passing} of {cases} {'case holds' if cases == 1 else 'cases hold'}{rest}{''.join(lacking)}\n"
 
 
 def _not_shown(answer: Answer) -> str:

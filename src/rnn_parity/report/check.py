@@ -104,6 +104,9 @@ class Report:
         return (
             f"yes: {names}, because every quantity, forward and backward, is {alike}{at_zero}{many}"
             + "".join(f"; mind that it is so when {condition}" for condition in self.answer.conditions)
+            + "".join(
+                f"; mind that it gives no {row['kind']} with {row['regime'].words}" for row in self.answer.withheld
+            )
             + (f"; mind what would be lost: {lost}" if lost else "")
             + (f"; mind what it does, but wrong: {', '.join(wrong)}" if wrong else "")
             + ("; mind that the same seed drops other entries" if self.answer.same_seed_differs else "")

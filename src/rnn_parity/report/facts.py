@@ -31,12 +31,9 @@ from rnn_parity.findings.speedups import (
 )
 from rnn_parity.findings.verdicts import (
     article_lengths,
-    must_hold,
     seed_table,
     tolerance_checks,
-    unsupported,
     verdict_table,
-    withheld,
 )
 from rnn_parity.report.caveats import find_caveats, memory_ratio
 from rnn_parity.report.figures import FIGURES, SECTIONS
@@ -147,19 +144,15 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
     lost = lost_capabilities(abilities, baseline_name, name)
     same_case = {row["phase"]: row for row in records(baseline)}
-    lacking = unsupported(equivalence, name)
-    given = must_hold(equivalence[(equivalence["implementation"] == name) & ~withheld(equivalence)])
     caveats = find_caveats(answer, told(life_of(results["life"], name)), lost, slower, quoted, same_case)
     return {
         "candidate": name,
         "baseline": baseline_name,
         "answer": answer,
-        "withheld": lacking,
-        "passing": int(given["verdict"].isin(PASSING).groupby(given["case_id"]).all().sum()),
         "quoted": quoted,
         "machine": _machine(environment, quoted, results["timing"]),
         "caveats": caveats,
-        "prices": prices(answer, lost, memory_ratio(quoted, same_case), lacking),
+        "prices": prices(answer, lost, memory_ratio(quoted, same_case)),
         "lost": lost,
         "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, baseline_name]) if quoted else {},
         "conclusions": records(conclusions(timing, name)),

@@ -70,14 +70,10 @@ def prices(
     answer: Answer,
     lost: Sequence[str],
     memory: tuple[str, float, float] | None,
-    lacking: Sequence[Mapping[str, Any]] = (),
 ) -> list[Text]:
-    """What a candidate costs, each in a few words.
-
-    `memory` is as `caveats.memory_ratio` gives it, `lacking` as `verdicts.unsupported`.
-    """
+    """What a candidate costs, each in a few words; `memory` as `caveats.memory_ratio` gives it."""
     found = [Text(f"only when {escape(condition)}") for condition in answer.conditions]
-    found += [Text(f"no {row['kind']} with {row['regime'].words}") for row in lacking]
+    found += [Text(f"no {row['kind']} with {row['regime'].words}") for row in answer.withheld]
     if answer.same_seed_differs:
         found.append(Text("other dropout masks from the same seed"))
     if lost:
@@ -110,7 +106,7 @@ def sweep_rows(equivalence: pd.DataFrame, timing: pd.DataFrame, names: Mapping[s
 
 def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """The answer in two lines for a terminal: may it be replaced, and what is gained, or why not."""
-    asked = [f"{a['candidate']} for {a['baseline']}: {_in_words(a['answer'], a['withheld'])}" for a in answers]
+    asked = [f"{a['candidate']} for {a['baseline']}: {_in_words(a['answer'])}" for a in answers]
     gained = []
     for entry in choices(answers):
         for phase, rows in entry["picks"].items():
@@ -132,9 +128,9 @@ def _reason(answer: Answer) -> str:
     return f"{answer.deciding['quantity']}: {answer.deciding['reason']}" if answer.deciding else ""
 
 
-def _in_words(answer: Answer, lacking: Sequence[Mapping[str, Any]]) -> str:
+def _in_words(answer: Answer) -> str:
     conditions = ["the same seed need not give the same dropout masks"] if answer.same_seed_differs else []
-    conditions += [*answer.conditions, *map(needed, lacking)]
+    conditions += [*answer.conditions, *map(needed, answer.withheld)]
     if answer.holds and conditions:
         return f"yes, when {' and when '.join(conditions)}"
     if answer.word == "no" and not answer.fault and answer.failing_axes:
