@@ -16,6 +16,7 @@ from rnn_parity.report.figures.layout import Study, panels
 
 _SMALLEST = 0.1
 _ROW_MM, _MOST_LINES, _MOST_SWEEPS, _MOST_VECTORS = 37, 40, 24, 500
+_MOST_NAMED = 5  # lines of one candidate, each with its sweep at its end, where there is room
 _LIMIT = {"color": style.GREY, "marker": "_", "ms": 4}
 _ROUNDOFF = {"color": style.DARK, "ls": ":", "lw": 0.7}
 
@@ -57,6 +58,9 @@ def _against_length(axes: Axes, part: pd.DataFrame, family: str, study: Study) -
     """Lines along T, a line per sweep and value of its other axes; past so many, points alone."""
     part = part[part["family"] == family]
     lines = len(list(panels(part, "sequence_length")))
+    drawn = [name for name in study.candidates if name in set(part["implementation"])]
+    only = drawn[0] if len(drawn) == 1 and lines <= _MOST_NAMED and family == next(iter(FAMILIES)) else ""
+    named: list[tuple[float, float]] = []
     for name, look in _looks(study).items():
         mine = part[part["implementation"] == name]
         if lines > _MOST_LINES:
@@ -66,6 +70,18 @@ def _against_length(axes: Axes, part: pd.DataFrame, family: str, study: Study) -
         for panel in panels(mine, "sequence_length"):
             rows = panel.rows.sort_values("sequence_length")
             _points(axes, rows["sequence_length"], rows, look | {"lw": 0.7}, name not in study.baselines)
+            if name == only:
+                end = rows["sequence_length"].iloc[-1], rows["error_over_u"].iloc[-1]
+                if all(_apart(end, other) for other in named):
+                    place = {"xytext": (4, 3), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+                    axes.annotate(panel.title, end, fontsize=5, color=look["color"], **place)
+                    named.append(end)
+
+
+def _apart(end: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether there is room for a name at both ends of lines."""
+    across, up = (abs(np.log(mine / its)) for mine, its in zip(end, other, strict=True))
+    return bool(across > np.log(4) or up > np.log(3))
 
 
 def _by_sweep(axes: Axes, part: pd.DataFrame, family: str, study: Study) -> None:
