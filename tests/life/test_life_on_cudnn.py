@@ -11,6 +11,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.life import live as lives
 from rnn_parity.life.live import live
 from rnn_parity.steps import lived_together
+from rnn_parity.trust.life_planting import as_if_contiguous
 
 pytestmark = pytest.mark.usefixtures("cudnn")
 
@@ -107,9 +108,17 @@ class Stale(CudnnGRU):
         return CudnnGRU.forward(self.kept[0], input, states)
 
 
+class ReadsInputAsContiguous(CudnnGRU):
+    """Of states that are not contiguous it says that it takes none."""
+
+    def forward(self, input, states=None):
+        return super().forward(as_if_contiguous(input), states)
+
+
 @pytest.mark.parametrize(
     ("layer", "point", "when"),
     [
+        (ReadsInputAsContiguous, "strided", "with an input transposed in memory, in inference, with dropout 0"),
         (SetsGenerator, "without_seed", "at a training step with no seed before it"),
         (DropsInEval, "first_call", "at its first call in eval"),
         (StateCutLater, "same_seed", "from its second training step on"),

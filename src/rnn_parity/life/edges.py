@@ -166,8 +166,15 @@ def strided(life: Life) -> Iterator[Found]:
     given = life.draw()
     module = life.build(given)
     for when, arrange in {"transposed": transposed, "sliced": sliced, "at an offset": offset}.items():
+
+        def of_input(tensor: Tensor, arrange=arrange) -> Tensor:
+            return arrange(tensor) if len(tensor) == given.case.sequence_length else tensor
+
         for mode in life.modes:
-            yield life.judge(module, given, mode, f"with arguments {when} in memory, in {mode}", arrange=arrange)
+            found = life.judge(module, given, mode, f"with arguments {when} in memory, in {mode}", arrange=arrange)
+            yield found
+            if found.verdict == Verdict.FAILED:  # such states may be all that it refuses
+                yield life.judge(module, given, mode, f"with an input {when} in memory, in {mode}", arrange=of_input)
 
     def same_rows(stimulus):  # every row is the first, so that one row can be expanded
         input, *states = (t[:, :1].expand_as(t).contiguous() for t in (stimulus.input, *stimulus.states))
