@@ -39,6 +39,8 @@ onstart:
     end_orphans(Path.cwd(), lambda line: print(line, file=sys.stderr))
     keep_config()
     print(f"rnn-parity {__version__}, sources in {SOURCES}", file=sys.stderr)
+    if workflow.local_exec:  # on a cluster nobody knows how many jobs run at a time
+        tell_time_left(measuring_jobs(), workflow.cores)
 
 
 onsuccess:

@@ -22,6 +22,7 @@ from rnn_parity.commands.processes import (
     require_own_snakefile,
 )
 from rnn_parity.commands.slurm import end_orphans
+from rnn_parity.commands.time_left import Planned, tell_time_left
 from rnn_parity.experiment.address import HEAD_VARIABLE, here, resolve_uri
 from rnn_parity.experiment.config import read_config
 from rnn_parity.experiment.errors import InputError
@@ -191,6 +192,19 @@ def gate_is_shut():
     """Whether what failed in this run is the gate, and not the gate's own code."""
     said = Path("logs/gate.log")
     return said.exists() and said.stat().st_mtime >= STARTED and "gate: " in said.read_text(encoding="utf-8")
+
+
+def measuring_jobs():
+    """The jobs of this run that measure, with what tells how long they take: `rnn_parity.commands.time_left`."""
+    timing = GRID.config["timing"]
+    expected_s = 1.5 * len(timing["phases"]) * timing["max_seconds"]  # of a case: rounds, and half as long around them
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name in ("equivalence", "timing", "extra", "device"):
+            kind = job.wildcards.get("extra") or job.wildcards.get("table") or job.rule.name
+            cases = len(job_of(job.wildcards).cases) if "job" in job.wildcards.keys() else 1
+            known = expected_s * cases if kind == "timing" else None
+            done = functools.partial(workflow.dag.finished, job)
+            yield Planned(kind, cases, job.threads >= workflow.cores, Path(job.benchmark), done, known)
 
 
 def tell_not_published():
