@@ -104,6 +104,18 @@ def test_who_else_computes_on_the_gpu_is_counted_before_and_after(nvml):
     assert "other_gpu_processes" not in Watch("cpu").met()
 
 
+def test_of_a_slice_of_a_gpu_the_clock_is_that_of_the_whole_and_the_processes_are_its_own(nvml):
+    def handle(uuid):
+        return uuid if uuid == "MIG-abc" else refuse()
+
+    nvml.nvmlDeviceGetHandleByUUID = handle
+    nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle = {"MIG-abc": "GPU-abc"}.get
+    nvml.nvmlDeviceGetComputeRunningProcesses = {"MIG-abc": ["this one", "another"]}.get
+    assert sm_clock_mhz() == 1980
+    assert clock_limits() == LIMITS
+    assert other_processes() == 1
+
+
 @pytest.mark.parametrize("read", ["nvmlDeviceGetHandleByUUID", "nvmlDeviceGetCurrentClocksEventReasons"])
 def test_a_gpu_that_does_not_say_leaves_it_open(nvml, read):
     setattr(nvml, read, refuse)

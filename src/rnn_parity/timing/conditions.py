@@ -54,25 +54,25 @@ class Watch:
 
 def clock_limits() -> str | None:
     """What holds the clock of the GPU down, in words; None where that cannot be had."""
-    limits = _ask_nvml(lambda nvml, gpu: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu))
+    limits = _ask_nvml(lambda nvml, gpu, _: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu))
     return None if limits is None else ", ".join(name for bit, name in _CLOCK_LIMITS.items() if limits & bit)
 
 
 def sm_clock_mhz() -> int | None:
     """The clock of the GPU's multiprocessors now; None where that cannot be had."""
-    return _ask_nvml(lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))
+    return _ask_nvml(lambda nvml, gpu, _: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM))
 
 
 def other_processes() -> int | None:
-    """How many processes compute on the GPU beside this one; None where that cannot be had.
+    """How many processes compute on the GPU, or on this slice of it, beside this one; None where that cannot be had.
 
     Counted, and not told apart by their numbers, which are others within a container. One of them is this one.
     """
-    running = _ask_nvml(lambda nvml, gpu: nvml.nvmlDeviceGetComputeRunningProcesses(gpu))
+    running = _ask_nvml(lambda nvml, _, part: nvml.nvmlDeviceGetComputeRunningProcesses(part))
     return None if running is None else max(0, len(running) - 1)
 
 
-def _ask_nvml(question: Callable[[Any, Any], Any]) -> Any:
+def _ask_nvml(question: Callable[[Any, Any, Any], Any]) -> Any:
     """What NVML says of the GPU; None without the library, without a driver, or where it does not say."""
     try:
         return question(*_nvml())
@@ -81,12 +81,18 @@ def _ask_nvml(question: Callable[[Any, Any], Any]) -> Any:
 
 
 @cache
-def _nvml() -> tuple[Any, Any]:
-    """The library and its handle of the GPU."""
+def _nvml() -> tuple[Any, Any, Any]:
+    """The library, its handle of the GPU, and that of the slice of it that this process has, by default all of it."""
     import pynvml
 
     pynvml.nvmlInit()
-    return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+    uuid = torch.cuda.get_device_properties(0).uuid
+    try:
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except pynvml.NVMLError:  # of a GPU that is divided (MIG), the clock is that of the whole
+        part = pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+        return pynvml, pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(part), part
+    return pynvml, gpu, gpu
 
 
 def _others_busy_s() -> float:
