@@ -138,6 +138,17 @@ _SHOWN: dict[str, Any] = {  # weight and bias of every gate, the states, and wha
 }
 
 
+def dropout(device: str, folder: Path) -> Any:
+    """By dtype, how entries 4 to 7 of every eight of a mask correlate with entries 0 to 3 of the next: docs/gpu.md."""
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        x = torch.ones(64, 256, dtype=dtype, device=device)
+        before, after = (nn.functional.dropout(x, 0.5).float().cpu().view(-1, 8) for _ in range(2))
+        pairs = torch.stack([before[:, 4:].flatten(), after[:, :4].flatten()])
+        found[str(dtype)] = torch.corrcoef(pairs)[0, 1].item()
+    return found
+
+
 def messages(device: str, folder: Path) -> Any:
     """What is said where something is refused: type and text of each error, and the warnings before it."""
 
@@ -313,9 +324,9 @@ def main() -> None:
     """Capture one of them."""
     name, device, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
-    found = {one.__name__: one for one in (machine, article, functions, messages, masks, profile, memory, clocks)}[
-        name
-    ](device, folder)
+    found = {
+        one.__name__: one for one in (machine, article, functions, dropout, messages, masks, profile, memory, clocks)
+    }[name](device, folder)
     if found is not None:
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 

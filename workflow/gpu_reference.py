@@ -91,7 +91,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     given = ["-q", "-m", "cuda", *(f"{_THERE}/{path.relative_to(PROJECT)}" for path in files)]  # others import more
     tests += f"import pytest\nsys.exit(pytest.main({given}))"
     first, rest, loop, decoder = measured("gpu", True), measured("gpu", False), measured("loop"), measured("decoder")
-    captured = [fixture(name) for name in ("article", "functions", "messages", "masks", "profile", "memory")]
+    captured = [fixture(name) for name in ("article", "functions", "dropout", "messages", "masks", "profile", "memory")]
     told = [*captured, *of_device("gpu"), *of_device("loop"), _step("tests", ["-c", tests])]
     groups = [
         [fixture("machine"), *environment("gpu"), *environment("loop")],
