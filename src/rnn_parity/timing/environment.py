@@ -21,7 +21,7 @@ MACHINE_VARIABLE = "RNN_PARITY_MACHINE"
 """The environment variable that names the kind of machine, where what it has does not tell it from another kind."""
 
 COMMIT_VARIABLE = "RNN_PARITY_COMMIT"
-"""The environment variable that names the commit of sources that were copied without their history."""
+"""The environment variable that names the commit of sources that were copied."""
 
 _PACKAGES = ("rnn-parity", "torch", "numpy", "snakemake", "mlflow")
 
@@ -52,10 +52,10 @@ def describe_environment(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any
 def commit() -> str | None:
     """The commit of these sources, with `-dirty` after it where tracked files were changed.
 
-    Where they lie without their history, `RNN_PARITY_COMMIT` says it.
+    Where they were copied, without their history or over another one, `RNN_PARITY_COMMIT` says it.
     """
-    described = _first_line("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    return described or os.environ.get(COMMIT_VARIABLE)
+    described = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return os.environ.get(COMMIT_VARIABLE) or _first_line(*described)
 
 
 def machine_of(device: str) -> str:
