@@ -16,7 +16,7 @@ from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.tables import TIMING, read_table
 from rnn_parity.timing import environment
-from rnn_parity.timing.environment import MACHINE_VARIABLE, describe_environment, machine_of
+from rnn_parity.timing.environment import COMMIT_VARIABLE, MACHINE_VARIABLE, describe_environment, machine_of
 
 SETTINGS = [{"device": "cpu", "dtype": dtype, "tf32": False, "threads": 1} for dtype in ("float32", "bfloat16")]
 GIB = 2**30
@@ -88,3 +88,9 @@ def test_every_kind_of_machine_that_times_is_described_once(monkeypatch, tmp_pat
     assert told["variables"] is not None
     machines = [peak["machine"] for peak in rules._environment(results)["peaks"]]
     assert [machine == "the old nodes" for machine in machines] == [False, False, True]
+
+
+def test_copied_sources_are_of_the_commit_that_they_were_copied_from(monkeypatch):
+    """They may lie over a checkout of another one."""
+    monkeypatch.setenv(COMMIT_VARIABLE, "0123abc")
+    assert describe_environment([])["commit"] == "0123abc"
