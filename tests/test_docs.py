@@ -207,6 +207,18 @@ def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
     long, short = (lstm.set_index("sequence_length").loc[steps, "speedup"] for steps in (32, 1))
     assert f"is {long:.2f}× as fast as the loop over `nn.LSTMCell`, at a single time step {short:.2f}×" in answer
 
+    on_gpu = pd.read_parquet(kept / "gpu/timing.parquet").query("sweep == 't2vec' and not tf32")
+    gpu = on_gpu[on_gpu["implementation"] == "stacking_gru"].set_index(["sequence_length", "phase"])
+    step, single = gpu.loc[(30, "step")], gpu.loc[(1, "step"), "speedup"]
+    interval = f"{step['speedup_ci_low']:.2f}–{step['speedup_ci_high']:.2f}"
+    assert f"a training step is {step['speedup']:.2f}× as fast ({interval})" in answer
+    assert f"inference {gpu.loc[(30, 'inference'), 'speedup']:.2f}×" in answer
+    assert f"a training step of a single time step {single:.2f}×" in answer
+    held = must_hold(pd.read_parquet(kept / "gpu/equivalence.parquet"))
+    failing = held[~held["verdict"].isin(["identical", "equivalent", "unsupported"])]
+    assert set(failing["dtype"]) == {"float64", "float16"}
+    assert f"{failing[failing['dtype'] == 'float64']['error_2'].max():.0e}".replace("e-0", "e-") in answer
+
     decoder = pd.read_parquet(kept / "cpu-decoder/timing.parquet")
     largest = decoder[(decoder["phase"] == "train_step") & (decoder["sweep"] == "longer")]
     speedup = largest.set_index("implementation").loc["stacking_gru", "speedup"]
