@@ -62,3 +62,28 @@ class CheckedAtRandom(torch.nn.GRU):
 @pytest.mark.parametrize("name", [f"{Remembering.__module__}:Remembering", f"{__name__}:CheckedAtRandom"])
 def test_no_point_accuses_a_right_layer(name):
     assert not failing(name, "gru", EVERYWHERE)
+
+
+class _NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise NotImplementedError("backward is not supported")
+
+
+class NoBackward(torch.nn.GRU):
+    """A kernel for inference alone."""
+
+    def forward(self, input, states=None):
+        output, last = super().forward(input, states)
+        return _NoGradient.apply(output), _NoGradient.apply(last)
+
+
+def test_a_layer_without_a_backward_pass_refuses_and_does_nothing_wrong():
+    case = draw_life("cpu", "float32", 3, "gru")
+    rows = list(live(case, f"{__name__}:NoBackward", seed=3))
+    assert {row["verdict"] for row in rows} <= {"unsupported", "equivalent", "identical", "not judged"}
+    assert {row["reason"] for row in rows if row["point"] == "without_seed"} == {"backward is not supported"}
