@@ -85,12 +85,12 @@ def find_workload(name: str, key: str = "workload") -> WorkloadEntry:
 
 @cache
 def _registered() -> dict[str, str]:
-    """Name to import path of what installed packages bring, or these sources where they are not installed."""
+    """Name to import path of what installed packages bring, and these sources, which need not be installed."""
     installed = {point.name: point.value for point in entry_points(group=GROUP)}
     project = Path(__file__).parents[3] / "pyproject.toml"
-    if installed or not project.is_file():
+    if not project.is_file():
         return installed
-    return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"].get(GROUP, {})
+    return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"].get(GROUP, {}) | installed
 
 
 def workloads_of(config: Mapping[str, Any]) -> list[WorkloadEntry]:
