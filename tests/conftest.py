@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.compa
 SHARE_A_RUN = {
     "test_finished.py", "test_misbehaving.py", "test_decoder_workflow.py", "test_failures.py", "test_server.py"
 }  # fmt: skip
+SPOILED = []  # tests of this process since it has used threads of torch
 torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
@@ -42,6 +45,25 @@ def pytest_collection_modifyitems(items):
     if on_gpu and find_cuda().major is None:
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason=f"never run here: {find_cuda().why}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Run a test that needs layers in processes of their own in a new one, where this one has used threads of torch."""
+    from rnn_parity.layers.containment import can_contain
+
+    if not pyfuncitem.get_closest_marker("contained") or "NEW_PROCESS" in os.environ:
+        return None
+    if not SPOILED and can_contain():
+        return None
+    SPOILED.append(pyfuncitem.nodeid)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    run = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    done = subprocess.run(
+        run, cwd=pyfuncitem.config.rootpath, env=environment | {"NEW_PROCESS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
 
 
 def missing(what):

@@ -13,6 +13,8 @@ from rnn_parity.capabilities import probing
 from rnn_parity.capabilities.probing import CAPABILITIES
 from rnn_parity.life.live import POINTS
 
+pytestmark = pytest.mark.contained
+
 QUICK = {"device": "cpu", "seeds": [0], "life": False, "capabilities": False, "timing_seconds": 0.0, "hidden_size": 8}
 
 

@@ -88,6 +88,7 @@ def test_one_bit_is_a_difference():
     assert find_moved(then, now) == {"b": "moved by 0.0e+00", "c": "is not there any more"}
 
 
+@pytest.mark.contained
 @pytest.mark.parametrize(
     ("candidate", "options", "said"),
     [
