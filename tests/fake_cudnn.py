@@ -32,6 +32,15 @@ def _stack(input, weights, states, masks, mode):
     return hidden, *(torch.cat(each) for each in zip(*last, strict=True))
 
 
+_RIGHT = _stack
+
+
+def with_half_the_gradient_of_states(*given):
+    """As `_stack`, but for the gradient that its last states pass back."""
+    output, *last = _RIGHT(*given)
+    return output, *((state + state.detach()) / 2 for state in last)
+
+
 def _forward(input, weight, stride, buffer, hx, cx, mode, size, _, layers, first, dropout, train, both, sizes, state):
     if not hx.is_contiguous():
         raise RuntimeError("rnn: hx is not contiguous")

@@ -45,7 +45,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     from rnn_parity.experiment.devices import Cuda
     from rnn_parity.experiment.grid import make_grid
     from rnn_parity.experiment.results import Results
-    from rnn_parity.timing.environment import commit
+    from rnn_parity.timing.environment import COMMIT_VARIABLE, commit
 
     configs = {folder: load_config(PROJECT / path) | {"device": device} for folder, path in CONFIGS.items()}
     if small:
@@ -100,7 +100,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
         [*environment("decoder"), *_alone(decoder)],
         [*_shared(decoder), *of_device("decoder")],
     ]
-    return {"commit": commit(), "configs": configs, "groups": groups}
+    return {"variables": {COMMIT_VARIABLE: commit() or ""}, "configs": configs, "groups": groups}
 
 
 def _shared(steps: list[Step]) -> list[Step]:
@@ -140,11 +140,10 @@ def shrunk(config: dict[str, Any], device: str) -> dict[str, Any]:
 class Reference:
     """The steps under way, their folder, and the time that is left."""
 
-    def __init__(self, folder: Path, seconds: float, commit: str | None = None) -> None:
+    def __init__(self, folder: Path, seconds: float, variables: dict[str, str]) -> None:
         self.folder, self.until, self.left = folder, time.monotonic() + seconds, []
         sources = os.pathsep.join(filter(None, [str(PROJECT / "src"), os.environ.get("PYTHONPATH")]))
-        self.variables = os.environ | {"PYTHONPATH": sources, "PYTHONFAULTHANDLER": "1"}
-        self.variables |= {"RNN_PARITY_COMMIT": commit} if commit else {}
+        self.variables = os.environ | {"PYTHONPATH": sources, "PYTHONFAULTHANDLER": "1"} | variables
         (folder / "steps").mkdir(parents=True, exist_ok=True)
 
     def run(self, groups: list[list[Step]]) -> None:
@@ -227,7 +226,7 @@ def main() -> None:
     if asked.plan:
         return
     to_do = json.loads(planned.read_text())
-    reference = Reference(folder, 60 * asked.minutes, to_do["commit"])
+    reference = Reference(folder, 60 * asked.minutes, to_do["variables"])
     if asked.device == "cuda":
         reference.do(_step("preflight", ["-m", "rnn_parity.layers.preflight"]))
         said = (folder / "steps/preflight.log").read_text()

@@ -7,16 +7,19 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from rnn_parity.commands.checking import app as checking_app
 from rnn_parity.commands.ending import end_with_code
+from rnn_parity.commands.jobs import ResultsFolder
 from rnn_parity.commands.processes import SOURCES
 from rnn_parity.commands.rules import app as rules_app
-from rnn_parity.commands.rules import read_grid
+from rnn_parity.commands.rules import figures, join_parts, read_grid, write_collected
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.vocabulary import Dtype
 
 app = typer.Typer(
@@ -259,6 +262,34 @@ def compare(
         write_comparison(comparison, output)
     print(comparison_markdown(comparison), end="")
     raise typer.Exit(1 if len(comparison.regressions) else 0)
+
+
+@app.command("so-far")
+def so_far(
+    results: ResultsFolder = Path("results"),
+    output: Annotated[Path, typer.Option(help="A folder for the report.")] = Path("reports/so-far"),
+) -> None:
+    """Make a report of what a run has measured by now, while it goes on."""
+    files = Results(results)
+    grid = read_grid(files.config)
+    parts = {name: [path for path in paths if path.exists()] for name, paths in files.parts(grid).items()}
+    if not files.environment.exists() or not parts["equivalence"]:
+        raise InputError(f"{results}: holds no case that has been compared; expected some minutes of a run")
+    with TemporaryDirectory() as folder:
+        joined = Results(Path(folder))
+        join_parts(files, parts, joined)
+        for kept in (files.config, *files.machines):
+            target = joined.folder / kept.relative_to(files.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kept, target)
+        compared, timed = (
+            sum(len(job.cases) for job in grid.jobs if files.of_job(name, job.sweep, job.name) in parts[name])
+            for name in ("equivalence", "timing")
+        )
+        words = f"{compared} of {len(grid.cases)} cases are compared, {timed} are timed"
+        figures(joined.folder, output / "figures")
+        write_collected(joined, output, {"so_far": words})
+    print(f"{output / 'report.html'}: {words}")
 
 
 @app.command()

@@ -6,10 +6,8 @@ import functools
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -189,43 +187,16 @@ def publish_unfinished(
 def collect(results: ResultsFolder) -> None:
     """Join the tables of all parts of the experiment into RESULTS/equivalence.parquet and so on."""
     files = Results(results)
-    _join(files, files.parts(read_grid(files.config)), files)
+    join_parts(files, files.parts(read_grid(files.config)), files)
 
 
-def _join(files: Results, parts: Mapping[str, Sequence[Path]], joined: Results) -> None:
+def join_parts(files: Results, parts: Mapping[str, Sequence[Path]], joined: Results) -> None:
+    """Join parts of some results into the tables of others."""
     from rnn_parity.tables import read_table, write_table
 
     schemas = _schemas(_read_json(files.config))
     for name, paths in parts.items():
         write_table(joined.table(name), read_table(paths, schemas[name]))
-
-
-@app.command("so-far")
-def so_far(
-    results: ResultsFolder = Path("results"),
-    output: Annotated[Path, typer.Option(help="A folder for the report.")] = Path("reports/so-far"),
-) -> None:
-    """Make a report of what a run has measured by now, while it goes on."""
-    files = Results(results)
-    grid = read_grid(files.config)
-    parts = {name: [path for path in paths if path.exists()] for name, paths in files.parts(grid).items()}
-    if not files.environment.exists() or not parts["equivalence"]:
-        raise InputError(f"{results}: holds no case that has been compared; expected some minutes of a run")
-    with TemporaryDirectory() as folder:
-        joined = Results(Path(folder))
-        _join(files, parts, joined)
-        for kept in (files.config, *files.machines):
-            target = joined.folder / kept.relative_to(files.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(kept, target)
-        compared, timed = (
-            sum(len(job.cases) for job in grid.jobs if files.of_job(name, job.sweep, job.name) in parts[name])
-            for name in ("equivalence", "timing")
-        )
-        words = f"{compared} of {len(grid.cases)} cases are compared, {timed} are timed"
-        figures(joined.folder, output / "figures")
-        _write_report(joined, output, {"so_far": words})
-    print(f"{output / 'report.html'}: {words}")
 
 
 @command()
@@ -251,10 +222,10 @@ def report(
     """Write report.md, report.html, answer.txt and the tables beside the figures in the folder OUTPUT."""
     files = Results(results)
     not_published = files.not_published(read_grid(files.config), with_report=False)
-    _write_report(files, output, {"not_published": not_published, "layers": json.loads(layers)})
+    write_collected(files, output, {"not_published": not_published, "layers": json.loads(layers)})
 
 
-def _write_report(files: Results, output: Path, more: dict[str, Any]) -> None:
+def write_collected(files: Results, output: Path, more: dict[str, Any]) -> None:
     """The report of collected tables; `more` is what it says beside the environment."""
     from rnn_parity.report.tables import write_tables
     from rnn_parity.report.write import write_report

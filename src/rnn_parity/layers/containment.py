@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NoReturn, TypeVar
 
@@ -81,7 +82,7 @@ def contained(work: Callable[[Item], Any], items: Sequence[Item], limit_s: float
     done = 0
     while done < len(items):
         rest = items[done:]
-        for result in Stream(lambda rest=rest: map(work, rest), limit_s):  # type: ignore[misc]
+        for result in Stream(partial(map, work, rest), limit_s):
             done += 1
             yield result
             if done == len(items):

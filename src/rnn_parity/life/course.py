@@ -90,7 +90,6 @@ class Life:
         """Whether the masks of training calls could be seen so far."""
         return not self.firsts
 
-    @property
     def refuses_eval(self) -> bool:
         """Whether a fresh module refuses a backward pass in evaluation, and none in training."""
         given = self.draw()

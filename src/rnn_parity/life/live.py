@@ -84,7 +84,7 @@ def live(
     most = max_seconds if max_seconds is not None else math.inf if deep else MAX_SECONDS
     devices = [torch.cuda.current_device()] if case.device == "cuda" else []
     with numerics(case.threads, case.tf32), torch.random.fork_rng(devices):
-        if points and "first_call" not in points and Life(name, case, seed=seed).refuses_eval:
+        if points and "first_call" not in points and Life(name, case, seed=seed).refuses_eval():
             life.leave_eval()
         for key, point in POINTS.items():
             if (point.deep and not deep) or (points and key not in points):

@@ -29,15 +29,10 @@ from rnn_parity.findings.speedups import (
     timing_effort,
     untimed,
 )
-from rnn_parity.findings.verdicts import (
-    article_lengths,
-    seed_table,
-    tolerance_checks,
-    verdict_table,
-)
+from rnn_parity.findings.verdicts import article_lengths, seed_table, tolerance_checks, verdict_table
 from rnn_parity.report.caveats import find_caveats, memory_ratio
 from rnn_parity.report.figures import FIGURES, SECTIONS
-from rnn_parity.report.first_screen import choices, prices, sweep_rows
+from rnn_parity.report.first_screen import choices, conditions, prices, sweep_rows
 from rnn_parity.report.reasons import reasons, undecided
 from rnn_parity.statistics import LARGEST_CHANGE
 from rnn_parity.timing.throttling import STEADY
@@ -149,6 +144,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
         "candidate": name,
         "baseline": baseline_name,
         "answer": answer,
+        "when": conditions(answer),
         "quoted": quoted,
         "machine": _machine(environment, quoted, results["timing"]),
         "caveats": caveats,

@@ -12,7 +12,7 @@ from rnn_parity.findings import figure_tables
 from rnn_parity.findings.answer import Answer
 from rnn_parity.findings.lives import in_words
 from rnn_parity.findings.verdicts import deciding_rows, must_hold, withheld
-from rnn_parity.report.markdown import Text, escape, listed, needed, times
+from rnn_parity.report.markdown import Text, escape, listed, times
 from rnn_parity.statistics import Conclusion
 
 QUOTED_PHASES = ("inference", "step")
@@ -66,11 +66,7 @@ def _rank(rival: Mapping[str, Any]) -> tuple[float, ...]:
     return (_ORDER[rival["answer"].word], *(-speedups.get(phase, 0.0) for phase in reversed(QUOTED_PHASES)))
 
 
-def prices(
-    answer: Answer,
-    lost: Sequence[str],
-    memory: tuple[str, float, float] | None,
-) -> list[Text]:
+def prices(answer: Answer, lost: Sequence[str], memory: tuple[str, float, float] | None) -> list[Text]:
     """What a candidate costs, each in a few words; `memory` as `caveats.memory_ratio` gives it."""
     found = [Text(f"only when {escape(condition)}") for condition in answer.conditions]
     found += [Text(f"no {row['kind']} with {row['regime'].words}") for row in answer.withheld]
@@ -128,11 +124,16 @@ def _reason(answer: Answer) -> str:
     return f"{answer.deciding['quantity']}: {answer.deciding['reason']}" if answer.deciding else ""
 
 
+def conditions(answer: Answer) -> list[str]:
+    """When a candidate that holds may replace the baseline, in words."""
+    of_seed = ["the same seed need not give the same dropout masks"] if answer.same_seed_differs else []
+    unneeded = [f"no {row['kind']} are needed with {row['regime'].words}" for row in answer.withheld]
+    return [*of_seed, *answer.conditions, *unneeded]
+
+
 def _in_words(answer: Answer) -> str:
-    conditions = ["the same seed need not give the same dropout masks"] if answer.same_seed_differs else []
-    conditions += [*answer.conditions, *map(needed, answer.withheld)]
-    if answer.holds and conditions:
-        return f"yes, when {' and when '.join(conditions)}"
+    if answer.holds and (when := conditions(answer)):
+        return f"yes, when {' and when '.join(when)}"
     if answer.word == "no" and not answer.fault and answer.failing_axes:
         return f"no, not with {answer.failing_axes}"
     return "not answered" if answer.word == "open" else answer.word

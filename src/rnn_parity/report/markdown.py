@@ -152,11 +152,6 @@ def sizes(row: Mapping[str, Any]) -> Text:
     return Text(", ".join([*words, count(row["threads"], "CPU thread")]))
 
 
-def needed(row: Mapping[str, Any]) -> str:
-    """A condition of a layer that withholds something: `no gradients are needed with dropout off`."""
-    return f"no {row['kind']} are needed with {row['regime'].words}"
-
-
 def quote(text: str) -> Text:
     """A block of Markdown as a quotation, which the page shows as a card."""
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
@@ -165,5 +160,5 @@ def quote(text: str) -> Text:
 
 _FILTERS = (
     code, html, number, percent, fixed, times, interval, speedup, count, listed, amount_of_bytes, seconds, sizes,
-    needed, rate, cudnn_version, quote,
+    rate, cudnn_version, quote,
 )  # fmt: skip

@@ -56,33 +56,33 @@ def _best_s(run: Callable[[], Any], device: str, enough_s: float) -> float:
     On a GPU the calls of a sample are one CUDA graph: launched one by one, short calls would wait for their launch.
     """
 
-    def sample(calls: int, run_all: Callable[[], Any] | None = None) -> float:
+    def seconds(work: Callable[[], Any]) -> float:
         start = time.perf_counter()
-        if run_all:
-            run_all()
-        else:
-            for _ in range(calls):
-                run()
+        work()
         if device == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - start) / calls
+        return time.perf_counter() - start
 
-    sample(1)
-    best_s = sample(1)
+    seconds(run)
+    best_s = seconds(run)
     calls = max(1, int(_SAMPLE_S[device] / best_s))
-    run_all = _as_graph(run, calls) if device == "cuda" and calls > 1 else None
+
+    def several() -> None:
+        for _ in range(calls):
+            run()
+
+    sample = _as_graph(several) if device == "cuda" and calls > 1 else several
     for _ in range(min(_SAMPLES, int(enough_s / (calls * best_s)))):
-        best_s = min(best_s, sample(calls, run_all))
+        best_s = min(best_s, seconds(sample) / calls)
     return best_s
 
 
-def _as_graph(run: Callable[[], Any], calls: int) -> Callable[[], Any] | None:
-    """So many calls, one after the other, as one launch; None where they cannot be recorded."""
+def _as_graph(work: Callable[[], Any]) -> Callable[[], Any]:
+    """The same work as one launch, or as it is where it cannot be recorded."""
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
-            for _ in range(calls):
-                run()
+            work()
     except RuntimeError:
-        return None
+        return work
     return graph.replay

@@ -33,9 +33,8 @@ FIGURES = {
         "The verdict of every sweep, and what it gains",
         "Left: the worst verdict of each sweep in each regime, over all cases, seeds and quantities that a layer "
         "gives there. A number is given where only some of the cases do not pass. With the same seed, `different` is "
-        "no fault and has a "
-        "colour of its own. Right: the geometric mean of the speedup over the cases of a sweep. The line runs from "
-        "the slowest to the fastest case. 1 is the baseline.",
+        "no fault and has a colour of its own. Right: the geometric mean of the speedup over the cases of a sweep. "
+        "The line runs from the slowest to the fastest case. 1 is the baseline.",
         "overview",
         "verdicts",
     ),
