@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 EVERY_S = 60.0
 
@@ -18,9 +19,9 @@ class Planned:
     """A job of a run.
 
     Attributes:
-        kind: what it does; jobs of one kind take as long as they have cases. alone: whether it has the machine alone.
+        kind: what it does. cases: how many it has. alone: whether it has the machine alone.
         benchmark: the file in which Snakemake says what it took. is_done: whether it is done by now.
-        expected_s: what it takes, where that is known before any of its kind is done.
+        expected_s: what it takes, where that is known before any like it is done.
     """
 
     kind: str
@@ -33,43 +34,59 @@ class Planned:
 
 def tell_time_left(jobs: Iterable[Planned], cores: int) -> None:
     """Say every minute how many jobs are done, and what is left, in a thread that ends with the process."""
-    planned = list(jobs)
+    planned, started_s = list(jobs), time.monotonic()
 
     def tell() -> None:
         time.sleep(EVERY_S)
-        while words := in_words(planned, cores):
+        while words := in_words(planned, cores, time.monotonic() - started_s):
             print(f"{time.strftime('%T')} {words}", file=sys.stderr, flush=True)
             time.sleep(EVERY_S)
 
     threading.Thread(target=tell, daemon=True).start()
 
 
-def in_words(jobs: Sequence[Planned], cores: int) -> str:
-    """`12 of 30 jobs have measured; about 8 min left`; empty where all have."""
+def in_words(jobs: Sequence[Planned], cores: int, elapsed_s: float) -> str:
+    """`12 of 30 jobs have measured; about 8 min left`; empty where all have. `elapsed_s` is since the run began."""
     left = sum(not job.is_done() for job in jobs)
-    seconds = time_left_s(jobs, cores)
+    seconds = time_left_s(jobs, cores, elapsed_s)
     words = "" if seconds is None else f"; about {seconds / 60:.0f} min left" if seconds > 90 else "; a minute left"
     return f"{len(jobs) - left} of {len(jobs)} jobs have measured{words}" if left else ""
 
 
-def time_left_s(jobs: Iterable[Planned], cores: int) -> float | None:
+def time_left_s(jobs: Iterable[Planned], cores: int, elapsed_s: float) -> float | None:
     """Seconds that are left; None where nobody knows yet what jobs of some kind take.
 
-    What runs alone follows one another; the rest shares the cores.
+    What runs alone follows one another; the rest shares the cores. What a job takes is told by those of its kind with
+    as many cases: every job has its own start, so that small ones take longer for a case. A run takes longer than its
+    jobs, by as much as it has until now.
     """
     by_kind: dict[str, list[Planned]] = {}
     for job in jobs:
         by_kind.setdefault(job.kind, []).append(job)
-    total_s = 0.0
+    done_s = left_s = 0.0
     for members in by_kind.values():
-        took = [(job.cases, _seconds(job.benchmark)) for job in members if job.is_done()]
-        known = [(cases, seconds) for cases, seconds in took if seconds is not None]
+        known = [(job, s) for job in members if job.is_done() and (s := _seconds(job.benchmark)) is not None]
+        done_s += sum(_share(job, seconds, cores) for job, seconds in known)
         for job in (job for job in members if not job.is_done()):
-            seconds = sum(s for _, s in known) / sum(n for n, _ in known) * job.cases if known else job.expected_s
+            seconds = _expected_s(job, [(other.cases, seconds) for other, seconds in known])
             if seconds is None:
                 return None
-            total_s += seconds if job.alone else seconds / cores
-    return total_s
+            left_s += _share(job, seconds, cores)
+    return left_s * max(1.0, elapsed_s / done_s if done_s else 1.0)
+
+
+def _share(job: Planned, seconds: float, cores: int) -> float:
+    """How much longer a run takes by a job of so many seconds."""
+    return seconds if job.alone else seconds / cores
+
+
+def _expected_s(job: Planned, known: Sequence[tuple[int, float]]) -> float | None:
+    """What a job will take, from the cases and seconds of others of its kind."""
+    if alike := [seconds for cases, seconds in known if cases == job.cases]:
+        return mean(alike)
+    if job.expected_s is not None or not known:
+        return job.expected_s
+    return job.cases * sum(seconds for _, seconds in known) / sum(cases for cases, _ in known)
 
 
 def _seconds(benchmark: Path) -> float | None:
