@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from rnn_parity.capabilities.probing import Pair, all_pairs, capability_rows, probe_each
+from rnn_parity.capabilities.probing import CAPABILITIES, Pair, all_pairs, capability_rows, probe_each
 from rnn_parity.capabilities.subject import ProbeResult, Support
 from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_case
@@ -233,10 +233,13 @@ class Steps:
         if not self.contained:
             results = dict(self.start(lambda: probe_each(names, pairs, *given), *names))
             return list(capability_rows(names, case.device, case.cell, results))
-        # Of cores there are several, and one loads the compiler. A GPU that one capability leaves unfit is so for all.
+        # Of cores there are several: one loads the compiler, one the exporter, and both share what is left. A GPU that
+        # one capability leaves unfit is so for all.
         apart = case.device != "cuda"
-        compiled = [n for n, pair in enumerate(pairs) if apart and pair[1].startswith("torch_compile")]
-        own, common = _queue(compiled), _queue([n for n in range(len(pairs)) if n not in compiled])
+        loads = [CAPABILITIES[capability].loads if apart else "" for _, capability in pairs]
+        own, others, common = (
+            _queue([n for n, what in enumerate(loads) if what == wanted]) for wanted in ("compiler", "exporter", "")
+        )
 
         def start(*queues: int) -> tuple[mmap.mmap, tuple[int, ...], Iterator[Any]]:
             at = mmap.mmap(-1, 1)  # shared: the last pair that the process took
@@ -250,7 +253,7 @@ class Steps:
 
             return at, queues, self.start(lambda: probe_each(names, taken(), *given), *names)
 
-        running = [start(own, common), start(common)] if apart else [start(common)]
+        running = [start(own, common), start(others, common)] if apart else [start(common)]
         while running:
             at, queues, stream = running.pop(0)
             for found in stream:
@@ -263,8 +266,8 @@ class Steps:
                     results.setdefault(pairs[at[0]], ended)
                     running.append(start(*queues))
         results = {pair: ended for pair in pairs if pair not in results} | results
-        os.close(own)
-        os.close(common)
+        for queue in (own, others, common):
+            os.close(queue)
         return list(capability_rows(names, case.device, case.cell, results))
 
 

@@ -138,7 +138,6 @@ def test_numbers_that_are_not_the_baselines_are_said_to_differ(monkeypatch):
 
 def test_torch_compile_says_how_much_is_compiled_and_what_is_wrong(monkeypatch):
     compiled = export._compiled
-    monkeypatch.setattr(export, "compiler_error", lambda device: "")
     monkeypatch.setattr(export, "_compiled", lambda subject, _, fullgraph: compiled(subject, "aot_eager", fullgraph))
     layers = ("CellLoop", "BreaksTheGraph", "OtherWhenCompiled")
     whole, parts, other = (found("torch_compile", layer) for layer in layers)
@@ -149,10 +148,17 @@ def test_torch_compile_says_how_much_is_compiled_and_what_is_wrong(monkeypatch):
 
 
 def test_a_compiler_that_compiles_nothing_says_nothing_of_the_layer(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("cannot compile this")
+
     monkeypatch.setattr(export, "compiler_error", lambda device: "InductorError: no compiler")
+    monkeypatch.setattr(export, "_compiled", fail)
     finding = probe("torch_compile", tiny_subject("torch.nn:GRU", "cpu"))
     assert (finding.outcome, finding.numbers) == ("not probed", {})
     assert finding.detail.endswith("InductorError: no compiler")
+    monkeypatch.setattr(export, "compiler_error", lambda device: "")
+    finding = probe("torch_compile", tiny_subject("torch.nn:GRU", "cpu"))
+    assert (finding.outcome, finding.detail) == ("refuses", "RuntimeError: cannot compile this")
 
 
 class Pretended(Subject):

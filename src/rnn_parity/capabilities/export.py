@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,24 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, capability, expect_same, one_line
+from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, Wrong, capability, expect_same, one_line
 from rnn_parity.layers.running import pack_states
 
 
-@capability("`torch.export`")
+@capability("`torch.export`", loads="exporter")
 def torch_export(subject: Subject) -> ProbeResult:
     """Exported with one input, it gives the layer's results for another."""
     exported = torch.export.export(subject.load().eval(), _packed(subject)).module()
     return _same_for_other_input(subject, exported)
 
 
-@capability("ONNX export")
+@capability("ONNX export", loads="exporter")
 def onnx_export(subject: Subject) -> ProbeResult:
-    """Exported by `torch.onnx.export(dynamo=True)`, ONNX's reference evaluator gives the layer's results."""
+    """Exported by `torch.onnx.export(dynamo=True)`, T = 2, ONNX's reference evaluator gives the layer's results."""
     if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise NotProbed(f"not installed: {', '.join(missing)}")
     from onnx.reference import ReferenceEvaluator
 
+    subject = subject.vary(sequence_length=2)  # a loop is unrolled: every step is exported
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layer.onnx"
         torch.onnx.export(subject.load().eval(), _packed(subject), path, dynamo=True, verbose=False)
@@ -60,17 +60,22 @@ def _same_for_other_input(subject: Subject, exported: Callable[..., Any]) -> Pro
     return expect_same(found, expected, "the layer")
 
 
-@capability("`torch.compile`")
+@capability("`torch.compile`", loads="compiler")
 def torch_compile(subject: Subject) -> ProbeResult:
     """Compiled by the default backend, T = 2, results and gradients are the same. The detail counts the graphs."""
-    if error := compiler_error(subject.case.device):
-        raise NotProbed(f"torch.compile fails here for any function: {error}")
-    result, graphs = _compiled(subject, "inductor", fullgraph=False)
+    try:
+        result, graphs = _compiled(subject, "inductor", fullgraph=False)
+    except Wrong:
+        raise
+    except Exception:  # the toolchain may raise anything
+        if error := compiler_error(subject.case.device):
+            raise NotProbed(f"torch.compile fails here for any function: {error}") from None
+        raise
     detail = {0: "nothing of it is compiled: it runs as before", 1: "one graph"}.get(graphs, f"{graphs} graphs")
     return dataclasses.replace(result, detail=detail)
 
 
-@capability("`torch.compile(fullgraph=True)`")
+@capability("`torch.compile(fullgraph=True)`", loads="compiler")
 def torch_compile_fullgraph(subject: Subject) -> ProbeResult:
     """The whole layer is captured as one graph, T = 2, and run as captured (backend `aot_eager`)."""
     return _compiled(subject, "aot_eager", fullgraph=True)[0]
@@ -99,7 +104,6 @@ def cuda_graph(subject: Subject) -> ProbeResult:
         return expect_same(found, subject.forward(module, input, *states), "a call without a graph")
 
 
-@functools.cache
 def compiler_error(device: str) -> str:
     """Why `torch.compile` cannot compile even a sine here, as without a C++ compiler; empty if it can."""
     try:
@@ -127,7 +131,7 @@ def fresh_compiler() -> Iterator[None]:
 
 def _compiled(subject: Subject, backend: str, fullgraph: bool) -> tuple[ProbeResult, int]:
     """The result of the layer compiled, and the number of its graphs."""
-    subject = subject.vary(sequence_length=2)  # a loop is unrolled: every step is compiled
+    subject = subject.vary(sequence_length=2)  # as above
     module = subject.load()
     with fresh_compiler():
         from torch._dynamo.testing import CompileCounterWithBackend

@@ -176,15 +176,20 @@ class Subject:
 
 @dataclass(frozen=True)
 class Capability:
-    """Something a layer may be able to do: its title for people, and the function that tries it."""
+    """Something a layer may be able to do: its title for people, and the function that tries it.
+
+    Attributes:
+        loads: what takes a second to load, `compiler` or `exporter`; empty for nothing of the kind.
+    """
 
     title: str
     probe: Callable[[Subject], ProbeResult]
+    loads: str = ""
 
 
-def capability(title: str) -> Callable[[Callable[[Subject], ProbeResult]], Capability]:
+def capability(title: str, loads: str = "") -> Callable[[Callable[[Subject], ProbeResult]], Capability]:
     """Make a `Capability` of a probe; the function's name is the capability's."""
-    return partial(Capability, title)
+    return partial(Capability, title, loads=loads)
 
 
 def expect_same(

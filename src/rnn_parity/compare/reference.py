@@ -107,18 +107,26 @@ def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:
 
 def sensitivity(moved: Iterable[Tensor], truth: Tensor) -> tuple[float, float]:
     """The root mean square of relative errors, in both norms, of a quantity that was moved some times."""
-    squares = np.square([relative_errors(value, truth) for value in moved])
+    sizes = _norms(truth)
+    squares = np.square([_ratios(value, truth, sizes) for value in moved])
     norm_2, norm_inf = np.sqrt(squares.mean(axis=0))
     return float(norm_2), float(norm_inf)
 
 
 def relative_errors(value: Tensor, truth: Float[Tensor, ...]) -> tuple[float, float]:
     """‖x − x*‖₂ / ‖x*‖₂ and max|x − x*| / max|x*|, taken in float64; 0 / 0 is 0."""
-    difference = value.double() - truth
-    return (
-        _ratio(difference.norm().item(), truth.norm().item()),
-        _ratio(difference.abs().max().item(), truth.abs().max().item()),
-    )
+    return _ratios(value, truth, _norms(truth))
+
+
+def _ratios(value: Tensor, truth: Float[Tensor, ...], sizes: tuple[float, float]) -> tuple[float, float]:
+    norm_2, norm_inf = _norms(value.double() - truth)
+    return _ratio(norm_2, sizes[0]), _ratio(norm_inf, sizes[1])
+
+
+def _norms(tensor: Float[Tensor, ...]) -> tuple[float, float]:
+    """Its 2-norm and its largest magnitude."""
+    norm = torch.linalg.vector_norm
+    return norm(tensor).item(), norm(tensor, torch.inf).item()
 
 
 def _ratio(error: float, size: float) -> float:
