@@ -326,6 +326,9 @@ def test_other_dtypes():
         ({"candidate": LOOP}, "candidate: holds 'stacking_gru_cell', the baseline itself, expected another"),
         ({"candidate": nn.Linear}, "candidate: Linear: cannot be called with input_size, hidden_size"),
         ({"candidate": nn.GRU(1, 1)}, "candidate: holds a GRU already built, expected what builds one"),
+        ({"candidate": lambda **sizes: len(sizes)}, "candidate: <lambda>: gives int 4, expected a torch.nn.Module"),
+        ({"cell": "rnn"}, "cell: holds 'rnn', expected one of gru, gru_reset_before, lstm, or package.module:Class"),
+        ({"cell": "rnn", "baseline": None}, "cell: holds 'rnn', expected one of gru"),
         ({"candidate": "torch.nn:LSTM"}, "baseline: stacking_gru_cell: this is a GRU, not an LSTM: --cell gru"),
     ],
 )

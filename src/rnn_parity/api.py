@@ -14,8 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from rnn_parity.bundles.files import require_place, write_bundle
 from rnn_parity.bundles.questions import ask, question_of
 from rnn_parity.experiment.errors import InputError
@@ -110,10 +108,6 @@ def check(
     axes = preset | {name: value for name, value in zip(SIZES, given, strict=True) if value is not None}
     axes |= {"dtype": dtype, "threads": threads}
     seeds = list(preset_seeds if seeds is None else seeds)
-    for key, implementation in (("baseline", baseline), ("candidate", candidate)):
-        if isinstance(implementation, nn.Module):
-            what = f"a {type(implementation).__name__} already built"
-            raise InputError(f"{key}: holds {what}, expected what builds one, as its class or a functools.partial")
     if not time_limit > 0:
         raise InputError(f"time_limit: holds {time_limit!r}, expected more than 0")
     if bundle is not None:

@@ -8,7 +8,7 @@ from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.lives import told
 from rnn_parity.report import brief
-from rnn_parity.report.check import Report
+from rnn_parity.report.check import MOST_LINES, Report
 from synthetic import equivalence_rows, life_rows
 
 GRID = make_grid(SMOKE)
@@ -47,6 +47,18 @@ def test_a_life_in_which_all_holds_or_is_refused_changes_nothing():
     assert brief.gate(table(), lived()) == brief.gate(table())
     assert "over 9 calls: 2 of 3 points hold" in report.explain()
     assert "unsupported: No states:" in report.explain()
+
+
+def test_what_many_points_say_is_said_once_and_not_without_end():
+    raised = {"verdict": "failed", "reason": "ValueError: needs a GPU"}
+    lines = check(table(), lived(**{f"p{n}": raised for n in range(5)})).grounds()
+    assert [line for line in lines if "ValueError" in line] == [
+        "    failed: at 'P0', it fails: ValueError: needs a GPU (and at 4 more)"
+    ]
+    each = {f"p{n}": {"quantity": "output", "reason": f"error is {n + 2} × its limit"} for n in range(20)}
+    lines = check(table(), lived(**each)).grounds()
+    assert len([line for line in lines if " different: at " in line]) == MOST_LINES
+    assert f"    and {20 + 1 - MOST_LINES} more, all in --json" in lines  # with the one that is refused
 
 
 def test_what_a_condition_excuses_leaves_a_yes_that_says_so():

@@ -116,6 +116,13 @@ def test_a_module_that_raises_while_it_is_imported_gets_one_line(tmp_path, monke
         build("broken_layer:Layer", **SIZES)
 
 
+def test_a_layer_that_is_built_already_is_nothing_to_build(tmp_path, monkeypatch):
+    (tmp_path / "built_layer.py").write_text("import torch\nlayer = torch.nn.GRU(3, 4)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="^built_layer:layer: holds a GRU already built, expected what builds one"):
+        build("built_layer:layer", **SIZES)
+
+
 def test_a_layer_of_ones_own_is_a_module_factory(tmp_path, monkeypatch):
     (tmp_path / "own_layer.py").write_text("import torch\nclass Outer:\n    Layer = torch.nn.GRU\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import fake_cudnn
 from fake_cudnn import CudnnGRU
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.registry import named
 from rnn_parity.life import live as lives
 from rnn_parity.life.live import live
 from rnn_parity.steps import lived_together
@@ -157,3 +159,13 @@ def test_a_layer_that_holds_in_evaluation_keeps_its_own_dropout():
     assert (life.draw().case.dropout, life.quiet) == (0.3, "eval")
     life.leave_eval()
     assert (life.draw().case.dropout, life.draw(dropout=0.3).case.dropout, life.quiet) == (0.0, 0.3, "train")
+
+
+def test_a_layer_that_cannot_be_built_does_not_refuse_evaluation_alone():
+    class NeedsAGpu(nn.GRU):
+        def __init__(self, **sizes):
+            raise RuntimeError("needs a GPU")
+
+    with named(NeedsAGpu, "candidate") as name:
+        found = rows(name, ["widths", "lengths"]).values()
+    assert {(row["verdict"], row["reason"]) for row in found} == {("unsupported", "RuntimeError: needs a GPU")}

@@ -49,6 +49,7 @@ def load_factory(name: str):
     except (Exception, SystemExit) as error:  # the user's module may raise anything while it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{name}: cannot be imported ({reason}); expected package.module:Class") from error
+    _refuse_built(factory, name)
     return factory
 
 
@@ -56,12 +57,14 @@ def load_factory(name: str):
 def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
     """Yield the name of an implementation; a factory gets one that is registered while the block runs.
 
-    Raises `InputError`, naming the argument `key`, for a string that is neither registered nor an import path.
+    Raises `InputError`, naming the argument `key`, for a string that is neither registered nor an import path, and for
+    a layer in place of what builds one.
     """
     if isinstance(implementation, str):
         check_name(implementation, key)
         yield implementation
         return
+    _refuse_built(implementation, key)
     label = _label(implementation)
     name = next(name for name in itertools.chain([label], _numbered(label)) if name not in REGISTRY)
     REGISTRY[name] = implementation
@@ -103,7 +106,10 @@ def construct(name: str, cell: str, **arguments: Any) -> torch.nn.Module:
     with warnings.catch_warnings(), put_back(name):
         # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
         warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
-        return factory(**arguments)
+        layer = factory(**arguments)
+    if not _is_module(layer):
+        raise InputError(f"{name}: gives {type(layer).__name__} {layer!r:.40}, expected a torch.nn.Module")
+    return layer
 
 
 def adapter_of(name: str, cell: str) -> Adapter:
@@ -116,6 +122,18 @@ def adapter_of(name: str, cell: str) -> Adapter:
         with put_back(name):
             _ADAPTERS[key] = factory, find_adapter(functools.partial(construct, name, cell), cell)
     return _ADAPTERS[key][1]
+
+
+def _refuse_built(factory: Any, who: str) -> None:
+    if _is_module(factory):
+        what = f"a {type(factory).__name__} already built"
+        raise InputError(f"{who}: holds {what}, expected what builds one, as its class or a functools.partial")
+
+
+def _is_module(what: Any) -> bool:
+    from torch import nn  # who only asks for names needs none of it
+
+    return isinstance(what, nn.Module)
 
 
 def _parameters(factory: Callable[..., Any]) -> tuple[Collection[str], bool]:

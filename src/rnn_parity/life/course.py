@@ -95,7 +95,7 @@ class Life:
         given = self.draw()
 
         def refuses(mode: str) -> bool:
-            return self.judge(self.build(given), given, mode).verdict == Verdict.UNSUPPORTED
+            return self.hold(given, lambda: self.call(self.build(given), given, mode)).verdict == Verdict.UNSUPPORTED
 
         return refuses("eval") and not refuses("train")
 

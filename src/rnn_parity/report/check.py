@@ -19,6 +19,9 @@ from rnn_parity.findings.lives import failing_points, held, in_words, life_of, n
 from rnn_parity.findings.verdicts import deciding_rows
 from rnn_parity.tables import NOTHING_TO_TRY, TIMING
 
+MOST_LINES = 8
+"""Of a life: what a layer that is wrong everywhere does at each of its points, nobody reads."""
+
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -169,14 +172,21 @@ class Report:
         return about | {"adapted": dict(self.adapted), "settings": dict(self.settings)} | rows
 
     def _describe_life(self) -> list[str]:
-        """How many points of its life hold, those that fail, and what it refuses or was spared."""
+        """How many points of its life hold, those that fail, and what it refuses or was spared; what is alike once."""
         points = life_of(self.life, self.candidate)
         if points.empty:
             return []
         lines = [f"  over {points['calls'].sum()} calls: {held(points)} of {len(points)} points hold"]
-        lines += [f"    {row['verdict']}: {in_words(row)}" for row in failing_points(points)]
         refused = [row for row in notes(points) if row["reason"] != NOTHING_TO_TRY]
-        return lines + [f"    {row['verdict']}: {row['title']}: {row['when']} {row['reason']}" for row in refused]
+        alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+        for row in (*failing_points(points), *refused):
+            alike.setdefault((row["verdict"], row["quantity"], row["reason"]), []).append(row)
+        for (verdict, *_), rows in list(alike.items())[:MOST_LINES]:
+            first, more = rows[0], f" (and at {len(rows) - 1} more)" if len(rows) > 1 else ""
+            words = " ".join(filter(None, (f"{first['title']}:", first["when"], first["reason"])))
+            lines.append(f"    {verdict}: {in_words(first) if verdict in FAILING else words}{more}")
+        left = sum(map(len, list(alike.values())[MOST_LINES:]))
+        return [*lines, f"    and {left} more, all in --json"] if left else lines
 
     def _describe_speedup(self, row: pd.Series) -> str:
         """`2 ms in place of 3.8 ms, 1.87× [1.83, 1.92], faster`, or why there is no speedup."""
