@@ -328,6 +328,8 @@ def test_other_dtypes():
         ({"candidate": nn.GRU(1, 1)}, "candidate: holds a GRU already built, expected what builds one"),
         ({"candidate": lambda **sizes: len(sizes)}, "candidate: <lambda>: gives int 4, expected a torch.nn.Module"),
         ({"cell": "rnn"}, "cell: holds 'rnn', expected one of gru, gru_reset_before, lstm, or package.module:Class"),
+        ({"cell": "no_such:Kind"}, "cell: no_such:Kind cannot be imported (ModuleNotFoundError"),
+        ({"cell": "torch.nn:GRU"}, "cell: torch.nn:GRU is no kind of cell, expected a class made from rnn_parity."),
         ({"cell": "rnn", "baseline": None}, "cell: holds 'rnn', expected one of gru"),
         ({"candidate": "torch.nn:LSTM"}, "baseline: stacking_gru_cell: this is a GRU, not an LSTM: --cell gru"),
     ],

@@ -16,7 +16,7 @@ from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.names import BASELINES, CELLS, check_name
+from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
 from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
@@ -104,9 +104,8 @@ class Steps:
         """Which kind of cell both are, and whether they can be called; `InputError` where they cannot."""
 
         def work() -> Iterator[Look]:
-            if cell is not None:
-                check_name(cell, "cell", CELLS)
             kind = cell or infer_kind(candidate) or "gru"
+            load_cell(kind)
             if baseline is None and kind not in BASELINES:
                 raise InputError(
                     f"baseline: is missing, and {kind} has none of its own; expected what it might replace"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rnn_parity.experiment.names import CELLS
+from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.names import CELLS, check_name
+from rnn_parity.experiment.workloads import load_object
 
 Grouped = Sequence[tuple[Sequence[Tensor], Tensor]]
 """(gradients of the recurrent sums of some gates, what their weights multiplied), all gates in order."""
@@ -127,6 +128,15 @@ class Cell:
 
 @functools.cache
 def load_cell(name: str) -> type[Cell]:
-    """Import the kind behind a name of the config: a known one, or an import path `package.module:Class`."""
-    module, _, attribute = CELLS.get(name, name).partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    """Import the kind behind a name of the config: a known one, or an import path `package.module:Class`.
+
+    Raises `InputError` for a name that is neither, and for a path to anything else than a kind of cell.
+    """
+    check_name(name, "cell", CELLS)
+    try:
+        kind = load_object(CELLS.get(name, name))
+    except Exception as error:  # a kind of the user's own may raise anything while it is imported
+        raise InputError(f"cell: {name} cannot be imported ({type(error).__name__}: {error})") from error
+    if not (isinstance(kind, type) and issubclass(kind, Cell)):
+        raise InputError(f"cell: {name} is no kind of cell, expected a class made from {Cell.__module__}.Cell")
+    return kind

@@ -188,6 +188,7 @@ def self_test(
     from rich.console import Console
     from rich.progress import track
 
+    from rnn_parity.cells.base import load_cell
     from rnn_parity.experiment.grid import resolve_devices
     from rnn_parity.report.self_test import show as show_rates
     from rnn_parity.report.self_test import show_lives, show_tricks
@@ -205,6 +206,7 @@ def self_test(
         rows = list(examine_tricks(Layer(), lambda name: errors.print(f"{name} …")))
     else:
         (device,) = resolve_devices([device])
+        load_cell(cell)
         jobs = min(jobs, 4) if device == "cuda" else jobs  # they share one GPU and its memory
         examine, number = (examine_lives, cases or 1) if life else (examine_in_parallel, cases or 500)
         of, parts = examine(device, dtypes, number, jobs, cell)

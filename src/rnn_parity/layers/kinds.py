@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rnn_parity.cells.base import Cell, load_cell
+from rnn_parity.cells.base import load_cell
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import CELLS
@@ -42,7 +42,7 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
     Likewise for one that cannot be called, or has no parameter for the layers and dropout that are asked for.
     """
     who = ": ".join(filter(None, (key, name)))
-    wanted = _load(cell)
+    wanted = load_cell(cell)
     try:
         how = adapter_of(name, cell)
         sizes = SIZES | ({"num_layers": 1} if how.num_layers == 1 else {})
@@ -88,13 +88,6 @@ def require_call(name: str, case: Case, key: str = "") -> None:
     except Exception as error:
         if classify_exception(error)[0] == Verdict.FAILED:
             raise InputError(f"{key}: {name}: {raised}") from error
-
-
-def _load(cell: str) -> type[Cell]:
-    try:
-        return load_cell(cell)
-    except Exception as error:  # a kind of the user's own may raise anything while it is imported
-        raise InputError(f"cell: {cell} cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def _gates(name: str) -> int | None:
