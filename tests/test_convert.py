@@ -243,7 +243,7 @@ def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path,
     ("options", "message"),
     [
         ({"to": "nn.GRU"}, "--to: holds 'nn.GRU', expected one of stacking_gru_cell, stacking_gru, stacking_lstm_cell"),
-        ({"to": "stacking_gru_cell"}, "m0:encoder.rnn: cannot be loaded "),
+        ({"to": "stacking_gru_cell"}, "m0:encoder.rnn: has two directions, expected one"),
         (
             {"stack": "decoder"},
             "no stack in it under decoder, .*; there are stacks under m0:encoder.rnn, m0:decoder.rnn.grus",
@@ -254,7 +254,7 @@ def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path,
         ),
         (
             {"to": "stacking_lstm", "stack": "grus"},
-            "m0:decoder.rnn.grus: this is a GRU, not an LSTM; expected --to stacking_gru",
+            "m0:decoder.rnn.grus: this is a GRU, not an LSTM; expected --to stacking_gru_cell or stacking_gru",
         ),
         ({"optimizer": "adam"}, r"--optimizer: holds 'adam', expected one of \[m0_optimizer, m1_optimizer\]"),
         (
@@ -446,7 +446,7 @@ def test_a_list_of_any_name_goes_there_and_back(tmp_path, name, one_layer, kind,
     refused(tmp_path / "in.pt", tmp_path, "decoder.attention.weight is there already, .* --new-prefix", to=to)
     other = "stacking_gru" if kind == "LSTM" else "stacking_lstm"
     words = "this is an LSTM, not a GRU" if kind == "LSTM" else "this is a GRU, not an LSTM"
-    refused(tmp_path / "in.pt", tmp_path, f"in.pt: decoder.{name}: {words}; expected --to {to}…", to=other)
+    refused(tmp_path / "in.pt", tmp_path, f"in.pt: decoder.{name}: {words}; expected --to {to}_cell or {to}", to=other)
     refused(tmp_path / "in.pt", tmp_path, f"under cells, .*; there are stacks under decoder.{name}", stack="cells")
 
 
@@ -540,3 +540,10 @@ def test_the_commands_options_are_those_of_the_function(tmp_path):
     done = CliRunner().invoke(app, [*back, "--to-list", "rnn_cells", "--new-prefix", "decoder"])
     assert done.exit_code == 0, done.output
     assert same(torch.load(tmp_path / "in.pt"), torch.load(tmp_path / "back.pt"))
+
+
+def test_a_layer_of_two_directions_is_refused_as_that(tmp_path):
+    torch.save(nn.GRU(E, H, 2, bidirectional=True).state_dict(), tmp_path / "in.pt")
+    refused(
+        tmp_path / "in.pt", tmp_path, "has two directions, expected one: weight_ih_l0_reverse", to="stacking_gru_cell"
+    )

@@ -101,6 +101,8 @@ class Stack:
         Raises `InputError` where the layer does not take them, or they have no dtype in which layers are compared.
         """
         own = self.own
+        if backward := next((key for key in own if key.endswith("_reverse")), ""):
+            raise InputError(f"{self.name}: has two directions, expected one: {backward}")
         try:
             dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in own.values()}
             if len(dtypes) > 1 or not dtypes <= set(Dtype):
@@ -198,7 +200,8 @@ def find_stack(content: Any, kind: str, form: str, to_list: str, wanted: str | N
             stack.load()
             if (found := stack.sizes["cell"]) != kind:
                 words, other = (load_cell(each).words for each in (found, kind))
-                raise InputError(f"{stack.name}: this is {words}, not {other}; expected --to stacking_{found}…")
+                fitting = " or ".join(name for name, (own, _) in TARGETS.items() if own == found)
+                raise InputError(f"{stack.name}: this is {words}, not {other}; expected --to {fitting}")
             if (stack.form, stack.list) == (form, to_list):
                 raise InputError(f"{stack.name}: has the keys already that it would get")
             whole.append(stack)
