@@ -69,6 +69,8 @@ def changed(path, value):
         ("device", ["cpu", "auto"], "device: holds 'auto' beside others, expected auto alone"),
         ("device", ["cpu", "tpu"], r"device\[1\]: holds \"tpu\", expected one of"),
         ("tracking.uri", 5, "tracking.uri: holds 5, expected a valid string"),
+        ("sweeps.width.batch_size", 2**31, "sweeps.width.batch_size: holds 2147483648, expected less than 2147483648"),
+        ("report.sweep", "widths", 'report.sweep: holds "widths", expected one of .*; did you mean width'),
     ],
 )
 def test_bad_input_gets_one_line_that_names_the_key_the_value_and_what_was_expected(path, value, message):

@@ -23,6 +23,13 @@ def test_what_came_before_the_end_is_there_and_the_end_is_last():
     assert list(Stream(work, 10)) == [1, 2, Ended("failed", "it crashes its process: SIGSEGV")]
 
 
+@pytest.mark.parametrize("size", [1 << 40, 1 << 61])
+def test_what_there_is_no_memory_for_is_not_judged(size):
+    (ended,) = Stream(lambda: [torch.zeros(size, dtype=torch.float64)], 10)
+    assert ended.verdict == "not judged"
+    assert ended.reason.startswith("out of memory: ")
+
+
 def test_tensors_are_whole_when_their_process_is_gone():
     def work():
         yield {"output": torch.arange(200_000.0)}

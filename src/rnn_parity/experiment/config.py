@@ -23,7 +23,7 @@ def _once(values: list) -> list:
     return values
 
 
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -261,6 +261,11 @@ def complete_config(config: Any) -> dict[str, Any]:
     for sweep in completed["sweeps"].values():  # an axis that is not named takes the default, not null
         for key in [key for key, value in sweep.items() if value is None]:
             del sweep[key]
+    if (quoted := completed["report"]["sweep"]) not in (None, *completed["sweeps"]):
+        hint = did_you_mean(quoted, completed["sweeps"])
+        raise InputError(
+            f"report.sweep: holds {_short(quoted)}, expected one of {', '.join(completed['sweeps'])}{hint}"
+        )
     return completed
 
 
@@ -290,6 +295,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
     expected = {
         "greater_than_equal": f"at least {limits.get('ge')}",
         "less_than_equal": f"at most {limits.get('le')}",
+        "less_than": f"less than {limits.get('lt')}",
         "greater_than": f"more than {limits.get('gt')}",
         "too_short": "at least 1 value",
         "string_too_short": "at least 1 character",

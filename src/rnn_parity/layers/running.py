@@ -25,7 +25,7 @@ _UNSUPPORTED = (
     "status_not_supported",
     "status_arch_mismatch",
 )
-_OUT_OF_MEMORY = ("can't allocate memory", "error: out of memory", "status_alloc_failed")
+_OUT_OF_MEMORY = ("can't allocate memory", "error: out of memory", "status_alloc_failed", "size calculation overflowed")
 _LOST = (
     "an illegal memory access",
     "device-side assert",
@@ -133,7 +133,7 @@ def classify_exception(error: Exception) -> tuple[Verdict, str]:
     """
     text = " ".join(str(error).split())[:300] or type(error).__name__
     lower = text.lower()
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(phrase in lower for phrase in _OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return Verdict.NOT_JUDGED, f"out of memory: {text}"
     if is_lost(error):
         raise DeviceLost(f"the device is lost: {text}") from error
@@ -146,6 +146,12 @@ def classify_exception(error: Exception) -> tuple[Verdict, str]:
     if _of_gpu(error) and any(phrase in lower for phrase in _MACHINE):
         return Verdict.NOT_JUDGED, f"the machine: {text}"
     return Verdict.FAILED, f"{type(error).__name__}: {text}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no room for a tensor."""
+    lower = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(phrase in lower for phrase in _OUT_OF_MEMORY)
 
 
 _REFUSED = {
