@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 
 from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.gru import GRU
@@ -12,8 +13,9 @@ from rnn_parity.compare import criterion
 from rnn_parity.compare.case import compare_case, compare_task
 from rnn_parity.compare.reference import References, relative_errors, run_oracle
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.experiment.vocabulary import PASSING, Verdict
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
+from rnn_parity.layers.registry import named
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 from rnn_parity.tables import EQUIVALENCE
 from rnn_parity.workloads.layer import Layer, LayerTask
@@ -160,6 +162,18 @@ def test_what_a_layer_raises_is_data(fault, verdict, reason):
     assert all(row["reason"].startswith(reason) for row in rows)
     rows = compare(candidate="stacking_gru", baseline=f"faults:{fault}")
     assert all(row["reason"].startswith(f"baseline: {reason}") for row in rows)
+
+
+def test_a_parameter_that_a_layer_freezes_is_never_trained_and_that_is_different():
+    class Frozen(nn.GRU):
+        def __init__(self, **sizes):
+            super().__init__(**sizes)
+            self.bias_hh_l1.requires_grad_(False)
+
+    with named(Frozen, "candidate") as name:
+        rows = compare(candidate=name, regimes=["eval"])
+    wrong = {row["quantity"]: (row["verdict"], row["reason"]) for row in rows if row["verdict"] not in PASSING}
+    assert wrong == {"grad_bias_hh_l1": ("different", "it asks for none: requires_grad is False")}
 
 
 def test_a_fault_that_shows_only_when_a_result_is_read_is_data_too(monkeypatch):

@@ -139,7 +139,10 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
         cotangents = (cotangent.to(case.device) for cotangent in stimulus.cotangents)
         gradients = take_gradients(module, wanted, zip(outputs, cotangents, strict=True))
         for name, tensor in like.items():
-            record(result, f"grad_{name}", gradients[name], tensor.shape, tensor.dtype)
+            if name in gradients:
+                record(result, f"grad_{name}", gradients[name], tensor.shape, tensor.dtype)
+            else:  # nothing is raised where it is trained: it stays as it is
+                result.missing[f"grad_{name}"] = Verdict.DIFFERENT, "it asks for none: requires_grad is False"
     except Exception as error:  # as in the forward pass; a GPU's own faults show when a result is read
         result.missing |= dict.fromkeys((f"grad_{name}" for name in like), classify_exception(error))
 
