@@ -64,6 +64,19 @@ def test_no_point_accuses_a_right_layer(name):
     assert not failing(name, "gru", EVERYWHERE)
 
 
+class Frozen(torch.nn.GRU):
+    """Asks for no gradient of its parameters, which the comparison of a case says."""
+
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.requires_grad_(False)
+
+
+def test_where_no_parameter_asks_for_a_gradient_none_adds_up_and_nothing_fails():
+    (row,) = live(draw_life("cpu", "float32", 3, "gru"), f"{__name__}:Frozen", points=["accumulated"])
+    assert (row["verdict"], row["reason"]) == ("not judged", "nothing asks for a gradient")
+
+
 class _NoGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

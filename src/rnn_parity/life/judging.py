@@ -55,6 +55,8 @@ def judge(case: Case, values: Mapping[str, Tensor], reference: Reference) -> Fou
         if verdict == Verdict.DIFFERENT:
             reason = causes.describe(quantity, value, reference, limits[1], cell.gates) or reason
         found.append(Found(verdict, quantity, reason, ratio))
+    if not found:
+        return Found(Verdict.NOT_JUDGED, reason="nothing asks for a gradient")
     return max(found, key=lambda one: (one.fails, one.fails and not one.quantity.startswith("grad_"), _decides(one)))
 
 

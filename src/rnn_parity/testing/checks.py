@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rnn_parity.experiment.vocabulary import FAILING, PASSING, Regime
+from rnn_parity.experiment.vocabulary import FAILING, PASSING, Regime, Verdict
 
 Judged = Mapping[str, Any]
 """A case as `judging.judge` tells it: rows of the comparison and of the life, and the answer in words."""
@@ -79,7 +79,9 @@ class Check:
 
     def _message(self, judged: Judged, wrong: Sequence[Mapping[str, Any]]) -> str:
         lines = [f"{self.layer} may not replace {judged['baseline']}: {_words(wrong[0])}"]
-        others = list(dict.fromkeys(row["quantity"] for row in wrong[1:] if row["quantity"] != wrong[0]["quantity"]))
+        others = list(
+            dict.fromkeys(row["quantity"] for row in wrong if row["quantity"] not in ("", wrong[0]["quantity"]))
+        )
         if others:
             lines.append(f"wrong too: {', '.join(others[:6])}{', …' if len(others) > 6 else ''}")
         if judged["cause"]:
@@ -101,7 +103,8 @@ def checks_of(layer: str, case: str, options: Mapping[str, Any], judged: Callabl
 def _words(row: Mapping[str, Any]) -> str:
     where = row.get("when") or (f"at {row['title']!r}" if "title" in row else f"in {row['regime']}")
     seed = f" with seed {row['seed']}" if "seed" in row else ""
-    return f"{row['quantity'] or 'it'} {where}{seed} is {row['verdict']}: {row['reason']}"
+    became = "failed" if row["verdict"] == Verdict.FAILED else f"is {row['verdict']}"
+    return f"{row['quantity'] or 'the layer'} {where}{seed} {became}: {row['reason']}"
 
 
 def _properties(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
