@@ -13,6 +13,8 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.layers.adapters import find_adapter
 from rnn_parity.layers.kinds import describe_call, require_kind
 from rnn_parity.layers.registry import adapter_of, build, named
+from rnn_parity.life.live import live
+from rnn_parity.trust.lives import draw_life
 
 SIZES = {"input_size": 5, "hidden_size": 6, "num_layers": 3, "sequence_length": 4, "batch_size": 7, "dropout": 0.0}
 
@@ -361,6 +363,16 @@ def test_parameters_that_are_not_pytorchs_are_loaded_and_their_gradients_named_b
     assert wrong.answer.word == "no"
     failing = wrong.equivalence.query("verdict == 'different'")["quantity"]
     assert set(failing) <= {f"grad_{p}_{s}_l{k}" for p in ("weight", "bias") for s in ("ih", "hh") for k in range(3)}
+
+
+def test_while_some_of_its_parameters_are_frozen_the_gradients_of_the_others_are_judged():
+    found = {}
+    for factory in (GateByGate, GateByGateWrong):
+        with named(factory, "x") as name:
+            lived = live(draw_life("cpu", "float32", 3, "gru"), name, points=["frozen", "some_tensors"])
+            found[factory] = {row["point"]: row for row in lived}
+    assert {row["verdict"] for row in found[GateByGate].values()} == {"equivalent"}
+    assert found[GateByGateWrong]["frozen"]["when"] == "with some parameters frozen"
 
 
 class OneBias(nn.Module):

@@ -107,13 +107,23 @@ def gradient_sources(module: nn.Module) -> dict[str, Tensor]:
 
 
 def canonical_gradients(module: nn.Module, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The gradients of `gradient_sources` under PyTorch's names."""
+    """The gradients of `gradient_sources` under PyTorch's names; what one that is not given is a part of is left out."""
     layer: Any = unwrapped(module)
     if not hasattr(layer, "load_canonical"):
         return gradients
     parameters = dict(layer.named_parameters())
-    for name, gradient in gradients.items():
-        parameters[name].grad = gradient
+    frozen = parameters.keys() - gradients.keys()
+    found = _named_gradients(layer, {name: gradients.get(name, torch.zeros_like(p)) for name, p in parameters.items()})
+    if not frozen:
+        return found
+    spreading = {name: torch.full_like(p, torch.nan if name in frozen else 0.0) for name, p in parameters.items()}
+    unknown = _named_gradients(layer, spreading)
+    return {name: gradient for name, gradient in found.items() if not unknown[name].isnan().any()}
+
+
+def _named_gradients(layer: Any, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for name, parameter in layer.named_parameters():
+        parameter.grad = gradients[name]
     try:
         return layer.canonical_gradients()
     finally:
