@@ -11,7 +11,7 @@ import rnn_parity
 from rnn_parity.capabilities.probing import probe, tiny_subject
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.layers.adapters import find_adapter
-from rnn_parity.layers.kinds import describe_call, require_kind
+from rnn_parity.layers.kinds import describe_call, infer_kind, require_kind
 from rnn_parity.layers.registry import adapter_of, build, named
 from rnn_parity.life.live import live
 from rnn_parity.trust.lives import draw_life
@@ -373,6 +373,44 @@ def test_while_some_of_its_parameters_are_frozen_the_gradients_of_the_others_are
             found[factory] = {row["point"]: row for row in lived}
     assert {row["verdict"] for row in found[GateByGate].values()} == {"equivalent"}
     assert found[GateByGateWrong]["frozen"]["when"] == "with some parameters frozen"
+
+
+class OutwardLSTM(nn.Module):
+    """An LSTM of one layer whose weights are (in, out), in a matrix for input and state together, with one bias."""
+
+    def __init__(self, input_size, hidden_size, num_layers, dropout):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(input_size + hidden_size, 4 * hidden_size))
+        self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
+
+    def forward(self, input, states):
+        (h,), (c,) = states
+        outputs = []
+        for x in input:
+            i, f, g, o = (torch.cat([x, h], 1) @ self.kernel + self.bias).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs), (h[None], c[None])
+
+    def load_canonical(self, weights):
+        self.kernel.copy_(torch.cat([weights["weight_ih_l0"], weights["weight_hh_l0"]], 1).T)
+        self.bias.copy_(weights["bias_ih_l0"] + weights["bias_hh_l0"])
+
+    def canonical_gradients(self):
+        ih, hh = self.kernel.grad.T.split([len(self.kernel) - len(self.bias) // 4, len(self.bias) // 4], 1)
+        biases = dict.fromkeys(("bias_ih_l0", "bias_hh_l0"), self.bias.grad)
+        return {"weight_ih_l0": ih, "weight_hh_l0": hh, **biases}
+
+
+def test_the_kind_of_a_layer_with_names_of_its_own_is_told_by_what_it_loads_and_is_called_with():
+    with named(OutwardLSTM, "x") as name:
+        assert infer_kind(name) == "lstm"
+    assert check(OutwardLSTM, "lstm", num_layers=1).equivalent
+    with pytest.raises(InputError, match="OutwardLSTM: this is an LSTM, not a GRU: --cell lstm"):
+        check(OutwardLSTM, "gru", num_layers=1)
+    with named(GateByGate, "x") as name:
+        assert infer_kind(name) == "gru"
 
 
 class OneBias(nn.Module):

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from rnn_parity.cells.base import load_cell
+from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import CELLS
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.adapters import UNITS, WIDTH
+from rnn_parity.layers.adapters import UNITS, WIDTH, Adapter
 from rnn_parity.layers.parameters import WeightError, canonical_parameters, canonical_shapes, copy_weights
 from rnn_parity.layers.registry import NoParameter, adapter_of, build, construct
 from rnn_parity.layers.running import call_layer, classify_exception
@@ -28,11 +28,13 @@ def describe_call(name: str, cell: str) -> str:
 
 
 def infer_kind(name: str) -> str | None:
-    """The kind of a layer, from the rows of its recurrent weights; None where they do not tell.
+    """The kind of a layer: by the rows of its recurrent weights, or else by what it loads and can be called with.
 
-    A GRU's parameters are those of either kind of GRU; it is taken for the one of PyTorch.
+    None where nothing tells. A GRU's parameters are those of either kind of GRU; it is taken for the one of PyTorch.
     """
     gates = _gates(name)
+    if gates is None:
+        return next((kind for kind in CELLS if _fits(name, kind)), None)
     return next((kind for kind in CELLS if len(load_cell(kind).gates) == gates), None)
 
 
@@ -44,10 +46,7 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
     who = ": ".join(filter(None, (key, name)))
     wanted = load_cell(cell)
     try:
-        how = adapter_of(name, cell)
-        sizes = SIZES | ({"num_layers": 1} if how.num_layers == 1 else {})
-        shapes = canonical_shapes(**sizes, cell=cell)
-        copy_weights({name: torch.zeros(shape) for name, shape in shapes.items()}, _build(name, cell, **sizes))
+        how = _load_zeros(name, cell)
         if how.problem:
             raise InputError(how.problem)
         if how.num_layers == 1 and num_layers > 1:
@@ -56,9 +55,9 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
     except (InputError, NoParameter) as error:
         raise InputError(f"{who}: {str(error).removeprefix(f'{name}: ')}") from error
     except WeightError as error:
-        gates, own = _gates(name), infer_kind(name)
-        if own and len(wanted.gates) != gates:
-            raise InputError(f"{who}: this is {load_cell(own).words}, not {wanted.words}: --cell {own}") from error
+        gates = _gates(name)
+        if other := _other_kind(name, wanted):
+            raise InputError(f"{who}: {other}") from error
         if gates and len(wanted.gates) != gates:
             rows = f"its recurrent weights have {gates} × H rows, expected {len(wanted.gates)} × H"
             raise InputError(f"{who}: this is not {wanted.words}: {rows}") from error
@@ -87,7 +86,33 @@ def require_call(name: str, case: Case, key: str = "") -> None:
             call_layer(module, torch.zeros(case.sequence_length, case.batch_size, case.input_size, **like), states)
     except Exception as error:
         if classify_exception(error)[0] == Verdict.FAILED:
-            raise InputError(f"{key}: {name}: {raised}") from error
+            raise InputError(f"{key}: {name}: {_other_kind(name, load_cell(case.cell)) or raised}") from error
+
+
+def _other_kind(name: str, wanted: type[Cell]) -> str:
+    """What a layer is in place of the kind that is wanted, and how to ask for that; empty where nothing tells."""
+    own = infer_kind(name)
+    if own is None or len(load_cell(own).gates) == len(wanted.gates):
+        return ""
+    return f"this is {load_cell(own).words}, not {wanted.words}: --cell {own}"
+
+
+def _fits(name: str, kind: str) -> bool:
+    """Whether a layer takes the weights of a kind, and states as one does."""
+    try:
+        how = _load_zeros(name, kind)
+    except Exception:  # whoever needs it as a layer says why
+        return False
+    return not (how.problem or how.raised)
+
+
+def _load_zeros(name: str, cell: str) -> Adapter:
+    """How a layer is called, after giving weights of a kind to a new one."""
+    how = adapter_of(name, cell)
+    sizes = SIZES | ({"num_layers": 1} if how.num_layers == 1 else {})
+    shapes = canonical_shapes(**sizes, cell=cell)
+    copy_weights({key: torch.zeros(shape) for key, shape in shapes.items()}, _build(name, cell, **sizes))
+    return how
 
 
 def _gates(name: str) -> int | None:

@@ -107,7 +107,7 @@ def gradient_sources(module: nn.Module) -> dict[str, Tensor]:
 
 
 def canonical_gradients(module: nn.Module, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The gradients of `gradient_sources` under PyTorch's names; what one that is not given is a part of is left out."""
+    """The gradients of `gradient_sources` under PyTorch's names; one that needs a gradient not given is left out."""
     layer: Any = unwrapped(module)
     if not hasattr(layer, "load_canonical"):
         return gradients
