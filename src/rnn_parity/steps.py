@@ -104,7 +104,8 @@ class Steps:
         """Which kind of cell both are, and whether they can be called; `InputError` where they cannot."""
 
         def work() -> Iterator[Look]:
-            kind = cell or infer_kind(candidate) or "gru"
+            told = cell or infer_kind(candidate)
+            kind = told or "gru"
             load_cell(kind)
             if baseline is None and kind not in BASELINES:
                 raise InputError(
@@ -115,8 +116,15 @@ class Steps:
                 raise InputError(f"candidate: holds {candidate!r}, the baseline itself, expected another")
             case = make_case(ours, kind)
             for key, name in (("candidate", candidate), ("baseline", ours)):
-                require_kind(name, case.cell, key, case.num_layers, case.dropout)
-                require_call(name, case, key)
+                try:
+                    require_kind(name, case.cell, key, case.num_layers, case.dropout)
+                    require_call(name, case, key)
+                except InputError as error:
+                    if told or key != "candidate":
+                        raise
+                    raise InputError(
+                        f"{error}; its parameters tell no kind, and it was taken for a GRU: --cell"
+                    ) from error
             adapted = {name: words for name in (ours, candidate) if (words := describe_call(name, case.cell))}
             yield Look(ours, case, adapted)
 

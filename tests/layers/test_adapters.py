@@ -470,7 +470,7 @@ class Lazy(nn.Module):
 
     def forward(self, x, h0):
         if self.gru is None:
-            self.gru = nn.GRU(x.shape[-1], *self.sizes[:2], dropout=self.sizes[2])
+            self.gru = nn.GRU(x.shape[-1], *self.sizes[:2], dropout=self.sizes[2]).train(self.training)
         output, hn = self.gru(x, h0)
         return output, hn
 
@@ -479,6 +479,28 @@ def test_parameters_made_at_the_first_call():
     report = check(Lazy, dropout=0.3)
     assert report.equivalent, report.explain()
     assert report.adapted == {"Lazy": "called once to have its parameters"}
+
+
+class OfNoKind(nn.Module):
+    """An LSTM whose parameters have names and a layout of their own."""
+
+    def __init__(self, input_size, hidden_size, num_layers, dropout):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(input_size + hidden_size, 4 * hidden_size))
+
+    def forward(self, x, states):
+        return x, (states[0][0], states[1][0])
+
+    def load_canonical(self, weights):
+        pass
+
+    def canonical_gradients(self):
+        return {}
+
+
+def test_a_layer_whose_parameters_tell_no_kind_is_told_that_it_was_taken_for_a_gru():
+    with pytest.raises(InputError, match="its parameters tell no kind, and it was taken for a GRU: --cell$"):
+        check(OfNoKind, None)
 
 
 def test_the_commands_say_what_is_done(capsys):

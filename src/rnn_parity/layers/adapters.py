@@ -302,7 +302,7 @@ def _with_bias(how: Adapter, layer: nn.Module, kind: type[Cell]) -> Adapter:
 @contextmanager
 def _trying(layer: nn.Module) -> Iterator[None]:
     """Evaluate without gradients, compilers and traces in torch's generators; modes are put back."""
-    modes = [(module, module.training) for module in layer.modules()]
+    modes = {module: module.training for module in layer.modules()}
     with ExitStack() as stack, torch.random.fork_rng([]), torch.no_grad():
         if "torch._dynamo" in sys.modules:  # a first compilation for other shapes would change the next ones
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -310,8 +310,8 @@ def _trying(layer: nn.Module) -> Iterator[None]:
         try:
             yield
         finally:
-            for module, training in modes:
-                module.training = training
+            for module in layer.modules():  # what the call has made goes with the layer
+                module.training = modes.get(module, modes[layer])
 
 
 def _joined(layers: Sequence[Tensor]) -> Tensor:

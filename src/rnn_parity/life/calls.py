@@ -94,7 +94,7 @@ def without_seed(life: Life) -> Iterator[Found]:
         forward.append(result[0].detach().clone())  # also of a step whose backward pass is refused
         return result
 
-    for _ in range(2):
+    for _ in range(3):
         before = generator_states(life.case.device)
         if life.sees_masks:
             yield life.judge(module, given, "train", when, seed=None, through=watched)
@@ -102,7 +102,7 @@ def without_seed(life: Life) -> Iterator[Found]:
             life.call(module, given, "train", seed=None, through=watched)
         outputs += forward[-1:]
     after = generator_states(life.case.device)
-    if len(outputs) == 2 and torch.equal(*outputs):
+    if any(map(torch.equal, outputs, outputs[1:])):
         yield Found(Verdict.DIFFERENT, "output", "drops the same entries again", when=when)
     for device in {"cpu", life.case.device}:
         torch.rand(1, device=device)
@@ -135,7 +135,7 @@ def sampled(life: Life) -> Iterator[Found]:
     """Under `no_grad` in training mode, as for an estimate over many draws of dropout, it drops as when it learns."""
     if "train" not in life.modes:
         return
-    given = life.draw(dropout=life.case.dropout)
+    given = life.draw(dropout=0.5 if life.case.draws_dropout else life.case.dropout)  # 0.5: as most models have it
     module = life.build(given)
 
     def without_gradients(*tensors):
@@ -150,8 +150,7 @@ def sampled(life: Life) -> Iterator[Found]:
 @point("The tensors of the call before, with new values")
 def rewritten(life: Life) -> Iterator[Found]:
     """What counts is the values that input and states have now, whatever was kept of the same tensors."""
-    given = life.draw()
-    other = life.draw(1).with_weights(given.stimulus.weights)
+    given, other = life.draw(), life.draw(1, weights_of=0)
     for mode in life.modes:
         module, places = life.build(given), life.tensors(given)
 
@@ -184,12 +183,10 @@ def inference_mode(life: Life) -> Iterator[Found]:
 def shapes_in_turn(life: Life) -> Iterator[Found]:
     """Through one module, sequences become longer and shorter, batches larger and smaller, and come back."""
     steps, rows = life.case.sequence_length, life.case.batch_size
-    shapes = [(steps, rows), (steps + 3, rows), (1, rows), (steps, 1), (1, 1), (2, rows + 3), (steps, rows)]
+    shapes = [(steps, rows), (steps + 3, rows), (1, rows), (1, 1), (steps, 1), (steps, rows + 3), (rows, steps)]
+    shapes += shapes[:1]
     first = life.draw()
-    inside = {
-        shape: life.draw(1, sequence_length=shape[0], batch_size=shape[1]).with_weights(first.stimulus.weights)
-        for shape in shapes
-    }
+    inside = {shape: life.draw(1, weights_of=0, sequence_length=shape[0], batch_size=shape[1]) for shape in shapes}
     for mode in life.modes:
         module, last = life.build(first), ""
         for shape in shapes:
@@ -250,11 +247,10 @@ def pieces(life: Life) -> Iterator[Found]:
 
         return run
 
-    given = life.draw()
-    steps, module = life.case.sequence_length, life.build(given)
-    if life.takes_states:
+    steps = life.case.sequence_length
+    for mode in life.modes if life.takes_states else ():
+        given = life.draw_undropped(mode)
+        module = life.build(given)
         for lengths in ([1] * steps, [1, steps - 1], [steps - 1, 1]):
-            when = f"in pieces of {', '.join(map(str, lengths))} steps"
-            for mode in ("inference", life.quiet):
-                if mode in life.modes:
-                    yield life.judge(module, given, mode, when, through=in_pieces(module, lengths))
+            when = f"in pieces of {', '.join(map(str, lengths))} steps, in {mode}"
+            yield life.judge(module, given, mode, when, through=in_pieces(module, lengths))

@@ -62,7 +62,7 @@ class Life:
     modes: tuple[str, ...] = ("inference", "eval", "train")
     quiet: str = "eval"
     seed: int = 0
-    drawn: dict[tuple[int, Case], Given] = field(default_factory=dict)
+    drawn: dict[tuple[int, int | None, Case], Given] = field(default_factory=dict)
     last: Results = field(default_factory=lambda: Results({}))
     earlier: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
     drawn_share: float | None = None
@@ -103,16 +103,25 @@ class Life:
         """Go on without backward passes in evaluation: training with dropout 0 computes the same."""
         self.modes, self.quiet = tuple(mode for mode in self.modes if mode != "eval"), "train"
 
-    def draw(self, seed: int = 0, **axes: Any) -> Given:
+    def draw(self, seed: int = 0, weights_of: int | None = None, **axes: Any) -> Given:
         """What a module is given, for the case with some axes replaced; the same draw is the same object.
 
-        Where training is the quiet mode, dropout is 0 unless it is asked for.
+        Where training is the quiet mode, dropout is 0 unless it is asked for. `weights_of`: another seed, whose draw
+        gives the weights.
         """
         case = replace(self.case, **({"dropout": 0.0} if self.quiet == "train" else {}) | axes)
-        if (seed, case) not in self.drawn:
+        key = seed, weights_of, case
+        if key not in self.drawn:
             stimulus = draw_stimulus(case, 1000 * self.seed + seed)
-            self.drawn[seed, case] = Given.of(case, stimulus if self.takes_states else without_states(stimulus), seed)
-        return self.drawn[seed, case]
+            given = Given.of(case, stimulus if self.takes_states else without_states(stimulus), seed)
+            self.drawn[key] = (
+                given if weights_of is None else given.with_weights(self.draw(weights_of).stimulus.weights)
+            )
+        return self.drawn[key]
+
+    def draw_undropped(self, mode: str) -> Given:
+        """What a module is given in a mode that is to drop nothing: in training, dropout is 0."""
+        return self.draw(**({"dropout": 0.0} if mode == "train" else {}))
 
     def build(self, given: Given) -> nn.Module:
         """Build a module with the weights that are given."""
@@ -134,7 +143,7 @@ class Life:
         """
         found = self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
         shape = mask_shape(given.case)
-        if found.fails and mode == "train" and self.orders.get(shape) is not None:
+        if found.fails and mode == "train" and given.case.draws_dropout and self.orders.get(shape) is not None:
             order = self._find_order(given.case)
             if order is not None and order != self.orders[shape]:
                 self.orders[shape] = order

@@ -152,7 +152,7 @@ def dropout_one(life: Life) -> Iterator[Found]:
 
 @point("Arguments that are not contiguous", may_refuse=True)
 def strided(life: Life) -> Iterator[Found]:
-    """Transposed, sliced, expanded or reversed in memory, equal numbers give equal results."""
+    """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed."""
 
     def transposed(tensor: Tensor) -> Tensor:
         return tensor.transpose(0, 1).contiguous().transpose(0, 1)
@@ -180,7 +180,12 @@ def strided(life: Life) -> Iterator[Found]:
         input, *states = (t[:, :1].expand_as(t).contiguous() for t in (stimulus.input, *stimulus.states))
         return replace(stimulus, input=input, states=tuple(states))
 
-    alike = given.change(same_rows)
+    for parameter in module.parameters():  # as weights loaded from another layout may lie
+        if parameter.dim() == 2:
+            parameter.data = transposed(parameter.data)
+    for mode in life.modes:
+        yield life.judge(module, given, mode, f"with weights transposed in memory, in {mode}")
+    module, alike = life.build(given), given.change(same_rows)
     for mode in life.modes:
         yield life.judge(
             module, alike, mode, f"with expanded arguments, in {mode}", arrange=lambda t: t[:, :1].expand_as(t)

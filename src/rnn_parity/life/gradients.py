@@ -35,6 +35,8 @@ OF_STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "it transposed": lambda state: state.transpose(0, 1),
     "its layers side by side": lambda state: torch.cat(list(state), -1),
 }
+SCALES = {"its mean over steps": -20, "one row": 20}
+"""Powers of 2 times the loss: gradients are as much smaller, or larger. Float16 has no room for them."""
 
 
 @point("Gradients in other forms")
@@ -45,9 +47,14 @@ def forms(life: Life) -> Iterator[Found]:
     modes = itertools.cycle(life.learning_modes)
     for name in life.cell.outputs():
         for (words, view), mode in zip((OF_OUTPUT if name == "output" else OF_STATES).items(), modes, strict=False):
-            yield life.judge(
-                module, given.with_loss(**{name: view}), mode, f"from a loss of {name}, {words}, in {mode}"
-            )
+            power = SCALES.get(words, 0) if life.case.dtype != "float16" else 0
+            loss = given.with_loss(**{name: _times(power, view) if power else view})
+            scaled = f", times 2^{power}" if power else ""
+            yield life.judge(module, loss, mode, f"from a loss of {name}, {words}{scaled}, in {mode}")
+
+
+def _times(power: int, view: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda value: 2.0**power * view(value)
 
 
 @point("Gradients of one result alone")
@@ -77,30 +84,30 @@ def some_tensors(life: Life) -> Iterator[Found]:
 @point("Gradients that add up in `.grad`")
 def accumulated(life: Life) -> Iterator[Found]:
     """After two backward passes without `zero_grad` between, `.grad` of a parameter holds the sum."""
-    given = life.draw()
-    module = life.build(given)
-    if hasattr(unwrapped(module), "load_canonical"):
+    if hasattr(unwrapped(life.build(life.draw())), "load_canonical"):
         return
-    names = {id(parameter): f"grad_{name}" for name, parameter in gradient_sources(module).items()}
+    for mode in life.learning_modes:
+        given = life.draw_undropped(mode)
+        yield life.hold(
+            given, partial(_twice_into_grad, life, given, mode), f"after two backward passes into .grad, in {mode}"
+        )
 
-    def run() -> Results:
-        for _ in range(2):
-            one = life.start(module, given, life.quiet)
-            loss = torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum()
-            loss.backward()
-        found = {names[id(p)]: p.grad / 2 for p in module.parameters() if p.grad is not None}
-        module.zero_grad()
-        return Results({name: value.cpu() for name, value in found.items()})
 
-    if life.quiet in life.modes:
-        yield life.hold(given, run, "after two backward passes into .grad")
+def _twice_into_grad(life: Life, given: Given, mode: str) -> Results:
+    module = life.build(given)
+    sources = gradient_sources(module)
+    for _ in range(2):
+        one = life.start(module, given, mode)
+        loss = torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum()
+        loss.backward()
+    found = {name: torch.zeros_like(p) if p.grad is None else p.grad / 2 for name, p in sources.items()}
+    return Results({f"grad_{name}": value.cpu() for name, value in found.items()})
 
 
 @point("Two graphs at once")
 def two_graphs(life: Life) -> Iterator[Found]:
     """Two forward passes, then their backward passes in either order: each has its own values."""
-    one = life.draw()
-    other = life.draw(1).with_weights(one.stimulus.weights)
+    one, other = life.draw(), life.draw(1, weights_of=0)
     module = life.build(one)
     for mode in life.learning_modes:
         for words, order in (("in the same order", (0, 1)), ("in the other order", (1, 0))):

@@ -18,16 +18,17 @@ def random_course(life: Life) -> Iterator[Found]:
     """One module through calls whose mode, shape, states and weights are drawn; the same draws for every layer."""
     steps, rows = life.case.sequence_length, life.case.batch_size
     draw = random.Random(life.seed)
-    weights, module, told = life.draw().stimulus.weights, life.build(life.draw()), list[str]()
+    weights_of, module, told = 0, life.build(life.draw()), list[str]()
     for call in range(CALLS):
         if draw.random() < 0.3:
-            weights = life.draw(100 + call).stimulus.weights
-            copy_weights(weights, module)
+            weights_of = 100 + call
+            copy_weights(life.draw(weights_of).stimulus.weights, module)
             told.append("new weights")
         mode = draw.choice(life.modes)
         length, batch = draw.choice((1, 2, steps, steps + 3)), draw.choice((1, rows, rows + 3))
-        given = life.draw(call, sequence_length=length, batch_size=batch).with_weights(weights)
+        given = life.draw(call, weights_of, sequence_length=length, batch_size=batch)
         if draw.random() < 0.25:
             given = given.change(without_states)
         told.append(f"{mode} at T {length}, B {batch}")
-        yield life.judge(module, given, mode, f"at call {call + 1} of one module ({', then '.join(told[-3:])})")
+        when = f"at call {call + 1} of one module ({', then '.join(told[-3:])})"
+        yield life.judge(module, given, mode, when, seed=call)

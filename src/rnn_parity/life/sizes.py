@@ -49,8 +49,10 @@ def _estimate(life: Life, axes: dict[str, Any]) -> float:
 @point("Batches next to multiples of 32", may_refuse=True)
 def batches(life: Life) -> Iterator[Found]:
     """Batches next to 32, 64 and 128 rows."""
-    sizes = [{T: 3, B: rows} for rows in (31, 32, 33, 64, 65, 127, 128, 129)]
+    sizes = [{T: 3, B: rows} for rows in (31, 32, 64, 127, 128)]
     yield from _at(life, sizes, (life.quiet,))
+    sizes = [{T: 3, B: rows, "dropout": 0.0} for rows in (33, 65, 129)]
+    yield from _at(life, sizes, life.modes)
 
 
 @point("Widths next to multiples of 8 and 32", may_refuse=True)
@@ -63,14 +65,14 @@ def widths(life: Life) -> Iterator[Found]:
 @point("Sequences next to 64, 128 and 256 steps", may_refuse=True)
 def lengths(life: Life) -> Iterator[Found]:
     """Sequences that end at a chunk's boundary and behind it: gradients of what lies before it arrive."""
-    yield from _at(life, [{T: 64, B: 2}, {T: 129, B: 2}], (life.quiet,))
+    yield from _at(life, [{T: 64, B: 2}, {T: 129, B: 2}], (life.quiet, "inference"))
     yield from _at(life, [{T: 257, B: 2}], ("train",) if "train" in life.modes else (life.quiet,))
 
 
 @point("More than 65,536 rows of all steps", may_refuse=True)
 def many_rows(life: Life) -> Iterator[Found]:
     """T·B, and B alone, over 65,536, where a grid of blocks has its limit; T·B·H over 2¹⁶ and 2¹⁷."""
-    yield from _at(life, [{T: 16, B: 4097, H: 2, I: 2}, {T: 1, B: 65537, H: 2, I: 2}], (life.quiet,))
+    yield from _at(life, [{T: 16, B: 4097, H: 2, I: 2}, {T: 1, B: 65537, H: 2, I: 2}], (life.quiet, "inference"))
 
 
 @point("More than 65,535 steps", may_refuse=True, deep=True)

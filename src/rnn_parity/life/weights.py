@@ -16,9 +16,9 @@ from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
 
 
-def _lived(life: Life, given: Given) -> nn.Module:
-    """A module that has been called in every mode, without gradients last."""
-    module = life.build(given)
+def _lived(life: Life, given: Given, module: nn.Module | None = None) -> nn.Module:
+    """A module, by default a new one, that has been called in every mode, without gradients last."""
+    module = module or life.build(given)
     for mode in reversed(life.modes):
         life.call(module, given, mode)
     return module
@@ -32,8 +32,7 @@ def _follows(life: Life, module: nn.Module, given: Given, before: Given, when: s
 
 def _moved(life: Life, when: str, move: Callable[[nn.Module, nn.Module], None]) -> Iterator[Found]:
     """`move(module, other)` gives a module the weights of another."""
-    before = life.draw()
-    after = before.with_weights(life.draw(1).stimulus.weights)
+    before, after = life.draw(), life.draw(weights_of=1)
     module = _lived(life, before)
     with torch.no_grad():
         move(module, life.build(after))
@@ -44,10 +43,12 @@ def _moved(life: Life, when: str, move: Callable[[nn.Module, nn.Module], None]) 
 def optimizer_steps(life: Life) -> Iterator[Found]:
     """After its weights were moved as an optimizer moves them, the module computes with what they are now."""
     before = life.draw()
-    module = _lived(life, before)
+    module = life.build(before)
     if hasattr(unwrapped(module), "load_canonical"):
         return  # its weights under our names cannot be read back
-    parameters = list(module.parameters())
+    # An optimizer has those that were there when it was made.
+    parameters, named = list(module.parameters()), canonical_parameters(module)
+    _lived(life, before, module)
 
     def one_by_one(steps: list[Tensor]) -> None:
         for parameter, step in zip(parameters, steps, strict=True):
@@ -57,7 +58,7 @@ def optimizer_steps(life: Life) -> Iterator[Found]:
     for move in (one_by_one, partial(torch._foreach_add_, parameters), one_by_one):
         with torch.no_grad():
             move([parameter.sign() / 4 for parameter in parameters])
-        weights = {name: weight.detach().cpu().clone() for name, weight in canonical_parameters(module).items()}
+        weights = {name: weight.detach().cpu().clone() for name, weight in named.items()}
         after = before.with_weights(weights)
         yield from _follows(life, module, after, before, "after an optimizer's step")
         before = after
@@ -93,13 +94,17 @@ def loaded(life: Life) -> Iterator[Found]:
         "after load_state_dict(assign=True)",
         lambda module, other: module.load_state_dict(copy.deepcopy(other.state_dict()), assign=True),
     )
+    before, after = life.draw(), life.draw(weights_of=1)
+    saved, fresh = _lived(life, before), life.build(before)
+    copy_weights(after.stimulus.weights, saved)
+    fresh.load_state_dict(saved.state_dict())
+    yield from _follows(life, fresh, after, before, "with the state_dict of a module whose weights changed")
 
 
 @point("Copied, and moved there and back", may_refuse=True)
 def copied(life: Life) -> Iterator[Found]:
     """A deep copy has weights of its own. A module that goes to another dtype and back has those that it is given."""
-    before = life.draw()
-    after = before.with_weights(life.draw(1).stimulus.weights)
+    before, after = life.draw(), life.draw(weights_of=1)
     module = _lived(life, before)
     twin = copy.deepcopy(module)
     copy_weights(after.stimulus.weights, twin)
@@ -117,8 +122,7 @@ def copied(life: Life) -> Iterator[Found]:
 @point("`torch.func.functional_call`", may_refuse=True)
 def functional_call(life: Life) -> Iterator[Found]:
     """Called with other weights, it computes with those; called as before, with its own."""
-    before = life.draw()
-    after = before.with_weights(life.draw(1).stimulus.weights)
+    before, after = life.draw(), life.draw(weights_of=1)
     module, other = _lived(life, before), dict(life.build(after).named_parameters())
     module.eval()
 
@@ -136,10 +140,21 @@ def frozen(life: Life) -> Iterator[Found]:
     """With some parameters that ask for no gradient, the others get theirs; thawed, all do again."""
     given = life.draw()
     module = _lived(life, given)
+    if hasattr(unwrapped(module), "load_canonical"):
+        return  # it may need every gradient to name them
     parameters = list(module.parameters())
+    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
+    below = parameters[: len(parameters) // life.case.num_layers]
     for mode in life.learning_modes:
-        for frozen, thawed in ((parameters[::2], parameters[1::2]), (parameters, []), ([], parameters)):
+        for when, frozen, learning in (
+            ("with some parameters frozen", parameters[::2], None),
+            ("with the other parameters frozen", parameters[1::2], None),
+            ("with biases alone that learn", matrices, ()),
+            ("with the parameters of the first layer frozen", below, ()),
+            ("with every parameter frozen", parameters, None),
+            ("after its parameters were frozen", [], None),
+        ):
             for parameter in parameters:
                 parameter.requires_grad_(not any(parameter is one for one in frozen))
-            when = "with every parameter frozen" if not thawed else "with some parameters frozen"
-            yield life.judge(module, given, mode, when if frozen else "after its parameters were frozen")
+            if learning is None or len(frozen) < len(parameters):
+                yield life.judge(module, given, mode, f"{when}, in {mode}", learning=learning)
