@@ -207,3 +207,19 @@ class NamesItsGradients(nn.GRU):
 def test_a_layer_that_names_its_gradients_together_is_not_asked_for_some():
     rows = live(draw_life("cpu", "float32", 3, "gru"), f"{__name__}:NamesItsGradients", points=["first_call", "frozen"])
     assert [row["verdict"] for row in rows] == ["equivalent", "not judged"]
+
+
+class OneBias(nn.LSTM):
+    """Right; its biases are one, the sum of an LSTM's two."""
+
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.mute = [self._parameters.pop(f"bias_hh_l{k}").detach().zero_() for k in range(self.num_layers)]
+        for k, bias in enumerate(self.mute):
+            setattr(self, f"bias_hh_l{k}", bias)
+
+
+def test_one_bias_that_an_optimizer_moves_counts_once():
+    case = draw_life("cpu", "float32", 3, "lstm")
+    rows = live(case, f"{__name__}:OneBias", points=["first_call", "optimizer_steps"])
+    assert [row["verdict"] for row in rows] == ["equivalent", "equivalent"]

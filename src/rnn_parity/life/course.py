@@ -121,7 +121,7 @@ class Life:
 
     def draw_undropped(self, mode: str) -> Given:
         """What a module is given in a mode that is to drop nothing: in training, dropout is 0."""
-        return self.draw(**({"dropout": 0.0} if mode == "train" else {}))
+        return self.draw(dropout=0.0) if mode == "train" else self.draw()
 
     def build(self, given: Given) -> nn.Module:
         """Build a module with the weights that are given."""

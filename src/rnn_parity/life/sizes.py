@@ -51,8 +51,8 @@ def batches(life: Life) -> Iterator[Found]:
     """Batches next to 32, 64 and 128 rows."""
     sizes = [{T: 3, B: rows} for rows in (31, 32, 64, 127, 128)]
     yield from _at(life, sizes, (life.quiet,))
-    sizes = [{T: 3, B: rows, "dropout": 0.0} for rows in (33, 65, 129)]
-    yield from _at(life, sizes, life.modes)
+    undropped: list[dict[str, Any]] = [{T: 3, B: rows, "dropout": 0.0} for rows in (33, 65, 129)]
+    yield from _at(life, undropped, life.modes)
 
 
 @point("Widths next to multiples of 8 and 32", may_refuse=True)

@@ -48,6 +48,7 @@ def optimizer_steps(life: Life) -> Iterator[Found]:
         return  # its weights under our names cannot be read back
     # An optimizer has those that were there when it was made.
     parameters, named = list(module.parameters()), canonical_parameters(module)
+    own = {id(parameter): name for name, parameter in named.items()}  # one bias for both is their sum
     _lived(life, before, module)
 
     def one_by_one(steps: list[Tensor]) -> None:
@@ -58,7 +59,7 @@ def optimizer_steps(life: Life) -> Iterator[Found]:
     for move in (one_by_one, partial(torch._foreach_add_, parameters), one_by_one):
         with torch.no_grad():
             move([parameter.sign() / 4 for parameter in parameters])
-        weights = {name: weight.detach().cpu().clone() for name, weight in named.items()}
+        weights = {name: weight.detach().cpu() * (own[id(weight)] == name) for name, weight in named.items()}
         after = before.with_weights(weights)
         yield from _follows(life, module, after, before, "after an optimizer's step")
         before = after
