@@ -8,9 +8,10 @@ import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from rnn_parity.commands.checking import app as checking_app
 from rnn_parity.commands.ending import end_with_code
@@ -22,8 +23,15 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.vocabulary import Dtype
 
+
+class _CheckFirst(TyperGroup):
+    def list_commands(self, context: Any) -> list[str]:
+        return sorted(super().list_commands(context), key=lambda name: name != "check")
+
+
 app = typer.Typer(
-    help="The commands for people.",
+    cls=_CheckFirst,
+    help="May one recurrent layer replace another? `check` answers for one case, `run` for a grid of them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
