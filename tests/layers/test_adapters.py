@@ -372,7 +372,7 @@ def test_while_some_of_its_parameters_are_frozen_the_gradients_of_the_others_are
             lived = live(draw_life("cpu", "float32", 3, "gru"), name, points=["frozen", "some_tensors"])
             found[factory] = {row["point"]: row for row in lived}
     assert {row["verdict"] for row in found[GateByGate].values()} == {"equivalent"}
-    assert found[GateByGateWrong]["frozen"]["when"] == "with some parameters frozen"
+    assert found[GateByGateWrong]["frozen"]["when"] == "with some parameters frozen, in eval"
 
 
 class OutwardLSTM(nn.Module):

@@ -141,8 +141,6 @@ def frozen(life: Life) -> Iterator[Found]:
     """With some parameters that ask for no gradient, the others get theirs; thawed, all do again."""
     given = life.draw()
     module = _lived(life, given)
-    if hasattr(unwrapped(module), "load_canonical"):
-        return  # it may need every gradient to name them
     parameters = list(module.parameters())
     matrices = [parameter for parameter in parameters if parameter.dim() > 1]
     below = parameters[: len(parameters) // life.case.num_layers]
