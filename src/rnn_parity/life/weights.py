@@ -18,7 +18,7 @@ from rnn_parity.life.points import point
 
 def _lived(life: Life, given: Given, module: nn.Module | None = None) -> nn.Module:
     """A module, by default a new one, that has been called in every mode, without gradients last."""
-    module = module or life.build(given)
+    module = life.build(given) if module is None else module
     for mode in reversed(life.modes):
         life.call(module, given, mode)
     return module
