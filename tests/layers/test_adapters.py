@@ -491,12 +491,6 @@ class OfNoKind(nn.Module):
     def forward(self, x, states):
         return x, (states[0][0], states[1][0])
 
-    def load_canonical(self, weights):
-        pass
-
-    def canonical_gradients(self):
-        return {}
-
 
 def test_a_layer_whose_parameters_tell_no_kind_is_told_that_it_was_taken_for_a_gru():
     with pytest.raises(InputError, match="nothing tells its kind, and it was taken for a GRU: --cell names another$"):
