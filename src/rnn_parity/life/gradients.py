@@ -100,7 +100,8 @@ def _twice_into_grad(life: Life, given: Given, mode: str) -> Results:
         one = life.start(module, given, mode)
         loss = torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum()
         loss.backward()
-    found = {name: torch.zeros_like(p) if p.grad is None else p.grad / 2 for name, p in sources.items()}
+    learning = {name: parameter for name, parameter in sources.items() if parameter.requires_grad}
+    found = {name: torch.zeros_like(p) if p.grad is None else p.grad / 2 for name, p in learning.items()}
     return Results({f"grad_{name}": value.cpu() for name, value in found.items()})
 
 
