@@ -180,16 +180,18 @@ def _longer(tensor: Tensor, dim: int) -> Tensor:
 
 
 # A size of 1 in a state could be broadcast.
-rejects_wrong_input_size = _rejects("Rejects a wrong input size", lambda x, states: (_longer(x, -1), states))
+rejects_wrong_input_size = _rejects("Refusal of a wrong input size", lambda x, states: (_longer(x, -1), states))
 rejects_wrong_hidden_size = _rejects(
-    "Rejects a wrong hidden size", _of_states(lambda s: _longer(s, -1)), _of_states(lambda s: s[..., :1])
+    "Refusal of a wrong hidden size", _of_states(lambda s: _longer(s, -1)), _of_states(lambda s: s[..., :1])
 )
 rejects_wrong_layer_count = _rejects(
-    "Rejects a wrong number of layers in the states", _of_states(lambda s: _longer(s, 0)), _of_states(lambda s: s[:-1])
+    "Refusal of a wrong number of layers in the states",
+    _of_states(lambda s: _longer(s, 0)),
+    _of_states(lambda s: s[:-1]),
 )
 rejects_wrong_batch_size = _rejects(
-    "Rejects a wrong batch size in the states", _of_states(lambda s: _longer(s, 1)), _of_states(lambda s: s[:, :1])
+    "Refusal of a wrong batch size in the states", _of_states(lambda s: _longer(s, 1)), _of_states(lambda s: s[:, :1])
 )
 rejects_wrong_dtype = _rejects(
-    "Rejects a wrong dtype", lambda x, states: (x.float(), states), _of_states(torch.Tensor.float)
+    "Refusal of a wrong dtype", lambda x, states: (x.float(), states), _of_states(torch.Tensor.float)
 )

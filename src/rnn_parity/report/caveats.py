@@ -7,7 +7,7 @@ from typing import Any
 
 from rnn_parity.experiment.vocabulary import Phase
 from rnn_parity.findings.answer import Answer
-from rnn_parity.report.markdown import amount_of_bytes, count, escape, listed, times
+from rnn_parity.report.markdown import amount_of_bytes, count, escape, in_sentence, listed, times
 
 _MEMORY_FACTOR = 1.25  # so much more memory than the baseline is worth a word
 _MOST_NAMES = 3
@@ -41,7 +41,7 @@ def find_caveats(
             f"dropout between layers differ, from T = {seed.first_length} and L = {seed.first_layers} on"
         )
     if lost:
-        lost = [name[:1].lower() + name[1:] if name[1:2].islower() else name for name in lost]
+        lost = list(map(in_sentence, lost))
         more = f" and {len(lost) - _MOST_NAMES} more" if len(lost) > _MOST_NAMES else ""
         names = listed(lost[:_MOST_NAMES]) if not more else ", ".join(lost[:_MOST_NAMES]) + more
         found.append(f"it lacks {names}, which the baseline has")

@@ -12,7 +12,7 @@ from rnn_parity.findings import figure_tables
 from rnn_parity.findings.answer import Answer
 from rnn_parity.findings.lives import in_words
 from rnn_parity.findings.verdicts import deciding_rows, must_hold, withheld
-from rnn_parity.report.markdown import Text, escape, listed, times
+from rnn_parity.report.markdown import Text, escape, in_sentence, listed, times
 from rnn_parity.statistics import Conclusion
 
 QUOTED_PHASES = ("inference", "step")
@@ -73,7 +73,8 @@ def prices(answer: Answer, lost: Sequence[str], memory: tuple[str, float, float]
     if answer.same_seed_differs:
         found.append(Text("other dropout masks from the same seed"))
     if lost:
-        found.append(Text(f"no {listed(lost, 'or')}" if len(lost) <= _MOST_NAMES else f"{len(lost)} capabilities less"))
+        names = listed(list(map(in_sentence, lost)), "or")
+        found.append(Text(f"no {names}" if len(lost) <= _MOST_NAMES else f"{len(lost)} capabilities less"))
     if memory:
         phase, ours, theirs = memory
         found.append(Text(f"{times(ours / theirs)} the memory in {'training' if phase == 'step' else phase}"))

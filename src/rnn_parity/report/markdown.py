@@ -113,6 +113,11 @@ def listed(words: Sequence[str], last: str = "and") -> Text:
     return Text(f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])))
 
 
+def in_sentence(title: str) -> str:
+    """A title as it stands within a sentence: `ONNX export`, but `autocast to bfloat16`."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title
+
+
 def amount_of_bytes(value: float) -> Text:
     """Bytes in the unit that a person would choose."""
     for unit in ("B", "kB", "MB"):

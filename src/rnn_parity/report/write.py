@@ -115,6 +115,16 @@ def _mark_cells(tokens: Sequence[Token]) -> None:
         if token.type == "td_open":
             size = len(inline.content)
             token.attrs["class"] = "short" if size <= _SHORT_CELL else "long" if size >= _LONG_CELL else "cell"
+            inline.children = [_breakable(child) for child in inline.children or ()]
+
+
+def _breakable(token: Token) -> Token:
+    """An import path that may go on in the next line behind a dot or colon; every other token as it is."""
+    if token.type != "code_inline" or ":" not in token.content:
+        return token
+    parts = re.split(r"(?<=[.:])", token.content)
+    code = Markup("<wbr>").join(Markup.escape(part) for part in parts)
+    return Token("html_inline", "", 0, content=f'<code class="path">{code}</code>')
 
 
 def _table_open(renderer, tokens, index, options, env) -> str:
