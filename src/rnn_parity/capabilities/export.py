@@ -131,7 +131,7 @@ def fresh_compiler() -> Iterator[None]:
 
 def _compiled(subject: Subject, backend: str, fullgraph: bool) -> tuple[ProbeResult, int]:
     """The result of the layer compiled, and the number of its graphs."""
-    subject = subject.vary(sequence_length=2)  # as above
+    subject = subject.vary(sequence_length=2)  # a loop is unrolled: every step is compiled
     module = subject.load()
     with fresh_compiler():
         from torch._dynamo.testing import CompileCounterWithBackend

@@ -25,7 +25,7 @@ import torch
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.running import DeviceLost, is_out_of_memory
+from rnn_parity.layers.running import DeviceLost, classify_exception, is_out_of_memory
 
 Item = TypeVar("Item")
 
@@ -151,7 +151,7 @@ def _attempt(work: Callable[[], Iterable[Any]]) -> Iterator[Any]:
         yield error
     except Exception as error:
         if is_out_of_memory(error):  # a case can be too large for us, before any layer has it
-            yield Ended(Verdict.NOT_JUDGED, f"out of memory: {' '.join(str(error).split())[:300]}")
+            yield Ended(*classify_exception(error))
             return
         traceback.print_exc()
         try:
