@@ -29,6 +29,13 @@ SHORTEST_S = 5
 _SMALL = {"input_size": 6, "hidden_size": 8, "num_layers": 3, "sequence_length": 4, "batch_size": 4}
 _DEVICE_TABLES = ("life", "capabilities", "self_test", "power")
 
+_COPY = """
+import pathlib, sys
+first, *others = map(pathlib.Path, sys.argv[1:])
+for other in others:
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_bytes(first.read_bytes())
+"""
 _THERE = "{project}"  # the folder of these sources where the plan is carried out
 
 Step = dict[str, Any]
@@ -68,9 +75,13 @@ def plan(device: str, small: bool) -> dict[str, Any]:
                 steps.append(_step(f"{folder}-{kind}-{job.sweep}-{job.name}", command, alone=kind in timed))
         return steps
 
-    def environment(folder: str) -> list[Step]:
-        asked = ["--settings", grids[folder].environment_request(), "--output", f"{folder}/results/environment.json"]
-        return [_step(f"{folder}-environment", ["-m", "rnn_parity", "environment", *asked], alone=True)]
+    def environments() -> list[Step]:
+        """The machine is one: what any of the experiments asks of it is measured once, and given to all."""
+        asked = [setting for grid in grids.values() for setting in json.loads(grid.environment_request())]
+        settings = json.dumps([setting for number, setting in enumerate(asked) if setting not in asked[:number]])
+        files = [f"{folder}/results/environment.json" for folder in grids]
+        command = ["-m", "rnn_parity", "environment", "--settings", settings, "--output", files[0]]
+        return [_step("environment", command, alone=True), _step("environments", ["-c", _COPY, *files], alone=True)]
 
     def of_device(folder: str) -> list[Step]:
         tables = [name for name in _DEVICE_TABLES if Results().parts(grids[folder]).get(name)]
@@ -92,13 +103,12 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     tests += f"import pytest\nsys.exit(pytest.main({given}))"
     first, rest, loop, decoder = measured("gpu", True), measured("gpu", False), measured("loop"), measured("decoder")
     captured = [fixture(name) for name in ("article", "functions", "dropout", "messages", "masks", "profile", "memory")]
-    told = [*captured, *of_device("gpu"), *of_device("loop"), _step("tests", ["-c", tests])]
+    of_devices = [step for folder in grids for step in of_device(folder)]
+    told = [_step("tests", ["-c", tests]), *of_devices, *captured]
     groups = [
-        [fixture("machine"), *environment("gpu"), *environment("loop")],
-        [*_shared(first), *told, *_shared(rest), *_shared(loop)],
-        [*_alone(first), *_alone(loop), fixture("clocks") | {"alone": True}, *_alone(rest)],
-        [*environment("decoder"), *_alone(decoder)],
-        [*_shared(decoder), *of_device("decoder")],
+        [fixture("machine"), *environments()],
+        [*_shared(decoder), *_shared(first), *told, *_shared(rest), *_shared(loop)],  # the longest begins first
+        [*_alone(first), *_alone(decoder), *_alone(loop), *_alone(rest), fixture("clocks") | {"alone": True}],
     ]
     return {"variables": {COMMIT_VARIABLE: commit() or ""}, "configs": configs, "groups": groups}
 

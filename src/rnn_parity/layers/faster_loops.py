@@ -38,14 +38,17 @@ class GraphedLoop(StackingGRUCellLoop):
             raise NotImplementedError("a CUDA graph is not supported on a CPU")
         if _len_torch_dispatch_stack():
             return super().forward(input, h0)
+        output, hn = self._replay(input, h0)
+        return output.clone(), hn.clone()
+
+    def _replay(self, input: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
         asked = input.requires_grad, h0.requires_grad
         key = self.training, is_grad_enabled(), input.shape, input.dtype, asked, *map(id, self.parameters())
         if key not in self._graphs:
             like = tuple(given.detach().clone().requires_grad_(given.requires_grad) for given in (input, h0))
             recorded = _Recorded(self.cell).train(self.training)
             self._graphs[key] = cuda.make_graphed_callables(recorded, like)
-        output, hn = self._graphs[key](input, h0)
-        return output.clone(), hn.clone()
+        return self._graphs[key](input, h0)
 
 
 class _Recorded(nn.Module):
