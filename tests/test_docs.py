@@ -214,6 +214,10 @@ def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
     assert f"a training step is {step['speedup']:.2f}× as fast ({interval})" in answer
     assert f"inference {gpu.loc[(30, 'inference'), 'speedup']:.2f}×" in answer
     assert f"a training step of a single time step {single:.2f}×" in answer
+    whole = pd.read_parquet(kept / "gpu-decoder/timing.parquet").query("phase == 'train_step' and dtype == 'float32'")
+    gained = whole.set_index("implementation").loc["stacking_gru"]
+    interval = f"{gained['speedup_ci_low']:.2f}–{gained['speedup_ci_high']:.2f}"
+    assert f"the whole of t2vec is {gained['speedup']:.2f}× as fast ({interval})" in answer
     held = must_hold(pd.read_parquet(kept / "gpu/equivalence.parquet"))
     failing = held[~held["verdict"].isin(["identical", "equivalent", "unsupported"])]
     assert set(failing["dtype"]) == {"float64", "float16"}
@@ -223,6 +227,26 @@ def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
     largest = decoder[(decoder["phase"] == "train_step") & (decoder["sweep"] == "longer")]
     speedup = largest.set_index("implementation").loc["stacking_gru", "speedup"]
     assert f"takes {1 - 1 / speedup:.0%} less time".replace("%", " %") in answer
+
+
+def test_the_page_on_gpus_says_what_the_kept_runs_found():
+    page, kept = " ".join((PROJECT / "docs/gpu.md").read_text().split()), PROJECT / "reports/reference"
+    timing = pd.read_parquet(kept / "gpu/timing.parquet").query("sweep == 't2vec' and not tf32")
+    for (steps, _), rows in timing.groupby(["sequence_length", "phase"]):
+        gained = rows.set_index("implementation").loc["stacking_gru"]
+        ours = f"{gained['median_s'] * 1e3:.2f} ms in place of"
+        assert re.search(rf"\| {steps} \|[^\n]*{re.escape(ours)}[^|]*{gained['speedup']:.2f}×", page)
+    ways = pd.read_parquet(kept / "gpu-decoder/attribution.parquet").query("dtype == 'float32'")
+    for _, row in ways[ways["way"].isin(["both", "attention_once", "layer_replaced"])].iterrows():
+        assert f"{row['speedup']:.2f}× ({row['speedup_ci_low']:.2f}–{row['speedup_ci_high']:.2f})" in page
+    life = pd.read_parquet(kept / "gpu/life.parquet")
+    assert set(life["verdict"]) == {"equivalent", "unsupported"}
+    assert set((life["verdict"] == "equivalent").groupby([life["cell"], life["dtype"], life["tf32"]]).sum()) == {33}
+    control = pd.concat(
+        [pd.read_parquet(kept / name / "timing.parquet") for name in ("gpu", "gpu-loop", "gpu-decoder")]
+    )
+    away = (control[control["implementation"] == control["baseline"]]["control_ratio"] - 1).abs()
+    assert f"Of {len(away)} comparisons of the loop with itself, {(away <= 0.05).sum()} were within 5 % of 1" in page
 
 
 def test_the_life_is_documented_point_by_point_in_the_order_in_which_it_is_lived():

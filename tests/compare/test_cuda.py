@@ -34,7 +34,11 @@ def test_the_fused_layer_agrees_with_the_loop_forward_and_backward(dtype, hidden
     verdicts = found(dataclasses.replace(CASE, dtype=dtype, hidden_size=hidden_size, dropout=0.25))
     backward_in_eval = {key: said for key, said in verdicts.items() if said[0] == "unsupported"}
     assert all(regime == "eval" and name.startswith("grad_") for regime, name in backward_in_eval)
-    assert not wrong({key: said for key, said in verdicts.items() if key not in backward_in_eval})
+    given = {key: said for key, said in verdicts.items() if key not in backward_in_eval}
+    # In 16 bits the masks of the loop may depend on each other, and its law is another: docs/gpu.md.
+    of_loop = {key for key, (_, reason) in given.items() if "in the baseline's own masks an entry correlates" in reason}
+    assert not of_loop or (dtype == "float16" and {regime for regime, _ in of_loop} == {"train_distribution"})
+    assert not wrong({key: said for key, said in given.items() if key not in of_loop})
 
 
 def test_in_float64_cudnn_has_the_dropout_probability_of_float32():
@@ -43,6 +47,7 @@ def test_in_float64_cudnn_has_the_dropout_probability_of_float32():
     assert matched == {("different", "it is what a dropout probability in float32 gives")}
 
 
+@pytest.mark.filterwarnings("ignore:The AccumulateGrad node's stream:UserWarning")  # of PyTorch's own recording
 def test_the_loop_as_a_graph_agrees_with_the_loop():
     assert not wrong(found(candidate="graphed_loop"))
 

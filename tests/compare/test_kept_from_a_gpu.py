@@ -93,3 +93,10 @@ def test_what_is_granted_to_a_function_is_what_cudnns_narrow_layers_have():
         if "by x" not in name:
             narrow = "cudnn True" in name and int(name.split("H ")[1].split(",")[0]) <= 192
             assert (error["max"] > 1e-6) == (narrow and "tanh" in name), name
+
+
+def test_masks_in_16_bits_are_half_those_of_the_draw_before():
+    """Of `F.dropout` on a GPU: entries 4 to 7 of every eight, and entries 0 to 3 of the next mask."""
+    correlated = json.loads((FIXTURES / "dropout.json").read_text())
+    assert correlated["torch.float16"] == correlated["torch.bfloat16"] == 1
+    assert abs(correlated["torch.float32"]) < 0.05

@@ -67,7 +67,7 @@ def test_the_clock_waits_for_every_stream(layer):
     row = time_case(Layer(), CASE, "stacking_gru_cell", [name(layer)], exclusive=True, **TIMING)[1]
     least_s = CYCLES / 4e9  # no GPU has so fast a clock
     assert row.get("median_s", least_s) >= least_s, row
-    assert layer is NotWaitedFor or not row["reason"], row
+    assert layer is NotWaitedFor or row["reason"] in ("", "another process computed on the GPU"), row
 
 
 def test_results_of_a_graph_that_are_overwritten_are_seen_in_its_life():

@@ -108,6 +108,12 @@ def test_distances_are_from_the_baseline_and_the_floor_is_the_largest_of_the_per
     assert not far[far["step"] != 5]["difference"].any()
 
 
+def test_where_no_training_came_to_its_end_nothing_diverges():
+    nothing = frame(TRAINING, [])
+    assert divergence(nothing).empty
+    assert training_table(nothing).empty
+
+
 @pytest.mark.parametrize(("changes", "same"), [({}, [True, True, None]), ({"off": 1e-5}, [False, False, None]),
                                                ({"own": 0.5}, [True, True, False])])  # fmt: skip
 def test_trainings_are_the_same_within_the_floor_and_chance(changes, same):

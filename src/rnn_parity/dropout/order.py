@@ -13,7 +13,8 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -26,7 +27,7 @@ from rnn_parity.layers.registry import load_factory
 from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 
-Run = Callable[[DropoutRecorder], Sequence[Tensor]]
+Run = Callable[[AbstractContextManager], Sequence[Tensor]]
 """Runs a layer once in training inside a recorder; returns output (T, B, H) and the last states, each (L, B, H)."""
 
 Changes = dict[int, tuple[int, int]]
@@ -50,6 +51,12 @@ class UnknownOrder(RuntimeError):
 
 class UnlawfulDraws(UnknownOrder):
     """What the layer draws cannot be right, in whatever order; the message says what is wrong with it."""
+
+
+class ChangedByWatching(UnknownOrder):
+    """It computes something else while its draws are watched, as what is compiled does: `order` is that of others."""
+
+    order: MaskOrder
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def order_of(case: Case, name: str) -> MaskOrder:
             _KNOWN[key] = factory, error.with_traceback(None)  # which would keep the layer and its tensors
     found = _KNOWN[key][1]
     if isinstance(found, UnknownOrder):
-        raise type(found)(str(found))
+        raise copy(found)
     return found
 
 
@@ -149,11 +156,29 @@ def _order_of(case: Case, name: str) -> MaskOrder:
         module = build_loaded(case, name, stimulus).train()
     input, *states = (t.to(case.device).requires_grad_() for t in (stimulus.input, *stimulus.states))
 
-    def run(draws: DropoutRecorder) -> Sequence[Tensor]:
+    def run(draws: AbstractContextManager) -> Sequence[Tensor]:
         with draws:
             return call_layer(module, input, states)
 
-    return find_order(case, run)
+    order = find_order(case, run)
+    with _generators_kept(case):
+        watched, _, first, second = (
+            _seeded(run, draws) for draws in (DropoutRecorder(), nullcontext(), nullcontext(), nullcontext())
+        )
+    if _alike(first, second) and not _alike(first, watched):
+        error = ChangedByWatching("it computes something else while its draws of dropout are watched")
+        error.order = order
+        raise error
+    return order
+
+
+def _seeded(run: Run, draws: AbstractContextManager) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [tensor.detach() for tensor in run(draws)]
+
+
+def _alike(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return not any(_differ(one, other).any() for one, other in zip(ones, others, strict=True))
 
 
 def _generators_kept(case: Case) -> AbstractContextManager:
@@ -292,8 +317,7 @@ class _Probe:
         return outputs
 
     def _outputs(self, draws: DropoutRecorder) -> tuple[Tensor, ...]:
-        torch.manual_seed(0)
-        return tuple(tensor.detach() for tensor in self.run(draws))
+        return tuple(_seeded(self.run, draws))
 
 
 def _differ(one: Float[Tensor, "S B H"], other: Float[Tensor, "S B H"]) -> Bool[Tensor, "S B"]:

@@ -51,10 +51,11 @@ class Replay(LightDispatchMode):
 
     cuDNN keeps a state of its own in a tensor, an argument that every call advances in place. Later runs get the state
     of the first run back. A torch that draws the state anew after a seeding (CUDAGeneratorImpl::reset_rnn_state) is not
-    disturbed by this.
+    disturbed by this. A layer that computes something else while it is watched is seeded alone.
     """
 
     seed: int
+    watches: bool = True
     _state: Tensor | None = field(default=None, init=False)
     _starts: bool = field(default=False, init=False)
 
@@ -65,7 +66,12 @@ class Replay(LightDispatchMode):
         """Seed torch's generators. They are not restored afterwards."""
         torch.manual_seed(self.seed)
         self._starts = True
-        return super().__enter__()
+        return super().__enter__() if self.watches else self
+
+    def __exit__(self, *raised):
+        """End the run."""
+        if self.watches:
+            super().__exit__(*raised)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run every operator; give the run's first call of cuDNN the state of the first run."""

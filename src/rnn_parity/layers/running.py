@@ -89,7 +89,8 @@ def _expected(states: Sequence[Tensor]) -> str:
 class LightDispatchMode(TorchDispatchMode):
     """A `TorchDispatchMode` that does not import the compiler, which takes more than a second of every process.
 
-    Where a layer has imported it, it is kept from compiling the mode's own code, for seconds and with warnings.
+    Where a layer has imported it, it is kept from compiling the mode's own code, for seconds and with warnings. Inside
+    the `with` nothing compiled runs: what the compiler meets under a mode it would leave uncompiled ever after.
     """
 
     @classmethod
@@ -98,10 +99,21 @@ class LightDispatchMode(TorchDispatchMode):
 
     def __enter__(self) -> Self:
         """Enter the mode."""
+        compiler = "torch._dynamo" in sys.modules
         own = type(self).__torch_dispatch__
-        if "torch._dynamo" in sys.modules and not hasattr(own, "_torchdynamo_disable"):
+        if compiler and not hasattr(own, "_torchdynamo_disable"):
             type(self).__torch_dispatch__ = torch.compiler.disable(own)  # type: ignore[method-assign]  # the same method, wrapped
+        vars(self).setdefault("_stances", []).append(torch.compiler.set_stance("force_eager") if compiler else None)
         return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        """Leave the mode."""
+        super().__exit__(*raised)
+        stance = vars(self)["_stances"].pop()
+        if stance is not None:
+            stance.__exit__(*raised)
+        elif "torch._dynamo" in sys.modules:  # imported inside
+            torch.compiler.reset()
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from torch import Tensor
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import pack_states
-from rnn_parity.life.course import Life, Results, results_of
+from rnn_parity.life.course import Life
 from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
+from rnn_parity.life.results import Results, results_of
 
 TUNING_S = 0.05
 """More than this, at every new shape, is no accident."""

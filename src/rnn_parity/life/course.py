@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,31 +17,19 @@ from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
 from rnn_parity.compare.run import take_gradients
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
-from rnn_parity.dropout.order import MaskOrder, UnknownOrder, order_of
+from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.registry import adapter_of
-from rnn_parity.layers.running import call_layer, classify_exception
+from rnn_parity.layers.running import classify_exception
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found, judge
+from rnn_parity.life.results import Results, results_of, same
 
 SEED = 180
 """Of dropout, in every training call that is not asked for another."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a call gave: its quantities, on the CPU, and the dropout masks (G, T, B, H) that it drew.
-
-    `hides_masks`: it dropped entries, and nobody knows which. `offence`: what the call did that no call may do.
-    """
-
-    values: dict[str, Tensor]
-    masks: Tensor | None = None
-    hides_masks: bool = False
-    offence: str = ""
 
 
 @dataclass
@@ -54,6 +43,7 @@ class Life:
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
         drawn_share: how many numbers it draws for each entry of the masks, once that is known.
         orders: for masks of a shape, the order in which it draws them; None where it is unknown.
+        watches: whether a call is watched that by itself would compute something else.
         firsts: what training calls gave whose masks cannot be seen: the same seed must give it again.
     """
 
@@ -69,6 +59,7 @@ class Life:
     orders: dict[tuple[int, ...], MaskOrder | None] = field(default_factory=dict)
     firsts: dict[int, tuple[Given, dict[str, Tensor]]] = field(default_factory=dict)
     called: WeakSet[nn.Module] = field(default_factory=WeakSet)
+    watches: bool = False
 
     @property
     def cell(self) -> type[Cell]:
@@ -89,6 +80,18 @@ class Life:
     def sees_masks(self) -> bool:
         """Whether the masks of training calls could be seen so far."""
         return not self.firsts
+
+    @property
+    def is_itself_watched(self) -> bool:
+        """Whether it computes the same while its draws of dropout are watched, as what is compiled does not."""
+        if "torch._dynamo" in sys.modules and self.case.draws_dropout and self.case.dropout < 1:
+            try:
+                order_of(self.case, self.name)
+            except ChangedByWatching:
+                return False
+            except Exception:
+                return True  # its calls will tell
+        return True
 
     def refuses_eval(self) -> bool:
         """Whether a fresh module refuses a backward pass in evaluation, and none in training."""
@@ -141,6 +144,8 @@ class Life:
                 backward pass goes forward alone.
             when: what came before, in words. before: what the module was given then. how: see `call`.
         """
+        if mode == "train" and given.case.draws_dropout and not self.is_itself_watched:
+            return self.hold(given, lambda: self._call_twice(module, given, mode, **how), when, before)
         found = self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
         shape = mask_shape(given.case)
         if found.fails and mode == "train" and given.case.draws_dropout and self.orders.get(shape) is not None:
@@ -194,6 +199,19 @@ class Life:
         """Call a module once, forward and, in a mode that has gradients, backward; `how` as of `start`."""
         return self.start(module, given, mode, **how).finish()
 
+    def _call_twice(self, module: nn.Module, given: Given, mode: str, **how) -> Results:
+        """Call a module that may compute something else while it is watched; its masks are known where it does not.
+
+        The copy of a compiled module is not compiled.
+        """
+        alone = self.call(module, given, mode, **how)
+        self.watches = True
+        try:
+            seen = self.call(module, given, mode, **how)
+        finally:
+            self.watches = False
+        return seen if all(same(value, seen.values[name]) for name, value in alone.values.items()) else alone
+
     def start(
         self,
         module: nn.Module,
@@ -229,7 +247,9 @@ class Life:
         if mode == "train" and seed is not None:
             torch.manual_seed(self.seed + seed)
         before, draws = generator_states(given.case.device), DropoutRecorder()
-        with torch.set_grad_enabled(learns), draws if mode == "train" and given.case.draws_dropout else nullcontext():
+        drops = mode == "train" and given.case.draws_dropout
+        watched = drops and (self.watches or self.is_itself_watched)
+        with torch.set_grad_enabled(learns), draws if watched else nullcontext():
             values = results_of(self.cell, through or module, *inputs.values())
         # What is made at a module's first call may draw its first weights.
         moved = (
@@ -240,7 +260,7 @@ class Life:
         self.called.add(module)
         left_out = () if with_states and self.takes_states else tuple(self.cell.inputs()[1:])
         masks, offence = None, f"moves torch's global generator in {mode}" if moved else ""
-        if mode == "train" and given.case.draws_dropout:
+        if watched or (drops and given.case.dropout == 1):
             masks, offence = self._masks_of(draws, given.case)
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
 
@@ -269,13 +289,15 @@ class Life:
         """The order in which it draws masks of a case; None where they are unknown."""
         try:
             return order_of(case, self.name)
+        except ChangedByWatching as error:
+            return error.order
         except UnknownOrder:
             return None
 
     def offence_of(self, owned, copies, found) -> str:
         """What a call changed of what it was given, of its weights, or of the results of the call before."""
-        written = [f"writes into its {name}" for name, tensor in owned.items() if not _same(tensor, copies[name])]
-        written += [f"overwrites {name} of the call before" for name, t, copy in self.earlier if not _same(t, copy)]
+        written = [f"writes into its {name}" for name, tensor in owned.items() if not same(tensor, copies[name])]
+        written += [f"overwrites {name} of the call before" for name, t, copy in self.earlier if not same(t, copy)]
         self.earlier = [(name, value.detach(), value.detach().clone()) for name, value in found.items()]
         return written[0] if written else ""
 
@@ -316,18 +338,6 @@ class Pass:
         hidden = self.mode == "train" and self.given.case.draws_dropout and self.masks is None
         values = {name: value.detach().cpu() for name, value in found.items()}
         return Results(values, self.masks, hidden, self.offence or offence)
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal; NaNs in the same places are."""
-    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
-
-
-def results_of(
-    cell: type[Cell], call: Callable[[Tensor, Any], Any], input: Tensor, *states: Tensor
-) -> dict[str, Tensor]:
-    """Output and last states of a call, by name."""
-    return dict(zip(cell.outputs(), call_layer(call, input, states), strict=True))
 
 
 def without_states(stimulus: Stimulus) -> Stimulus:

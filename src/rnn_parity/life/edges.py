@@ -13,9 +13,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import Stimulus
-from rnn_parity.life.course import Life, Results, without_states
+from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
+from rnn_parity.life.results import Results
 
 LARGE = 32.0
 """Times the inputs or the states: far into the gates' saturation, and beyond every clip that is in use for cells."""

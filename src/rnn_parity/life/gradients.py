@@ -13,10 +13,11 @@ from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.stack import run_forward
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.layers.parameters import gradient_sources, unwrapped
-from rnn_parity.life.course import Life, Pass, Results
+from rnn_parity.life.course import Life, Pass
 from rnn_parity.life.given import Given
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
+from rnn_parity.life.results import Results
 
 OF_OUTPUT: Mapping[str, Callable[[Tensor], Tensor]] = {
     "its sum": torch.sum,

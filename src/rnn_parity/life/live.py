@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +33,8 @@ POINTS: dict[str, Point] = {
 MAX_SECONDS = 20.0
 """A life that has taken so long begins no further point, and says which it leaves out."""
 
+
+_MOST_COMPILATIONS = 200
 
 _RANKS = [*UNDECIDED[:1], *PASSING, *UNDECIDED[1:], *FAILING]
 """What decides a point, the last most: what could not be judged counts only where nothing could."""
@@ -95,7 +99,8 @@ def live(
             elif started.worked_s > most:
                 found, tried = Found(Verdict.NOT_JUDGED, reason=f"left out: the life took {most:g} s before"), 0
             else:
-                found, tried = _live_through(point, life)
+                with _compiled_for_every_shape():
+                    found, tried = _live_through(point, life)
             yield {
                 **case.columns,
                 "implementation": name,
@@ -112,6 +117,13 @@ def live(
             }
             if until_failure and found.fails and not point.condition:
                 return
+
+
+def _compiled_for_every_shape() -> AbstractContextManager:
+    """A life has more shapes than `torch.compile` compiles by default before it goes on without, with other masks."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch._dynamo.config.patch(recompile_limit=_MOST_COMPILATIONS)
 
 
 def _live_through(point: Point, life: Life) -> tuple[Found, int]:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.life.course import Life, Results, results_of
+from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
+from rnn_parity.life.results import Results, results_of
 
 LONGEST_S = 1.0
 """A forward pass that would take longer is left out."""

@@ -5,6 +5,7 @@ and times that took more threads than were granted, or less than this machine ca
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,7 @@ def expect(task: TimedTask, name: str, role: Role, phases: Sequence[str]) -> dic
 
 def _results(task: TimedTask, name: str, role: Role, phase: str) -> dict[int, Results]:
     known = {}
+    forget_compiled()
     with put_back(name):
         try:
             calls = task.calls(name, role, phase)
@@ -78,6 +80,15 @@ def _results(task: TimedTask, name: str, role: Role, phase: str) -> dict[int, Re
         except Exception:
             return {}
     return known
+
+
+def forget_compiled() -> None:
+    """Let nothing that `torch.compile` made for other shapes serve these: each phase compiles its own, untimed.
+
+    What is compiled for sizes in general may draw other dropout masks from one seed than what is compiled for these.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def prepare_known(calls: Calls, number: int) -> Any:

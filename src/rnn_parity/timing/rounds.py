@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
@@ -152,7 +151,7 @@ def count_kernels(workload: TimedWorkload, cases: Iterable[Case], rows: Sequence
                 for row in timed:
                     role = Role.BASELINE if row["implementation"] == row["baseline"] else Role.CANDIDATE
                     contender = make_contender(task, row["implementation"], role, row["phase"])
-                    _forget_compiled()
+                    audits.forget_compiled()
                     row.update(_counted(contender, "kernels", measure_kernels))
 
 
@@ -196,7 +195,7 @@ def run_rounds(
     The first contender is the baseline, the last its control.
     """
     clock = CudaClock() if device == "cuda" else WallClock()
-    _forget_compiled()
+    audits.forget_compiled()
     for contender in contenders:
         _attempt(_warm_up, contender, clock)
     start = perf_counter()
@@ -239,12 +238,6 @@ def refuse(contender: Contender, task: TimedTask, case: Case, rates: Mapping[str
         why = audits.too_many_threads(contender.cpu_s, contender.watched_s, case.threads) or why
     if why:
         contender.not_timed = Verdict.NOT_JUDGED, why
-
-
-def _forget_compiled() -> None:
-    """Let what `torch.compile` made for other shapes not weigh on these: each phase compiles its own, untimed."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
 
 
 def summarize(contenders: Sequence[Contender], control: Contender, confidence: float) -> list[dict[str, Any]]:

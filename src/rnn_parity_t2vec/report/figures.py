@@ -16,6 +16,8 @@ from rnn_parity.report.figures import FORMATS, style
 from rnn_parity_t2vec.report.findings import MODE_WORDS, PHASE_WORDS, divergence, largest_case, last_losses
 
 _CHANGES = {"attention_once": ("attention once", "then layer"), "layer_replaced": ("layer", "then attention")}
+_LABEL = 28.0
+"""What a label takes of an axis that ends at 104."""
 _COLOURS = {"attention": "#e69f00", "layer": "#0072b2"}
 
 
@@ -77,7 +79,11 @@ def _change(axes: Axes, position: float, label: str, rows: pd.DataFrame, way: st
     share = rows.loc[first, "share"] if way == first else 1 - rows.loc[first, "share"]
     words = f"{after - before:+.0f}".replace("-", "\N{MINUS SIGN}")
     words += f" ({share:.0%})".replace("%", " %").replace("-", "\N{MINUS SIGN}") if np.isfinite(share) else ""
-    axes.text(1.5, position, words, va="center", fontsize=6, color=style.DARK)
+    left, right = min(before, after, *interval), max(before, after, *interval)
+    at, colour = (1.5, style.DARK) if left >= _LABEL else (right + 1.5, style.DARK)
+    if left < _LABEL and right > 100 - _LABEL:  # no room but on the bar
+        at, colour = min(before, after) + 1.5, "white"
+    axes.text(at, position, words, va="center", fontsize=6, color=colour)
     return after
 
 

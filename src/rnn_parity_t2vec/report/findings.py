@@ -43,8 +43,8 @@ def divergence(training: pd.DataFrame) -> pd.DataFrame:
     `what` is a candidate, with |loss − loss of the baseline|, or `floor`, with the largest of the perturbed ones.
     """
     rows, keys = training[training["mode"] != "own_masks"].dropna(subset=["loss"]), ["case_id", "mode", "step"]
-    baseline = rows[rows["role"] == "baseline"].set_index(keys)["loss"].rename("of_baseline")
-    others = rows[rows["role"] != "baseline"].join(baseline, on=keys, how="inner")
+    baseline = rows.loc[rows["role"] == "baseline", [*keys, "loss"]].rename(columns={"loss": "of_baseline"})
+    others = rows[rows["role"] != "baseline"].merge(baseline, on=keys)
     others["difference"] = (others["loss"] - others["of_baseline"]).abs()
     others["what"] = others["implementation"].where(others["role"] == "candidate", "floor")
     return others.groupby([*keys, "what"], as_index=False, sort=False)["difference"].max()

@@ -1,0 +1,98 @@
+"""What is compiled is judged as it runs: compiled, whoever has watched it, and by the masks that it then draws."""
+
+import pytest
+import torch
+from torch import nn
+
+from rnn_parity.compare.case import compare_case
+from rnn_parity.dropout.masks import DropoutRecorder
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.stepwise import StackingGRUCellLoop
+from rnn_parity.life.live import live
+from rnn_parity.workloads.layer import Layer
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler's own
+
+CASE = Case("compiled", "cpu", "float32", False, 5, 6, 2, 4, 3, 0.3, 1)
+RAN = []
+
+
+def redrawn(input, p, training, inplace=False, scale=1.0):
+    """Dropout from numbers that are drawn otherwise, as a compiler draws them."""
+    RAN.append(training)
+    if not training:
+        return input * scale
+    return input * (torch.rand_like(input) >= p) * (scale / (1 - p))
+
+
+def backend(scale):
+    def compiled(graph, _):
+        for node in graph.graph.nodes:
+            if node.target is nn.functional.dropout:
+                node.target, node.kwargs = redrawn, {**node.kwargs, "scale": scale}
+        graph.recompile()
+        return graph.forward
+
+    return compiled
+
+
+class Compiled(StackingGRUCellLoop):
+    """Right, compiled or not; the masks are others."""
+
+    scale = 1.0
+
+    def __init__(self, input_size, hidden_size, num_layers, dropout):
+        super().__init__(input_size, hidden_size, num_layers, dropout)
+        self.cell.compile(backend=backend(self.scale))
+
+
+class CompiledWrong(Compiled):
+    """Wrong where it is compiled alone."""
+
+    scale = 0.9
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    torch.compiler.reset()
+    RAN.clear()
+    yield
+    torch.compiler.reset()
+
+
+def name(layer):
+    return f"{__name__}:{layer.__name__}"
+
+
+def verdicts(layer, *regimes):
+    rows = list(compare_case(Layer(), CASE, "stacking_gru_cell", [name(layer)], [0, 1], regimes, 1000))
+    rows = [row for row in rows if row["implementation"] == name(layer)]
+    return {regime: {(row["verdict"], row["reason"]) for row in rows if row["regime"] == regime} for regime in regimes}
+
+
+def test_a_compiled_layer_stays_compiled_where_it_has_been_watched():
+    layer = Compiled(5, 6, 2, 0.3)
+    given = torch.randn(4, 3, 5), torch.randn(2, 3, 6)
+    with DropoutRecorder() as recorder:
+        layer(*given)
+    assert recorder.count > 0
+    assert not RAN
+    layer(*given)
+    assert len(RAN) == 4
+
+
+def test_masks_that_are_drawn_where_it_is_compiled_are_found():
+    found = verdicts(Compiled, "train_matched_masks", "eval", "train_same_seed")
+    assert {verdict for verdict, _ in found["eval"] | found["train_matched_masks"]} <= {"identical", "equivalent"}
+    assert "different" in {verdict for verdict, _ in found["train_same_seed"]}
+
+
+def test_what_is_wrong_where_it_is_compiled_is_seen_by_masks_too():
+    found = verdicts(CompiledWrong, "train_matched_masks")["train_matched_masks"]
+    assert "different" in {verdict for verdict, _ in found}
+
+
+def test_a_compiled_layer_lives_with_masks_of_its_own_and_its_copy_with_those_that_can_be_seen():
+    points = ("first_call", "same_seed", "shapes_in_turn", "copied", "frozen")
+    rows = list(live(CASE, name(Compiled), points=points))
+    assert {row["point"]: row["reason"] for row in rows if row["verdict"] not in ("identical", "equivalent")} == {}
