@@ -107,8 +107,9 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     told = [_step("tests", ["-c", tests]), *of_devices, *captured]
     groups = [
         [fixture("machine"), *environments()],
-        [*_shared(decoder), *_shared(first), *told, *_shared(rest), *_shared(loop)],  # the longest begins first
+        [*_shared(first), *told, *_shared(rest), *_shared(loop)],
         [*_alone(first), *_alone(decoder), *_alone(loop), *_alone(rest), fixture("clocks") | {"alone": True}],
+        _shared(decoder),  # minutes of the CPU, where the oracle computes
     ]
     return {"variables": {COMMIT_VARIABLE: commit() or ""}, "configs": configs, "groups": groups}
 

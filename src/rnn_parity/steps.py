@@ -123,7 +123,7 @@ class Steps:
                     if told or key != "candidate":
                         raise
                     raise InputError(
-                        f"{error}; nothing tells its kind, and it was taken for a GRU: --cell names another"
+                        f"{error}; it was taken for a GRU, since nothing tells its kind: name it with --cell"
                     ) from error
             adapted = {name: words for name in (ours, candidate) if (words := describe_call(name, case.cell))}
             yield Look(ours, case, adapted)

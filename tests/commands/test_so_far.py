@@ -27,12 +27,16 @@ def under_way(tmp_path):
     for job in read_grid(files.config).jobs:
         for name in ("equivalence", "timing"):
             if job.sweep == "t2vec" or (job.sweep, name) == ("article", "equivalence"):
-                rows = pq.read_table(KEPT / f"{name}.parquet")
-                ids = [case.case_id for case in job.cases]
-                part = files.of_job(name, job.sweep, job.name)
-                part.parent.mkdir(parents=True)
-                pq.write_table(rows.filter(pd.Series(rows["case_id"].to_pylist()).isin(ids).to_numpy()), part)
+                write_part(files, name, job)
     return tmp_path
+
+
+def write_part(files, name, job):
+    rows = pq.read_table(KEPT / f"{name}.parquet")
+    ids = [case.case_id for case in job.cases]
+    part = files.of_job(name, job.sweep, job.name)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows.filter(pd.Series(rows["case_id"].to_pylist()).isin(ids).to_numpy()), part)
 
 
 def test_it_shows_what_is_there_and_says_what_is_missing(under_way):
@@ -49,6 +53,24 @@ def test_it_shows_what_is_there_and_says_what_is_missing(under_way):
     assert sweeps.set_index("sweep").loc["article", "conclusion_step"].isna().all()
     assert (output / "figures/overview.png").exists()
     assert {path: path.stat().st_mtime_ns for path in files} == files  # the run's own
+
+
+def test_a_run_that_has_ended_is_not_called_unfinished(under_way):
+    files = Results(under_way / "results")
+    grid = read_grid(files.config)
+    for job in grid.jobs:
+        for name in ("equivalence", "timing", "coverage", "masks"):
+            write_part(files, name, job)
+    for name, paths in files.parts(grid).items():
+        for path in paths:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(KEPT / f"{name}.parquet", path)
+    output = under_way / "so-far"
+    said = CliRunner().invoke(app, ["so-far", "--results", str(files.folder), "--output", str(output)])
+    assert said.exit_code == 0, said.output
+    assert said.output == f"{output / 'report.html'}: 40 of 40 cases are compared, 40 are timed\n"
+    assert "is not finished" not in (output / "report.md").read_text()
 
 
 def test_before_the_first_case_there_is_nothing_to_show(tmp_path):

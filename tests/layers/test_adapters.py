@@ -493,7 +493,7 @@ class OfNoKind(nn.Module):
 
 
 def test_a_layer_whose_parameters_tell_no_kind_is_told_that_it_was_taken_for_a_gru():
-    with pytest.raises(InputError, match="nothing tells its kind, and it was taken for a GRU: --cell names another$"):
+    with pytest.raises(InputError, match="it was taken for a GRU, since nothing tells its kind: name it with --cell$"):
         check(OfNoKind, None)
 
 

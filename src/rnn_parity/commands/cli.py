@@ -282,7 +282,8 @@ def so_far(
     """Make a report of what a run has measured by now, while it goes on."""
     files = Results(results)
     grid = read_grid(files.config)
-    parts = {name: [path for path in paths if path.exists()] for name, paths in files.parts(grid).items()}
+    wanted = files.parts(grid)
+    parts = {name: [path for path in paths if path.exists()] for name, paths in wanted.items()}
     if not files.environment.exists() or not parts["equivalence"]:
         raise InputError(f"{results}: holds no case that has been compared; expected some minutes of a run")
     with TemporaryDirectory() as folder:
@@ -298,7 +299,7 @@ def so_far(
         )
         words = f"{compared} of {len(grid.cases)} cases are compared, {timed} are timed"
         figures(joined.folder, output / "figures")
-        write_collected(joined, output, {"so_far": words})
+        write_collected(joined, output, {} if parts == wanted else {"so_far": words})
     print(f"{output / 'report.html'}: {words}")
 
 

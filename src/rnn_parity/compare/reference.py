@@ -98,9 +98,10 @@ def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def rounded(tensor: Tensor, tf32: bool = False, function: bool = False) -> Tensor:
-        signs = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
         u = function_roundoff(case.device, case.dtype) if function else unit_roundoff(case.dtype, tf32)
-        return tensor * (1 + u * signs)
+        factors = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64)
+        # 1 + u (2 x - 1), in place: large tensors are not made five times.
+        return tensor * factors.mul_(2).sub_(1).mul_(u).add_(1)
 
     return rounded
 
