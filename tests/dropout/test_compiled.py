@@ -15,6 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:
 
 CASE = Case("compiled", "cpu", "float32", False, 5, 6, 2, 4, 3, 0.3, 1)
 RAN = []
+DROPOUT = nn.functional.dropout
 
 
 def redrawn(input, p, training, inplace=False, scale=1.0):
@@ -28,12 +29,36 @@ def redrawn(input, p, training, inplace=False, scale=1.0):
 def backend(scale):
     def compiled(graph, _):
         for node in graph.graph.nodes:
-            if node.target is nn.functional.dropout:
+            if node.target is DROPOUT:
                 node.target, node.kwargs = redrawn, {**node.kwargs, "scale": scale}
         graph.recompile()
         return graph.forward
 
     return compiled
+
+
+class _Spoiled(torch.autograd.Function):
+    """Its input, and a wrong gradient."""
+
+    @staticmethod
+    def forward(ctx, input):
+        return input.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 0.9 * gradient
+
+
+def spoiled(*args, **kwargs):
+    return _Spoiled.apply(DROPOUT(*args, **kwargs))
+
+
+def spoils(graph, _):
+    for node in graph.graph.nodes:
+        if node.target is DROPOUT:
+            node.target = spoiled
+    graph.recompile()
+    return graph.forward
 
 
 class Compiled(StackingGRUCellLoop):
@@ -50,6 +75,14 @@ class CompiledWrong(Compiled):
     """Wrong where it is compiled alone."""
 
     scale = 0.9
+
+
+class CompiledWrongBackward(StackingGRUCellLoop):
+    """Its masks are those of the layer as it is written, and so is its forward pass."""
+
+    def __init__(self, input_size, hidden_size, num_layers, dropout):
+        super().__init__(input_size, hidden_size, num_layers, dropout)
+        self.cell.compile(backend=spoils)
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +120,9 @@ def test_masks_that_are_drawn_where_it_is_compiled_are_found():
     assert "different" in {verdict for verdict, _ in found["train_same_seed"]}
 
 
-def test_what_is_wrong_where_it_is_compiled_is_seen_by_masks_too():
-    found = verdicts(CompiledWrong, "train_matched_masks")["train_matched_masks"]
+@pytest.mark.parametrize("layer", [CompiledWrong, CompiledWrongBackward])
+def test_what_is_wrong_where_it_is_compiled_is_seen_by_masks_too(layer):
+    found = verdicts(layer, "train_matched_masks")["train_matched_masks"]
     assert "different" in {verdict for verdict, _ in found}
 
 
