@@ -130,3 +130,9 @@ def test_a_compiled_layer_lives_with_masks_of_its_own_and_its_copy_with_those_th
     points = ("first_call", "same_seed", "shapes_in_turn", "copied", "frozen")
     rows = list(live(CASE, name(Compiled), points=points))
     assert {row["point"]: row["reason"] for row in rows if row["verdict"] not in ("identical", "equivalent")} == {}
+
+
+def test_a_fault_that_changes_from_call_to_call_is_not_taken_for_compiled():
+    """Where the compiler is loaded, as any layer of the process may have it."""
+    rows = live(CASE, "rnn_parity.trust.life_faults:MaskOfStepBefore", points=("without_seed",))
+    assert [row["verdict"] for row in rows] == ["different"]
