@@ -18,7 +18,7 @@ from torch import Tensor
 from rnn_parity.compare import criterion
 from rnn_parity.compare.reference import Reference, References, perturb
 from rnn_parity.compare.run import Role, RunResult, record
-from rnn_parity.dropout.order import ChangedByWatching, UnknownOrder
+from rnn_parity.dropout.order import UnknownOrder
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -171,7 +171,7 @@ class DecoderTask(ReferencedTask):
             try:
                 in_stack = in_order(order_of_stack(self.case, name), masks)
             except UnknownOrder as error:
-                in_stack = Replay(self.seed, watches=not isinstance(error, ChangedByWatching))
+                in_stack = Replay(self.seed, error.may_be_watched)
                 result.own_masks = True
                 masks = replace(masks, stack=recover_masks(self.case, name, in_stack))
             result.masks = masks.flatten()

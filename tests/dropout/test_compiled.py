@@ -18,23 +18,14 @@ RAN = []
 DROPOUT = nn.functional.dropout
 
 
-def redrawn(input, p, training, inplace=False, scale=1.0):
+def redrawn(input, p, training, inplace=False):
     """Dropout from numbers that are drawn otherwise, as a compiler draws them."""
     RAN.append(training)
-    if not training:
-        return input * scale
-    return input * (torch.rand_like(input) >= p) * (scale / (1 - p))
+    return input * (torch.rand_like(input) >= p) / (1 - p) if training else input * 1
 
 
-def backend(scale):
-    def compiled(graph, _):
-        for node in graph.graph.nodes:
-            if node.target is DROPOUT:
-                node.target, node.kwargs = redrawn, {**node.kwargs, "scale": scale}
-        graph.recompile()
-        return graph.forward
-
-    return compiled
+def redrawn_and_smaller(*args, **kwargs):
+    return 0.9 * redrawn(*args, **kwargs)
 
 
 class _Spoiled(torch.autograd.Function):
@@ -53,36 +44,33 @@ def spoiled(*args, **kwargs):
     return _Spoiled.apply(DROPOUT(*args, **kwargs))
 
 
-def spoils(graph, _):
-    for node in graph.graph.nodes:
-        if node.target is DROPOUT:
-            node.target = spoiled
-    graph.recompile()
-    return graph.forward
-
-
 class Compiled(StackingGRUCellLoop):
     """Right, compiled or not; the masks are others."""
 
-    scale = 1.0
+    dropout_where_compiled = staticmethod(redrawn)
 
     def __init__(self, input_size, hidden_size, num_layers, dropout):
         super().__init__(input_size, hidden_size, num_layers, dropout)
-        self.cell.compile(backend=backend(self.scale))
+        self.cell.compile(backend=self.replace_dropout)
+
+    def replace_dropout(self, graph, _):
+        for node in graph.graph.nodes:
+            if node.target is DROPOUT:
+                node.target = self.dropout_where_compiled
+        graph.recompile()
+        return graph.forward
 
 
 class CompiledWrong(Compiled):
     """Wrong where it is compiled alone."""
 
-    scale = 0.9
+    dropout_where_compiled = staticmethod(redrawn_and_smaller)
 
 
-class CompiledWrongBackward(StackingGRUCellLoop):
+class CompiledWrongBackward(Compiled):
     """Its masks are those of the layer as it is written, and so is its forward pass."""
 
-    def __init__(self, input_size, hidden_size, num_layers, dropout):
-        super().__init__(input_size, hidden_size, num_layers, dropout)
-        self.cell.compile(backend=spoils)
+    dropout_where_compiled = staticmethod(spoiled)
 
 
 @pytest.fixture(autouse=True)

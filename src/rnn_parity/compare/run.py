@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import load_cell
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
-from rnn_parity.dropout.order import ChangedByWatching, UnknownOrder, UnlawfulDraws, order_of
+from rnn_parity.dropout.order import UnknownOrder, UnlawfulDraws, order_of
 from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -113,7 +113,7 @@ def _forward_with_masks(
         except UnlawfulDraws as error:
             result.wrong_draws = str(error)
         except UnknownOrder as error:
-            result.own_masks, replay = True, Replay(seed, watches=not isinstance(error, ChangedByWatching))
+            result.own_masks, replay = True, Replay(seed, error.may_be_watched)
             result.masks = recover_masks(case, name, replay)
             return run(replay)
     stream = None

@@ -24,7 +24,7 @@ from torch import Tensor
 from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import load_factory
-from rnn_parity.layers.running import call_layer
+from rnn_parity.layers.running import call_layer, same
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 
 Run = Callable[[AbstractContextManager], Sequence[Tensor]]
@@ -48,6 +48,8 @@ LARGEST_GAP = 1 / 16
 class UnknownOrder(RuntimeError):
     """No order is known to be that of the layer's draws; the message says why."""
 
+    may_be_watched = True
+
 
 class UnlawfulDraws(UnknownOrder):
     """What the layer draws cannot be right, in whatever order; the message says what is wrong with it."""
@@ -56,6 +58,7 @@ class UnlawfulDraws(UnknownOrder):
 class ChangedByWatching(UnknownOrder):
     """It computes something else while its draws are watched, as what is compiled does: `order` is that of others."""
 
+    may_be_watched = False
     order: MaskOrder
 
 
@@ -183,15 +186,8 @@ def _order_of(case: Case, name: str) -> MaskOrder:
     return order
 
 
-def _seeded(run: Run, draws: AbstractContextManager) -> list[Tensor]:
-    torch.manual_seed(0)
-    return [tensor.detach() for tensor in run(draws)]
-
-
 def _alike(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether they are equal; NaNs in the same places are."""
-    pairs = [(one.nan_to_num(), other.nan_to_num()) for one, other in zip(ones, others, strict=False)]
-    return len(ones) == len(others) and all(torch.equal(*pair) for pair in pairs)
+    return len(ones) == len(others) and all(map(same, ones, others))
 
 
 def _generators_kept(case: Case) -> AbstractContextManager:
@@ -330,7 +326,8 @@ class _Probe:
         return outputs
 
     def _outputs(self, draws: DropoutRecorder) -> tuple[Tensor, ...]:
-        return tuple(_seeded(self.run, draws))
+        torch.manual_seed(0)
+        return tuple(tensor.detach() for tensor in self.run(draws))
 
 
 def _differ(one: Float[Tensor, "S B H"], other: Float[Tensor, "S B H"]) -> Bool[Tensor, "S B"]:

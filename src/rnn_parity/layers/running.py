@@ -86,6 +86,22 @@ def _expected(states: Sequence[Tensor]) -> str:
     return "two tensors" if len(states) == 1 else f"a tensor and a tuple of {len(states)}"
 
 
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal; NaNs in the same places are."""
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def compiler_is_loaded() -> bool:
+    """Whether a layer has imported `torch.compile`'s own parts, which take more than a second to import."""
+    return "torch._dynamo" in sys.modules
+
+
+def forget_compiled() -> None:
+    """Let what `torch.compile` made for others not count against what comes: past its limit it compiles no more."""
+    if compiler_is_loaded():
+        torch.compiler.reset()
+
+
 class LightDispatchMode(TorchDispatchMode):
     """A `TorchDispatchMode` that does not import the compiler, which takes more than a second of every process.
 
@@ -99,7 +115,7 @@ class LightDispatchMode(TorchDispatchMode):
 
     def __enter__(self) -> Self:
         """Enter the mode."""
-        compiler = "torch._dynamo" in sys.modules
+        compiler = compiler_is_loaded()
         own = type(self).__torch_dispatch__
         if compiler and not hasattr(own, "_torchdynamo_disable"):
             type(self).__torch_dispatch__ = torch.compiler.disable(own)  # type: ignore[method-assign]  # the same method, wrapped
@@ -112,8 +128,8 @@ class LightDispatchMode(TorchDispatchMode):
         stance = vars(self)["_stances"].pop()
         if stance is not None:
             stance.__exit__(*raised)
-        elif "torch._dynamo" in sys.modules:  # imported inside
-            torch.compiler.reset()
+        else:  # a layer may have imported the compiler inside
+            forget_compiled()
 
 
 @contextmanager

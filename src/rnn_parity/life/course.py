@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,11 +21,11 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.registry import adapter_of
-from rnn_parity.layers.running import classify_exception
+from rnn_parity.layers.running import classify_exception, compiler_is_loaded, same
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found, judge
-from rnn_parity.life.results import Results, results_of, same
+from rnn_parity.life.results import Results, results_of
 
 SEED = 180
 """Of dropout, in every training call that is not asked for another."""
@@ -43,7 +42,6 @@ class Life:
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
         drawn_share: how many numbers it draws for each entry of the masks, once that is known.
         orders: for masks of a shape, the order in which it draws them; None where it is unknown.
-        watches: whether a call is watched that by itself would compute something else.
         firsts: what training calls gave whose masks cannot be seen: the same seed must give it again.
     """
 
@@ -59,7 +57,6 @@ class Life:
     orders: dict[tuple[int, ...], MaskOrder | None] = field(default_factory=dict)
     firsts: dict[int, tuple[Given, dict[str, Tensor]]] = field(default_factory=dict)
     called: WeakSet[nn.Module] = field(default_factory=WeakSet)
-    watches: bool = False
 
     @property
     def cell(self) -> type[Cell]:
@@ -84,7 +81,7 @@ class Life:
     @property
     def is_itself_watched(self) -> bool:
         """Whether it computes the same while its draws of dropout are watched, as what is compiled does not."""
-        if "torch._dynamo" in sys.modules and self.case.draws_dropout and self.case.dropout < 1:
+        if compiler_is_loaded() and self.case.draws_dropout and self.case.dropout < 1:
             try:
                 order_of(self.case, self.name)
             except ChangedByWatching:
@@ -205,11 +202,7 @@ class Life:
         The copy of a compiled module is not compiled.
         """
         alone = self.call(module, given, mode, **how)
-        self.watches = True
-        try:
-            seen = self.call(module, given, mode, **how)
-        finally:
-            self.watches = False
+        seen = self.call(module, given, mode, watched=True, **how)
         return seen if all(same(value, seen.values[name]) for name, value in alone.values.items()) else alone
 
     def start(
@@ -223,6 +216,7 @@ class Life:
         with_states: bool = True,
         learning: tuple[str, ...] | None = None,
         seed: int | None = SEED,
+        watched: bool = False,
     ) -> Pass:
         """Call a module forward.
 
@@ -230,7 +224,7 @@ class Life:
             through: another way to call it. arrange: makes what it is given lie otherwise in memory.
             with_states: whether it is given states; without, they have no gradients.
             learning: what asks for gradients besides the parameters: input and states, where it is None.
-            seed: of dropout; None seeds nothing.
+            seed: of dropout; None seeds nothing. watched: whether its draws are, also where it then computes otherwise.
 
         Raises whatever the module raises.
         """
@@ -248,7 +242,7 @@ class Life:
             torch.manual_seed(self.seed + seed)
         before, draws = generator_states(given.case.device), DropoutRecorder()
         drops = mode == "train" and given.case.draws_dropout
-        watched = drops and (self.watches or self.is_itself_watched)
+        watched = drops and (watched or self.is_itself_watched)
         with torch.set_grad_enabled(learns), draws if watched else nullcontext():
             values = results_of(self.cell, through or module, *inputs.values())
         # What is made at a module's first call may draw its first weights.

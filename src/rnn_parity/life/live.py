@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,7 @@ import torch
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
-from rnn_parity.layers.running import classify_exception, numerics
+from rnn_parity.layers.running import classify_exception, compiler_is_loaded, numerics
 from rnn_parity.life import calls, edges, gradients, mixed, sizes, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -121,7 +120,7 @@ def live(
 
 def _compiled_for_every_shape() -> AbstractContextManager:
     """A life has more shapes than `torch.compile` compiles by default before it goes on without, with other masks."""
-    if "torch._dynamo" not in sys.modules:
+    if not compiler_is_loaded():
         return nullcontext()
     return torch._dynamo.config.patch(recompile_limit=_MOST_COMPILATIONS)
 

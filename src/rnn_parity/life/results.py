@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rnn_parity.cells.base import Cell
@@ -24,11 +23,6 @@ class Results:
     masks: Tensor | None = None
     hides_masks: bool = False
     offence: str = ""
-
-
-def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal; NaNs in the same places are."""
-    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def results_of(

@@ -5,7 +5,6 @@ and times that took more threads than were granted, or less than this machine ca
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from rnn_parity.compare.reference import relative_errors
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import forget_compiled
 from rnn_parity.layers.settings import put_back
 from rnn_parity.timing.calls import Calls, TimedTask, copy_of
 from rnn_parity.timing.peaks import measure_copy, measure_peaks
@@ -80,15 +80,6 @@ def _results(task: TimedTask, name: str, role: Role, phase: str) -> dict[int, Re
         except Exception:
             return {}
     return known
-
-
-def forget_compiled() -> None:
-    """Let nothing that `torch.compile` made for other shapes serve these: each phase compiles its own, untimed.
-
-    What is compiled for sizes in general may draw other dropout masks from one seed than what is compiled for these.
-    """
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
 
 
 def prepare_known(calls: Calls, number: int) -> Any:

@@ -19,7 +19,7 @@ from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.running import classify_exception, numerics
+from rnn_parity.layers.running import classify_exception, forget_compiled, numerics
 from rnn_parity.layers.settings import Settings, put_back, undo
 from rnn_parity.statistics import (
     LARGEST_CHANGE,
@@ -151,7 +151,7 @@ def count_kernels(workload: TimedWorkload, cases: Iterable[Case], rows: Sequence
                 for row in timed:
                     role = Role.BASELINE if row["implementation"] == row["baseline"] else Role.CANDIDATE
                     contender = make_contender(task, row["implementation"], role, row["phase"])
-                    audits.forget_compiled()
+                    forget_compiled()
                     row.update(_counted(contender, "kernels", measure_kernels))
 
 
@@ -195,7 +195,7 @@ def run_rounds(
     The first contender is the baseline, the last its control.
     """
     clock = CudaClock() if device == "cuda" else WallClock()
-    audits.forget_compiled()
+    forget_compiled()
     for contender in contenders:
         _attempt(_warm_up, contender, clock)
     start = perf_counter()

@@ -80,10 +80,13 @@ def _change(axes: Axes, position: float, label: str, rows: pd.DataFrame, way: st
     words = f"{after - before:+.0f}".replace("-", "\N{MINUS SIGN}")
     words += f" ({share:.0%})".replace("%", " %").replace("-", "\N{MINUS SIGN}") if np.isfinite(share) else ""
     left, right = min(before, after, *interval), max(before, after, *interval)
-    at, colour = (1.5, style.DARK) if left >= _LABEL else (right + 1.5, style.DARK)
-    if left < _LABEL and right > 100 - _LABEL:  # no room but on the bar
-        at, colour = min(before, after) + 1.5, "white"
-    axes.text(at, position, words, va="center", fontsize=6, color=colour)
+    if left >= _LABEL:
+        at, ink = 1.5, style.DARK
+    elif right <= 100 - _LABEL:
+        at, ink = right + 1.5, style.DARK
+    else:  # no room but on the bar
+        at, ink = min(before, after) + 1.5, "white"
+    axes.text(at, position, words, va="center", fontsize=6, color=ink)
     return after
 
 
