@@ -1,5 +1,6 @@
 """Every point sees a fault that no first call shows, and accuses no right layer."""
 
+import importlib
 import random
 
 import pytest
@@ -49,6 +50,12 @@ def test_a_fault_is_seen_by_its_point_and_not_by_a_first_call(path):
         assert not failing(path, cell, ["first_call"])
         PROCESS.clear()
     assert failing(path, cell, EVERYWHERE if ANYWHERE in fault.points else fault.points)
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name.endswith("InProcess")])
+def test_a_fault_of_the_process_is_seen_as_well_where_a_compiler_is_loaded(name):
+    importlib.import_module("torch._dynamo")
+    assert set(failing(name, "gru", ["first_call", "same_seed"])) == {"same_seed"}
 
 
 class CheckedAtRandom(torch.nn.GRU):

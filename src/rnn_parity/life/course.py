@@ -80,8 +80,11 @@ class Life:
 
     @property
     def is_itself_watched(self) -> bool:
-        """Whether it computes the same while its draws of dropout are watched, as what is compiled does not."""
-        if compiler_is_loaded() and self.case.draws_dropout and self.case.dropout < 1:
+        """Whether it computes the same while its draws of dropout are watched, as what is compiled does not.
+
+        The first call is watched in any case: to ask takes steps, and the first of a process is one to be judged.
+        """
+        if self.drawn_share is not None and compiler_is_loaded() and self.case.draws_dropout and self.case.dropout < 1:
             try:
                 order_of(self.case, self.name)
             except ChangedByWatching:
