@@ -20,12 +20,22 @@ TINY = {
     "life": False,
     "capabilities": False,
 }
-RUN = {
+LAYERS = {
     **SMOKE,
-    "sweeps": {**SMOKE["sweeps"], "model": {"workload": "decoder", "hidden_size": 12, "sequence_length": [4, 5]}},
+    "sweeps": {
+        "article": {**SMOKE["sweeps"]["article"], "sequence_length": [1, 2, 3]},
+        "width": {**SMOKE["sweeps"]["width"], "sequence_length": 3},
+    },
+    "self_test": {**SMOKE["self_test"], "cases": 2},
+    "timing": {**SMOKE["timing"], "max_seconds": 0.05},
+}
+"""The smoke run, shorter."""
+RUN = {
+    **LAYERS,
+    "sweeps": {**LAYERS["sweeps"], "model": {"workload": "decoder", "hidden_size": 12, "sequence_length": [4, 5]}},
     "workloads": {"decoder": {"file": "own.t", "vocabulary": 20, "training": {"steps": 4, "seeds": [0, 1]}}},
 }
-"""The smoke run and a sweep of t2vec's decoder: what the fixture `finished` has run, its config being `own.yaml`."""
+"""The same and a sweep of t2vec's decoder: what the fixture `finished` has run, its config being `own.yaml`."""
 
 
 def write_trajectories(folder):

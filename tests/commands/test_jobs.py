@@ -7,13 +7,14 @@ import pytest
 import yaml
 
 from conftest import PROJECT
+from rnn_parity.capabilities import probing
 from rnn_parity.commands import jobs, processes
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.layers import containment, preflight
 from rnn_parity.layers.containment import Ended, contained
 from rnn_parity.layers.running import DeviceLost
-from rnn_parity.tables import EQUIVALENCE, LIFE, TIMING, read_table
+from rnn_parity.tables import CAPABILITIES, EQUIVALENCE, LIFE, TIMING, read_table
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 WAYS = {
@@ -131,6 +132,24 @@ def test_a_life_that_ends_the_process_is_told_and_the_next_one_lived(tmp_path):
         "not judged",
         "unsupported",
     }
+
+
+def test_what_layers_can_do_is_probed_for_every_kind(tmp_path, monkeypatch):
+    from rnn_parity.commands.rules import device
+
+    monkeypatch.setattr(probing, "CAPABILITIES", {"carried_state": probing.CAPABILITIES["carried_state"]})
+    kinds = {"lstm": {"baseline": "stacking_lstm_cell", "candidates": ["stacking_lstm", "torch.nn:LSTM"]}}
+    asked = make_grid(SMOKE | {"cells": kinds, "sweeps": {"kinds": {"cell": ["gru", "lstm"]}}})
+    device("capabilities", "cpu", asked.device_request("capabilities", "cpu"), tmp_path, 60.0)
+    rows = read_table(tmp_path / "capabilities/cpu.parquet", CAPABILITIES).to_pylist()
+    assert [(row["cell"], row["baseline"], row["implementation"]) for row in rows] == [
+        ("gru", "stacking_gru_cell", "stacking_gru_cell"),
+        ("gru", "stacking_gru_cell", "stacking_gru"),
+        ("lstm", "stacking_lstm_cell", "stacking_lstm_cell"),
+        ("lstm", "stacking_lstm_cell", "stacking_lstm"),
+        ("lstm", "stacking_lstm_cell", "torch.nn:LSTM"),
+    ]
+    assert {row["outcome"] for row in rows} == {"works"}
 
 
 def test_results_come_in_order_and_each_end_costs_one_item():

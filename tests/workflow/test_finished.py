@@ -13,20 +13,20 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import RUN, SMOKE, jobs_run, runs, snakemake, write_config
+from pipeline import LAYERS, RUN, jobs_run, runs, snakemake, write_config
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.report.figures import FIGURES
 
 pytestmark = pytest.mark.workflow
 
-CASES = make_grid(SMOKE).cases
+CASES = make_grid(LAYERS).cases
 EVERY_CASE, EVERY_JOB = len(CASES) + 2, 4
 """With those of the decoder."""
 
 
 def test_the_check_is_tried_and_capabilities_are_probed(finished):
     found = {name: pd.read_parquet(finished / f"results/{name}.parquet") for name in ("self_test", "coverage")}
-    assert found["self_test"]["case_id"].nunique() == 8
+    assert found["self_test"]["case_id"].nunique() == RUN["self_test"]["cases"]
     assert set(found["self_test"]["finding"]) <= {"held", "caught", "hidden", "not judged", "not exercised"}
     assert set(found["coverage"]["case_id"]) == {case.case_id for case in CASES}
     unseen = found["coverage"].query("sequence_length == 1 and finding != 'caught'")["fault"]
@@ -45,7 +45,7 @@ def test_the_check_is_tried_and_capabilities_are_probed(finished):
 
 def test_every_case_is_in_both_tables_and_in_mlflow(finished):
     equivalence, timing = (pd.read_parquet(finished / f"results/{name}.parquet") for name in ("equivalence", "timing"))
-    quantities = 4 + 4 * SMOKE["defaults"]["num_layers"]
+    quantities = 4 + 4 * RUN["defaults"]["num_layers"]
     many_draws = {"article": 0, "width": 6}
     expected = {case.case_id: 3 * quantities + many_draws[case.sweep] for case in CASES}
     of_layers = equivalence.query("sweep != 'model'")
@@ -170,7 +170,7 @@ def test_a_larger_grid_and_other_settings_measure_only_what_they_touch(finished)
     planned = jobs_run(snakemake(finished, "-n", config=write_config(finished, larger)))
     assert planned["equivalence"] == planned["timing"] == planned["publish job"] == 1
     assert "environment" not in planned
-    slower = {**RUN, "timing": {**RUN["timing"], "max_seconds": 0.4}}
+    slower = {**RUN, "timing": {**RUN["timing"], "max_seconds": 0.1}}
     planned = jobs_run(snakemake(finished, "-n", config=write_config(finished, slower)))
     assert planned["timing"] == EVERY_JOB
     assert "equivalence" not in planned
@@ -243,8 +243,8 @@ def test_one_key_can_be_set_on_the_command_line(finished):
 
 
 def test_lint_and_the_static_report(finished):
-    lint = snakemake(finished, "--lint").stderr + snakemake(finished, "--lint").stdout
-    found = {line.strip() for line in lint.splitlines() if line.startswith("    * ")}
+    lint = snakemake(finished, "--lint")
+    found = {line.strip() for line in (lint.stderr + lint.stdout).splitlines() if line.startswith("    * ")}
     assert found <= {"* Specify a conda environment or container for each rule.:"}  # one environment is for all of it
     done = snakemake(finished, "--report", "report.zip")
     assert done.returncode == 0, done.stdout + done.stderr
