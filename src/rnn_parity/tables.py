@@ -159,6 +159,7 @@ LIFE = schema_of(
 `condition`: what must not be done where the point fails, empty where nothing excuses it."""
 
 NOTHING_TO_TRY = "there is nothing to try"
+LEFT_OUT = "left out: the life took"
 """The reason of a point that asks nothing of a layer of this kind, as of dropout where there is none."""
 
 SELF_TEST = schema_of(

@@ -9,6 +9,7 @@ from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.lives import told
 from rnn_parity.report import brief
 from rnn_parity.report.check import MOST_LINES, Report
+from rnn_parity.tables import LEFT_OUT
 from synthetic import equivalence_rows, life_rows
 
 GRID = make_grid(SMOKE)
@@ -97,3 +98,11 @@ def test_a_point_that_holds_may_have_a_word_to_say():
     report = check(table(), life)
     assert report.equivalent
     assert f"mind that it {slow['reason']}" in report.conclusion()
+
+
+def test_a_yes_says_which_part_of_the_life_was_left_out():
+    report = check(table(), lived(kept={"verdict": "not judged", "reason": f"{LEFT_OUT} 20 s before"}))
+    assert report.equivalent
+    assert (
+        f"mind that it is so slow that 1 of {len(report.life)} points of its life were left out" in report.conclusion()
+    )

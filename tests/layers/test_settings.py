@@ -1,5 +1,6 @@
 """Settings of the process: read and put back in both generations, and told of the layer that changes them."""
 
+import gc
 import itertools
 import sys
 import time
@@ -36,6 +37,8 @@ CHANGES = {
     "torch.is_deterministic_algorithms_warn_only_enabled()": lambda: torch.use_deterministic_algorithms(
         False, warn_only=True
     ),
+    "torch.set_flush_denormal()": lambda: torch.set_flush_denormal(True),
+    "gc.isenabled()": gc.disable,
     "torch.backends.cudnn.enabled": lambda: setattr(torch.backends.cudnn, "enabled", False),
     "torch.backends.cudnn.benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", True),
     "torch.backends.cudnn.deterministic": lambda: setattr(torch.backends.cudnn, "deterministic", True),

@@ -6,6 +6,7 @@ and the newer ones show what a place inherits in place of what it holds; here bo
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,14 @@ _WRITES = {
 REDUCED = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
 """Whether cuBLAS may add up products of halves in halves, as PyTorch allows it by default."""
 
+_DENORMAL = 1e-310
+
+
+def _flushes_denormals() -> bool:
+    """Whether numbers next to zero are zero, which no function of PyTorch tells."""
+    return _DENORMAL * 1.0 == 0
+
+
 OTHERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch.get_num_threads()": (torch.get_num_threads, torch.set_num_threads),
     "torch.get_default_dtype()": (torch.get_default_dtype, torch.set_default_dtype),
@@ -62,6 +71,8 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         torch.is_deterministic_algorithms_warn_only_enabled,
         lambda on: torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled(), warn_only=on),
     ),
+    "torch.set_flush_denormal()": (_flushes_denormals, torch.set_flush_denormal),
+    "gc.isenabled()": (gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     "torch.backends.cudnn.enabled": (_C._get_cudnn_enabled, _C._set_cudnn_enabled),
     "torch.backends.cudnn.benchmark": (_C._get_cudnn_benchmark, _C._set_cudnn_benchmark),
     "torch.backends.cudnn.deterministic": (_C._get_cudnn_deterministic, _C._set_cudnn_deterministic),

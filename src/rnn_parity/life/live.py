@@ -19,7 +19,7 @@ from rnn_parity.life import calls, edges, gradients, mixed, sizes, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import Point
-from rnn_parity.tables import NOTHING_TO_TRY
+from rnn_parity.tables import LEFT_OUT, NOTHING_TO_TRY
 
 POINTS: dict[str, Point] = {
     name: value
@@ -50,9 +50,9 @@ def life_case(case: Case, name: str) -> Case:
 
 @dataclass(frozen=True)
 class _Stopwatch:
-    """Seconds of work since it was made: the CPU's, or a third of the clock's where a layer waits for more than that.
+    """Seconds of work since it was made: the CPU's, or a tenth of the clock's where a layer waits for more than that.
 
-    Beside other processes the clock runs on while nothing is done.
+    Beside other processes the clock runs on while nothing is done: a busy machine must not cut a life short.
     """
 
     cpu_s: float = field(default_factory=time.process_time)
@@ -60,7 +60,7 @@ class _Stopwatch:
 
     @property
     def worked_s(self) -> float:
-        return max(time.process_time() - self.cpu_s, (time.monotonic() - self.wall_s) / 3)
+        return max(time.process_time() - self.cpu_s, (time.monotonic() - self.wall_s) / 10)
 
 
 def live(
@@ -96,7 +96,7 @@ def live(
             if life.quiet not in life.modes:
                 found, tried = Found(Verdict.NOT_JUDGED, reason="left out: its first call is wrong already"), 0
             elif started.worked_s > most:
-                found, tried = Found(Verdict.NOT_JUDGED, reason=f"left out: the life took {most:g} s before"), 0
+                found, tried = Found(Verdict.NOT_JUDGED, reason=f"{LEFT_OUT} {most:g} s before"), 0
             else:
                 with _compiled_for_every_shape():
                     found, tried = _live_through(point, life)

@@ -157,3 +157,8 @@ def frozen(life: Life) -> Iterator[Found]:
                 parameter.requires_grad_(not any(parameter is one for one in frozen))
             if learning is None or len(frozen) < len(parameters):
                 yield life.judge(module, given, mode, f"{when}, in {mode}", learning=learning)
+    mode, early = life.quiet, life.build(given)
+    for when, learns in (("with some parameters frozen", False), ("after its parameters were frozen", True)):
+        for parameter in list(early.parameters())[::2]:
+            parameter.requires_grad_(learns)
+        yield life.judge(early, given, mode, f"{when} from its first call on, in {mode}")

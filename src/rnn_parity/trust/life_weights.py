@@ -121,6 +121,12 @@ def _stays_frozen(layer: Any, k: int) -> Parameters:
     return [p.detach() if at in frozen else p for at, p in enumerate(found)]
 
 
+def _learns_as_at_first(layer: Any, k: int) -> Parameters:
+    found = WrittenOut.parameters_of(layer, k)
+    learned = layer.memory.setdefault(("learned", k), [p.requires_grad for p in found])
+    return [p if learn else p.detach() for p, learn in zip(found, learned, strict=True)]
+
+
 def _written_after(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
     if not torch.is_grad_enabled():
         layer.weight_hh_l0.data.mul_(0.5)
@@ -182,6 +188,8 @@ _plant("LoadsAllButOne", "load_state_dict forgets the last layer", "loaded", bas
 _plant("OthersFrozen", "Where one parameter is frozen, weight_hh has no gradient", "frozen",
        parameters_of=_others_frozen)  # fmt: skip
 _plant("StaysFrozen", "What was frozen once has no gradient ever after", "frozen", parameters_of=_stays_frozen)
+_plant("LearnsAsAtFirst", "What was frozen at a module's first call has no gradient ever after", "frozen",
+       parameters_of=_learns_as_at_first)  # fmt: skip
 _plant("WeightsWritten", "A call without gradients halves weight_hh", "first_call", result=_written_after)
 
 # States, inputs and weights at the edge.
