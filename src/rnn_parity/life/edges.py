@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
-from rnn_parity.life.results import Results
+from rnn_parity.life.results import Results, results_of
 
 LARGE = 32.0
 """Times the inputs or the states: far into the gates' saturation, and beyond every clip that is in use for cells."""
@@ -89,7 +90,7 @@ def no_states(life: Life) -> Iterator[Found]:
 
 @point("Inputs of zero")
 def zero_inputs(life: Life) -> Iterator[Found]:
-    """An input of zeros: all, one row, one step, the last steps; and a row whose states are zero too."""
+    """Zeros: all inputs, one step, the last steps, a row with its states; and a row whose inputs add up to zero."""
 
     def of_input(*place):
         return lambda stimulus: replace(stimulus, input=_zeroed(stimulus.input, *place))
@@ -97,6 +98,13 @@ def zero_inputs(life: Life) -> Iterator[Found]:
     def row(stimulus):
         states = tuple(_zeroed(state, slice(None), 0) for state in stimulus.states)
         return replace(stimulus, input=_zeroed(stimulus.input, slice(None), 0), states=states)
+
+    def sum_of_zero(stimulus):
+        changed = torch.ones_like(stimulus.input)
+        changed[..., 1::2] = -1
+        if changed.shape[-1] % 2:
+            changed[..., -1] = 0
+        return replace(stimulus, input=torch.cat([changed[:, :1], stimulus.input[:, 1:]], 1))
 
     steps = life.case.sequence_length
     yield from _each(
@@ -106,8 +114,30 @@ def zero_inputs(life: Life) -> Iterator[Found]:
             "a step of zeros": of_input(steps // 2),
             "zeros from the middle on": of_input(slice(steps // 2, None)),
             "a row of zeros": row,
+            "a row that adds up to zero": sum_of_zero,
         },
     )
+
+
+@point("A row that is not finite", may_refuse=True, condition="every input is finite")
+def not_finite(life: Life) -> Iterator[Found]:
+    """A row of NaN, or of infinity, spoils no other."""
+    given, row = life.draw(), life.case.batch_size // 2
+    module = life.build(given).eval()
+    input, *states = life.tensors(given)
+    with torch.no_grad():
+        whole = results_of(life.cell, module, input.clone(), *states)
+        for value in (math.nan, math.inf):
+            spoiled = input.clone()
+            spoiled[:, row] = value
+            found = results_of(life.cell, module, spoiled, *states)
+            others = {name: result.clone() for name, result in found.items()}
+            for name, result in others.items():
+                result[:, row] = whole[name][:, row]
+            yield life.hold(
+                given, partial(Results, {name: result.cpu() for name, result in others.items()}),
+                f"beside a row of {value}",
+            )  # fmt: skip
 
 
 @point("Biases of zero")

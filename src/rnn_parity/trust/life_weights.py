@@ -263,6 +263,10 @@ _plant("ZeroRowIsPadding", "A row whose inputs are all zero is taken for padding
        run_layer=_zero_row_is_padding)  # fmt: skip
 _plant("NoBiasWhereZero", "Where bias_ih is zero, bias_hh is left out too", "zero_biases",
        parameters_of=_no_bias_where_zero)  # fmt: skip
+_plant("SumOfZeroIsPadding", "A row whose inputs add up to zero is taken for padding", "zero_inputs",
+       given=lambda layer, x: torch.where((x.detach().sum(-1) == 0).all(0)[:, None], 0 * x, x))  # fmt: skip
+_plant("NotFiniteSpreads", "Every row is NaN where one is not finite", "not_finite",
+       given=lambda layer, x: x + 0 * x.detach().sum())  # fmt: skip
 _plant("InputsClipped", "Inputs are clipped at ±20", "large", given=lambda layer, x: x.clamp(-20, 20))
 _plant("StatesClipped", "h0 is clipped at ±2", "large", initial=given_state(0, lambda h: h.clamp(-2, 2)))
 _plant(
