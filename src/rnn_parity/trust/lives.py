@@ -82,11 +82,19 @@ def examine_life(device: str, dtype: str, seed: int, cell: str, name: str) -> di
 
 
 def examine_lives(
-    device: str, dtypes: Sequence[str], lives: int, jobs: int, cell: str = "gru"
+    device: str, dtypes: Sequence[str], lives: int, jobs: int, cell: str = "gru", spread: bool = False
 ) -> tuple[int, Iterator[list[dict[str, Any]]]]:
-    """As `examine_in_parallel`, of `lives` lives of every right layer and every fault of a kind in every dtype."""
-    names = [*right_layers(cell), *life_faults_of(cell)]
-    tasks = [(device, dtype, seed, cell, name) for seed in range(lives) for dtype in dtypes for name in names]
+    """As `examine_in_parallel`, of `lives` lives of every right layer and every fault of a kind in every dtype.
+
+    `spread`: a fault lives in one of the dtypes only, the next fault in the next.
+    """
+    right, faults = list(right_layers(cell)), list(life_faults_of(cell))
+    tasks = [
+        (device, dtype, seed, cell, name)
+        for seed in range(lives)
+        for k, dtype in enumerate(dtypes)
+        for name in [*right, *(faults[(k + seed) % len(dtypes) :: len(dtypes)] if spread else faults)]
+    ]
     return in_parallel(_one, tasks, jobs)
 
 
