@@ -16,7 +16,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import load_factory, named
 from rnn_parity.layers.running import numerics
-from rnn_parity.layers.settings import OTHERS, PRECISIONS, REDUCED, Settings, put_back, told
+from rnn_parity.layers.settings import OTHERS, PRECISIONS, REDUCED, REPLACEABLE, Settings, put_back, told
 from rnn_parity.layers.stimulus import draw_stimulus
 
 CASE = Case("settings", "cpu", "float32", False, 5, 6, 1, 3, 2, 0.0, 1, "gru")
@@ -58,6 +58,8 @@ CHANGES |= {
 }
 CLOCKS = [name for name in OTHERS if name.startswith("time.")]
 CHANGES |= {name: partial(setattr, time, name.removeprefix("time."), float) for name in CLOCKS}
+FUNCTIONS = {f"{place}.{name}": (owner, name) for place, (owner, names) in REPLACEABLE.items() for name in names}
+CHANGES |= {name: partial(setattr, *place, float) for name, place in FUNCTIONS.items() if name in OTHERS}
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +130,7 @@ def test_a_change_is_told_by_its_name_and_put_back(name, before):
         CHANGES[name]()
         changed = Settings.read().changed_since(before)
     assert list(changed) == [name]
-    assert told("layer").endswith(f"{name} to {'float' if name in CLOCKS else repr(changed[name])}")
+    assert told("layer").endswith(f"{name} to {'float' if changed[name] is float else repr(changed[name])}")
     assert Settings.read() == before
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from inspect import isfunction
 from typing import Any, cast
 
 import torch
-from torch import _C
+from torch import _C, _VF, nn
 
 PRECISIONS = {
     "torch.backends.fp32_precision": ("generic", "all"),
@@ -37,8 +38,22 @@ _WRITES = {
 }
 """The older switches, each with the newer ones that it writes too."""
 
+_OF_TENSORS = ("bernoulli", "chunk", "matmul", "mm", "sigmoid", "split", "tanh")
+
 REDUCED = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
 """Whether cuBLAS may add up products of halves in halves, as PyTorch allows it by default."""
+
+REPLACEABLE: dict[str, tuple[Any, Sequence[str]]] = {
+    "torch": (torch, ("gru", "gru_cell", "lstm", "lstm_cell", *_OF_TENSORS)),
+    "torch._VF": (_VF, ("gru", "gru_cell", "lstm", "lstm_cell")),
+    "torch.Tensor": (torch.Tensor, ("__add__", "__matmul__", "__mul__", "__sub__", "unbind", *_OF_TENSORS)),
+    "torch.nn.functional": (nn.functional, ("dropout", "linear", "sigmoid", "tanh")),
+    "torch.nn.Module": (nn.Module, ("__call__", "__getattr__", "_call_impl", "_wrapped_call_impl")),
+} | {
+    f"torch.nn.{kind.__name__}": (kind, [name for name, value in vars(kind).items() if isfunction(value)])
+    for kind in (nn.GRU, nn.GRUCell, nn.LSTM, nn.LSTMCell, nn.RNNBase, nn.RNNCellBase, nn.Dropout, nn.Linear)
+}
+"""What recurrent layers run on: one that replaces a function of it, for itself, replaces it for all others too."""
 
 _DENORMAL = 1e-310
 
@@ -83,6 +98,12 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         cast("Callable[[Any], Any]", partial(setattr, torch.backends.cuda.matmul, name)),
     )
     for name in REDUCED
+}
+OTHERS |= {
+    f"{place}.{name}": (partial(getattr, owner, name), partial(setattr, owner, name))
+    for place, (owner, names) in REPLACEABLE.items()
+    for name in names
+    if hasattr(owner, name)
 }
 OTHERS |= {
     f"torch.{what}('{device}')": (partial(read, device), partial(write, device))
