@@ -15,6 +15,7 @@ from rnn_parity.dropout.masks import DropoutRecorder, draw_masks, mask_shape
 from rnn_parity.dropout.order import MaskOrder, UnknownOrder, UnlawfulDraws, find_order, order_of
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import call_layer
+from rnn_parity.layers.stepwise import StackingGRUCellLoop
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 from rnn_parity.workloads.layer import Layer
 
@@ -161,6 +162,23 @@ def test_masks_drawn_out_of_sight_have_no_order():
     with pytest.raises(UnknownOrder, match="its masks are drawn out of sight") as caught:
         order_of(CASE, "faults:HiddenDropout")
     assert not isinstance(caught.value, UnlawfulDraws)
+
+
+class RowsInHalves(StackingGRUCellLoop):
+    """Right: half of the rows after the other, through all layers; no order of whole axes is that of its draws."""
+
+    def forward(self, input, h0):
+        halves = [
+            super(RowsInHalves, self).forward(*half) for half in zip(input.chunk(2, 1), h0.chunk(2, 1), strict=True)
+        ]
+        return tuple(torch.cat(results, dim=1) for results in zip(*halves, strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 8])
+@pytest.mark.parametrize("rows", [4, 7])
+def test_an_order_that_is_half_right_is_not_believed(steps, rows):
+    with pytest.raises(UnknownOrder, match="no order explains"):
+        order_of(case_of(steps, rows, 6, 3), f"{__name__}:RowsInHalves")
 
 
 def test_a_layer_is_run_few_times_with_gradients_and_generators_are_left_as_they_were():
