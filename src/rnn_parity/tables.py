@@ -159,8 +159,10 @@ LIFE = schema_of(
 `condition`: what must not be done where the point fails, empty where nothing excuses it."""
 
 NOTHING_TO_TRY = "there is nothing to try"
-LEFT_OUT = "left out: the life took"
 """The reason of a point that asks nothing of a layer of this kind, as of dropout where there is none."""
+
+LEFT_OUT = "left out: the life took"
+"""How the reason of a point begins that the life had no time for."""
 
 SELF_TEST = schema_of(
     CASE_COLUMNS

@@ -34,13 +34,13 @@ Changes = dict[int, tuple[int, int]]
 """Row to the first step of output, else T, and the first layer of last states, else L, that changed."""
 
 ENOUGH = 10
-"""Rows that must change as an order says before it is believed: one that is half right is so of one row in two."""
+"""Rows that must be seen before an order is believed. One that is half right explains one row in two."""
 TOLERATED = 0.1
 """The share of rows that may change otherwise: rounding can hide an entry where it is dropped and show it later."""
 MOST_RUNS = 16
 """Runs with moved entries. One is enough where the batch is large."""
 MOST_ENTRIES = 32
-"""Entries moved in a run, at most one per row on average."""
+"""Entries of which a run moves half: at most one for two rows on average."""
 LARGEST_GAP = 1 / 16
 """The largest difference of the last state from the last step of the output, which are the same, as a share of it."""
 

@@ -53,7 +53,7 @@ REPLACEABLE: dict[str, tuple[Any, Sequence[str]]] = {
     f"torch.nn.{kind.__name__}": (kind, [name for name, value in vars(kind).items() if isfunction(value)])
     for kind in (nn.GRU, nn.GRUCell, nn.LSTM, nn.LSTMCell, nn.RNNBase, nn.RNNCellBase, nn.Dropout, nn.Linear)
 }
-"""What recurrent layers run on: one that replaces a function of it, for itself, replaces it for all others too."""
+"""The functions that recurrent layers run on. A layer that replaces one for itself replaces it for all others too."""
 
 _DENORMAL = 1e-310
 

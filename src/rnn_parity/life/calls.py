@@ -14,7 +14,6 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from rnn_parity.compare.run import take_gradients
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import pack_states
@@ -28,7 +27,7 @@ TUNING_S = 0.05
 """More than this, at every new shape, is no accident."""
 
 REPEATED = 5
-"""Calls after which what each of them leaves behind is counted."""
+"""Calls between two counts of the tensors that are in memory."""
 
 STEPS = 10
 """Training steps of one module; what happens now and then has so many occasions, and more at other points."""
@@ -228,14 +227,13 @@ def kept(life: Life) -> Iterator[Found]:
     """Told where every call leaves more tensors in memory than the call before."""
     for mode in dict.fromkeys((life.modes[0], life.modes[-1])):
         given = life.draw_undropped(mode)
-        module = life.build(given).train(mode == "train")
-        more = _left_by(partial(_call_and_forget, life, module, given, mode)) // REPEATED
+        more = _left_by(partial(life.call, life.build(given), given, mode)) // REPEATED
         said = f"keeps {more} more {'tensors' if more > 1 else 'tensor'} after every call, in {mode}"
         yield Found(Verdict.EQUIVALENT, reason=said if more > 0 else "")
 
 
-def _left_by(call: Callable[[], None]) -> int:
-    """How many more tensors are there after calls that follow as many others."""
+def _left_by(call: Callable[[], object]) -> int:
+    """How many tensors are left of `REPEATED` calls; as many before them fill what is cached."""
     gc.freeze()  # what is there already is not looked at
     try:
         there = []
@@ -249,15 +247,6 @@ def _left_by(call: Callable[[], None]) -> int:
         gc.unfreeze()
 
 
-def _call_and_forget(life: Life, module: nn.Module, given: Given, mode: str) -> None:
-    learns = mode != "inference"
-    with torch.set_grad_enabled(learns):
-        tensors = [tensor.requires_grad_(learns) for tensor in life.tensors(given)]
-        results = results_of(life.cell, module, *tensors)
-    if learns:
-        take_gradients(module, dict(zip(life.cell.inputs(), tensors, strict=True)), given.weighed(results))
-
-
 @point("Generators outside torch")
 def other_generators(life: Life) -> Iterator[Found]:
     """Told where a call sets the global generator of Python, or that of NumPy, to one fixed state."""
@@ -267,13 +256,15 @@ def other_generators(life: Life) -> Iterator[Found]:
         generators["NumPy"] = numpy.seed, partial(numpy.get_state, legacy=False), numpy.set_state
     module, own = life.build(given), {name: read() for name, (_, read, _) in generators.items()}
     after = []
-    for seed in range(2):
-        for start, _, _ in generators.values():
-            start(seed)
-        yield life.judge(module, given, life.quiet)
-        after.append({name: repr(read()) for name, (_, read, _) in generators.items()})
-    for name, (_, _, write) in generators.items():
-        write(own[name])
+    try:
+        for seed in range(2):
+            for start, _, _ in generators.values():
+                start(seed)
+            yield life.judge(module, given, life.quiet)
+            after.append({name: repr(read()) for name, (_, read, _) in generators.items()})
+    finally:
+        for name, (_, _, write) in generators.items():
+            write(own[name])
     fixed = " and ".join(name for name in generators if after[0][name] == after[1][name])
     if fixed:
         yield Found(Verdict.EQUIVALENT, reason=f"sets the global generator of {fixed} to one fixed state")

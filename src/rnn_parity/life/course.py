@@ -82,7 +82,7 @@ class Life:
     def is_itself_watched(self) -> bool:
         """Whether it computes the same while its draws of dropout are watched, as what is compiled does not.
 
-        The first call is watched in any case: to ask takes steps, and the first of a process is one to be judged.
+        The first call is watched in any case: asking takes training steps, and the first of a process must be judged.
         """
         if self.drawn_share is not None and compiler_is_loaded() and self.case.draws_dropout and self.case.dropout < 1:
             try:

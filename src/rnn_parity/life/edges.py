@@ -124,20 +124,18 @@ def not_finite(life: Life) -> Iterator[Found]:
     """A row of NaN, or of infinity, spoils no other."""
     given, row = life.draw(), life.case.batch_size // 2
     module = life.build(given).eval()
-    input, *states = life.tensors(given)
-    with torch.no_grad():
-        whole = results_of(life.cell, module, input.clone(), *states)
-        for value in (math.nan, math.inf):
-            spoiled = input.clone()
-            spoiled[:, row] = value
-            found = results_of(life.cell, module, spoiled, *states)
-            others = {name: result.clone() for name, result in found.items()}
-            for name, result in others.items():
-                result[:, row] = whole[name][:, row]
-            yield life.hold(
-                given, partial(Results, {name: result.cpu() for name, result in others.items()}),
-                f"beside a row of {value}",
-            )  # fmt: skip
+    spoiled = (torch.arange(life.case.batch_size, device=life.case.device) == row)[:, None]
+
+    def beside(value: float) -> Results:
+        input, *states = life.tensors(given)
+        input[:, row] = value
+        with torch.no_grad():
+            whole = results_of(life.cell, module, *life.tensors(given))
+            found = results_of(life.cell, module, input, *states)
+        return Results({name: torch.where(spoiled, whole[name], result).cpu() for name, result in found.items()})
+
+    for value in (math.nan, math.inf):
+        yield life.hold(given, partial(beside, value), f"beside a row of {value}")
 
 
 @point("Biases of zero")
