@@ -7,7 +7,7 @@ from torch import nn
 import rnn_parity
 from rnn_parity.dropout.masks import DropoutRecorder
 from rnn_parity.layers.registry import adapter_of, named
-from rnn_parity.layers.running import DeviceLost, LightDispatchMode, classify_exception
+from rnn_parity.layers.running import DeviceLost, LightDispatchMode, classify_exception, same
 
 
 class Watching(LightDispatchMode):
@@ -30,6 +30,28 @@ def test_the_compiler_reads_no_code_of_a_mode():
     torch.compile(nn.Dropout(0.5), backend=counter)(torch.ones(4, 5))
     assert counter.frame_count == 1  # else nothing is compiled anyway
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_what_is_not_finite_is_the_same_as_itself_alone(dtype):
+    nan, inf, largest, zero = torch.tensor([torch.nan, torch.inf, torch.finfo(dtype).max, 0], dtype=dtype)
+    for value in (nan, inf, -inf, largest, zero):
+        others = [other for other in (nan, inf, -inf, largest, -largest, zero) if repr(other) != repr(value)]
+        one = torch.stack([value, zero])
+        assert same(one, one.clone())
+        assert not any(same(one, torch.stack([other, zero])) for other in others)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
+def test_tensors_are_the_same_in_shape_dtype_and_values(dtype):
+    ones = torch.ones(2, 3, dtype=dtype)
+    assert same(ones, ones.clone())
+    assert same(ones[:0], ones[:0].clone())
+    assert same(ones.sum(0), ones.sum(0))
+    assert not same(ones, torch.zeros_like(ones))
+    assert not same(ones, ones[:1])
+    assert not same(ones, ones.to(torch.float64))
+    assert not same(ones[:0], ones[:, :0])
 
 
 def Compiled(**sizes):

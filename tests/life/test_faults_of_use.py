@@ -158,6 +158,24 @@ class GrowsWithSteps(Remembering):
         return torch.cat([sequence[:, :rows], 0 * sequence[:, rows:]], 1), last
 
 
+class ClearsInput(Remembering):
+    """Writes numbers in place of what is not finite."""
+
+    def forward(self, input, states=None):
+        with torch.no_grad():
+            input.nan_to_num_()
+        return super().forward(input, states)
+
+
+class ClearsInfinity(Remembering):
+    """Writes the largest number in place of infinity, and leaves NaN."""
+
+    def forward(self, input, states=None):
+        with torch.no_grad():
+            input.nan_to_num_(nan=torch.nan)
+        return super().forward(input, states)
+
+
 FAULTS = {
     CutsItsStates: ("pieces", "in pieces of 1, 1, 1, 1, 1 steps, in train, with dropout 0", "error is"),
     ClearsItsGradients: ("accumulated", "after two backward passes into .grad, in train, with dropout 0", "0.5×"),
@@ -176,6 +194,8 @@ FAULTS = {
     LastStepOfInference: ("lengths", "at T 129, B 2, in inference", "step 128 of 129"),
     RowsOfFirstTotal: ("shapes_in_turn", "at T 4, B 5 after T 5, B 7", "from row 1 of 5 on"),
     GrowsWithSteps: ("shapes_in_turn", "at T 5, B 7 after T 5, B 1", "is zero from row 1 of 7 on"),
+    ClearsInput: ("not_finite", "beside a row of nan", "writes into its input"),
+    ClearsInfinity: ("not_finite", "beside a row of inf", "writes into its input"),
 }
 CASES = [(fault, cell) for fault in FAULTS for cell in ("gru", "lstm")]
 globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in CASES})

@@ -87,8 +87,10 @@ def _expected(states: Sequence[Tensor]) -> str:
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal; NaNs in the same places are."""
-    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
+    """Whether two tensors are equal in shape, dtype and values; NaNs in the same places are."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one, other) or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def compiler_is_loaded() -> bool:

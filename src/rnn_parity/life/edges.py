@@ -121,7 +121,7 @@ def zero_inputs(life: Life) -> Iterator[Found]:
 
 @point("A row that is not finite", may_refuse=True, condition="every input is finite")
 def not_finite(life: Life) -> Iterator[Found]:
-    """A row of NaN, or of infinity, spoils no other."""
+    """A row of NaN, or of infinity, spoils no other, and is left as it is."""
     given, row = life.draw(), life.case.batch_size // 2
     module = life.build(given).eval()
     spoiled = (torch.arange(life.case.batch_size, device=life.case.device) == row)[:, None]
@@ -129,10 +129,12 @@ def not_finite(life: Life) -> Iterator[Found]:
     def beside(value: float) -> Results:
         input, *states = life.tensors(given)
         input[:, row] = value
+        copy = input.clone()
         with torch.no_grad():
             whole = results_of(life.cell, module, *life.tensors(given))
             found = results_of(life.cell, module, input, *states)
-        return Results({name: torch.where(spoiled, whole[name], result).cpu() for name, result in found.items()})
+        values = {name: torch.where(spoiled, whole[name], result).cpu() for name, result in found.items()}
+        return Results(values, offence=life.offence_of({"input": input}, {"input": copy}, found))
 
     for value in (math.nan, math.inf):
         yield life.hold(given, partial(beside, value), f"beside a row of {value}")

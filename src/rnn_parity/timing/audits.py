@@ -21,7 +21,7 @@ from rnn_parity.compare.reference import relative_errors
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import forget_compiled
+from rnn_parity.layers.running import forget_compiled, same
 from rnn_parity.layers.settings import put_back
 from rnn_parity.timing.calls import Calls, TimedTask, copy_of
 from rnn_parity.timing.peaks import measure_copy, measure_peaks
@@ -158,13 +158,7 @@ def _threads() -> list[int]:
 
 def differing(results: Results, known: Results) -> list[str]:
     """The quantities that are not bit for bit what is known of them."""
-    return [quantity for quantity, value in results.items() if not _same(copy_of(value).cpu(), known[quantity])]
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    return torch.equal(a, b) or torch.equal(a.view(torch.uint8), b.contiguous().view(torch.uint8))
+    return [quantity for quantity, value in results.items() if not same(copy_of(value).cpu(), known[quantity])]
 
 
 def changed(task: TimedTask, known: Results, timed: Results) -> str:
@@ -192,7 +186,7 @@ def unmoved(task: TimedTask, results: Mapping[int, Results], others: Mapping[int
         for quantity in (quantity for quantity in results[a] if quantity in others[a]):
             value, other = results[a][quantity], {quantity: others[a][quantity]}
             # Zeros are a gradient that is none: the comparison tells of that.
-            if _same(value, results[b][quantity]) and value.any() and changed(task, others[b], other):
+            if same(value, results[b][quantity]) and value.any() and changed(task, others[b], other):
                 return quantity
     return ""
 
