@@ -20,7 +20,7 @@ from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
 from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
-from rnn_parity.layers.settings import put_back, told
+from rnn_parity.layers.settings import put_back, settings_changed_by
 from rnn_parity.life.live import POINTS, life_case, live
 from rnn_parity.timing.environment import describe_environment, machine_of
 from rnn_parity.timing.rounds import time_case
@@ -83,7 +83,7 @@ class Steps:
             if self.contained:
                 os.dup2(2, 1)  # what a layer prints is no part of the answer
             yield from work()
-            yield _Told({name: words for name in names if (words := told(name))})
+            yield _Told({name: words for name in names if (words := settings_changed_by(name))})
 
         source: Iterable[Any] = telling()
         if self.contained:

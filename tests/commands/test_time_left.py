@@ -3,7 +3,7 @@
 import pytest
 
 from rnn_parity.commands import time_left
-from rnn_parity.commands.time_left import Planned, in_words, time_left_s
+from rnn_parity.commands.time_left import Planned, progress_line, time_left_s
 
 
 def job(tmp_path, kind, cases, seconds=None, alone=False, expected_s=None):
@@ -23,13 +23,13 @@ def test_what_is_alone_follows_one_another_and_the_rest_shares_the_cores(tmp_pat
         job(tmp_path, "timing", 8, alone=True),
     ]
     assert time_left_s(jobs, 2, elapsed_s=60) == 4 * 15 / 2 + 8 * 15
-    assert in_words(jobs, 2, elapsed_s=60) == "3 of 5 jobs have measured; about 2 min left"
+    assert progress_line(jobs, 2, elapsed_s=60) == "3 of 5 jobs have measured; about 2 min left"
 
 
 def test_before_a_kind_is_known_what_is_expected_counts_or_nothing_is_said(tmp_path):
     expected = job(tmp_path, "timing", 3, alone=True, expected_s=600)
-    assert in_words([expected], 2, 0) == "0 of 1 jobs have measured; about 10 min left"
-    assert in_words([expected, job(tmp_path, "life", 1)], 2, 0) == "0 of 2 jobs have measured"
+    assert progress_line([expected], 2, 0) == "0 of 1 jobs have measured; about 10 min left"
+    assert progress_line([expected, job(tmp_path, "life", 1)], 2, 0) == "0 of 2 jobs have measured"
     done = job(tmp_path, "timing", 3, 7, alone=True)
     assert time_left_s([expected, done], 2, 0) == 7
 
@@ -55,8 +55,8 @@ def test_a_run_takes_longer_than_its_jobs_by_as_much_as_until_now(tmp_path):
 def test_a_job_whose_time_cannot_be_read_is_done_all_the_same(tmp_path):
     done = job(tmp_path, "life", 1, 5)
     done.benchmark.write_text("s\nNA\n")
-    assert in_words([done], 2, 0) == ""
-    assert in_words([done, job(tmp_path, "life", 1)], 2, 0) == "1 of 2 jobs have measured"
+    assert progress_line([done], 2, 0) == ""
+    assert progress_line([done, job(tmp_path, "life", 1)], 2, 0) == "1 of 2 jobs have measured"
 
 
 def test_it_is_told_again_and_again_until_all_is_done(tmp_path, capsys, monkeypatch):
@@ -74,4 +74,4 @@ def test_it_is_told_again_and_again_until_all_is_done(tmp_path, capsys, monkeypa
 
 @pytest.mark.parametrize(("seconds", "words"), [(30, "a minute left"), (100, "about 2 min left")])
 def test_a_minute_is_the_least_that_is_said(tmp_path, seconds, words):
-    assert in_words([job(tmp_path, "timing", 1, expected_s=seconds)], 1, 0).endswith(words)
+    assert progress_line([job(tmp_path, "timing", 1, expected_s=seconds)], 1, 0).endswith(words)

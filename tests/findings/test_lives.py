@@ -6,7 +6,7 @@ import pytest
 from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.answer import answer_for
-from rnn_parity.findings.lives import told
+from rnn_parity.findings.lives import remarks
 from rnn_parity.report import brief
 from rnn_parity.report.check import MOST_LINES, Report
 from rnn_parity.tables import LEFT_OUT
@@ -94,7 +94,7 @@ def test_a_life_of_another_candidate_says_nothing():
 def test_a_point_that_holds_may_have_a_word_to_say():
     slow = {"verdict": "equivalent", "reason": "takes 0.5 s longer at the first call of every new shape"}
     life = lived(first_at_shape=slow)
-    assert told(life) == [slow["reason"]]
+    assert remarks(life) == [slow["reason"]]
     report = check(table(), life)
     assert report.equivalent
     assert f"mind that it {slow['reason']}" in report.conclusion()

@@ -16,7 +16,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import load_factory, named
 from rnn_parity.layers.running import numerics
-from rnn_parity.layers.settings import OTHERS, PRECISIONS, REDUCED, REPLACEABLE, Settings, put_back, told
+from rnn_parity.layers.settings import OTHERS, PRECISIONS, REDUCED, REPLACEABLE, Settings, put_back, settings_changed_by
 from rnn_parity.layers.stimulus import draw_stimulus
 
 CASE = Case("settings", "cpu", "float32", False, 5, 6, 1, 3, 2, 0.0, 1, "gru")
@@ -130,7 +130,9 @@ def test_a_change_is_told_by_its_name_and_put_back(name, before):
         CHANGES[name]()
         changed = Settings.read().changed_since(before)
     assert list(changed) == [name]
-    assert told("layer").endswith(f"{name} to {'float' if changed[name] is float else repr(changed[name])}")
+    assert settings_changed_by("layer").endswith(
+        f"{name} to {'float' if changed[name] is float else repr(changed[name])}"
+    )
     assert Settings.read() == before
 
 
@@ -142,7 +144,7 @@ def test_a_change_is_put_back_also_where_the_layer_raises(before):
     with pytest.raises(ZeroDivisionError), put_back("raising"):
         change_and_raise()
     assert Settings.read() == before
-    assert told("raising") == "torch.get_default_dtype() to torch.float64"
+    assert settings_changed_by("raising") == "torch.get_default_dtype() to torch.float64"
 
 
 class SetsWhenBuilt(nn.GRU):
@@ -189,8 +191,8 @@ def test_what_a_layer_changes_when_built_or_run_is_told_and_put_back(layer):
             inside = Settings.read()
             found = run_implementation(CASE, name, draw_stimulus(CASE, 0), 0, "train_matched_masks", None)
             assert Settings.read() == inside
-        assert (told(name), found.missing) == (IN_WORDS[layer], {})
-    assert told(name) == ""  # the name may be another's next
+        assert (settings_changed_by(name), found.missing) == (IN_WORDS[layer], {})
+    assert settings_changed_by(name) == ""  # the name may be another's next
 
 
 @pytest.mark.parametrize("change", ["torch.backends.fp32_precision = 'ieee'", "torch.set_default_dtype(torch.float64)"])
@@ -200,12 +202,12 @@ def test_a_layer_that_changes_settings_when_imported_is_still_a_yes_that_says_so
     monkeypatch.syspath_prepend(tmp_path)
     name = f"{module}:Layer"
     report = rnn_parity.check("torch.nn:GRU", name, life=False, capabilities=False, timing_seconds=0, seeds=[0])
-    setting, _, value = told(name).partition(" to ")
+    setting, _, value = settings_changed_by(name).partition(" to ")
     assert setting in ("torch.backends.fp32_precision", "torch.get_default_dtype()")
     assert value in change
     assert report.equivalent
-    assert report.conclusion().endswith(f"; mind that it sets {told(name)}")
-    assert f"\n  {name}: sets {told(name)}, for all; put back each time" in report.explain()
+    assert report.conclusion().endswith(f"; mind that it sets {settings_changed_by(name)}")
+    assert f"\n  {name}: sets {settings_changed_by(name)}, for all; put back each time" in report.explain()
     assert Settings.read() == before
     again = rnn_parity.check("torch.nn:GRU", name, life=False, capabilities=False, timing_seconds=0, seeds=[0])
     assert again.conclusion() == report.conclusion()  # it is imported no second time

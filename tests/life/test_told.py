@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rnn_parity.findings.lives import told
+from rnn_parity.findings.lives import remarks
 from rnn_parity.life.live import MAX_SECONDS, _Stopwatch, live
 from rnn_parity.trust.lives import draw_life
 
@@ -82,7 +82,7 @@ def test_the_generators_are_left_as_they_were():
 
 def test_what_a_slow_layer_was_spared_is_told():
     rows = lived(Slow, "kept", "other_generators", max_seconds=0.0)
-    assert told(pd.DataFrame(rows)) == ["is so slow that 3 of 3 points of its life were left out"]
+    assert remarks(pd.DataFrame(rows)) == ["is so slow that 3 of 3 points of its life were left out"]
 
 
 def test_a_busy_machine_cuts_no_life_short():

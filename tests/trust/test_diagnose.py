@@ -17,7 +17,7 @@ from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.trust import diagnose as diagnosing
 from rnn_parity.trust import gru_faults
 from rnn_parity.trust.diagnose import diagnose
-from rnn_parity.trust.examine import faults_of, in_words
+from rnn_parity.trust.examine import fault_title, faults_of
 from rnn_parity.trust.right import WrittenOut, right_layers
 from rnn_parity.trust.run import faults_for
 
@@ -67,7 +67,7 @@ def found_of(layer, *arguments, **axes):
 def expected(cell, path, regime):
     module, name = path.split(":")
     name = EQUIVALENT.get((name, regime), name)
-    return "" if name in OF_THE_DRAWS else in_words(faults_of(cell)[f"{module}:{name}"])
+    return "" if name in OF_THE_DRAWS else fault_title(faults_of(cell)[f"{module}:{name}"])
 
 
 PLANTED = [

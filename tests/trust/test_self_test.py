@@ -26,7 +26,7 @@ from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.report.self_test import show
 from rnn_parity.tables import SELF_TEST, read_table, write_rows
 from rnn_parity.trust import examine as examining
-from rnn_parity.trust.examine import examine, faults_of, in_words
+from rnn_parity.trust.examine import examine, fault_title, faults_of
 from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.run import CASES_PER_FAULT, examine_own_case, examine_samples, faults_for
 from rnn_parity.trust.sample import draw_sample
@@ -212,7 +212,7 @@ def test_a_self_test_of_nothing_holds_no_target():
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_kept_rates_are_those_of_every_planted_fault_and_meet_the_targets(cell):
     kept, planted = kept_rates((cell,)), faults_of(cell)
-    faults = {(in_words(fault), fault.kind) for fault in planted.values()}
+    faults = {(fault_title(fault), fault.kind) for fault in planted.values()}
     assert set(zip(kept.detection["fault"], kept.detection["kind"], strict=True)) == faults
     assert set(kept.detection["implementation"]) == set(planted)
     assert set(kept.false_alarms["dtype"]) == {"float64", "float32", "bfloat16", "float16"}

@@ -15,7 +15,7 @@ from rnn_parity.findings.life_rates import by_kind, kept_lives, life_counts, mis
 from rnn_parity.report.self_test import show_lives
 from rnn_parity.tables import LIVES, read_table, write_rows
 from rnn_parity.trust import lives
-from rnn_parity.trust.examine import in_words
+from rnn_parity.trust.examine import fault_title
 from rnn_parity.trust.life_planting import LIFE_FAULTS
 from rnn_parity.trust.lives import draw_life, examine_life, life_faults_of
 from rnn_parity.trust.right import right_layers
@@ -131,7 +131,7 @@ def test_a_row_fits_its_table(tmp_path):
 def test_the_kept_lives_are_of_faults_that_there_are_and_meet_the_targets(cell):
     kept, planted = kept_lives((cell,)), life_faults_of(cell)
     wrong, right = kept[kept["kind"] != "correct"], kept[kept["kind"] == "correct"]
-    faults = {(path, fault.kind, in_words(fault)) for path, fault in planted.items()}
+    faults = {(path, fault.kind, fault_title(fault)) for path, fault in planted.items()}
     assert set(zip(wrong["implementation"], wrong["kind"], wrong["fault"], strict=True)) <= faults
     assert set(right["implementation"]) == set(right_layers(cell))
     assert set(wrong["kind"]) == set(LIFE_FAULT_KINDS)

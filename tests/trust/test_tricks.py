@@ -14,7 +14,7 @@ from rnn_parity.report.self_test import show_tricks
 from rnn_parity.statistics import Conclusion
 from rnn_parity.tables import TRICKS as COLUMNS
 from rnn_parity.tables import read_table
-from rnn_parity.trust.examine import in_words
+from rnn_parity.trust.examine import fault_title
 from rnn_parity.trust.tricks import run as tricks_run
 from rnn_parity.trust.tricks.planted import CHANGED, NO_GAIN, THREADS, TRICKS, UNFINISHED, UNMOVED
 from rnn_parity.trust.tricks.run import examine_tricks, holds
@@ -57,4 +57,4 @@ def test_the_command_writes_what_it_found_and_exits_by_it(monkeypatch, tmp_path,
 def test_what_is_said_of_every_trick_is_documented():
     rows = re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", (PROJECT / "docs/timing.md").read_text(), re.MULTILINE)
     words = {CHANGED: "no", UNMOVED: "no", UNFINISHED: "not judged", THREADS: "not judged", NO_GAIN: "no gain"}
-    assert rows[1:] == [(in_words(trick), words[trick.said]) for trick in TRICKS.values()]
+    assert rows[1:] == [(fault_title(trick), words[trick.said]) for trick in TRICKS.values()]

@@ -32,7 +32,7 @@ from rnn_parity.capabilities.subject import (
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import adapter_of, load_factory
-from rnn_parity.layers.running import is_lost, refused_by_system
+from rnn_parity.layers.running import device_is_lost, refused_by_system
 
 CAPABILITIES: dict[str, Capability] = {
     name: value
@@ -146,7 +146,7 @@ def probe(capability: str, subject: Subject) -> ProbeResult:
     except Wrong as error:
         return ProbeResult(Support.WRONG, str(error))
     except Exception as error:  # an implementation under test may raise anything
-        if is_lost(error):
+        if device_is_lost(error):
             return ProbeResult(Support.NOT_PROBED, f"the device is lost: {one_line(error)}")
         if refused_by_system(error):
             return ProbeResult(Support.NOT_PROBED, f"the machine: {one_line(error)}")

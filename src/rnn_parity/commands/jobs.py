@@ -191,7 +191,7 @@ class _Measurement:
     def _measure(self, case: Case, **other: Any) -> Tables:
         """The tables of a case; `other` replaces what is asked."""
         from rnn_parity.layers.running import numerics
-        from rnn_parity.layers.settings import told
+        from rnn_parity.layers.settings import settings_changed_by
 
         asked = self.request | other
         if self.kind == "equivalence":
@@ -206,7 +206,7 @@ class _Measurement:
                 tables, said = {self.kind: list(self.compute(self.workload, case, **asked))}, "done"
         log(f"{case.case_id}: {said}")
         for layer in (asked["baseline"], *asked["candidates"]):
-            if sets := told(layer):
+            if sets := settings_changed_by(layer):
                 log(f"{layer}: mind that it sets {sets}")
         return tables
 

@@ -38,14 +38,14 @@ def tell_time_left(jobs: Iterable[Planned], cores: int) -> None:
 
     def tell() -> None:
         time.sleep(EVERY_S)
-        while words := in_words(planned, cores, time.monotonic() - started_s):
+        while words := progress_line(planned, cores, time.monotonic() - started_s):
             print(f"{time.strftime('%T')} {words}", file=sys.stderr, flush=True)
             time.sleep(EVERY_S)
 
     threading.Thread(target=tell, daemon=True).start()
 
 
-def in_words(jobs: Sequence[Planned], cores: int, elapsed_s: float) -> str:
+def progress_line(jobs: Sequence[Planned], cores: int, elapsed_s: float) -> str:
     """`12 of 30 jobs have measured; about 8 min left`; empty where all have. `elapsed_s` is since the run began."""
     left = sum(not job.is_done() for job in jobs)
     seconds = time_left_s(jobs, cores, elapsed_s)

@@ -26,10 +26,10 @@ def capability_rows(capabilities: pd.DataFrame) -> list[dict[str, Any]]:
 def lost_capabilities(rows: list[dict[str, Any]], baseline: str, candidate: str) -> list[str]:
     """The titles of the capabilities that the candidate would lose."""
     own = [row for row in rows if row["baseline"] == baseline and candidate in row["by_name"]]
-    lost = [row["title"] for row in own if is_lost(row["by_name"][baseline], row["by_name"][candidate])]
+    lost = [row["title"] for row in own if loses_capability(row["by_name"][baseline], row["by_name"][candidate])]
     return list(dict.fromkeys(lost))
 
 
-def is_lost(of_baseline: Mapping[str, Any], of_candidate: Mapping[str, Any]) -> bool:
+def loses_capability(of_baseline: Mapping[str, Any], of_candidate: Mapping[str, Any]) -> bool:
     """Whether the baseline has a capability, and the candidate has it not or gives other numbers."""
     return of_baseline["outcome"] == "works" and (of_candidate["outcome"] != "works" or of_candidate["agrees"] is False)

@@ -48,7 +48,7 @@ def notes(points: pd.DataFrame) -> list[Mapping[str, Any]]:
     return said.drop_duplicates(["point", "verdict"]).to_dict("records")
 
 
-def told(points: pd.DataFrame) -> list[str]:
+def remarks(points: pd.DataFrame) -> list[str]:
     """What is to be minded of a candidate that is right, as `takes 0.5 s longer at the first call of every new shape`.
 
     That some points were left out is to be minded too: a slow layer was not tried there.
@@ -59,7 +59,7 @@ def told(points: pd.DataFrame) -> list[str]:
     return [*dict.fromkeys(said["reason"]), *untried]
 
 
-def in_words(point: Mapping[str, Any]) -> str:
+def fault_sentence(point: Mapping[str, Any]) -> str:
     """A fault as a sentence goes on after `because`: `after its weights change, output is what it was before`."""
     subject = point["quantity"] or ("it fails:" if point["verdict"] == Verdict.FAILED else "it")
     place = point["when"] or f"at {point['title']!r}"

@@ -165,7 +165,7 @@ def classify_exception(error: Exception) -> tuple[Verdict, str]:
     lower = text.lower()
     if is_out_of_memory(error):
         return Verdict.NOT_JUDGED, f"out of memory: {text}"
-    if is_lost(error):
+    if device_is_lost(error):
         raise DeviceLost(f"the device is lost: {text}") from error
     if refused_by_system(error):
         return Verdict.NOT_JUDGED, f"the machine: {text}"
@@ -205,7 +205,7 @@ def refused_by_system(error: BaseException | None) -> bool:
     return bool(_REFUSED & (told | own)) or refused_by_system(error.__cause__ or error.__context__)
 
 
-def is_lost(error: Exception) -> bool:
+def device_is_lost(error: Exception) -> bool:
     """Whether the GPU answers no more after an error of its own; one that nobody has used is not asked."""
     if not _of_gpu(error) or isinstance(error, torch.OutOfMemoryError):
         return False

@@ -161,7 +161,7 @@ _CHANGED: dict[str, dict[str, Any]] = {}
 
 @contextmanager
 def put_back(name: str) -> Iterator[None]:
-    """Run what belongs to the layer, or the module, `name`: what it changes is put back, and `told`."""
+    """Run what belongs to the layer, or the module, `name`: what it changes is put back and remembered."""
     before = Settings.read()
     try:
         yield
@@ -170,13 +170,13 @@ def put_back(name: str) -> Iterator[None]:
 
 
 def undo(before: Settings, name: str) -> None:
-    """Put back what has changed since, by the layer or the module `name`, and have it `told`."""
+    """Put back what has changed since, by the layer or the module `name`, and remember it."""
     if changed := Settings.read().changed_since(before):
         before.restore()
         _CHANGED.setdefault(name, {}).update(changed)
 
 
-def told(name: str) -> str:
+def settings_changed_by(name: str) -> str:
     """`a to 1, b to 'x'`: the settings that a layer was seen to change when it was imported, built or called."""
     changed = _CHANGED.get(name.partition(":")[0], {}) | _CHANGED.get(name, {})
     words = {setting: getattr(value, "__qualname__", repr(value)) for setting, value in changed.items()}

@@ -6,7 +6,7 @@ import pandas as pd
 
 from rnn_parity.findings.answer import Answer, answers
 from rnn_parity.findings.cases import case_names
-from rnn_parity.findings.lives import in_words
+from rnn_parity.findings.lives import fault_sentence
 from rnn_parity.findings.verdicts import deciding_row, failing, must_hold, verdict_table
 from rnn_parity.report.markdown import render_markdown
 
@@ -18,7 +18,7 @@ def gate(
 ) -> tuple[bool, str]:
     """Whether every candidate of the table may replace the baseline, and the text that says so or why not."""
     found = answers(equivalence, life, timing)
-    faults = [f"gate: {answer.candidate}: {in_words(answer.fault)}\n" for answer in found if answer.fault]
+    faults = [f"gate: {answer.candidate}: {fault_sentence(answer.fault)}\n" for answer in found if answer.fault]
     if refused := [answer.deciding for answer in found if answer.word == "no" and not answer.fault]:
         return False, "".join(faults) + _failing_markdown(equivalence, deciding_row(pd.DataFrame(refused)))
     if faults:

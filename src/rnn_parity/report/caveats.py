@@ -15,7 +15,7 @@ _MOST_NAMES = 3
 
 def find_caveats(
     answer: Answer,
-    told: Sequence[str],
+    remarks: Sequence[str],
     lost: Sequence[str],
     slower: Mapping[str, Sequence[str]],
     quoted: Sequence[Mapping[str, Any]],
@@ -25,14 +25,14 @@ def find_caveats(
 
     Args:
         answer: with what the same seed gave, and its conditions.
-        told: what its life says of points that hold.
+        remarks: what its life says of points that hold.
         lost: titles of capabilities that only the baseline has.
         slower: phase to the cases, in words, in which the candidate is slower.
         quoted: the rows that the gain is quoted from; `quoted_baseline` those of the baseline, by phase.
     """
     seed = answer.same_seed
     found = [f"it is so when {condition}; elsewhere its numbers are wrong" for condition in answer.conditions]
-    found += [f"it {escape(words)}" for words in told]
+    found += [f"it {escape(words)}" for words in remarks]
     if seed and seed.differing:
         some = "all" if seed.differing == seed.drawing else f"{seed.differing} of the"
         drawing = "both cases" if seed.differing == seed.drawing == 2 else f"{some} {count(seed.drawing, 'case')}"

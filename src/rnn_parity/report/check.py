@@ -14,8 +14,8 @@ from rnn_parity.compare.criterion import error_ratio
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, Regime, Verdict
 from rnn_parity.findings.answer import Answer, answer_for
-from rnn_parity.findings.capabilities import capability_rows, is_lost
-from rnn_parity.findings.lives import failing_points, held, in_words, life_of, notes, told
+from rnn_parity.findings.capabilities import capability_rows, loses_capability
+from rnn_parity.findings.lives import failing_points, fault_sentence, held, life_of, notes, remarks
 from rnn_parity.findings.verdicts import deciding_rows
 from rnn_parity.tables import NOTHING_TO_TRY, TIMING
 
@@ -72,7 +72,7 @@ class Report:
                 ours, theirs = row["by_name"][self.baseline], row["by_name"][self.candidate]
                 lacking = theirs if theirs["outcome"] != "works" or theirs["agrees"] is False else ours
                 title = row["title"].replace("`", "")
-                outcomes = ours["outcome"], theirs["outcome"], is_lost(ours, theirs), lacking["detail"]
+                outcomes = ours["outcome"], theirs["outcome"], loses_capability(ours, theirs), lacking["detail"]
                 rows.append((theirs["capability"], title, *outcomes))
         return pd.DataFrame(rows, columns=columns).sort_values("lost", ascending=False, kind="stable")
 
@@ -87,7 +87,7 @@ class Report:
         if self.answer.word == "no":
             names = f"no: {self.candidate} may not replace {self.baseline}"
             if self.answer.fault:
-                return f"{names}, because {in_words(self.answer.fault)}"
+                return f"{names}, because {fault_sentence(self.answer.fault)}"
             does = "failed" if row["verdict"] == Verdict.FAILED else "is different"
             reason = "; ".join(filter(None, (row["reason"], self.cause)))
             return f"{names}, because {row['quantity']} in {row['regime']} {does}: {reason}"
@@ -113,7 +113,7 @@ class Report:
             + (f"; mind what would be lost: {lost}" if lost else "")
             + (f"; mind what it does, but wrong: {', '.join(wrong)}" if wrong else "")
             + ("; mind that the same seed drops other entries" if self.answer.same_seed_differs else "")
-            + "".join(f"; mind that it {words}" for words in told(life_of(self.life, self.candidate)))
+            + "".join(f"; mind that it {words}" for words in remarks(life_of(self.life, self.candidate)))
             + (f"; mind that it sets {self.settings[self.candidate]}" if self.candidate in self.settings else "")
         )
 
@@ -184,7 +184,7 @@ class Report:
         for (verdict, *_), rows in list(alike.items())[:MOST_LINES]:
             first, more = rows[0], f" (and at {len(rows) - 1} more)" if len(rows) > 1 else ""
             words = " ".join(filter(None, (f"{first['title']}:", first["when"], first["reason"])))
-            lines.append(f"    {verdict}: {in_words(first) if verdict in FAILING else words}{more}")
+            lines.append(f"    {verdict}: {fault_sentence(first) if verdict in FAILING else words}{more}")
         left = sum(map(len, list(alike.values())[MOST_LINES:]))
         return [*lines, f"    and {left} more, all in --json"] if left else lines
 

@@ -19,7 +19,7 @@ from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.capabilities import capability_rows, lost_capabilities
 from rnn_parity.findings.cases import case_names, case_table
 from rnn_parity.findings.efficiency import efficiency_table
-from rnn_parity.findings.lives import in_words, life_of, told
+from rnn_parity.findings.lives import fault_sentence, life_of, remarks
 from rnn_parity.findings.machines import machine_of_case, numbered, split_sweeps, unlike
 from rnn_parity.findings.speedups import (
     LOADED_CORES,
@@ -75,7 +75,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "environment": environment,
         "layer_alone": bool(sweeps_of(config, LAYER)),
         "Phase": Phase,
-        "fault_words": in_words,
+        "fault_sentence": fault_sentence,
         "regimes": [name for name in Regime if name in present],
         "answers": answers,
         "choices": choices(answers),
@@ -139,7 +139,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     slower = {phase: _slower(cases, name, phase) for phase in Phase}
     lost = lost_capabilities(abilities, baseline_name, name)
     same_case = {row["phase"]: row for row in records(baseline)}
-    caveats = find_caveats(answer, told(life_of(results["life"], name)), lost, slower, quoted, same_case)
+    caveats = find_caveats(answer, remarks(life_of(results["life"], name)), lost, slower, quoted, same_case)
     return {
         "candidate": name,
         "baseline": baseline_name,

@@ -10,7 +10,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import Regime
 from rnn_parity.findings import figure_tables
 from rnn_parity.findings.answer import Answer
-from rnn_parity.findings.lives import in_words
+from rnn_parity.findings.lives import fault_sentence
 from rnn_parity.findings.verdicts import deciding_rows, must_hold, withheld
 from rnn_parity.report.markdown import Text, escape, in_sentence, listed, times
 from rnn_parity.statistics import Conclusion
@@ -121,7 +121,7 @@ def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
 def _reason(answer: Answer) -> str:
     """What decides against a candidate, in a few words; empty where nothing does."""
     if answer.fault:
-        return in_words(answer.fault)
+        return fault_sentence(answer.fault)
     return f"{answer.deciding['quantity']}: {answer.deciding['reason']}" if answer.deciding else ""
 
 

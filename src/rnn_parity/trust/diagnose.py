@@ -18,7 +18,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import call_layer, numerics
 from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
-from rnn_parity.trust.examine import faults_of, in_words
+from rnn_parity.trust.examine import fault_title, faults_of
 from rnn_parity.trust.run import faults_for
 
 BETTER = 10.0
@@ -63,7 +63,7 @@ def diagnose(references: References, name: str, regime: str, quantities: Sequenc
                     break
             else:
                 found[path] = distance
-    return in_words(known[min(found, key=found.__getitem__)]) if found else ""
+    return fault_title(known[min(found, key=found.__getitem__)]) if found else ""
 
 
 def _distance(values: Values, others: Values, limits: Mapping[str, criterion.Pair]) -> float:

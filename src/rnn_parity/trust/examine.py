@@ -65,7 +65,7 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
                 "baseline": baseline,
                 "implementation": name,
                 "kind": kind,
-                "fault": in_words(planted[name]) if name in planted else "",
+                "fault": fault_title(planted[name]) if name in planted else "",
                 "finding": finding,
                 "comparisons": len(rows),
                 "different": against,
@@ -82,7 +82,7 @@ def faults_of(cell: str) -> dict[str, type[WrittenOut]]:
     return {path: fault for path, fault in FAULTS.items() if not fault.cells or cell in fault.cells}
 
 
-def in_words(fault: type[WrittenOut]) -> str:
+def fault_title(fault: type[WrittenOut]) -> str:
     """A planted fault in words."""
     return (fault.__doc__ or "").removesuffix(".")
 

@@ -17,7 +17,7 @@ from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.life.judging import judge
 from rnn_parity.life.live import live
 from rnn_parity.trust import life_faults, life_gradients, life_weights  # noqa: F401, each plants its own
-from rnn_parity.trust.examine import in_words
+from rnn_parity.trust.examine import fault_title
 from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS, Remembering
 from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.run import in_parallel
@@ -70,7 +70,7 @@ def examine_life(device: str, dtype: str, seed: int, cell: str, name: str) -> di
         "seed": seed,
         "implementation": name,
         "kind": fault.kind if fault else "correct",
-        "fault": in_words(fault) if fault else "",
+        "fault": fault_title(fault) if fault else "",
         "first_call": first,
         "point": decisive.get("point", ""),
         "when": decisive.get("when", ""),

@@ -11,7 +11,7 @@ from rnn_parity.compare.reference import References
 from rnn_parity.dropout.order import assume_order
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.stimulus import WEIGHT_SCALE
-from rnn_parity.trust.examine import PARENT, examine, faults_of, in_words
+from rnn_parity.trust.examine import PARENT, examine, fault_title, faults_of
 from rnn_parity.trust.faults import DropoutTooOften
 from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.sample import draw_sample
@@ -62,7 +62,7 @@ def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[st
     too_often = f"{DropoutTooOften.__module__}:{DropoutTooOften.__name__}"
     faults = {"torch.nn:GRU": "", too_often: (DropoutTooOften.__doc__ or "").removesuffix(".")}
     # Forward alone, in training: a fault of the backward pass has the right law.
-    of_dropout = {name: in_words(fault) for name, fault in faults_of(case.cell).items() if fault.kind == "dropout"}
+    of_dropout = {name: fault_title(fault) for name, fault in faults_of(case.cell).items() if fault.kind == "dropout"}
     faults |= {name: words for name, words in of_dropout.items() if "forward" not in words}
     for row in detection_power(case, "stacking_gru_cell", list(faults), draws, trials, seed=0):
         name = row.pop("implementation")

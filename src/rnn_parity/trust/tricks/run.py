@@ -10,11 +10,11 @@ from typing import Any
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import numerics
-from rnn_parity.layers.settings import put_back, told
+from rnn_parity.layers.settings import put_back, settings_changed_by
 from rnn_parity.statistics import Conclusion
 from rnn_parity.timing.calls import TimedWorkload
 from rnn_parity.timing.rounds import time_case
-from rnn_parity.trust.examine import in_words
+from rnn_parity.trust.examine import fault_title
 from rnn_parity.trust.right import WrittenOut
 from rnn_parity.trust.tricks.planted import CHANGED, HONEST_CALLS, TRICKS, UNMOVED, Trick
 
@@ -49,11 +49,11 @@ def examine_tricks(
         (row,) = (row for row in rows if row["implementation"] == name)
         yield {
             "implementation": name,
-            "trick": in_words(trick),
+            "trick": fault_title(trick),
             "phase": trick.phase,
             "believed": believed,
             **{column: row.get(column) for column in ("conclusion", "reason", "speedup", "speedup_ci_low")},
-            "settings": told(name),
+            "settings": settings_changed_by(name),
             "held": holds(trick, row),
         }
 
