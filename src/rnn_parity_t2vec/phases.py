@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.timing import audits
-from rnn_parity.timing.calls import Calls, Fresh, parameter_gradients, phase_calls
+from rnn_parity.timing.calls import Calls, RewrittenTensors, parameter_gradients, phase_calls
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.model import PAD, UNKNOWN, T2Vec, nll_loss
 
@@ -38,7 +38,7 @@ def decoder_calls(phase: str, model: T2Vec, batch: Batch) -> Calls:
 def training_step_calls(model: T2Vec, batch: Batch) -> Calls:
     """Of the whole model. Its own steps move the weights; to a known stimulus they come back to the first ones."""
     adam, batch = make_adam(model), replace(batch, source=batch.source.clone(), target=batch.target.clone())
-    weights, rotate = Fresh(model.parameters()), rotation(model, batch.source, batch.target)
+    weights, rotate = RewrittenTensors(model.parameters()), rotation(model, batch.source, batch.target)
 
     def prepare(number: int, count: int) -> list[None]:
         rotate(number)

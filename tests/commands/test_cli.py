@@ -119,7 +119,7 @@ def test_a_crash_within_a_command_is_3(tmp_path, command):
         "check": ("rnn_parity.api.check", ["torch.nn:GRU"]),
         "self-test": ("rnn_parity.trust.run.examine_in_parallel", []),
         "convert": ("rnn_parity.convert.convert_checkpoint", ["a.pt", "b.pt", "--to", "stacking_gru"]),
-        "gate": ("rnn_parity.report.brief.gate", []),
+        "gate": ("rnn_parity.report.gate.gate", []),
         "compare": ("rnn_parity.findings.compare.compare_runs", ["a", "b"]),
         "cases": ("rnn_parity.experiment.grid.make_grid", []),
         "validate": ("rnn_parity.layers.kinds.require_kind", ["torch.nn:GRU"]),

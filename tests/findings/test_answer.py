@@ -11,8 +11,8 @@ from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.vocabulary import AXES, Verdict
 from rnn_parity.findings.answer import SameSeed, answer_for, answers, distinguishing_axes, same_seed
 from rnn_parity.findings.verdicts import failing, not_judged
-from rnn_parity.report import brief
 from rnn_parity.report.check import Report
+from rnn_parity.report.gate import gate
 from synthetic import equivalence_rows, life_rows, timing_rows
 
 GRID = make_grid(SMOKE)
@@ -104,7 +104,7 @@ def test_a_quantity_that_was_judged_nowhere_leaves_the_answer_open_for_the_check
         changed = table.copy()
         changed.loc[rows, ["verdict", "reason"]] = ["not judged", "ill-conditioned: by 3e-02"]
         report = Report("stacking_gru_cell", "stacking_gru", GRID.cases[0], changed, None, None, None)
-        holds, text = brief.gate(changed)
+        holds, text = gate(changed)
         assert report.answer.word == word
         assert report.equivalent is holds is (word == "yes")
     assert report.answer.never_judged == ("grad_h0",)
@@ -241,6 +241,6 @@ def test_axes_set_cases_apart_by_a_bound_or_by_their_values(these, others, words
 
 
 def test_the_gate_is_shut_for_a_table_of_nothing():
-    assert brief.gate(equivalence().iloc[:0]) == (False, "gate: the table has no comparison\n")
-    holds, text = brief.gate(equivalence().query("regime == 'train_same_seed'"))
+    assert gate(equivalence().iloc[:0]) == (False, "gate: the table has no comparison\n")
+    holds, text = gate(equivalence().query("regime == 'train_same_seed'"))
     assert (holds, text) == (False, "gate: stacking_gru: no case was run in a regime that must hold\n")

@@ -29,7 +29,7 @@ def test_two_runs_alike_differ_in_nothing():
     assert len(comparison.verdicts) == 5 * 3
     assert len(comparison.speedups) == 5 * 4
     assert comparison.flipped.empty
-    assert comparison.parted.empty
+    assert comparison.disjoint.empty
     text = write.comparison_markdown(comparison)
     assert "Worse" not in text
     assert "- 0 of 15 verdicts changed." in text
@@ -75,8 +75,8 @@ def test_speedups_part_only_where_their_intervals_do():
         1.46,
     ]  # meets 1.455
     comparison = compare_runs(old, new)
-    assert set(comparison.parted["phase"]) == {"step"}
-    assert len(comparison.parted) == 3
+    assert set(comparison.disjoint["phase"]) == {"step"}
+    assert len(comparison.disjoint) == 3
     assert "1.50× (1.46–1.54), faster | 1.20× (1.15–1.25), faster |" in write.comparison_markdown(comparison)
 
 
@@ -86,7 +86,7 @@ def test_the_same_cases_on_another_device_are_the_same_cases():
         table["device"] = "cuda"
         table["case_id"] = table["case_id"].str.replace("cpu", "cuda")
     comparison = compare_runs(cpu, gpu)
-    assert comparison.apart == {"device": ("cpu", "cuda")}
+    assert comparison.differing_axes == {"device": ("cpu", "cuda")}
     assert comparison.cases == 5
     text = write.comparison_markdown(comparison)
     assert "| device | cpu | cuda |" in text

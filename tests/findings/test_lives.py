@@ -7,8 +7,8 @@ from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.findings.lives import remarks
-from rnn_parity.report import brief
 from rnn_parity.report.check import MOST_LINES, Report
+from rnn_parity.report.gate import gate
 from rnn_parity.tables import LEFT_OUT
 from synthetic import equivalence_rows, life_rows
 
@@ -36,7 +36,7 @@ def test_a_fault_of_its_life_alone_is_a_no_that_names_its_trigger():
     assert not report.equivalent
     assert report.answer.failing == 0  # no case fails
     assert report.conclusion().endswith(", because after its weights change, output is what it was before")
-    holds, text = brief.gate(table(), lived(written=STALE))
+    holds, text = gate(table(), lived(written=STALE))
     assert not holds
     assert text == "gate: stacking_gru: after its weights change, output is what it was before\n"
 
@@ -45,7 +45,7 @@ def test_a_life_in_which_all_holds_or_is_refused_changes_nothing():
     report = check(table(), lived())
     assert report.answer.word == answer_for(table(), "stacking_gru").word == "yes, when"
     assert report.answer.conditions == ()
-    assert brief.gate(table(), lived()) == brief.gate(table())
+    assert gate(table(), lived()) == gate(table())
     assert "over 9 calls: 2 of 3 points hold" in report.explain()
     assert "unsupported: No states:" in report.explain()
 
@@ -67,7 +67,7 @@ def test_what_a_condition_excuses_leaves_a_yes_that_says_so():
     assert report.answer.word == "yes, when"
     assert report.equivalent
     assert "mind that it is so when no second derivatives are taken" in report.conclusion()
-    assert brief.gate(table(), lived(second_derivatives=SECOND))[0]
+    assert gate(table(), lived(second_derivatives=SECOND))[0]
 
 
 @pytest.mark.parametrize(

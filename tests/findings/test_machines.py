@@ -12,9 +12,10 @@ from rnn_parity.findings.cases import case_table
 from rnn_parity.findings.compare import Run, compare_runs
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.machines import machine_of_case, numbered, split_sweeps, unlike
-from rnn_parity.report import brief, figures
+from rnn_parity.report import figures
 from rnn_parity.report.comparison import comparison_markdown, read_run
 from rnn_parity.report.figures import style
+from rnn_parity.report.gate import gate
 from rnn_parity.report.write import write_report
 from rnn_parity.tables import COLLECTED, read_table
 from rnn_parity_t2vec.tables import ATTRIBUTION, GENERATION, TRAINING
@@ -167,11 +168,11 @@ def test_two_runs_are_not_divided_where_they_were_timed_on_unlike_machines(resul
 
 def test_the_gate_asks_of_cases_and_not_of_machines(results):
     equivalence, timing = results["equivalence"], results["timing"]
-    assert brief.gate(equivalence, None, timing) == brief.gate(equivalence)
+    assert gate(equivalence, None, timing) == gate(equivalence)
     there = (timing["machine"] == OTHER) & (timing["implementation"] == "stacking_gru")
     reason = "its result changed while it was being timed: output"
     timing.loc[there, ["conclusion", "reason"]] = ["different", reason]
-    holds, text = brief.gate(equivalence, None, timing)
+    holds, text = gate(equivalence, None, timing)
     assert not holds
     assert f"in inference, {reason}" in text
 

@@ -10,13 +10,13 @@ from rnn_parity.findings.verdicts import (
     deciding_rows,
     draw_dropout,
     failing,
+    is_withheld,
     must_hold,
     not_judged,
     seed_table,
     tolerance_checks,
-    unsupported,
     verdict_table,
-    withheld,
+    withheld_rows,
 )
 from rnn_parity.tables import CASE_COLUMNS
 from synthetic import equivalence_rows
@@ -83,7 +83,7 @@ def test_what_a_layer_does_not_support_hides_nothing_that_it_gives():
         {"case_id": "b", "quantity": "grad_input"} | refused,
         {"case_id": "c", "sweep": "dtype"} | refused,  # nothing at all is given here
     )
-    assert list(withheld(table)) == [False, True, False, False, True, False]
+    assert list(is_withheld(table)) == [False, True, False, False, True, False]
     rows = verdict_table(table)[["sweep", "regime", "verdict", "cases", "cases_passing", "worst_ratio", "withheld"]]
     assert rows.iloc[:2].to_numpy().tolist() == [
         ["width", "eval", "equivalent", 2, 2, 0.5, "gradients"],
@@ -91,7 +91,7 @@ def test_what_a_layer_does_not_support_hides_nothing_that_it_gives():
     ]
     assert list(rows.iloc[2])[:5] == ["dtype", "eval", "unsupported", 1, 0]
     told = {"regime": "eval", "kind": "gradients", "cases": 2, "reason": "no backward in eval mode"}
-    assert unsupported(table) == [told]
+    assert withheld_rows(table) == [told]
     wrong = table.assign(verdict=table["verdict"].mask(table.index == 0, "different"))
     assert verdict_table(wrong)["verdict"].iloc[0] == "different"
 

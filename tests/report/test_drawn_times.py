@@ -149,15 +149,15 @@ def test_two_runs_are_compared_by_their_own_speedups():
     later = random_timing(9)
     runs = (("a", TIMING), ("b", later))
     comparison = compare_runs(Run("a", EQUIVALENCE, TIMING, {}, {}), Run("b", EQUIVALENCE, later, {}, {}))
-    comparison.speedups["parted"] = np.arange(len(comparison.speedups)) % 3 == 0
+    comparison.speedups["disjoint"] = np.arange(len(comparison.speedups)) % 3 == 0
     with style.applied():
         figure = plot_speedups(comparison)
     for axes, name in zip(figure.axes, NAMES[1:], strict=True):
         rows = comparison.speedups[comparison.speedups["implementation"] == name]
         for container in axes.containers:
             line, _, bars = container
-            phase, parted = MARKERS[line.get_marker()], filled(line)
-            own = rows[(rows["phase"] == phase) & (rows["parted"] == parted)]
+            phase, disjoint = MARKERS[line.get_marker()], filled(line)
+            own = rows[(rows["phase"] == phase) & (rows["disjoint"] == disjoint)]
             keys = ["case_id", "phase", "implementation"]
             a, b = (own.rename(columns={f"case_id_{run}": "case_id"})[keys].merge(table) for run, table in runs)
             assert pairs(line.get_xdata(), line.get_ydata()) == pairs(a["speedup"], b["speedup"])

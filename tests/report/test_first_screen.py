@@ -9,9 +9,9 @@ from test_report import report as report
 from test_report import tables as tables
 
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.report.brief import gate
 from rnn_parity.report.facts import collect_facts
 from rnn_parity.report.first_screen import answer_lines
+from rnn_parity.report.gate import gate
 from synthetic import equivalence_rows, results_of, timing_rows
 
 RIVALS = ["slow", "fast_in_training", "fast_in_inference", "close_in_training", "wrong"]

@@ -17,10 +17,10 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.findings.answer import answer_for
 from rnn_parity.layers.fused import StackingGRU
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
-from rnn_parity.report import brief
+from rnn_parity.report.gate import gate
 from rnn_parity.timing import audits, rounds
 from rnn_parity.timing.audits import EARLY, FIRST, LATE, Unfinished, too_fast, too_many_threads, watch_finished
-from rnn_parity.timing.calls import Calls, Fresh
+from rnn_parity.timing.calls import Calls, RewrittenTensors
 from rnn_parity.timing.rounds import Contender, make_contender, run_rounds, time_case
 from rnn_parity.workloads.layer import Layer
 
@@ -141,7 +141,7 @@ def test_the_oracle_is_asked_only_where_the_least_limit_is_passed(monkeypatch, o
     limits = task.limits
     monkeypatch.setattr(type(task), "limits", lambda _, quantity: found.append(quantity) or limits(quantity))
     known = {"output": task.reference(None).values["output"].float()}
-    assert bool(audits.changed(task, known, {"output": known["output"] * (1 + off)})) == bool(asked)
+    assert bool(audits.why_changed(task, known, {"output": known["output"] * (1 + off)})) == bool(asked)
     assert found == asked
     assert max(task.limits("output")) >= task.least_limit("output")
 
@@ -157,7 +157,7 @@ def test_the_limits_of_a_task_are_found_once(monkeypatch):
 
 
 def test_values_are_written_in_place_do_not_come_back_and_are_the_same_for_all():
-    one, other = (Fresh([torch.ones(3), torch.ones(2)]) for _ in range(2))
+    one, other = (RewrittenTensors([torch.ones(3), torch.ones(2)]) for _ in range(2))
     (tensor, _), seen = one.tensors, set()
     for number in range(-3, 50):
         for fresh in (one, other):
@@ -302,12 +302,12 @@ def test_a_result_that_changed_is_the_answer_and_fails_the_gate():
     assert answer_for(equivalence, name).word == "yes"
     answer = answer_for(equivalence, name, None, timing)
     assert answer.word == "no"
-    holds, text = brief.gate(equivalence, None, timing)
+    holds, text = gate(equivalence, None, timing)
     assert not holds
     assert "in inference, its result changed while it was being timed: output" in text
     assert answer_for(equivalence, "another", None, timing).fault is None
     kept = timing.assign(reason="its result is the same for other values: output")  # from the first call on
-    assert "in inference, its result is the same for other values: output" in brief.gate(equivalence, None, kept)[1]
+    assert "in inference, its result is the same for other values: output" in gate(equivalence, None, kept)[1]
 
 
 def test_a_time_of_more_threads_than_were_granted_is_refused():

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock, Timeout
 
-from rnn_parity.experiment.address import HEAD_VARIABLE, here
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.tracking_uri import HEAD_VARIABLE, here
 from rnn_parity.tables import write_table
 from rnn_parity.tracking import TrackingUnavailable, ensure_store, publish_job, redact, resolve_uri
 from rnn_parity.tracking.store import artifact_location, connection, is_on_network, local_artifacts

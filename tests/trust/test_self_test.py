@@ -23,7 +23,7 @@ from rnn_parity.findings.rates import (
     unmet_targets,
 )
 from rnn_parity.layers.stimulus import draw_stimulus
-from rnn_parity.report.self_test import show
+from rnn_parity.report.self_test import show_rates
 from rnn_parity.tables import SELF_TEST, read_table, write_rows
 from rnn_parity.trust import examine as examining
 from rnn_parity.trust.examine import examine, fault_title, faults_of
@@ -191,7 +191,7 @@ def test_the_cases_of_a_grid_are_tried_with_every_fault(tmp_path):
 @pytest.mark.parametrize("missed", [None, "h0 ignored"])
 def test_it_is_shown_at_eighty_columns(missed):
     screen = io.StringIO()
-    held = show(pd.DataFrame(finding_rows([CASE], missed=missed)), Console(file=screen, width=80))
+    held = show_rates(pd.DataFrame(finding_rows([CASE], missed=missed)), Console(file=screen, width=80))
     assert held is (missed is None)
     assert ("missed in 1 of 1 cases: h0 ignored" in screen.getvalue()) is (missed is not None)
     assert "…" not in screen.getvalue()
@@ -205,7 +205,7 @@ def test_a_self_test_of_nothing_holds_no_target():
     assert largest_hidden(detection(nothing)) is None
     assert undetected_by_case(nothing) == detected_by_none(nothing) == []
     screen = io.StringIO()
-    assert not show(nothing, Console(file=screen))
+    assert not show_rates(nothing, Console(file=screen))
     assert "Nothing was tried." in screen.getvalue()
 
 

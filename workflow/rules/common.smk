@@ -23,14 +23,14 @@ from rnn_parity.commands.processes import (
 )
 from rnn_parity.commands.slurm import end_orphans
 from rnn_parity.commands.time_left import Planned, tell_time_left
-from rnn_parity.experiment.address import HEAD_VARIABLE, here, resolve_uri
+from rnn_parity.experiment.tracking_uri import HEAD_VARIABLE, here, resolve_uri
 from rnn_parity.experiment.config import read_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.sources import digest
 from rnn_parity.experiment.names import CELLS, REGISTRY
-from rnn_parity.experiment.surroundings import measured_with
+from rnn_parity.experiment.variables import environment_variables
 from rnn_parity.experiment.workloads import workloads_of
 from rnn_parity.report.figures import FIGURES, workload_figures
 
@@ -96,7 +96,7 @@ TRACKING_STORE = hashlib.sha256(
 if GRID.config["tracking"]["uri"]:
     os.environ.update(MLFLOW_TRACKING_URI=GRID.config["tracking"]["uri"])  # for the rule that makes the store
 LIMIT_S = math.ceil(GRID.config["case_limit_s"])  # a resource: another limit measures nothing again
-VARIABLES = json.dumps(measured_with())  # a result is of the variables under which it was measured
+VARIABLES = json.dumps(environment_variables())  # a result is of the variables under which it was measured
 FIRST = 1_000_000  # the priority of what need not be alone on the machine, before any timing
 
 

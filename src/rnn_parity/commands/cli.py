@@ -198,8 +198,7 @@ def self_test(
 
     from rnn_parity.cells.base import load_cell
     from rnn_parity.experiment.grid import resolve_devices
-    from rnn_parity.report.self_test import show as show_rates
-    from rnn_parity.report.self_test import show_lives, show_tricks
+    from rnn_parity.report.self_test import show_lives, show_rates, show_tricks
     from rnn_parity.tables import LIVES, SELF_TEST, TRICKS, write_rows
     from rnn_parity.trust.lives import examine_lives
     from rnn_parity.trust.run import examine_in_parallel
@@ -234,12 +233,12 @@ def gate(
     timing: Annotated[Path, typer.Option(help="All timings, where they were made.")] = Path("results/timing.parquet"),
 ) -> None:
     """Exit with 1 unless every candidate may replace the baseline, naming what fails or could not be judged."""
-    from rnn_parity.report import brief
+    from rnn_parity.report.gate import gate
     from rnn_parity.tables import EQUIVALENCE, LIFE, TIMING, read_table
 
     asked = ((life, LIFE), (timing, TIMING))
     lived, timed = (read_table(path, schema).to_pandas() if path.exists() else None for path, schema in asked)
-    holds, text = brief.gate(read_table(equivalence, EQUIVALENCE).to_pandas(), lived, timed)
+    holds, text = gate(read_table(equivalence, EQUIVALENCE).to_pandas(), lived, timed)
     print(text, end="", file=sys.stdout if holds else sys.stderr)
     if not holds:
         raise typer.Exit(1)

@@ -213,7 +213,7 @@ class _Measurement:
 
 def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -> None:
     """Write what this machine is, and the rates that it reaches, unless the results tell it of one of its kind."""
-    from rnn_parity.experiment.surroundings import measured_with
+    from rnn_parity.experiment.variables import environment_variables
     from rnn_parity.experiment.vocabulary import RATE_AXES
     from rnn_parity.layers.containment import Ended, contained
     from rnn_parity.tables import write_text
@@ -229,7 +229,7 @@ def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -
         if isinstance(found, Ended):
             log(f"the rates of this machine are not known: {found.reason}")
         else:
-            write_text(own, json.dumps(found | {"variables": measured_with()}, indent=2) + "\n")
+            write_text(own, json.dumps(found | {"variables": environment_variables()}, indent=2) + "\n")
 
 
 def why_no_gpu() -> str | None:

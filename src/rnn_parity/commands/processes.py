@@ -1,4 +1,4 @@
-"""Where a process stands: one run per folder, no job beside a timing, none that outlives its run, its own sources."""
+"""Locks and guards: one run per folder, timings alone, jobs end with their run, one set of sources."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, PASSING, Regime, Verdict, worst
 from rnn_parity.findings.lives import conditions, deciding_fault, explains, life_of, was_cut_short
 from rnn_parity.findings.speedups import result_changed
-from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, must_hold, unsupported, withheld
+from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, is_withheld, must_hold, withheld_rows
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Answer:
             for an `open` of the quantities that were never judged, for a `yes` of all that passes. None without rows.
         cases: how many were compared. passing: in how many every quantity passes that is given. failing: in how many
             one fails.
-        withheld: what it does not support though it gives the rest, by regime, as `verdicts.unsupported` has it.
+        withheld: what it does not support though it gives the rest, by regime, as `verdicts.withheld_rows` has it.
         failing_regimes: in the order of `EXPECTED_TO_HOLD`.
         failing_axes: the values of axes that all failing cases have and no other case has, in words.
         never_judged: the quantities that pass in no case, where the answer is open.
@@ -122,9 +122,9 @@ def answer_for(
         verdict=Verdict(fault["verdict"]) if fault else None if basis.empty else worst(basis["verdict"].unique()),
         deciding=deciding_row(basis).to_dict() if len(basis) else cut[0] if cut and word == "open" else None,
         cases=held["case_id"].nunique(),
-        passing=int((passes | withheld(held)).groupby(held["case_id"]).all().sum()),
+        passing=int((passes | is_withheld(held)).groupby(held["case_id"]).all().sum()),
         failing=wrong["case_id"].nunique(),
-        withheld=tuple(unsupported(rows)),
+        withheld=tuple(withheld_rows(rows)),
         failing_regimes=regimes,
         failing_axes=distinguishing_axes(held[in_failing], held[~in_failing]),
         never_judged=tuple(unjudged["quantity"].unique()) or tuple(c["quantity"] for c in cut)

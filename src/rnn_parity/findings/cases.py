@@ -9,7 +9,7 @@ import pandas as pd
 from rnn_parity.experiment.vocabulary import AXES, axis_word
 from rnn_parity.findings.machines import machine_of_case
 from rnn_parity.findings.speedups import speedup_table
-from rnn_parity.findings.verdicts import RANKED, deciding_rows, must_hold, severity, withheld
+from rnn_parity.findings.verdicts import RANKED, deciding_rows, is_withheld, must_hold, severity
 from rnn_parity.tables import CASE_COLUMNS
 
 _KEYS = ["case_id", "implementation"]
@@ -67,7 +67,7 @@ def worst_first(table: pd.DataFrame) -> pd.DataFrame:
 
 def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
     rows = equivalence[[*_KEYS, "regime", "quantity", "verdict", "ratio", "reason"]]
-    lacking = withheld(equivalence)
+    lacking = is_withheld(equivalence)
     regimes = rows[lacking].groupby(_KEYS, sort=False)["regime"].agg(lambda found: ", ".join(found.unique()))
     rows = rows[~lacking]
     of_case = deciding_rows(must_hold(rows), _KEYS)[[*_KEYS, "verdict", "ratio", "quantity", "regime", "reason"]]

@@ -34,19 +34,19 @@ class RunComparison:
     """The differences between two runs, `a` and `b`.
 
     Attributes:
-        apart: axis to its value in either run, where each run has one value throughout and they differ. The axis is no
-            part of the cases then: the same case on another device is the same case.
+        differing_axes: axis to its value in either run, where each run has one value throughout and they differ. The
+            axis is no part of the cases then: the same case on another device is the same case.
         machines: name to its value in either run, of the environments' and settings' differences.
         cases: how many cases both have. only_a, only_b: ids of the cases that one alone has.
         verdicts: one row per case × implementation × regime of both: `verdict_a`, `verdict_b`, `reason_b`, `flipped`.
         speedups: one row per case × implementation × phase of both: machine, and speedup with its interval, twice;
-            `parted`, whether the intervals are disjoint; `times_faster`, the baseline's own median time in a over that
-            in b, where both were timed on the same kind of machine.
+            `disjoint`, whether the intervals are; `times_faster`, the baseline's own median time in a over that in b,
+            where both were timed on the same kind of machine.
     """
 
     a: str
     b: str
-    apart: Mapping[str, tuple[Any, Any]]
+    differing_axes: Mapping[str, tuple[Any, Any]]
     machines: Mapping[str, tuple[str, str]]
     cases: int
     only_a: list[str]
@@ -75,9 +75,9 @@ class RunComparison:
         return int((self.speedups["machine_a"] != self.speedups["machine_b"]).sum())
 
     @property
-    def parted(self) -> pd.DataFrame:
+    def disjoint(self) -> pd.DataFrame:
         """The speedups with disjoint intervals, the largest change first."""
-        rows = self.speedups[self.speedups["parted"]]
+        rows = self.speedups[self.speedups["disjoint"]]
         ratio = rows["speedup_b"] / rows["speedup_a"]
         return rows.loc[ratio.where(ratio > 1, 1 / ratio).sort_values(ascending=False, kind="stable").index]
 
@@ -85,24 +85,24 @@ class RunComparison:
 def compare_runs(a: Run, b: Run) -> RunComparison:
     """Compare two runs; raise `InputError` where they share no case."""
     cases_a, cases_b = (case_frame(run.equivalence, run.timing) for run in (a, b))
-    apart = _apart(cases_a, cases_b)
-    shared = ["sweep", *(axis for axis in AXES if axis not in apart)]
+    differing_axes = _differing_axes(cases_a, cases_b)
+    shared = ["sweep", *(axis for axis in AXES if axis not in differing_axes)]
     both = cases_a.merge(cases_b, on=shared, suffixes=("_a", "_b"))
     if both.empty:
         raise InputError(f"{b.name}: has no case of {a.name}, expected the same sweeps with the same sizes")
-    both["case"] = _names(both, apart)
+    both["case"] = _names(both, differing_axes)
     verdicts = _side_by_side(_verdicts(a.equivalence), _verdicts(b.equivalence), both, ["implementation", "regime"])
     verdicts["flipped"] = verdicts["verdict_a"] != verdicts["verdict_b"]
     speedups = _side_by_side(_speedups(a.timing), _speedups(b.timing), both, ["implementation", "phase"])
     low = speedups[["speedup_ci_low_a", "speedup_ci_low_b"]].max(axis=1)
     high = speedups[["speedup_ci_high_a", "speedup_ci_high_b"]].min(axis=1)
-    speedups["parted"] = low > high
+    speedups["disjoint"] = low > high
     ratio = speedups["baseline_median_s_a"] / speedups["baseline_median_s_b"]
     speedups["times_faster"] = ratio.where(speedups["machine_a"] == speedups["machine_b"])
     return RunComparison(
         a.name,
         b.name,
-        apart,
+        differing_axes,
         _machines(a, b),
         cases=len(both),
         only_a=list(cases_a["case_id"][~cases_a["case_id"].isin(both["case_id_a"])]),
@@ -112,16 +112,16 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     )
 
 
-def _apart(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[Any, Any]]:
+def _differing_axes(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[Any, Any]]:
     """The axes that have one value in each run, and another one in the other."""
     values = {axis: (a[axis].unique(), b[axis].unique()) for axis in AXES}
     single = {axis: (mine[0], theirs[0]) for axis, (mine, theirs) in values.items() if len(mine) == len(theirs) == 1}
     return {axis: pair for axis, pair in single.items() if pair[0] != pair[1]}
 
 
-def _names(both: pd.DataFrame, apart: Mapping[str, Any]) -> pd.Series:
+def _names(both: pd.DataFrame, differing_axes: Mapping[str, Any]) -> pd.Series:
     """The sweep and the swept values of every shared case."""
-    swept = case_names(both.rename(columns={"case_id_a": "case_id"}).assign(**dict.fromkeys(apart, 0)))
+    swept = case_names(both.rename(columns={"case_id_a": "case_id"}).assign(**dict.fromkeys(differing_axes, 0)))
     return (both["sweep"] + " " + both["case_id_a"].map(swept)).str.strip()
 
 

@@ -13,7 +13,7 @@ from rnn_parity.findings import rates
 from rnn_parity.findings.efficiency import efficiency_table
 from rnn_parity.findings.machines import split_sweeps
 from rnn_parity.findings.speedups import speedup_table
-from rnn_parity.findings.verdicts import FORWARD, deciding_rows, draw_dropout, must_hold, verdict_table, withheld
+from rnn_parity.findings.verdicts import FORWARD, deciding_rows, draw_dropout, is_withheld, must_hold, verdict_table
 from rnn_parity.tables import CASE_COLUMNS
 
 FAMILIES = {
@@ -64,7 +64,7 @@ def error_ratio(equivalence: pd.DataFrame) -> pd.DataFrame:
 
     What a layer does not support in one regime is judged in the others.
     """
-    rows = must_hold(equivalence[~withheld(equivalence)])
+    rows = must_hold(equivalence[~is_withheld(equivalence)])
     rows = rows[rows["regime"] != "train_distribution"]  # its quantities are other ones, and have no error
     kind = rows["quantity"].str.replace(r"_l\d+(_reverse)?$", "", regex=True)
     keys = ["implementation", "quantity", "sweep"]

@@ -35,7 +35,7 @@ def failing(equivalence: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["verdict"].isin(FAILING)]
 
 
-def withheld(equivalence: pd.DataFrame) -> pd.Series:
+def is_withheld(equivalence: pd.DataFrame) -> pd.Series:
     """Whether each row is of a quantity that the layer does not support there, though it gives others.
 
     cuDNN has no backward pass in evaluation mode: the gradients are withheld there, output and last states are judged.
@@ -82,7 +82,7 @@ def verdict_table(equivalence: pd.DataFrame) -> pd.DataFrame:
     not support them, else empty.
     """
     keys = ["sweep", "implementation", "regime"]
-    lacking = withheld(equivalence)
+    lacking = is_withheld(equivalence)
     missing = equivalence[lacking].groupby(keys)["quantity"].agg(_kind).rename("withheld").reset_index()
     equivalence = equivalence[~lacking]
     passing = equivalence["verdict"].isin(PASSING).groupby([equivalence[key] for key in [*keys, "case_id"]]).all()
@@ -97,7 +97,7 @@ def _kind(quantities: pd.Series) -> str:
     return "gradients" if quantities.str.startswith("grad_").all() else "quantities"
 
 
-def unsupported(of_candidate: pd.DataFrame) -> list[dict[str, Any]]:
+def withheld_rows(of_candidate: pd.DataFrame) -> list[dict[str, Any]]:
     """What one candidate withholds where it must hold: per `regime` the `kind`, in how many `cases`, and a `reason`."""
     rows = must_hold(of_candidate)
     return [
@@ -107,7 +107,7 @@ def unsupported(of_candidate: pd.DataFrame) -> list[dict[str, Any]]:
             "cases": group["case_id"].nunique(),
             "reason": group["reason"].iloc[0],
         }
-        for regime, group in rows[withheld(rows)].groupby("regime", sort=False)
+        for regime, group in rows[is_withheld(rows)].groupby("regime", sort=False)
     ]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
-from rnn_parity.layers.refusals import refuse_error, refuse_result, refuse_signature
+from rnn_parity.layers.refusals import explain_error, explain_result, explain_signature
 from rnn_parity.layers.running import pack_states
 
 STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
@@ -212,10 +212,10 @@ def _try(layer: nn.Module, names: Sequence[str], num_layers: int, device: str) -
             return replace(_carrying(read, layer, input, given), num_layers=num_layers)
         if how == Adapter(num_states) and _gives_states(result, shown, num_states):
             return Adapter(num_states)  # as PyTorch's, with wrong shapes: that is for the comparison to say
-        problem = problem or refuse_result(layer, names, shown, given, result, states[0])
+        problem = problem or explain_result(layer, names, shown, given, result, states[0])
     if not problem and not _binds(layer, 2) and not _binds(layer, 1):
-        problem = refuse_signature(layer, names)
-    refused = refuse_error(layer, names, input, states, raised) if raised and not problem else ""
+        problem = explain_signature(layer, names)
+    refused = explain_error(layer, names, input, states, raised) if raised and not problem else ""
     return Adapter(num_states, problem=problem, raised=refused)
 
 

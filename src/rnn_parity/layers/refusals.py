@@ -14,7 +14,7 @@ LONGEST_ERROR = 200
 _OF_ARGUMENTS = re.compile(r"\bsizes?\b|shape|dim|\dD\b|unpack|expected", re.IGNORECASE)
 
 
-def refuse_result(
+def explain_result(
     layer: nn.Module, states: Sequence[str], input: Tensor, given: Sequence[Any], result: Any, like: Tensor
 ) -> str:
     """Called with input (…, I) and `given`, its result is not an output (…, H) and a state as `like` (L, B, H) each."""
@@ -29,7 +29,7 @@ def refuse_result(
     return f"called with {called} it gives {describe(result)}, expected {expected}; {_wrapper(layer, states, body)}"
 
 
-def refuse_signature(layer: nn.Module, states: Sequence[str]) -> str:
+def explain_signature(layer: nn.Module, states: Sequence[str]) -> str:
     """It takes other arguments than an input and states."""
     signature, before = inspect.signature(layer.forward), _states(states, "0")
     more = [p.name for p in list(signature.parameters.values())[2:] if p.default is p.empty and p.kind not in (2, 4)]
@@ -38,7 +38,7 @@ def refuse_signature(layer: nn.Module, states: Sequence[str]) -> str:
     return f"its forward takes {signature}, expected (input, {before}); {_wrapper(layer, states, body)}"
 
 
-def refuse_error(
+def explain_error(
     layer: nn.Module, states: Sequence[str], input: Tensor, given: Sequence[Tensor], error: Exception
 ) -> str:
     """It raises however it is called, first this error. Empty where that says nothing of its arguments: it crashes."""

@@ -17,7 +17,7 @@ from rnn_parity.report.figures.layout import panel_grid
 from rnn_parity.report.markdown import render_markdown
 from rnn_parity.tables import COLLECTED, atomic_path, read_table, write_text
 
-_PARTED = "#0072b2"
+_DISJOINT = "#0072b2"
 MOST_ROWS = 12
 """Rows of each list in the Markdown: it is pasted into a pull request."""
 
@@ -39,7 +39,10 @@ def read_run(folder: Path, name: str) -> Run:
 
 def comparison_markdown(comparison: RunComparison) -> str:
     """The comparison, short enough for a pull request."""
-    facts = {name: getattr(comparison, name) for name in ("a", "b", "apart", "machines", "cases", "only_a", "only_b")}
+    facts = {
+        name: getattr(comparison, name)
+        for name in ("a", "b", "differing_axes", "machines", "cases", "only_a", "only_b")
+    }
     times_faster = comparison.speedups.groupby("phase", sort=False)["times_faster"].median().dropna()
     return render_markdown(
         "compare.md.j2",
@@ -49,7 +52,7 @@ def comparison_markdown(comparison: RunComparison) -> str:
             "flipped": comparison.flipped.to_dict("records"),
             "regressions": len(comparison.regressions),
             "compared": len(comparison.verdicts),
-            "parted": comparison.parted.to_dict("records"),
+            "disjoint": comparison.disjoint.to_dict("records"),
             "timed": len(comparison.speedups),
             "on_unlike_machines": comparison.on_unlike_machines,
             "times_faster": times_faster.to_dict(),
@@ -87,7 +90,7 @@ def plot_speedups(comparison: RunComparison) -> Figure:
     phases = [phase for phase in style.PHASE_MARKERS if phase in set(table["phase"])]
     handles = [style.key(phase, marker=style.PHASE_MARKERS[phase]) for phase in phases]
     handles.append(style.key("intervals overlap", color=style.GREY, marker="o", mfc="white"))
-    handles.append(style.key("intervals disjoint", color=_PARTED, marker="o"))
+    handles.append(style.key("intervals disjoint", color=_DISJOINT, marker="o"))
     style.legend_above(figure, handles)
     return figure
 
@@ -97,14 +100,14 @@ def _against(axes: Axes, rows: pd.DataFrame, low: float, high: float) -> None:
     axes.axhline(1, color=style.LIGHT, lw=0.6, zorder=0)
     axes.axvline(1, color=style.LIGHT, lw=0.6, zorder=0)
     for phase, marker in style.PHASE_MARKERS.items():
-        for parted, colour in ((False, style.GREY), (True, _PARTED)):
-            some = rows[(rows["phase"] == phase) & (rows["parted"] == parted)]
+        for disjoint, colour in ((False, style.GREY), (True, _DISJOINT)):
+            some = rows[(rows["phase"] == phase) & (rows["disjoint"] == disjoint)]
             x, y = some["speedup_a"].to_numpy(float), some["speedup_b"].to_numpy(float)
             wide = np.array([x - some["speedup_ci_low_a"], some["speedup_ci_high_a"] - x]).clip(0)
             tall = np.array([y - some["speedup_ci_low_b"], some["speedup_ci_high_b"] - y]).clip(0)
             look = {"color": colour, "ecolor": colour, "elinewidth": 0.5, "ls": "none", "ms": 3, "mew": 0.6}
-            fill = colour if parted else "white"
-            axes.errorbar(x, y, yerr=tall, xerr=wide, marker=marker, mfc=fill, zorder=2 + parted, **look)
+            fill = colour if disjoint else "white"
+            axes.errorbar(x, y, yerr=tall, xerr=wide, marker=marker, mfc=fill, zorder=2 + disjoint, **look)
     for which in "xy":
         style.ratio_axis(axes, which, low, high)
     axes.set_aspect("equal")

@@ -11,7 +11,7 @@ from rnn_parity.experiment.vocabulary import Regime
 from rnn_parity.findings import figure_tables
 from rnn_parity.findings.answer import Answer
 from rnn_parity.findings.lives import fault_sentence
-from rnn_parity.findings.verdicts import deciding_rows, must_hold, withheld
+from rnn_parity.findings.verdicts import deciding_rows, is_withheld, must_hold
 from rnn_parity.report.markdown import Text, escape, in_sentence, listed, times
 from rnn_parity.statistics import Conclusion
 
@@ -88,7 +88,7 @@ def sweep_rows(equivalence: pd.DataFrame, timing: pd.DataFrame, names: Mapping[s
     must hold, the row that decides; None where none was run. `cases`; and by phase the speedup's geometric mean and
     range, as in `figure_tables.overview`.
     """
-    held = deciding_rows(must_hold(equivalence[~withheld(equivalence)]), _KEYS)
+    held = deciding_rows(must_hold(equivalence[~is_withheld(equivalence)]), _KEYS)
     deciding = {(row["sweep"], row["implementation"]): row for row in held.to_dict("records")}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for row in figure_tables.overview(equivalence, timing).to_dict("records"):

@@ -29,7 +29,7 @@ _TOTALS = {
 }
 
 
-def show(findings: pd.DataFrame, console: Console) -> bool:
+def show_rates(findings: pd.DataFrame, console: Console) -> bool:
     """Print both tables and the unmet targets; return whether all are met. A table of nothing meets none."""
     if findings.empty:
         console.print("Nothing was tried.", style="bold")

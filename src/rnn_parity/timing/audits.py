@@ -161,7 +161,7 @@ def differing(results: Results, known: Results) -> list[str]:
     return [quantity for quantity, value in results.items() if not same(copy_of(value).cpu(), known[quantity])]
 
 
-def changed(task: TimedTask, known: Results, timed: Results) -> str:
+def why_changed(task: TimedTask, known: Results, timed: Results) -> str:
     """How far a timed call is from what the layer gave before, where that is more than rounding; else empty."""
     for quantity in differing(timed, known):
         if timed[quantity].shape != known[quantity].shape:
@@ -176,7 +176,7 @@ def changed(task: TimedTask, known: Results, timed: Results) -> str:
     return ""
 
 
-def unmoved(task: TimedTask, results: Mapping[int, Results], others: Mapping[int, Results]) -> str:
+def constant_quantity(task: TimedTask, results: Mapping[int, Results], others: Mapping[int, Results]) -> str:
     """The quantity that has the same bits for two stimuli for which another layer's differ by far; empty for none.
 
     What is kept for the whole process, as by a cache of the class, is kept for the module apart too: it agrees with
@@ -186,7 +186,7 @@ def unmoved(task: TimedTask, results: Mapping[int, Results], others: Mapping[int
         for quantity in (quantity for quantity in results[a] if quantity in others[a]):
             value, other = results[a][quantity], {quantity: others[a][quantity]}
             # Zeros are a gradient that is none: the comparison tells of that.
-            if same(value, results[b][quantity]) and value.any() and changed(task, others[b], other):
+            if same(value, results[b][quantity]) and value.any() and why_changed(task, others[b], other):
                 return quantity
     return ""
 

@@ -63,7 +63,7 @@ class TimedWorkload(Protocol):
         """The phases that are timed where these are asked for."""
 
 
-class Fresh:
+class RewrittenTensors:
     """Tensors that are written anew in place: a cache that goes by their identity or address has what was."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
@@ -100,13 +100,13 @@ def phase_calls(
     """
     training = phase != "inference"
     module.train(training)
-    slots = [Fresh(leaves.values())]
-    weights = Fresh([p for p in module.parameters() if p.requires_grad] if training else [])
+    slots = [RewrittenTensors(leaves.values())]
+    weights = RewrittenTensors([p for p in module.parameters() if p.requires_grad] if training else [])
     count_outputs, weighed = len(cotangents), tuple(cotangents.values())
 
     def write(number: int, count: int) -> list[list[Tensor]]:
         while len(slots) < count:
-            slots.append(Fresh(base.clone() for base in slots[0].base))
+            slots.append(RewrittenTensors(base.clone() for base in slots[0].base))
         module.zero_grad(set_to_none=True)
         weights.write(f"weights {number}")
         rewrite(number)
@@ -119,7 +119,7 @@ def phase_calls(
 
     def infer(given):
         with torch.no_grad():  # as a decorator it takes a microsecond more of each call
-            return made_plain(forward(*given))
+            return as_plain_tensors(forward(*given))
 
     def backward(outputs):
         torch.autograd.backward(outputs[:count_outputs], weighed)
@@ -133,7 +133,9 @@ def phase_calls(
 
     return {
         "inference": Calls(infer, write, lambda given, outputs: outputs_of(outputs)),
-        "forward": Calls(lambda given: made_plain(forward(*given)), write, lambda given, outputs: outputs_of(outputs)),
+        "forward": Calls(
+            lambda given: as_plain_tensors(forward(*given)), write, lambda given, outputs: outputs_of(outputs)
+        ),
         "backward": Calls(
             backward,
             lambda number, count: [forward(*given) for given in write(number, count)],
@@ -143,7 +145,7 @@ def phase_calls(
     }[phase]
 
 
-def made_plain(outputs: Sequence[Tensor]) -> Sequence[Tensor]:
+def as_plain_tensors(outputs: Sequence[Tensor]) -> Sequence[Tensor]:
     """The outputs as they are; those of a class of the layer's own read, since it may compute them when they are."""
     return outputs if all(type(output) is Tensor for output in outputs) else tuple(map(copy_of, outputs))
 

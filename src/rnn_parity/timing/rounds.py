@@ -118,7 +118,7 @@ def time_case(
             first.expected = control.expected = of_baseline[phase]
             for contender in contenders[1:]:
                 contender.expected = expected[contender.name][phase]
-                if quantity := audits.unmoved(task, contender.expected, first.expected):
+                if quantity := audits.constant_quantity(task, contender.expected, first.expected):
                     contender.not_timed = Verdict.DIFFERENT, f"its result is the same for other values: {quantity}"
             order = random.Random(f"{case.case_id} {phase}")
             everyone = [*contenders, control]
@@ -230,7 +230,7 @@ def refuse(contender: Contender, task: TimedTask, case: Case, rates: Mapping[str
     if contender.not_timed:
         return
     for number, timed in contender.differing:
-        if why := audits.changed(task, contender.expected[number], timed):
+        if why := audits.why_changed(task, contender.expected[number], timed):
             contender.not_timed = Verdict.DIFFERENT, f"{RESULT_CHANGED}: {why}"
             return
     why = audits.too_fast(case, describe_samples(contender.seconds)["median_s"], rates)

@@ -8,7 +8,7 @@ died, `ui` serves the pages.
 import logging
 import os
 
-from rnn_parity.experiment.address import redact, resolve_uri
+from rnn_parity.experiment.tracking_uri import redact, resolve_uri
 from rnn_parity.tracking.jobs import publish_results, publish_unfinished
 from rnn_parity.tracking.publish import publish_job, publish_report
 from rnn_parity.tracking.store import TrackingUnavailable, ensure_store

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import psutil
 from filelock import FileLock
 
-from rnn_parity.experiment.address import HEAD_VARIABLE, SQLITE, here, redact
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.tracking_uri import HEAD_VARIABLE, SQLITE, here, redact
 
 _ARTIFACTS = "mlflow-artifacts:"
 _NETWORK: tuple[str, ...] = ("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "orangefs")

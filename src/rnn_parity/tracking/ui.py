@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from rnn_parity.experiment.address import redact
+from rnn_parity.experiment.tracking_uri import redact
 from rnn_parity.tracking.store import artifact_folder, connection, ensure_store
 
 

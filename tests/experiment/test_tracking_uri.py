@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from rnn_parity.experiment.address import resolve_uri
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.tracking_uri import resolve_uri
 
 SECRET = "pa55word"
 
@@ -64,7 +64,7 @@ def test_a_database_without_its_driver_or_of_no_known_kind_is_refused(tmp_path):
 
 
 def test_reading_an_address_imports_nothing_heavy(tmp_path):
-    code = "import sys; from rnn_parity.experiment.address import resolve_uri; from pathlib import Path\n"
+    code = "import sys; from rnn_parity.experiment.tracking_uri import resolve_uri; from pathlib import Path\n"
     code += "resolve_uri('http://host', Path()); print({'mlflow', 'sqlalchemy', 'torch', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

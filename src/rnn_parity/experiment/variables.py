@@ -15,7 +15,7 @@ _OF_SNAKEMAKE = {"MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 """Each job gets these anew, and computes with the threads of its case."""
 
 
-def measured_with() -> dict[str, str]:
+def environment_variables() -> dict[str, str]:
     """Name to value of every variable that is set and may change a number, a time, or what a layer can do."""
     named = {name: value for name, value in sorted(os.environ.items()) if _FAMILIES.match(name)}
     return {name: value for name, value in named.items() if name not in _OF_SNAKEMAKE and not _PLACES.search(name)}

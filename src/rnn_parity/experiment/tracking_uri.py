@@ -1,4 +1,4 @@
-"""The address of the runs: read and checked before anything is measured. Imports no mlflow."""
+"""The MLflow tracking URI: resolved, checked, redacted. Imports no mlflow."""
 
 from __future__ import annotations
 
