@@ -6,7 +6,6 @@ costs its own rows. The candidates of that case are measured again then, each by
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -216,11 +215,11 @@ def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -
     from rnn_parity.experiment.variables import environment_variables
     from rnn_parity.experiment.vocabulary import RATE_AXES
     from rnn_parity.layers.containment import Ended, contained
-    from rnn_parity.tables import write_text
+    from rnn_parity.tables import read_json, write_json
     from rnn_parity.timing.environment import describe_environment
 
     own, keys = results.machine(*name.split("/")), ["machine", *RATE_AXES]
-    told = [json.loads(path.read_text(encoding="utf-8"))["peaks"] for path in results.machines if path != own]
+    told = [read_json(path)["peaks"] for path in results.machines if path != own]
     known = [tuple(peak.get(key) for key in keys) for peaks in told for peak in peaks]
     met = dict.fromkeys(tuple(row[key] for key in keys) for row in rows if row.get("median_s"))
     unknown = [dict(zip(keys[1:], kind[1:], strict=True)) for kind in met if kind not in known]
@@ -229,7 +228,7 @@ def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -
         if isinstance(found, Ended):
             log(f"the rates of this machine are not known: {found.reason}")
         else:
-            write_text(own, json.dumps(found | {"variables": environment_variables()}, indent=2) + "\n")
+            write_json(own, found | {"variables": environment_variables()})
 
 
 def why_no_gpu() -> str | None:

@@ -14,7 +14,6 @@ import typer
 
 from rnn_parity.commands.jobs import JobName, Limit, ResultsFolder, log, run_job, why_no_gpu
 from rnn_parity.commands.processes import on_this_machine
-from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 
 app = typer.Typer()
@@ -45,7 +44,7 @@ def environment(
     variables: Annotated[str, typer.Option(help="JSON: what is set in the environment of all that measures.")] = "{}",
 ) -> None:
     """Describe this machine, its versions, and the peak rates that it reaches in some settings."""
-    from rnn_parity.tables import write_text
+    from rnn_parity.tables import write_json
     from rnn_parity.timing.environment import describe_environment
 
     asked = json.loads(settings)
@@ -53,7 +52,7 @@ def environment(
         log(f"nothing of the GPU is described: {why}")
         asked = [setting for setting in asked if setting["device"] != "cuda"]
     described = describe_environment(asked) | {"variables": json.loads(variables)}
-    write_text(output, json.dumps(described, indent=2) + "\n")
+    write_json(output, described)
 
 
 @command()
@@ -139,10 +138,10 @@ def publish(
     Where the server does not answer, warn, and let the marker say so: the next run of the workflow tries again.
     """
     from rnn_parity import tracking
-    from rnn_parity.tables import write_text
+    from rnn_parity.tables import read_json, write_json
 
     files, project = Results(results), Path.cwd()
-    config, facts = _read_json(files.config), _read_json(files.environment)
+    config, facts = read_json(files.config), read_json(files.environment)
     done: dict[str, Any] = {"attempt": attempt, "published": True}
     try:
         uri = tracking.resolve_uri(config["tracking"]["uri"], project)
@@ -157,7 +156,7 @@ def publish(
         log(f"warning: {error}; the results are kept: `snakemake publish` tries again")
         done |= {"published": False, "reason": str(error)}
     marker = files.published_report if reports else files.published(*name.split("/"))
-    write_text(marker, json.dumps(done, indent=2) + "\n")
+    write_json(marker, done)
     if config["tracking"]["strict"] and not done["published"]:
         raise typer.Exit(1)
 
@@ -171,10 +170,11 @@ def publish_unfinished(
 ) -> None:
     """Show in MLflow what a failed run leaves: the cases of jobs that died, and why."""
     from rnn_parity import tracking
+    from rnn_parity.tables import read_json
 
     files = Results(results)
     grid = read_grid(files.config)
-    facts = _read_json(files.environment) if files.environment.exists() else {}
+    facts = read_json(files.environment) if files.environment.exists() else {}
     try:
         uri = tracking.resolve_uri(grid.config["tracking"]["uri"], Path.cwd())
         for line in tracking.publish_unfinished(uri, Path.cwd(), grid, files, logs, facts, since, run_log or ()):
@@ -192,9 +192,9 @@ def collect(results: ResultsFolder) -> None:
 
 def join_parts(files: Results, parts: Mapping[str, Sequence[Path]], joined: Results) -> None:
     """Join parts of some results into the tables of others."""
-    from rnn_parity.tables import read_table, write_table
+    from rnn_parity.tables import read_json, read_table, write_table
 
-    schemas = _schemas(_read_json(files.config))
+    schemas = _schemas(read_json(files.config))
     for name, paths in parts.items():
         write_table(joined.table(name), read_table(paths, schemas[name]))
 
@@ -204,9 +204,10 @@ def figures(results: ResultsFolder, output: Output) -> None:
     """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
     from rnn_parity.experiment.workloads import load_object, workloads_of
     from rnn_parity.report.figures import plot_all
+    from rnn_parity.tables import read_json
 
     files = Results(results)
-    config, collected = _read_json(files.config), _collected(files)
+    config, collected = read_json(files.config), _collected(files)
     plot_all(config, collected, _environment(files), output)
     for entry in workloads_of(config):
         if entry.plot:
@@ -229,23 +230,19 @@ def write_collected(files: Results, output: Path, more: dict[str, Any]) -> None:
     """The report of collected tables; `more` is what it says beside the environment."""
     from rnn_parity.report.tables import write_tables
     from rnn_parity.report.write import write_report
+    from rnn_parity.tables import read_json
 
     tables, environment = _collected(files), _environment(files)
     write_tables(tables, environment, output / "tables")
-    write_report(_read_json(files.config), environment | more, tables, output)
+    write_report(read_json(files.config), environment | more, tables, output)
 
 
 def _environment(files: Results) -> dict[str, Any]:
     """The environment, with the peaks of all kinds of machines that timed."""
-    described = _read_json(files.environment)
-    return described | {"peaks": [peak for path in files.machines for peak in _read_json(path)["peaks"]]}
+    from rnn_parity.tables import read_json
 
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
+    described = read_json(files.environment)
+    return described | {"peaks": [peak for path in files.machines for peak in read_json(path)["peaks"]]}
 
 
 def _schemas(config: dict[str, Any]) -> dict[str, Any]:
@@ -258,9 +255,9 @@ def _schemas(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _collected(files: Results) -> dict[str, Any]:
-    from rnn_parity.tables import read_table
+    from rnn_parity.tables import read_json, read_table
 
-    schemas = _schemas(_read_json(files.config))
+    schemas = _schemas(read_json(files.config))
     made = {name: files.table(name) for name in schemas if files.table(name).exists()}
     return {name: read_table(path, schemas[name]).to_pandas() for name, path in made.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rnn_parity.experiment.errors import InputError
 from rnn_parity.findings.compare import Run, RunComparison
 from rnn_parity.report.figures import FORMATS, style
 from rnn_parity.report.figures.layout import panel_grid
 from rnn_parity.report.markdown import render_markdown
-from rnn_parity.tables import COLLECTED, atomic_path, read_table, write_text
+from rnn_parity.tables import COLLECTED, atomic_path, read_json, read_table, write_text
 
 _DISJOINT = "#0072b2"
 MOST_ROWS = 12
@@ -27,13 +25,8 @@ def read_run(folder: Path, name: str) -> Run:
     tables = {
         part: read_table(folder / f"{part}.parquet", COLLECTED[part]).to_pandas() for part in ("equivalence", "timing")
     }
-    facts = {}
-    for part in ("environment", "config"):
-        path = folder / f"{part}.json"
-        try:
-            facts[part] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        except ValueError as error:
-            raise InputError(f"{path}: cannot be read as JSON ({error})") from error
+    paths = {part: folder / f"{part}.json" for part in ("environment", "config")}
+    facts = {part: read_json(path) if path.exists() else {} for part, path in paths.items()}
     return Run(name, **tables, **facts)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rnn_parity.experiment.grid import Grid
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.workloads import find_workload, load_object
-from rnn_parity.tables import EQUIVALENCE, TIMING, read_table
+from rnn_parity.tables import EQUIVALENCE, TIMING, read_json, read_table
 from rnn_parity.tracking.failures import Failure, ended_by_slurm, read_failure
 from rnn_parity.tracking.publish import publish_job
 
@@ -77,4 +77,4 @@ def publish_unfinished(
 
 
 def _is_published(marker: Path) -> bool:
-    return marker.exists() and json.loads(marker.read_text())["published"]
+    return marker.exists() and read_json(marker)["published"]

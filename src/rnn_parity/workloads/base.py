@@ -16,7 +16,7 @@ from rnn_parity.compare.reference import Reference, References
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Dtype
 from rnn_parity.experiment.workloads import WorkloadEntry, load_object
-from rnn_parity.timing.calls import TimedTask
+from rnn_parity.timing.calls import TimedTask, TimedWorkload
 
 
 class Task(ComparedTask, TimedTask, Protocol):
@@ -96,14 +96,11 @@ class ReferencedTask:
         return {}
 
 
-class Workload(Protocol):
+class Workload(TimedWorkload, Protocol):
     """What the recurrent layer is used in."""
 
     def draw(self, case: Case, seed: int) -> Task:
         """Draw parameters, inputs and cotangents in float64 from a seed, and round them to the case's dtype."""
-
-    def phases(self, asked: Sequence[str]) -> Sequence[str]:
-        """The phases that are timed where these are asked for."""
 
 
 def load_workload(entry: WorkloadEntry, settings: Mapping[str, Any]) -> Workload:
