@@ -11,43 +11,32 @@ import typer
 
 from rnn_parity.experiment.vocabulary import TIME_LIMIT_S
 
-app = typer.Typer()
-
 TimeLimit = Annotated[float, typer.Option(help="Seconds after which what gives nothing new is ended.")]
 
 
-@app.command()
 def check(
     candidate: Annotated[str, typer.Argument(help="The layer: a registered name, or package.module:Class.")],
     baseline: Annotated[
-        str | None, typer.Option(help="What it might replace; the loop over cells of its kind.", show_default=False)
+        str | None, typer.Option(help="What it might replace; the loop over cells of its kind.")
     ] = None,
-    cell: Annotated[
-        str | None, typer.Option(help="The kind of cell, where the parameters do not tell.", show_default=False)
-    ] = None,
+    cell: Annotated[str | None, typer.Option(help="The kind of cell, where the parameters do not tell.")] = None,
     like: Annotated[str, typer.Option(help="Sizes and seeds that are not given: small, article or t2vec.")] = "small",
-    input_size: Annotated[int | None, typer.Option(help="I.", show_default=False)] = None,
-    hidden_size: Annotated[int | None, typer.Option(help="H.", show_default=False)] = None,
-    num_layers: Annotated[int | None, typer.Option(help="L.", show_default=False)] = None,
-    sequence_length: Annotated[int | None, typer.Option(help="T.", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="B.", show_default=False)] = None,
-    dropout: Annotated[float | None, typer.Option(help="Between layers, in training.", show_default=False)] = None,
+    input_size: Annotated[int | None, typer.Option(help="I.")] = None,
+    hidden_size: Annotated[int | None, typer.Option(help="H.")] = None,
+    num_layers: Annotated[int | None, typer.Option(help="L.")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="T.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="B.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Between layers, in training.")] = None,
     dtype: Annotated[str, typer.Option(help="float64, float32, bfloat16 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads to compute with.")] = 1,
-    seeds: Annotated[
-        list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.", show_default=False)
-    ] = None,
-    life: Annotated[bool, typer.Option("--life/--no-life", help="Judge many calls, not one.")] = True,
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.")] = None,
+    life: Annotated[bool, typer.Option(help="Judge many calls, not one.")] = True,
     deep: Annotated[bool, typer.Option("--deep", help="Sizes too that take minutes or gigabytes.")] = False,
-    capabilities: Annotated[
-        bool, typer.Option("--capabilities/--no-capabilities", help="Probe what both can do.")
-    ] = True,
-    timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time both.")] = True,
+    capabilities: Annotated[bool, typer.Option(help="Probe what both can do.")] = True,
+    timing: Annotated[bool, typer.Option(help="Time both.")] = True,
     time_limit: TimeLimit = TIME_LIMIT_S,
-    bundle: Annotated[
-        Path | None, typer.Option(help="A folder for what a no needs to be replayed.", show_default=False)
-    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="A folder for what a no needs to be replayed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON, at the end.")] = False,
 ) -> None:
     """May this layer replace the baseline? Without a config: numbers, over many calls, capabilities and time.
@@ -105,15 +94,10 @@ def _progress(step: str) -> None:
         print(f"\r\x1b[2K{step and f'{step} …'}", end="", file=sys.stderr, flush=True)
 
 
-@app.command()
 def replay(
     bundle: Annotated[Path, typer.Argument(help="A folder that `check --bundle` or the pytest plugin wrote.")],
-    candidate: Annotated[
-        str | None, typer.Option(help="The candidate, if it has another name here.", show_default=False)
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="The baseline, if it has another name here.", show_default=False)
-    ] = None,
+    candidate: Annotated[str | None, typer.Option(help="The candidate, if it has another name here.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The baseline, if it has another name here.")] = None,
     time_limit: TimeLimit = TIME_LIMIT_S,
 ) -> None:
     """Ask again, here, what a bundle says no to, and say what is not bit for bit what it was.

@@ -8,12 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from rnn_parity.commands.checking import app as checking_app
+from rnn_parity.commands.checking import check, replay
 from rnn_parity.commands.ending import end_with_code
 from rnn_parity.commands.jobs import ResultsFolder
 from rnn_parity.commands.processes import SOURCES
@@ -23,24 +22,18 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.vocabulary import Dtype
 
-
-class _CheckFirst(TyperGroup):
-    def list_commands(self, context: Any) -> list[str]:
-        return sorted(super().list_commands(context), key=lambda name: name != "check")
-
-
 app = typer.Typer(
-    cls=_CheckFirst,
     help="May one recurrent layer replace another? `check` answers for one case, `run` for a grid of them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(checking_app)
+app.command()(check)
+app.command()(replay)
 app.add_typer(rules_app)
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment, YAML or JSON.")]
+ConfigFile = Annotated[Path, typer.Option(help="The experiment, YAML or JSON.")]
 
 PIPELINE = Path(__file__).parents[1] / "pipeline"
 """The Snakefile and what belongs to it: links in the sources, files in a wheel."""
@@ -116,17 +109,11 @@ def convert(
     ],
     stack: Annotated[
         str | None,
-        typer.Option("--from", help="The old layer's list or prefix: rnn_cells, decoder.rnn.", show_default=False),
+        typer.Option("--from", help="The old layer's list or prefix: rnn_cells, decoder.rnn."),
     ] = None,
-    to_list: Annotated[
-        str | None, typer.Option(help="Name of the new list, if not grus or lstms.", show_default=False)
-    ] = None,
-    new_prefix: Annotated[
-        str | None, typer.Option(help="Of the new keys, if another: decoder.rnn.", show_default=False)
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="The optimizer's key, as m0_optimizer.", show_default=False)
-    ] = None,
+    to_list: Annotated[str | None, typer.Option(help="Name of the new list, if not grus or lstms.")] = None,
+    new_prefix: Annotated[str | None, typer.Option(help="Of the new keys, if another: decoder.rnn.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="The optimizer's key, as m0_optimizer.")] = None,
 ) -> None:
     """Rewrite a checkpoint for the other layer, and prove it: the same bits, and layers that compute the same.
 
@@ -250,11 +237,9 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="That of another one.")],
     names: Annotated[
         tuple[str, str] | None,
-        typer.Option("--names", help="What to call them; else by their folders.", show_default=False),
+        typer.Option(help="What to call them; else by their folders."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="A folder for the tables, the figure and this text.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="A folder for the tables, the figure and this text.")] = None,
 ) -> None:
     """Hold two runs against each other: which verdicts flipped, which speedups have intervals that do not overlap.
 
