@@ -23,7 +23,7 @@ from rnn_parity.commands.cli import app
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
-from rnn_parity.report.terminal import print_report
+from rnn_parity.report.terminal import Screen
 from rnn_parity.steps import Steps
 from rnn_parity.trust import faults as mutants
 from rnn_parity.trust import gru_faults
@@ -52,7 +52,7 @@ def quick(candidate, baseline=LOOP, **options):
 
 def printed(report, width=80):
     console = Console(file=io.StringIO(), width=width)
-    print_report(report, console)
+    Screen(console).show(report)
     return console.file.getvalue()
 
 

@@ -12,7 +12,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings.compare import Run, compare_runs
 from rnn_parity.report import comparison as write
-from rnn_parity.report.figures import FORMATS, style
+from rnn_parity.report.figures import style
 from rnn_parity.tables import EQUIVALENCE, TIMING, write_rows
 from synthetic import equivalence_rows, timing_rows
 
@@ -136,7 +136,7 @@ def test_the_command_writes_everything_and_exits_with_1_at_a_new_fault(tmp_path)
     done = CliRunner().invoke(app, ["compare", *folders, "--names", "old", "new", "--output", str(tmp_path / "out")])
     assert done.exit_code == 1, done.output
     assert done.stdout == (tmp_path / "out/compare.md").read_text()
-    drawn = {f"compare_speedups.{kind}" for kind in (*FORMATS, "csv")}
+    drawn = {f"compare_speedups.{kind}" for kind in (*style.FORMATS, "csv")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.md", "compare_verdicts.csv", *drawn}
     again = CliRunner().invoke(app, ["compare", *folders[::-1], "--names", "new", "old"])
     assert again.exit_code == 0

@@ -112,12 +112,14 @@ def test_what_was_not_judged_is_told_once_a_kind_of_reason():
             {"case_id": "d", "implementation": "another", "verdict": "failed", "reason": "RuntimeError: x"},
         )
     )
-    assert list(table) == ["implementation", "regime", "verdict", "quantities", "cases", "reason"]
+    columns = ["implementation", "regime", "verdict", "quantities", "cases", "reason", "regime_words", "whole"]
+    assert list(table) == columns
+    whole, off, same = "every quantity", "dropout off", "dropout on and the same masks"
     assert table.to_numpy().tolist() == [
-        ["ours", "train_matched_masks", "unsupported", [], 1, masks],
-        ["ours", "eval", "not judged", ["grad_input", "hn"], 2, "ill-conditioned: by 1"],
-        ["ours", "eval", "not judged", [], 1, masks],
-        ["ours", "eval", "not judged", [], 1, "its states cannot be set"],
+        ["ours", "train_matched_masks", "unsupported", [], 1, masks, same, whole],
+        ["ours", "eval", "not judged", ["grad_input", "hn"], 2, "ill-conditioned: by 1", off, "every gradient"],
+        ["ours", "eval", "not judged", [], 1, masks, off, whole],
+        ["ours", "eval", "not judged", [], 1, "its states cannot be set", off, whole],
     ]
     assert list(not_judged(compared({}))) == list(table)
 

@@ -16,7 +16,7 @@ from legible import illegible
 from rnn_parity.compare.criterion import unit_roundoff
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import figure_tables
-from rnn_parity.report.figures import FIGURES, FORMATS, SECTIONS, error_ratio, plot_all, speedup, style
+from rnn_parity.report.figures import FIGURES, SECTIONS, error_ratio, plot_all, speedup, style
 from rnn_parity.report.figures.layout import Study, panels
 from rnn_parity.tables import COLLECTED
 from synthetic import environment, equivalence_rows, finding_rows, mask_rows, timing_rows
@@ -27,7 +27,7 @@ STARTS = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
 
 
 def assert_drawn(folder):
-    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in FIGURES for kind in FORMATS}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in FIGURES for kind in style.FORMATS}
     for path in folder.iterdir():
         assert path.read_bytes().startswith(STARTS[path.suffix[1:]]), path.name
         if path.suffix == ".png":
@@ -64,10 +64,10 @@ def test_a_figure_is_the_same_bytes_every_time(tmp_path):
     study = Study(grid.config, results["equivalence"], results["timing"], pd.DataFrame(), environment(grid))
     for folder in ("one", "two"):
         with style.applied():
-            style.save(speedup.plot(study), tmp_path / folder, "speedup", FORMATS)
+            style.save(speedup.plot(study), tmp_path / folder, "speedup")
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
-    assert {path.suffix for path in (tmp_path / "one").iterdir()} == {f".{kind}" for kind in FORMATS}
+    assert {path.suffix for path in (tmp_path / "one").iterdir()} == {f".{kind}" for kind in style.FORMATS}
 
 
 def test_empty_tables_are_drawn_as_what_they_lack(tmp_path):

@@ -1,16 +1,12 @@
 """Every trick on the clock loses its gain or its verdict, and the documentation says of each what is said."""
 
-import io
 import re
 
-import pandas as pd
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from project import PROJECT
 from rnn_parity.commands.cli import app
-from rnn_parity.report.self_test import show_tricks
 from rnn_parity.statistics import Conclusion
 from rnn_parity.tables import TRICKS as COLUMNS
 from rnn_parity.tables import read_table
@@ -51,7 +47,6 @@ def test_the_command_writes_what_it_found_and_exits_by_it(monkeypatch, tmp_path,
     assert ended.exit_code == code
     assert ("does not hold: a:B:" in ended.stdout) is not held
     assert len(read_table(tmp_path / "tricks.parquet", COLUMNS)) == 1
-    assert not show_tricks(pd.DataFrame(), Console(file=io.StringIO()))
 
 
 def test_what_is_said_of_every_trick_is_documented():

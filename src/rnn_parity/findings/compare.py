@@ -132,18 +132,9 @@ def _verdicts(equivalence: pd.DataFrame) -> pd.DataFrame:
 
 def _speedups(timing: pd.DataFrame) -> pd.DataFrame:
     table = speedup_table(timing).dropna(subset=["speedup"])
-    own = timing[timing["implementation"] == timing["baseline"]].set_index(["case_id", "phase"])["median_s"]
-    names = [
-        "case_id",
-        "implementation",
-        "phase",
-        "machine",
-        "speedup",
-        "speedup_ci_low",
-        "speedup_ci_high",
-        "conclusion",
-    ]
-    return table[names].join(own.rename("baseline_median_s"), on=["case_id", "phase"])
+    keys, said = ["case_id", "phase"], ["machine", "speedup", "speedup_ci_low", "speedup_ci_high", "conclusion"]
+    own = timing[timing["implementation"] == timing["baseline"]].set_index(keys)["median_s"]
+    return table[["case_id", "implementation", "phase", *said]].join(own.rename("baseline_median_s"), on=keys)
 
 
 def _side_by_side(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

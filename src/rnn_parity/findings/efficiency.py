@@ -22,8 +22,7 @@ def efficiency_table(timing: pd.DataFrame, peaks: Sequence[Mapping[str, Any]]) -
     A setting is a device, dtype, TF32 and threads.
 
     `floor_s` and `step_floor_s` as in `rnn_parity.timing.roofline`; `share_of_peak` is the matrix products' rate over
-    the machine's best, `share_of_step_floor` the time they take at the rate of one step's product over the call's.
-    Empty (NaN) where there are no peaks of that setting of that kind of machine.
+    the machine's best. Empty (NaN) where there are no peaks of that setting of that kind of machine.
     """
     timed = timing.loc[timing["median_s"].notna(), [*CASE_COLUMNS, "implementation", "phase", "machine", *_MEASURED]]
     kinds = timed[_SETTING].dtypes.to_dict() | dict.fromkeys(_RATES, float)
@@ -34,5 +33,4 @@ def efficiency_table(timing: pd.DataFrame, peaks: Sequence[Mapping[str, Any]]) -
         *(table[name] for name in ("flops", "sequential_flops", "gemm_flops_per_s", "step_gemm_flops_per_s"))
     )
     table["share_of_peak"] = table["flops"] / table["median_s"] / table["gemm_flops_per_s"]
-    table["share_of_step_floor"] = table["step_floor_s"] / table["median_s"]
     return table

@@ -8,15 +8,12 @@ from importlib import resources
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import LIFE_FAULT_KINDS
+from rnn_parity.findings.rates import GROUP, LARGEST_FALSE_ALARM_RATE
 from rnn_parity.statistics import wilson
 
 SMALLEST_SHARE_CAUGHT = 0.95
 """The least share of the life's planted faults that a life must see, per kind of cell and dtype."""
 
-LARGEST_FALSE_ALARM_RATE = 1e-3
-"""The most of a right layer's calls that may be called wrong, per kind of cell and dtype."""
-
-_GROUP = ["device", "cell", "dtype"]
 _COUNTED = ["calls", "first_call", "caught", "named", "alarms"]
 
 
@@ -37,7 +34,7 @@ def life_counts(lives: pd.DataFrame) -> pd.DataFrame:
         alarms: points that fail.
     """
     caught = lives.assign(lives=1, caught=lives["alarms"] > 0)
-    keys = [*_GROUP, "kind", "implementation", "fault"]
+    keys = [*GROUP, "kind", "implementation", "fault"]
     return caught.groupby(keys, sort=False)[["lives", *_COUNTED]].sum().reset_index()
 
 
@@ -70,7 +67,7 @@ def totals(counts: pd.DataFrame, by: tuple[str, ...] = ("cell",)) -> pd.DataFram
 def unmet_targets(counts: pd.DataFrame) -> list[str]:
     """The targets that lives do not meet, in words."""
     unmet = []
-    for row in totals(counts, tuple(_GROUP)).itertuples():
+    for row in totals(counts, tuple(GROUP)).itertuples():
         of = f"{row.cell} in {row.dtype} on {row.device}"
         if row.caught < SMALLEST_SHARE_CAUGHT * row.lives:
             unmet.append(f"{of}: only {row.caught} of {row.lives} faults of the life caught")

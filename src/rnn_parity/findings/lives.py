@@ -64,13 +64,3 @@ def fault_sentence(point: Mapping[str, Any]) -> str:
     subject = point["quantity"] or ("it fails:" if point["verdict"] == Verdict.FAILED else "it")
     place = point["when"] or f"at {point['title']!r}"
     return f"{place}, {subject} {point['reason']}"
-
-
-def failing_points(points: pd.DataFrame) -> list[Mapping[str, Any]]:
-    """The points that are `different` or `failed`."""
-    return points[points["verdict"].isin(FAILING)].to_dict("records")
-
-
-def held(points: pd.DataFrame) -> int:
-    """How many points hold."""
-    return int(points["verdict"].isin(PASSING).sum())

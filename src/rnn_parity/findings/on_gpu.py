@@ -15,16 +15,6 @@ _FAR = 4.0  # errors of a candidate so many times the baseline's are worth a wor
 _FAST_TANH_WIDEST = 192  # cuDNN's kernels for layers up to this hidden size take tanh from fast instructions
 
 
-def summary(timing: pd.DataFrame, quoted: Iterable[str]) -> dict[str, Any]:
-    """What a report says of the GPU beside speedups; `quoted` are the ids of the cases that it looks at closely."""
-    return {
-        "libraries": libraries(timing),
-        "calls": calls(timing, quoted),
-        "occupancy": occupancy(timing),
-        "undisturbed": undisturbed(timing),
-    }
-
-
 def libraries(timing: pd.DataFrame) -> list[dict[str, Any]]:
     """By implementation and path, the library that it called on a GPU: in which `settings`, in words."""
     ran = timing[(timing["device"] == "cuda") & timing["path"].notna()]

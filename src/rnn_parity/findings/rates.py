@@ -15,7 +15,7 @@ from rnn_parity.experiment.vocabulary import FAULT_KINDS, Detection, unit_roundo
 from rnn_parity.statistics import wilson
 
 LARGEST_FALSE_ALARM_RATE = 1e-3
-"""The most comparisons with a right layer that may be called different, per dtype."""
+"""The most comparisons with a right layer, or calls in its life, that may be called wrong, per kind and dtype."""
 
 SMALLEST_SHARE_CAUGHT = 0.98
 """The least share of planted faults that must be caught, per dtype: a limit that is too wide calls them hidden."""
@@ -24,8 +24,8 @@ EXERCISED = (Detection.CAUGHT, Detection.MISSED, Detection.HIDDEN, Detection.NOT
 _COUNTED = [name.replace(" ", "_") for name in EXERCISED]
 _CHECKS = ["allclose", "assert_close"]
 _SHARE = ["share", "share_ci_low", "share_ci_high"]
-_GROUP = ["device", "cell", "dtype"]
-_FAULT = [*_GROUP, "kind", "implementation", "fault"]
+GROUP = ["device", "cell", "dtype"]
+_FAULT = [*GROUP, "kind", "implementation", "fault"]
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def totals(caught: pd.DataFrame) -> pd.DataFrame:
     Columns: judged, exercised, caught, missed, hidden, not_judged; share with its interval; `{check}_passes`, in how
     many exercised cases a default tolerance would have let the fault pass.
     """
-    table = caught.groupby(_GROUP, sort=False)[["exercised", *_COUNTED, *_CHECKS]].sum().reset_index()
-    table.insert(len(_GROUP), "judged", table["exercised"] - table["not_judged"])
+    table = caught.groupby(GROUP, sort=False)[["exercised", *_COUNTED, *_CHECKS]].sum().reset_index()
+    table.insert(len(GROUP), "judged", table["exercised"] - table["not_judged"])
     shares = [_share(*counts) for counts in table[["caught", "judged"]].itertuples(index=False)]
     table[_SHARE] = pd.DataFrame(shares, columns=_SHARE, dtype=float)
     for check in _CHECKS:
@@ -111,7 +111,7 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
         allclose, assert_close: how many comparisons these call unequal.
     """
     rows = []
-    for group, right in findings[findings["kind"] == "correct"].groupby(_GROUP, sort=False):
+    for group, right in findings[findings["kind"] == "correct"].groupby(GROUP, sort=False):
         alarmed = right.groupby("case_id")["different"].sum() > 0
         interval = wilson(int(alarmed.sum()), len(alarmed))
         names = ["comparisons", "different", "not_judged", *(f"{check}_unequal" for check in _CHECKS)]
@@ -119,7 +119,7 @@ def false_alarms(findings: pd.DataFrame) -> pd.DataFrame:
         values = (int(alarmed.sum()), *interval, not_judged, right["ratio"].max())
         rows.append((*group, len(alarmed), comparisons, alarms, alarms / comparisons, *values, *unequal))
     of_cases = ["cases_alarmed", "cases_ci_low", "cases_ci_high", "not_judged", "largest_ratio"]
-    return pd.DataFrame(rows, columns=[*_GROUP, "cases", "comparisons", "alarms", "rate", *of_cases, *_CHECKS])
+    return pd.DataFrame(rows, columns=[*GROUP, "cases", "comparisons", "alarms", "rate", *of_cases, *_CHECKS])
 
 
 def largest_hidden(caught: pd.DataFrame) -> dict | None:

@@ -1,4 +1,4 @@
-"""Verdicts of the equivalence table: the row that decides, verdicts by sweep, what was not judged, the seed's masks."""
+"""Verdicts of the equivalence table: the row that decides, verdicts by sweep, their reasons, what was not judged."""
 
 from __future__ import annotations
 
@@ -97,6 +97,17 @@ def _kind(quantities: pd.Series) -> str:
     return "gradients" if quantities.str.startswith("grad_").all() else "quantities"
 
 
+def reasons(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of the verdict table that are neither `identical` nor `equivalent` and have a reason.
+
+    One row stands for all of a candidate and regime whose reasons differ in numbers alone; `others` are its sweeps.
+    """
+    faulty = verdicts[~verdicts["verdict"].isin(PASSING) & (verdicts["reason"] != "")]
+    kind = faulty["reason"].str.split(":").str[0].str.replace(r"[\d.,e+-]+", "", regex=True)
+    groups = faulty.groupby(["implementation", "regime", kind], sort=False)
+    return [group.to_dict("records")[0] | {"others": list(group["sweep"][1:])} for _, group in groups]
+
+
 def withheld_rows(of_candidate: pd.DataFrame) -> list[dict[str, Any]]:
     """What one candidate withholds where it must hold: per `regime` the `kind`, in how many `cases`, and a `reason`."""
     rows = must_hold(of_candidate)
@@ -115,10 +126,12 @@ def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
     """The rows without a verdict for or against: one row per candidate × regime × verdict × kind of reason.
 
     Columns: `implementation`, `regime`, `verdict` (`unsupported` or `not judged`), `quantities` (empty for all),
-    `cases` and the first `reason`.
+    `cases` and the first `reason`; in words the regime, `regime_words`, and `whole`, every quantity or every gradient,
+    empty for fewer.
     """
     rows = equivalence[equivalence["verdict"].isin(UNDECIDED)]
     kind = rows["reason"].str.split(":").str[0]  # numbers after the colon differ from case to case
+    gradients = equivalence[equivalence["quantity"].str.startswith("grad_")]
     table = []
     for (candidate, regime, verdict, _), group in rows.groupby(
         ["implementation", "regime", "verdict", kind], sort=False
@@ -126,8 +139,12 @@ def not_judged(equivalence: pd.DataFrame) -> pd.DataFrame:
         named = set(group["quantity"])
         every = set(equivalence.loc[equivalence["case_id"].isin(group["case_id"]), "quantity"])
         quantities = [] if named == every else sorted(named)
-        table.append((candidate, regime, verdict, quantities, group["case_id"].nunique(), group["reason"].iloc[0]))
-    return pd.DataFrame(table, columns=["implementation", "regime", "verdict", "quantities", "cases", "reason"])
+        own = set(gradients.loc[gradients["implementation"] == candidate, "quantity"])
+        whole = "every quantity" if named == every else "every gradient" if own <= named else ""
+        found = (candidate, regime, verdict, quantities, group["case_id"].nunique(), group["reason"].iloc[0])
+        table.append((*found, Regime(regime).words, whole))
+    columns = ["implementation", "regime", "verdict", "quantities", "cases", "reason", "regime_words", "whole"]
+    return pd.DataFrame(table, columns=columns)
 
 
 def tolerance_checks(equivalence: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -12,10 +12,10 @@ import pandas as pd
 
 from rnn_parity.compare.criterion import error_ratio
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, Regime, Verdict
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, PASSING, Regime, Verdict
 from rnn_parity.findings.answer import Answer, answer_for
 from rnn_parity.findings.capabilities import capability_rows, loses_capability
-from rnn_parity.findings.lives import failing_points, fault_sentence, held, life_of, notes, remarks
+from rnn_parity.findings.lives import fault_sentence, life_of, notes, remarks
 from rnn_parity.findings.verdicts import deciding_rows
 from rnn_parity.tables import NOTHING_TO_TRY, TIMING
 
@@ -176,10 +176,11 @@ class Report:
         points = life_of(self.life, self.candidate)
         if points.empty:
             return []
-        lines = [f"  over {points['calls'].sum()} calls: {held(points)} of {len(points)} points hold"]
+        held = points["verdict"].isin(PASSING).sum()
+        lines = [f"  over {points['calls'].sum()} calls: {held} of {len(points)} points hold"]
         refused = [row for row in notes(points) if row["reason"] != NOTHING_TO_TRY]
         alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-        for row in (*failing_points(points), *refused):
+        for row in (*points[points["verdict"].isin(FAILING)].to_dict("records"), *refused):
             alike.setdefault((row["verdict"], row["quantity"], row["reason"]), []).append(row)
         for (verdict, *_), rows in list(alike.items())[:MOST_LINES]:
             first, more = rows[0], f" (and at {len(rows) - 1} more)" if len(rows) > 1 else ""

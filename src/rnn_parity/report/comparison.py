@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_parity.findings.compare import Run, RunComparison
-from rnn_parity.report.figures import FORMATS, style
+from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import panel_grid
 from rnn_parity.report.markdown import render_markdown
 from rnn_parity.tables import COLLECTED, atomic_path, read_json, read_table, write_text
@@ -59,7 +59,7 @@ def write_comparison(comparison: RunComparison, folder: Path) -> None:
         with atomic_path(folder / f"compare_{name}.csv") as path:
             table.to_csv(path, index=False)
     with style.applied():
-        style.save(plot_speedups(comparison), folder, "compare_speedups", FORMATS)
+        style.save(plot_speedups(comparison), folder, "compare_speedups")
     write_text(folder / "compare.md", comparison_markdown(comparison))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -29,11 +29,17 @@ from rnn_parity.findings.speedups import (
     timing_effort,
     untimed,
 )
-from rnn_parity.findings.verdicts import article_lengths, seed_table, tolerance_checks, verdict_table
+from rnn_parity.findings.verdicts import (
+    article_lengths,
+    not_judged,
+    reasons,
+    seed_table,
+    tolerance_checks,
+    verdict_table,
+)
 from rnn_parity.report.caveats import find_caveats, memory_ratio
 from rnn_parity.report.figures import FIGURES, SECTIONS
 from rnn_parity.report.first_screen import choices, conditions, prices, sweep_rows
-from rnn_parity.report.reasons import reasons, undecided
 from rnn_parity.statistics import LARGEST_CHANGE
 from rnn_parity.timing.throttling import STEADY
 
@@ -81,7 +87,7 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "choices": choices(answers),
         "sweep_rows": sweep_rows(split_sweeps(equivalence, timing), split_sweeps(timing, timing), names),
         "reasons": reasons(verdict_table(equivalence))[:MOST_SWEEPS],
-        "not_judged": undecided(equivalence)[:MOST_SWEEPS],
+        "not_judged": not_judged(equivalence).to_dict("records")[:MOST_SWEEPS],
         "sweeps": _sweeps(shown),
         "phases": [phase for phase in Phase if phase in set(timing["phase"])],
         "cases": shown,
@@ -109,7 +115,12 @@ def collect_facts(config: Mapping, environment: Mapping, results: Mapping[str, p
         "figures": _figures(results, _captions(environment, timing, effort), () if seed_rows else ("dropout",)),
         "seeds": sorted({int(seed) for seed in equivalence["seed"].unique()}),
         "criterion": criterion,
-        "on_gpu": on_gpu.summary(timing, [row["case_id"] for answer in answers for row in answer["quoted"]]),
+        "on_gpu": {
+            "libraries": on_gpu.libraries(timing),
+            "calls": on_gpu.calls(timing, [row["case_id"] for answer in answers for row in answer["quoted"]]),
+            "occupancy": on_gpu.occupancy(timing),
+            "undisturbed": on_gpu.undisturbed(timing),
+        },
         "untimed": untimed(timing),
         "config_digest": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12],
         "tracking_link": _tracking_link(config),
@@ -153,7 +164,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
         "shares": shares_of_peak(efficiency, quoted[0]["case_id"], [name, baseline_name]) if quoted else {},
         "conclusions": records(conclusions(timing, name)),
         "slower": slower,
-        "first_calls": _beside(quoted, same_case, lambda row: row["first_call_s"]),
+        "first_calls": _first_calls(quoted, same_case),
         "float32_errors": on_gpu.float32_errors(equivalence, name),
     }
 
@@ -178,11 +189,9 @@ def _by_place(abilities: list[dict[str, Any]]) -> dict[tuple[str, str, str], lis
     return groups
 
 
-def _beside(
-    quoted: Sequence[Mapping], of_baseline: Mapping[str, Mapping], value: Callable[[Mapping], float]
-) -> dict[str, list[float]]:
-    """By phase, a value of the quoted case that is known of both: the candidate's and the baseline's."""
-    pairs = {row["phase"]: [value(row), value(of_baseline[row["phase"]])] for row in quoted}
+def _first_calls(quoted: Sequence[Mapping], of_baseline: Mapping[str, Mapping]) -> dict[str, list[float]]:
+    """By phase, the first call of the quoted case in seconds where it is known of both: candidate and baseline."""
+    pairs = {row["phase"]: [one["first_call_s"] for one in (row, of_baseline[row["phase"]])] for row in quoted}
     return {phase: pair for phase, pair in pairs.items() if not pd.isna(pair).any()}
 
 

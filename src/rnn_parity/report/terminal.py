@@ -45,8 +45,3 @@ class Screen:
         for colour, verdicts in _COLOURS.items():
             text.highlight_regex(rf"(?m)(?:(?<=[:,] )|^ *)({verdicts})(?=$|,|:)", colour)
         self._console.print(text)
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Print a whole report, the conclusion first."""
-    Screen(console).show(report)

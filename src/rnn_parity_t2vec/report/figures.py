@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from rnn_parity.report.figures import FORMATS, style
+from rnn_parity.report.figures import style
 from rnn_parity_t2vec.report.findings import MODE_WORDS, PHASE_WORDS, divergence, largest_case, last_losses
 
 _CHANGES = {"attention_once": ("attention once", "then layer"), "layer_replaced": ("layer", "then attention")}
@@ -25,7 +25,7 @@ def plot_all(config: Mapping, results: Mapping[str, pd.DataFrame], folder: Path)
     """Write both figures as `folder/{name}.pdf`, `.png` and `.svg`."""
     with style.applied():
         for name, draw in {"decoder_attribution": plot_attribution, "decoder_training": plot_training}.items():
-            style.save(draw(config, results), folder, name, FORMATS)
+            style.save(draw(config, results), folder, name)
 
 
 def plot_attribution(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Figure:

@@ -13,19 +13,21 @@ from typing import Any
 
 from rnn_parity.experiment.workloads import load_object, workloads_of
 
-FORMATS = ("pdf", "png", "svg")
 SECTIONS = ("verdicts", "speed", "numbers", "dropout", "trust")
 """The sections of the report that hold figures, in its order; figures are numbered in that order."""
 
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """What is said of a figure, the CSV file with the numbers it draws, and the section of the report that has it."""
+    """What is said of a figure, the section of the report that has it, and the CSV file with the numbers it draws.
+
+    `table`: the name of that file; empty for the figure's own.
+    """
 
     title: str
     caption: str
-    table: str
     section: str = "speed"
+    table: str = ""
 
 
 FIGURES = {
@@ -35,21 +37,18 @@ FIGURES = {
         "gives there. A number is given where only some of the cases do not pass. With the same seed, `different` is "
         "no fault and has a colour of its own. Right: the geometric mean of the speedup over the cases of a sweep. "
         "The line runs from the slowest to the fastest case. 1 is the baseline.",
-        "overview",
-        "verdicts",
+        section="verdicts",
     ),
     "speedup": FigureEntry(
         "Speedup over the baseline",
         "Median over rounds of the baseline's time / the candidate's time, with its interval, against the axis that "
         "each sweep varies. The grey box behind a point is the interval of the baseline timed against itself in the "
         "same rounds. Hollow points are within noise (the interval does not clear both 1 and the box) or disturbed.",
-        "speedup",
     ),
     "crossover": FigureEntry(
         "Who wins where",
         "Speedup of the candidate in the sweeps that vary two sizes. Blue: the candidate is faster. Red: the "
         "baseline is. Hatched cells are within noise or disturbed.",
-        "crossover",
     ),
     "latency": FigureEntry(
         "Latency against sequence length",
@@ -57,7 +56,7 @@ FIGURES = {
         "length. The dashed line is a lower bound: the time of the operations at the machine's peak rate, or the "
         "time of moving the bytes where that is longer. It is left out where every call takes more than a thousand "
         "times as long. The phase `step` is forward and backward.",
-        "timing",
+        table="timing",
     ),
     "roofline": FigureEntry(
         "How much of the machine each call uses",
@@ -67,13 +66,11 @@ FIGURES = {
         "second bound of a case: every step's product at the rate of such a product alone, as for a layer that "
         "loads its weights anew in each step. A kernel that keeps its weights in cache may pass the dash. Gates, "
         "copies and calls take the rest of the time.",
-        "roofline",
     ),
     "resources": FigureEntry(
         "Memory and operator calls",
         "Peak memory that one call allocates, and the number of operators that it calls. On a GPU, also the number "
         "of kernels that it launches. Filled points are a training step, hollow points inference.",
-        "resources",
     ),
     "error_ratio": FigureEntry(
         "The worst error as a share of its limit",
@@ -81,8 +78,7 @@ FIGURES = {
         "which a correct layer must agree. Above 1 a quantity is over its limit. A framed cell is `different` or "
         "`failed`. What a layer does not support in one regime is judged in the others. A hatched cell was judged in "
         "none.",
-        "error_ratio",
-        "numbers",
+        section="numbers",
     ),
     "error_vs_length": FigureEntry(
         "Error against sequence length",
@@ -91,8 +87,7 @@ FIGURES = {
         "correct layer must agree, and over the quantities named on the axis. Left: the sweeps that vary T. Right: "
         "the cases of the other sweeps. A dash is the criterion's limit for the candidate below it. A point at ten "
         "times the largest limit may lie beyond.",
-        "error_vs_length",
-        "numbers",
+        section="numbers",
     ),
     "dropout": FigureEntry(
         "Why the same seed does not give the same dropout masks",
@@ -102,8 +97,7 @@ FIGURES = {
         "difference from the baseline in output and final states, with the same seed and with the same masks. Shown "
         "are the cases of the default dtype without TF32, with dropout and at least three layers (two, where there "
         "are no others). 0 means identical bits.",
-        "dropout",
-        "dropout",
+        section="dropout",
     ),
     "detection": FigureEntry(
         "This check and the usual ones, on right layers and on planted faults",
@@ -111,8 +105,7 @@ FIGURES = {
         "different (false alarms): this check, and the usual ones at their defaults. The dotted line is the most "
         "that is allowed. Right: the share of random cases in which a planted fault is missed, of those in which it "
         "changes anything that can be judged. Lines are 95 % intervals. A hollow point on the axis is a share of 0.",
-        "detection",
-        "trust",
+        section="trust",
     ),
 }
 """Figure name to entry. `{name}.py` in this folder has its `plot`."""
@@ -145,4 +138,4 @@ def plot_all(config: Mapping, results: Mapping[str, Any], environment: Mapping, 
     with style.applied():
         for name in FIGURES:
             plot = importlib.import_module(f"{__name__}.{name}").plot
-            style.save(plot(study), folder, name, FORMATS)
+            style.save(plot(study), folder, name)

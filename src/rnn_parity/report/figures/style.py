@@ -28,6 +28,8 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLoc
 
 from rnn_parity.tables import atomic_path
 
+FORMATS = ("pdf", "png", "svg")
+
 PAGE_MM, COLUMN_MM = 178, 85
 """Two columns of a journal, and one: the widths of the figures by `report.width`."""
 
@@ -64,12 +66,12 @@ def applied() -> Iterator[None]:
             plt.close("all")
 
 
-def save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> None:
+def save(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure in every format, without dates, each file moved into its place whole."""
     undated = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, not once for every format
-    for kind in formats:
+    for kind in FORMATS:
         with atomic_path(folder / f"{name}.{kind}") as path:
             figure.savefig(path, format=kind, metadata=undated.get(kind))
     plt.close(figure)
