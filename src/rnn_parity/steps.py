@@ -19,7 +19,8 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
 from rnn_parity.layers.containment import Ended, Stream, can_contain
-from rnn_parity.layers.kinds import describe_call, infer_kind, require_call, require_kind
+from rnn_parity.layers.kinds import infer_kind, require_call, require_kind
+from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.settings import put_back, settings_changed_by
 from rnn_parity.life.live import POINTS, life_case, live
 from rnn_parity.timing.environment import describe_environment, machine_of
@@ -125,7 +126,7 @@ class Steps:
                     raise InputError(
                         f"{error}; it was taken for a GRU, since nothing tells its kind: name it with --cell"
                     ) from error
-            adapted = {name: words for name in (ours, candidate) if (words := describe_call(name, case.cell))}
+            adapted = {name: words for name in (ours, candidate) if (words := adapter_of(name, case.cell).words)}
             yield Look(ours, case, adapted)
 
         found = self.start(work, *filter(None, (baseline, candidate)))

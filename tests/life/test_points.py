@@ -8,11 +8,12 @@ import torch
 
 from rnn_parity.experiment.vocabulary import LIFE_FAULT_KINDS
 from rnn_parity.life.live import POINTS, live
-from rnn_parity.trust.life_planting import ANYWHERE, PROCESS, Remembering
-from rnn_parity.trust.lives import draw_life, life_faults_of
+from rnn_parity.trust.examine import faults_of
+from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS, Remembering
+from rnn_parity.trust.lives import draw_life
 
 CELLS = ("gru", "lstm", "gru_reset_before")
-FAULTS = {path: fault for cell in CELLS for path, fault in life_faults_of(cell).items()}
+FAULTS = {path: fault for cell in CELLS for path, fault in faults_of(cell, LIFE_FAULTS).items()}
 # For every point a fault that it alone may name.
 OWN = {fault.points[0]: path for path, fault in reversed(FAULTS.items()) if len(fault.points) == 1}
 TELLING = {"first_at_shape", "kept", "other_generators"}  # what is to be minded, and is no fault

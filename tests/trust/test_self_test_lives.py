@@ -15,9 +15,9 @@ from rnn_parity.findings.life_rates import by_kind, kept_lives, life_counts, mis
 from rnn_parity.report.self_test import show_lives
 from rnn_parity.tables import LIVES, read_table, write_rows
 from rnn_parity.trust import lives
-from rnn_parity.trust.examine import fault_title
+from rnn_parity.trust.examine import fault_title, faults_of
 from rnn_parity.trust.life_planting import LIFE_FAULTS
-from rnn_parity.trust.lives import draw_life, examine_life, life_faults_of
+from rnn_parity.trust.lives import draw_life, examine_life
 from rnn_parity.trust.right import right_layers
 
 FAULTS = "rnn_parity.trust.life_faults:"
@@ -128,7 +128,7 @@ def test_a_row_fits_its_table(tmp_path):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_kept_lives_are_of_faults_that_there_are_and_meet_the_targets(cell):
-    kept, planted = kept_lives((cell,)), life_faults_of(cell)
+    kept, planted = kept_lives((cell,)), faults_of(cell, LIFE_FAULTS)
     wrong, right = kept[kept["kind"] != "correct"], kept[kept["kind"] == "correct"]
     faults = {(path, fault.kind, fault_title(fault)) for path, fault in planted.items()}
     assert set(zip(wrong["implementation"], wrong["kind"], wrong["fault"], strict=True)) <= faults

@@ -26,14 +26,15 @@ Output = Annotated[Path, typer.Option("--output", help="Where to write the resul
 @command()
 def validate(implementations: Annotated[list[str], typer.Argument(help="NAME, or CELL=NAME.")]) -> None:
     """Import implementations and match their parameters with those of their kind, before anything is measured."""
-    from rnn_parity.layers.kinds import describe_call, require_kind
+    from rnn_parity.layers.kinds import require_kind
+    from rnn_parity.layers.registry import adapter_of
     from rnn_parity.layers.settings import settings_changed_by
 
     for given in implementations:
         cell, _, name = given.rpartition("=")
         require_kind(name, cell or "gru")
-        sets = settings_changed_by(name)
-        words = "; ".join(filter(None, (describe_call(name, cell or "gru"), sets and f"mind that it sets {sets}")))
+        how, sets = adapter_of(name, cell or "gru").words, settings_changed_by(name)
+        words = "; ".join(filter(None, (how, sets and f"mind that it sets {sets}")))
         print(f"{name}: ok" + (f" ({words})" if words else ""))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -224,11 +224,11 @@ def make_grid(config: Any, cuda: devices.Cuda | None = None) -> Grid:
 
     `cuda` is the GPU that it is measured on, where that is not this machine's.
     """
-    from rnn_parity.experiment.config import complete_config  # the processes that measure need no pydantic
+    from rnn_parity.experiment.config import complete, complete_config  # the processes that measure need no pydantic
 
     config = complete_config(config)
     config["cells"] = _compared(config)
-    config["workloads"] = _complete_workloads(config)
+    config["workloads"] = _complete_workloads(config, complete)
     config["device"] = resolve_devices(config["device"], cuda)
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep, cuda)]
     return Grid(config, tuple(jobs))
@@ -316,7 +316,7 @@ def resolve_devices(wanted: list[str], cuda: devices.Cuda | None = None) -> list
     return wanted
 
 
-def _complete_workloads(config: Mapping[str, Any]) -> dict[str, Any]:
+def _complete_workloads(config: Mapping[str, Any], complete: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """The settings of every workload of the sweeps; raises `InputError` for what is not there."""
     for sweep, axes in config["sweeps"].items():
         entry = find_workload(axes["workload"], key=f"sweeps.{sweep}.workload")
@@ -324,8 +324,6 @@ def _complete_workloads(config: Mapping[str, Any]) -> dict[str, Any]:
             if name not in entry.extras:
                 known = ", ".join(entry.extras) or "none"
                 raise InputError(f"sweeps.{sweep}.extras: holds {name!r}, expected those of {entry.name}: {known}")
-    from rnn_parity.experiment.config import complete  # the processes that measure need no pydantic
-
     models = {entry.name: load_object(entry.settings) for entry in workloads_of(config) if entry.settings}
     for name in sorted(set(config["workloads"]) - set(models)):
         known = ", ".join(models) or "none"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
 from rnn_parity.layers.refusals import explain_error, explain_result, explain_signature
-from rnn_parity.layers.running import pack_states
+from rnn_parity.layers.running import compiler_is_loaded, pack_states
 
 STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
 _STATE_NAMES = {"h", "h0", "h_0", "hx", "hidden", "hidden_state", "init_state", "initial_state", "state", "states"}
@@ -97,11 +96,8 @@ class Adapter:
     @property
     def plain(self) -> Adapter:
         """The same of a layer that is called as PyTorch's."""
-        keep = {
-            name: getattr(self, name)
-            for name in ("num_states", "num_layers", "lazy", "one_bias", "compiled", "problem", "raised")
-        }
-        return Adapter(**keep)
+        call: dict[str, Any] = {"input": "sequence", "states": "stacked", "keyword": "", "output": True}
+        return replace(self, **call, separate=False, nest="whole", extra=0, carried=False)
 
     def fit(self, layer: nn.Module, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
         """The layer, with parameters, called as PyTorch's."""
@@ -304,7 +300,7 @@ def _trying(layer: nn.Module) -> Iterator[None]:
     """Evaluate without gradients, compilers and traces in torch's generators; modes are put back."""
     modes = {module: module.training for module in layer.modules()}
     with ExitStack() as stack, torch.random.fork_rng([]), torch.no_grad():
-        if "torch._dynamo" in sys.modules:  # a first compilation for other shapes would change the next ones
+        if compiler_is_loaded():  # a first compilation for other shapes would change the next ones
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         layer.eval()
         try:

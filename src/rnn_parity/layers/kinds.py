@@ -22,11 +22,6 @@ SIZES: dict[str, Any] = {"input_size": WIDTH, "hidden_size": UNITS, "num_layers"
 """Three different lengths, so that a shape tells what it is of; those at which a layer is tried."""
 
 
-def describe_call(name: str, cell: str) -> str:
-    """What is done so that a layer can be called as PyTorch's; empty for one that fits as it is."""
-    return adapter_of(name, cell).words
-
-
 def infer_kind(name: str) -> str | None:
     """The kind of a layer: by the rows of its recurrent weights, or else by what it loads and can be called with.
 

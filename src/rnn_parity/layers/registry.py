@@ -15,16 +15,14 @@ import itertools
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY, check_name
+from rnn_parity.layers.adapters import Adapter, find_adapter
 from rnn_parity.layers.settings import forget, put_back
-
-if TYPE_CHECKING:
-    import torch
-
-    from rnn_parity.layers.adapters import Adapter
 
 _ADAPTERS: dict[tuple[int, str], tuple[Callable[..., Any], Adapter]] = {}
 """By a factory, which is kept so that no other has its id, and a kind of cell."""
@@ -77,7 +75,7 @@ def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
 
 def build(
     name: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float, cell: str = "gru"
-) -> torch.nn.Module:
+) -> nn.Module:
     """Build an implementation in float32 on the CPU, called as PyTorch's; `InputError` if its factory refuses this."""
     sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
     try:
@@ -87,7 +85,7 @@ def build(
     return adapter_of(name, cell).fit(layer, **sizes)
 
 
-def construct(name: str, cell: str, **arguments: Any) -> torch.nn.Module:
+def construct(name: str, cell: str, **arguments: Any) -> nn.Module:
     """Build an implementation as it is. What its factory has no parameter for is left out where it says nothing.
 
     Raises `NoParameter` for several layers, or dropout between them, of a factory that knows of none.
@@ -107,15 +105,13 @@ def construct(name: str, cell: str, **arguments: Any) -> torch.nn.Module:
         # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
         warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
         layer = factory(**arguments)
-    if not _is_module(layer):
+    if not isinstance(layer, nn.Module):
         raise InputError(f"{name}: gives {type(layer).__name__} {layer!r:.40}, expected a torch.nn.Module")
     return layer
 
 
 def adapter_of(name: str, cell: str) -> Adapter:
     """How a layer of a kind is called, found when it is first asked for."""
-    from rnn_parity.layers.adapters import find_adapter
-
     factory = load_factory(name)
     key = id(factory), cell
     if key not in _ADAPTERS:
@@ -125,15 +121,9 @@ def adapter_of(name: str, cell: str) -> Adapter:
 
 
 def _refuse_built(factory: Any, who: str) -> None:
-    if _is_module(factory):
+    if isinstance(factory, nn.Module):
         what = f"a {type(factory).__name__} already built"
         raise InputError(f"{who}: holds {what}, expected what builds one, as its class or a functools.partial")
-
-
-def _is_module(what: Any) -> bool:
-    from torch import nn  # who only asks for names needs none of it
-
-    return isinstance(what, nn.Module)
 
 
 def _parameters(factory: Callable[..., Any]) -> tuple[Collection[str], bool]:

@@ -18,7 +18,6 @@ from rnn_parity.layers.settings import REDUCED, Settings, set_tf32
 
 _UNSUPPORTED = (
     "not implemented",
-    "not supported",
     "unsupported",
     "can only be called in training mode",
     "not support",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,9 +77,9 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
             }
 
 
-def faults_of(cell: str) -> dict[str, type[WrittenOut]]:
+def faults_of(cell: str, among: Mapping[str, type[WrittenOut]] = FAULTS) -> dict[str, type[WrittenOut]]:
     """The faults that a kind of cell can have, by their import paths."""
-    return {path: fault for path, fault in FAULTS.items() if not fault.cells or cell in fault.cells}
+    return {path: fault for path, fault in among.items() if not fault.cells or cell in fault.cells}
 
 
 def fault_title(fault: type[WrittenOut]) -> str:

@@ -92,17 +92,6 @@ _plant(
 _plant = planting(__name__, "masks")
 
 
-class _Masked(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, mask: Tensor, seen: Tensor) -> Tensor:
-        ctx.save_for_backward(seen)
-        return x * mask
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return gradient * ctx.saved_tensors[0], None, None
-
-
 def _dropped(apply: Callable[[Any, int, Tensor], Tensor]):
     """Dropout by `apply` wherever there is any."""
     return lambda layer, k, x: apply(layer, k, x) if layer.training and layer.dropout else x
@@ -117,7 +106,7 @@ def _seen(seen: Callable[[Any, int, Tensor], Tensor]):
 
     def apply(layer: Any, k: int, x: Tensor) -> Tensor:
         mask = _mask(layer, x)
-        return _Masked.apply(x, mask, seen(layer, k, mask))
+        return replaced(x * seen(layer, k, mask), (x * mask).detach())
 
     return _dropped(apply)
 

@@ -17,18 +17,13 @@ from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.life.judging import judge
 from rnn_parity.life.live import live
 from rnn_parity.trust import life_faults, life_gradients, life_weights  # noqa: F401, each plants its own
-from rnn_parity.trust.examine import fault_title
-from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS, Remembering
+from rnn_parity.trust.examine import fault_title, faults_of
+from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS
 from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.run import in_parallel
 
 MAX_SECONDS = 120.0
 """Of one life: here it must not end early."""
-
-
-def life_faults_of(cell: str) -> dict[str, type[Remembering]]:
-    """The life's faults that a kind of cell can have, by their import paths."""
-    return {path: fault for path, fault in LIFE_FAULTS.items() if not fault.cells or cell in fault.cells}
 
 
 def draw_life(device: str, dtype: str, seed: int, cell: str = "gru", fault: bool = True) -> Case:
@@ -88,7 +83,7 @@ def examine_lives(
 
     `spread`: a fault lives in one of the dtypes only, the next fault in the next.
     """
-    right, faults = list(right_layers(cell)), list(life_faults_of(cell))
+    right, faults = list(right_layers(cell)), list(faults_of(cell, LIFE_FAULTS))
     tasks = [
         (device, dtype, seed, cell, name)
         for seed in range(lives)

@@ -60,7 +60,7 @@ def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[st
 
     case = Case("power", device, "float32", False, 7, 16, 3, 12, 1, 0.1, 1)
     too_often = f"{DropoutTooOften.__module__}:{DropoutTooOften.__name__}"
-    faults = {"torch.nn:GRU": "", too_often: (DropoutTooOften.__doc__ or "").removesuffix(".")}
+    faults = {"torch.nn:GRU": "", too_often: fault_title(DropoutTooOften)}
     # Forward alone, in training: a fault of the backward pass has the right law.
     of_dropout = {name: fault_title(fault) for name, fault in faults_of(case.cell).items() if fault.kind == "dropout"}
     faults |= {name: words for name, words in of_dropout.items() if "forward" not in words}

@@ -62,7 +62,7 @@ class Trick(WrittenOut):
         return self.number > HONEST_CALLS
 
 
-def _remembering(cls: type[Trick], key: Any) -> Any:
+def _remembering(key: Any) -> Any:
     def tricked(self: Any, input: Tensor, states: Any) -> Any:
         now = key(self, input, states)
         if self.kept.get("key") != now:
@@ -87,21 +87,21 @@ class AddressCache(Trick):
     """The last result for the same address and shape."""
 
     said = UNMOVED
-    tricked = _remembering(Trick, lambda self, input, states: (input.data_ptr(), input.shape))
+    tricked = _remembering(lambda self, input, states: (input.data_ptr(), input.shape))
 
 
 class VersionCache(Trick):
     """The last result for the same tensor, unless it was written to."""
 
     said = NO_GAIN
-    tricked = _remembering(Trick, lambda self, input, states: (id(input), input._version, states._version))
+    tricked = _remembering(lambda self, input, states: (id(input), input._version, states._version))
 
 
 class TwoNumbersCache(Trick):
     """The last result where two numbers of the input are the same."""
 
     said = NO_GAIN
-    tricked = _remembering(Trick, lambda self, input, states: (input[0, 0, 0].item(), input[-1, -1, -1].item()))
+    tricked = _remembering(lambda self, input, states: (input[0, 0, 0].item(), input[-1, -1, -1].item()))
 
 
 class CacheOfTheClass(Trick):
@@ -120,18 +120,14 @@ class ValueCache(Trick):
     """The last result where all numbers of the input and the states are the same."""
 
     said = NO_GAIN
-    tricked = _remembering(Trick, lambda self, *given: tuple(map(_bytes, given)))
+    tricked = _remembering(lambda self, *given: tuple(map(_bytes, given)))
 
 
 class SizeCache(Trick):
-    """`lru_cache` on sizes, around more than follows from sizes."""
+    """The last result for the same sizes."""
 
     said = UNMOVED
-
-    def tricked(self, input, states):
-        if "sized" not in self.kept:
-            self.kept["sized"] = functools.lru_cache(lambda *size: WrittenOut.forward(self, input, states))
-        return self.kept["sized"](*input.shape)
+    tricked = _remembering(lambda self, input, states: input.shape)
 
 
 class RightForAWhile(Trick):
