@@ -70,7 +70,8 @@ def generate(grid: Grid, folder: Path) -> int:
 
 def _publish(grid: Grid, folder: Path) -> Iterator[Result]:
     """Cases a second into a new embedded store, in one process."""
-    from rnn_parity.tracking import ensure_store, publish_job
+    from rnn_parity.tracking import ensure_store
+    from rnn_parity.tracking.publish import publish_job
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     ensure_store(uri)

@@ -17,7 +17,8 @@ import pyarrow as pa
 from benchmarks.result import Result
 from rnn_parity.experiment.grid import Grid, make_grid
 from rnn_parity.tables import EQUIVALENCE, TIMING
-from rnn_parity.tracking import ensure_store, publish_job
+from rnn_parity.tracking import ensure_store
+from rnn_parity.tracking.publish import publish_job
 
 CASES = 2000
 _RUNS_PER_CASE = """

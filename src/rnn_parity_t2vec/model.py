@@ -22,10 +22,9 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import canonical_parameters
 from rnn_parity.layers.registry import build
 
-PAD, BOS, EOS, UNKNOWN = range(4)
-"""The first tokens of the vocabulary; cells come after them."""
-
+PAD, BOS, EOS = range(3)
 SPECIAL_TOKENS = 4
+"""The first tokens of the vocabulary: these three, and one for what is unknown; cells come after them."""
 
 STACK = "decoder.rnn."
 """The beginning of the names of the replaced layer's parameters; `nn.GRU`'s names follow."""

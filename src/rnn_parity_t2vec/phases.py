@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rnn_parity.timing import audits
 from rnn_parity.timing.calls import Calls, RewrittenTensors, parameter_gradients, phase_calls
 from rnn_parity_t2vec.batches import Batch
-from rnn_parity_t2vec.model import PAD, UNKNOWN, T2Vec, nll_loss
+from rnn_parity_t2vec.model import PAD, SPECIAL_TOKENS, T2Vec, nll_loss
 
 LEARNING_RATE, CLIP = 1e-3, 5.0
 """The published ones: Adam's rate, and the norm to which gradients are clipped."""
@@ -56,7 +56,7 @@ def training_step_calls(model: T2Vec, batch: Batch) -> Calls:
 
 def rotation(model: T2Vec, *tokens: Tensor) -> Callable[[int], None]:
     """Writes other tokens in place: each moves on in the vocabulary, the special ones stay."""
-    first, bases = UNKNOWN + 1, [token.clone() for token in tokens]
+    first, bases = SPECIAL_TOKENS, [token.clone() for token in tokens]
     words = model.embedding.num_embeddings - first
 
     def rotate(number: int) -> None:

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnn_parity.cells.base import Arithmetic, Rounding
+from rnn_parity.cells.base import PARAMETERS, Arithmetic, Rounding
 from rnn_parity.cells.gru import GRU
 from rnn_parity.cells.stack import run_forward
 from rnn_parity_t2vec.batches import Batch
 from rnn_parity_t2vec.model import PAD, STACK
 from rnn_parity_t2vec.model_masks import Masks
-
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def _encoder(equations: Equations, given: Mapping[str, Tensor], rounding: Roundi
             sequence = sequence * (equations.masks.encoder[layer - 1] * _scale(equations.dropout))
         directions, ends = [], []
         for suffix in ("", "_reverse"):
-            weights = {f"{kind}_l0": given[f"encoder.rnn.{kind}_l{layer}{suffix}"] for kind in _KINDS}
+            weights = {f"{kind}_l0": given[f"encoder.rnn.{kind}_l{layer}{suffix}"] for kind in PARAMETERS}
             width = weights["weight_hh_l0"].shape[-1]
             read = sequence[..., turned, rows, :] if suffix else sequence
             h0 = read.new_zeros(*read.shape[:-3], 1, source.shape[1], width)

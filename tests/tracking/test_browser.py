@@ -11,7 +11,8 @@ import pytest
 
 from rnn_parity.report.figures import FIGURES
 from rnn_parity.report.write import write_report
-from rnn_parity.tracking import ensure_store, publish_job, publish_report
+from rnn_parity.tracking import ensure_store, publish_report
+from rnn_parity.tracking.publish import publish_job
 from synthetic import PIXEL, results_of
 from tracked import ENVIRONMENT, SERVE, equivalence_table, request_of, small_grid, timing_table, wait_for
 

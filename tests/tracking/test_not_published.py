@@ -11,7 +11,8 @@ import pytest
 from project import SMOKE
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results
-from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
+from rnn_parity.tracking import TrackingUnavailable, publish_report
+from rnn_parity.tracking.publish import publish_job
 from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table
 
 SECRET = "pa55word"

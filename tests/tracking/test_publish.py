@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
+from rnn_parity.tracking import TrackingUnavailable, publish_report
 from rnn_parity.tracking.failures import Failure
+from rnn_parity.tracking.publish import publish_job
 from rnn_parity.tracking.store import folder_tag, local_artifacts
 from tracked import (
     ENVIRONMENT,

@@ -22,7 +22,8 @@ from conftest import missing
 from pipeline import SMOKE, snakemake
 from project import PROJECT
 from rnn_parity.experiment.grid import make_grid
-from rnn_parity.tracking import TrackingUnavailable, publish_job, publish_report
+from rnn_parity.tracking import TrackingUnavailable, publish_report
+from rnn_parity.tracking.publish import publish_job
 from tracked import ENVIRONMENT, equivalence_table, request_of, small_grid, timing_table, wait_for
 
 pytestmark = pytest.mark.server

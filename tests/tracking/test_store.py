@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.tracking_uri import HEAD_VARIABLE, here
 from rnn_parity.tables import write_table
-from rnn_parity.tracking import TrackingUnavailable, ensure_store, publish_job, redact, resolve_uri
+from rnn_parity.tracking import TrackingUnavailable, ensure_store, redact, resolve_uri
+from rnn_parity.tracking.publish import publish_job
 from rnn_parity.tracking.store import artifact_location, connection, is_on_network, local_artifacts
 from tracked import ENVIRONMENT, equivalence_table, query, request_of, small_grid, timing_table
 
@@ -34,7 +35,8 @@ EIGHT = """
 import json, multiprocessing, sys
 from pathlib import Path
 from rnn_parity import tables
-from rnn_parity.tracking import ensure_store, publish_job
+from rnn_parity.tracking import ensure_store
+from rnn_parity.tracking.publish import publish_job
 import mlflow.store.tracking.sqlalchemy_store  # once, before the fork
 
 folder, request, environment = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
@@ -209,6 +211,7 @@ import multiprocessing, shutil, subprocess, sys
 from pathlib import Path
 from rnn_parity import tables, tracking
 from rnn_parity.experiment.errors import InputError
+from rnn_parity.tracking.publish import publish_job
 from tracked import ENVIRONMENT, equivalence_table, query, request_of, small_grid, timing_table
 
 disk, grid = Path(sys.argv[1]), small_grid()
@@ -235,7 +238,7 @@ attempt(tracking.ensure_store, uri)
 mount("remount,size=9m")
 attempt(tracking.ensure_store, uri)
 (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 80_000))
-publish = tracking.publish_job, uri, disk, request_of(grid, "article"), *rows, ENVIRONMENT
+publish = publish_job, uri, disk, request_of(grid, "article"), *rows, ENVIRONMENT
 attempt(*publish)
 (disk / "ballast").unlink()
 attempt(*publish)

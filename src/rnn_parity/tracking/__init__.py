@@ -10,14 +10,13 @@ import os
 
 from rnn_parity.experiment.tracking_uri import redact, resolve_uri
 from rnn_parity.tracking.jobs import publish_results, publish_unfinished
-from rnn_parity.tracking.publish import publish_job, publish_report
+from rnn_parity.tracking.publish import publish_report
 from rnn_parity.tracking.store import TrackingUnavailable, ensure_store
 from rnn_parity.tracking.ui import serve_ui
 
 __all__ = [
     "TrackingUnavailable",
     "ensure_store",
-    "publish_job",
     "publish_report",
     "publish_results",
     "publish_unfinished",

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rnn_parity.report.figures import style
@@ -113,10 +112,8 @@ def plot_training(config: Mapping, results: Mapping[str, pd.DataFrame]) -> Figur
         axes.sharey(grid[0, 0])
     grid[0, 0].set_ylabel("loss per token, nats")
     grid[1, 0].set_ylabel("distance from the baseline's loss")
-    handles = [
-        Line2D([], [], color=palette[name], label=name, ls="-" if i == 0 else "--") for i, name in enumerate(names)
-    ]
-    handles.append(Line2D([], [], color=style.DARK, lw=0.9, ls=":", label="floor: the baseline, one rounding away"))
+    handles = [style.key(name, color=palette[name], ls="-" if i == 0 else "--") for i, name in enumerate(names)]
+    handles.append(style.key("floor: the baseline, one rounding away", lw=0.9, ls=":"))
     style.legend_above(figure, handles)
     return figure
 
