@@ -19,7 +19,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
 from rnn_parity.layers.containment import Ended, Stream, can_contain
-from rnn_parity.layers.kinds import infer_kind, require_call, require_kind
+from rnn_parity.layers.kinds import fits_no_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.settings import put_back, settings_changed_by
 from rnn_parity.life.live import POINTS, life_case, live
@@ -121,11 +121,13 @@ class Steps:
                     require_kind(name, case.cell, key, case.num_layers, case.dropout)
                     require_call(name, case, key)
                 except InputError as error:
-                    if told or key != "candidate":
-                        raise
-                    raise InputError(
-                        f"{error}; it was taken for a GRU, since nothing tells its kind: name it with --cell"
-                    ) from error
+                    if key == "candidate" and not told and fits_no_call(name, kind):
+                        raise InputError(f"{error}; it was taken for a GRU: name another kind with --cell") from error
+                    own = infer_kind(name)
+                    if key == "baseline" and not cell and own not in (None, kind):
+                        both = f"this is {load_cell(own).words}, and the candidate {load_cell(kind).words}"
+                        raise InputError(f"baseline: {name}: {both}; expected two of one kind") from error
+                    raise
             adapted = {name: words for name in (ours, candidate) if (words := adapter_of(name, case.cell).words)}
             yield Look(ours, case, adapted)
 

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
-from rnn_parity.layers.refusals import explain_error, explain_result, explain_signature
+from rnn_parity.layers.refusals import STATE_NAME, explain_error, explain_result, explain_signature
 from rnn_parity.layers.running import compiler_is_loaded, pack_states
 
 STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
-_STATE_NAMES = {"h", "h0", "h_0", "hx", "hidden", "hidden_state", "init_state", "initial_state", "state", "states"}
-
 GIVEN: dict[str, Callable[[tuple[Tensor, ...]], tuple[Any, ...]]] = {
     "stacked": lambda states: (pack_states(states),),
+    "tuple": lambda states: (tuple(states),),
     "separate": lambda states: states,
     "layers": lambda states: (list(map(pack_states, zip(*(state.unbind() for state in states), strict=True))),),
     "layers of one": lambda states: (list(map(pack_states, zip(*(state.split(1) for state in states), strict=True))),),
@@ -38,6 +37,7 @@ GIVEN: dict[str, Callable[[tuple[Tensor, ...]], tuple[Any, ...]]] = {
 _WORDS = {
     "step": "called step by step",
     "batch_first": "called with (B, T, ·)",
+    "tuple": "its state in a tuple",
     "separate": "each state an argument",
     "layers": "states per layer, (B, H)",
     "layers of one": "states per layer, (1, B, H)",
@@ -58,7 +58,8 @@ class Adapter:
         output: whether it gives an output beside the states; a step may give the states alone.
         separate: whether each state is a result of its own. nest: `whole`, `layers` (one or S tensors for each layer)
             or `lists` (L tensors for each state). extra: how many results are ignored.
-        carried: whether a step takes the states as the step before gave them.
+        carried: whether a step takes the states as the step before gave them. unheeded: its second argument, where that
+            is not called as states are, and whatever states it is given change nothing.
         num_layers: of the layer that was tried, 1 where it has no more whatever it is asked for. lazy: whether it has
             its parameters only after a call. one_bias: whether one bias stands for both. compiled: whether it is.
         problem: why the layer can be no candidate, in one line. raised: the same, if it raises at the size of the case
@@ -74,6 +75,7 @@ class Adapter:
     nest: str = "whole"
     extra: int = 0
     carried: bool = False
+    unheeded: str = ""
     num_layers: int = 0
     lazy: bool = False
     one_bias: bool = False
@@ -85,6 +87,10 @@ class Adapter:
     def words(self) -> str:
         """What is done for the layer, in one line; empty where it fits as it is."""
         said = [_WORDS[key] for key in (self.input, self.states) if key in _WORDS]
+        said += [f"states given as {self.keyword}="] if self.keyword else []
+        said += [f"states given as its second argument, {self.unheeded}, which they do not change"] * bool(
+            self.unheeded
+        )
         said += ["states stacked from what it gives for each layer"] if self.nest != "whole" else []
         said += [f"{self.extra} further result{'s' * (self.extra > 1)} ignored"] if self.extra else []
         said += ["called once to have its parameters"] if self.lazy else []
@@ -188,8 +194,10 @@ def find_adapter(construct: Callable[..., nn.Module], cell: str) -> Adapter:
 
 
 def _try(layer: nn.Module, names: Sequence[str], num_layers: int, device: str) -> Adapter:
-    """The first way of calling the layer that gives the right shapes; without one, the problem."""
-    num_states, problem, raised = len(names), "", None
+    """The first way of calling the layer that gives the right shapes and heeds its states; without one, the first that
+    gives the right shapes; or else the problem.
+    """
+    num_states, problem, raised, deaf = len(names), "", None, None
     generator = torch.Generator().manual_seed(0)
     input, *states = (
         torch.rand(shape, generator=generator).to(device)
@@ -205,10 +213,16 @@ def _try(layer: nn.Module, names: Sequence[str], num_layers: int, device: str) -
             continue
         read = next(_readings(how, result, shown, num_layers), None)
         if read is not None:
-            return replace(_carrying(read, layer, input, given), num_layers=num_layers)
+            found = replace(_carrying(read, layer, input, given), num_layers=num_layers)
+            if _heeds_states(found, layer, shown, states, result):
+                return found
+            deaf = deaf or replace(found, unheeded="" if found.keyword else _unheeded(layer))
+            continue
         if how == Adapter(num_states) and _gives_states(result, shown, num_states):
             return Adapter(num_states)  # as PyTorch's, with wrong shapes: that is for the comparison to say
         problem = problem or explain_result(layer, names, shown, given, result, states[0])
+    if deaf:
+        return deaf
     if not problem and not _binds(layer, 2) and not _binds(layer, 1):
         problem = explain_signature(layer, names)
     refused = explain_error(layer, names, input, states, raised) if raised and not problem else ""
@@ -225,22 +239,56 @@ def _gives_states(result: Any, shown: Tensor, num_states: int) -> bool:
     return all(isinstance(state, Tensor) and state.dim() > 1 and state.shape[-1] == UNITS for state in last)
 
 
+def _heeds_states(how: Adapter, layer: nn.Module, shown: Tensor, states: Sequence[Tensor], result: Any) -> bool:
+    """Whether a layer gives something else from other states; one that is called without has none to heed."""
+    if how.states == "none":
+        return True
+    try:
+        other = how.ask(layer, shown, GIVEN[how.states](tuple(state + 1 for state in states)))
+        (_, one), (_, another) = (how.call(lambda *_, _of=of, **__: _of, shown, ()) for of in (result, other))
+        return not all(map(torch.equal, how.read(one), how.read(another)))
+    except Exception:  # its comparison will say more
+        return True
+
+
 def _ways(layer: nn.Module, num_states: int, num_layers: int) -> Iterator[Adapter]:
     """Every way in which a layer may be called, that of PyTorch first."""
-    try:
-        names = list(inspect.signature(layer.forward).parameters)
-    except (TypeError, ValueError):
-        names = []
-    by_name = next((name for name in names[2:] if name in _STATE_NAMES), "")
-    keyword = "" if len(names) < 2 or names[1] in _STATE_NAMES else by_name
+    places = _places_of_states(layer)
     for states in GIVEN:
         if (states == "single" and num_layers > 1) or (states in ("separate", "lists") and num_states == 1):
             continue
+        if states == "tuple" and num_states > 1:  # as stacked
+            continue
         # A layer that takes states, and fails with them, is not called without.
-        if states == "none" and _binds(layer, 2):
+        if states == "none" and (_binds(layer, 2) or any(places)):
             continue
         for input in ("sequence", "batch_first", "step") if states != "none" else ("sequence", "batch_first"):
-            yield Adapter(num_states, input, states, keyword=keyword if states != "separate" else "")
+            for keyword in places if states not in ("separate", "none") else [""]:
+                yield Adapter(num_states, input, states, keyword=keyword)
+
+
+def _places_of_states(layer: nn.Module) -> list[str]:
+    """The keywords by which a layer may be given its states, by their names; `""` is its second argument."""
+    _, *others = _parameters(layer) or [None]
+    by_name = [
+        p.name for p in others if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and STATE_NAME.search(p.name)
+    ]
+    if not others or others[0].kind == inspect.Parameter.KEYWORD_ONLY:
+        return by_name or [""]
+    return ["", *by_name[1:]] if others[0].name in by_name else [*by_name, ""]
+
+
+def _unheeded(layer: nn.Module) -> str:
+    """The name of the second argument, where it is not that of states."""
+    second = (_parameters(layer) or [])[1:2]
+    return next((p.name for p in second if not STATE_NAME.search(p.name)), "")
+
+
+def _parameters(layer: nn.Module) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(layer.forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
 def _readings(how: Adapter, result: Any, shown: Tensor, num_layers: int) -> Iterator[Adapter]:

@@ -27,10 +27,11 @@ def infer_kind(name: str) -> str | None:
 
     None where nothing tells. A GRU's parameters are those of either kind of GRU; it is taken for the one of PyTorch.
     """
-    gates = _gates(name)
-    if gates is None:
+    found = _recurrent(name)
+    if found is None:
         return next((kind for kind in CELLS if _fits(name, kind)), None)
-    return next((kind for kind in CELLS if len(load_cell(kind).gates) == gates), None)
+    rows = {kind: len(load_cell(kind).gates) * UNITS for kind in CELLS}
+    return next((kind for kind in CELLS if rows[kind] == found[0] or found == (UNITS, rows[kind])), None)
 
 
 def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropout: float = 0.0) -> None:
@@ -47,15 +48,24 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
         if how.num_layers == 1 and num_layers > 1:
             raise InputError("has one layer only, expected --num-layers 1")
         construct(name, cell, **SIZES | {"num_layers": num_layers}, dropout=dropout)
-    except (InputError, NoParameter) as error:
+    except NoParameter as error:  # for which it may not be to blame
+        how = adapter_of(name, cell)
+        reason = how.problem or how.raised or str(error).removeprefix(f"{name}: ")
+        raise InputError(f"{who}: {reason}") from error
+    except InputError as error:
         raise InputError(f"{who}: {str(error).removeprefix(f'{name}: ')}") from error
     except WeightError as error:
-        gates = _gates(name)
         if other := _other_kind(name, wanted):
             raise InputError(f"{who}: {other}") from error
-        if gates and len(wanted.gates) != gates:
-            rows = f"its recurrent weights have {gates} × H rows, expected {len(wanted.gates)} × H"
-            raise InputError(f"{who}: this is not {wanted.words}: {rows}") from error
+        shape = _recurrent(name) or (0,)
+        gates, expected = shape[0] // UNITS, len(wanted.gates)
+        if shape == (UNITS, expected * UNITS):
+            reason = f"its weights are transposed, (H, {expected} × H); expected ({expected} × H, H)"
+            how = "a method load_canonical(weights) with canonical_gradients()"
+            raise InputError(f"{who}: {reason}, or {how}") from error
+        if gates and gates != expected:
+            reason = f"its recurrent weights have {gates} × H rows, expected {expected} × H"
+            raise InputError(f"{who}: this is not {wanted.words}: {reason}") from error
         reason = str(error).removeprefix(f"{name.rpartition(':')[2]}: ")
         raise InputError(f"{who}: {reason}") from error
     except Exception:  # it may do at the sizes asked for; if not, the comparison says why
@@ -84,6 +94,15 @@ def require_call(name: str, case: Case, key: str = "") -> None:
             raise InputError(f"{key}: {name}: {_other_kind(name, load_cell(case.cell)) or raised}") from error
 
 
+def fits_no_call(name: str, cell: str) -> bool:
+    """Whether a layer that can be built is called in no known way as one of a kind: it may be of another."""
+    try:
+        how = adapter_of(name, cell)
+    except Exception:
+        return False
+    return bool(how.problem or how.raised)
+
+
 def _other_kind(name: str, wanted: type[Cell]) -> str:
     """What a layer is in place of the kind that is wanted, and how to ask for that; empty where nothing tells."""
     own = infer_kind(name)
@@ -110,14 +129,14 @@ def _load_zeros(name: str, cell: str) -> Adapter:
     return how
 
 
-def _gates(name: str) -> int | None:
-    """How many blocks of H rows the recurrent weights of a layer have; None where it has none under PyTorch's names."""
+def _recurrent(name: str) -> tuple[int, ...] | None:
+    """The shape of a layer's recurrent weights, for H = `UNITS`; None where it has none under PyTorch's names."""
     for cell in CELLS:  # a lazy layer has weights only once it is called with the states of its own kind
         try:
             weight = canonical_parameters(_build(name, cell, **SIZES | {"num_layers": 1}))["weight_hh_l0"]
         except Exception:  # it cannot be built, or has other names: whoever needs it as a layer says why
             continue
-        return weight.shape[0] // SIZES["hidden_size"]
+        return tuple(weight.shape)
     return None
 
 

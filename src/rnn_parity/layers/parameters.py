@@ -14,7 +14,7 @@ from rnn_parity.cells.base import PARAMETERS, load_cell
 _ANY = re.compile(rf"(?:(?P<owner>.*)\.)?(?P<kind>{'|'.join(PARAMETERS)}|bias)(?:_l(?P<layer>0|[1-9]\d*))?")
 _NUMBER = re.compile(r"\d+")
 _OF_OTHER_LAYERS = {
-    "_reverse": "it has two directions; one is judged, of a layer without bidirectional=True",
+    "_reverse": "it is bidirectional, and one direction alone can be compared: build it without bidirectional=True",
     "weight_hr_l": "it projects its state (proj_size), which no kind of cell here does",
 }
 """What parameters say of a layer that is none of those judged, by a part of their names."""
@@ -46,6 +46,8 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
     if hasattr(module, "canonical_parameters"):
         return _with_both_biases(_checked_own_mapping(module))
     parsed = {name: _ANY.fullmatch(name) for name, _ in module.named_parameters()}
+    recurrent = {match["owner"] for match in parsed.values() if match and match["kind"] == "weight_hh"}
+    parsed = {name: match if match and match["owner"] in recurrent else None for name, match in parsed.items()}
     owners = sorted({match["owner"] or "" for match in parsed.values() if match}, key=_numbers)
     alike = len({_NUMBER.sub("#", owner) for owner in owners}) <= 1
     canonical: dict[str, Tensor] = {}
@@ -60,13 +62,18 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
         else:
             canonical[key] = parameter
     if unmatched or not alike:
-        names = unmatched or list(parsed)
+        whole = alike and {"weight_ih_l0", "weight_hh_l0"} <= canonical.keys()
+        names = unmatched if whole else list(parsed)
         for part, words in _OF_OTHER_LAYERS.items():
             if any(part in name for name in names):
                 raise WeightError(f"{type(module).__name__}: {words}: {_some(names)}")
+        if whole:
+            alone = "compare the layer alone, without a head, an embedding or a learnt first state"
+            besides = f"has parameters besides those of its layers: {_some(names)}"
+            raise WeightError(f"{type(module).__name__}: {besides}; {alone}")
         raise WeightError(
-            f"{type(module).__name__}: no counterpart in nn.GRU for {_some(names)}; "
-            "expected nn.GRU's names, {k}.weight_ih in any list, or a method canonical_parameters(), or "
+            f"{type(module).__name__}: no counterpart in PyTorch's layers for {_some(names)}; "
+            "expected their names, {k}.weight_ih in any list, or a method canonical_parameters(), or "
             "load_canonical(weights) with canonical_gradients()"
         )
     return _with_both_biases(canonical)
@@ -77,8 +84,13 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     layer: Any = unwrapped(module)
     if hasattr(layer, "load_canonical"):
         like = next(layer.parameters())
-        with torch.no_grad():
-            layer.load_canonical({key: value.to(like, copy=True) for key, value in weights.items()})
+        try:
+            with torch.no_grad():
+                layer.load_canonical({key: value.to(like, copy=True) for key, value in weights.items()})
+        except Exception as error:
+            raise WeightError(
+                f"{type(layer).__name__}.load_canonical() raises {type(error).__name__}: {error}"
+            ) from error
         return
     parameters = canonical_parameters(module)
     name = type(layer).__name__
@@ -125,7 +137,7 @@ def _named_gradients(layer: Any, gradients: Mapping[str, Tensor]) -> Mapping[str
     for name, parameter in layer.named_parameters():
         parameter.grad = gradients[name]
     try:
-        return layer.canonical_gradients()
+        return _mapping(layer, "canonical_gradients", "gradients by name")
     finally:
         layer.zero_grad(set_to_none=True)
 
@@ -146,8 +158,15 @@ def _numbers(owner: str) -> list[int]:
     return [int(number) for number in _NUMBER.findall(owner)]
 
 
+def _mapping(layer: Any, method: str, expected: str) -> dict[str, Tensor]:
+    found = getattr(layer, method)()
+    if not isinstance(found, Mapping):
+        raise WeightError(f"{type(layer).__name__}.{method}() gives {found!r:.40}, expected {expected}")
+    return dict(found)
+
+
 def _checked_own_mapping(module: Any) -> dict[str, Tensor]:
-    canonical = dict(module.canonical_parameters())
+    canonical = _mapping(module, "canonical_parameters", "its parameters by PyTorch's names")
     named = {id(parameter): name for name, parameter in module.named_parameters()}
     strangers = [key for key, value in canonical.items() if id(value) not in named]
     left_over = sorted(named[i] for i in named.keys() - {id(value) for value in canonical.values()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 LONGEST_ERROR = 200
+
+STATE_NAME = re.compile(r"(^|_)(h|hx|hc)_?\d?(_|$)|hidden|state|carry|carries", re.IGNORECASE)
+"""How people call the argument for the states."""
 
 _OF_ARGUMENTS = re.compile(r"\bsizes?\b|shape|dim|\dD\b|unpack|expected", re.IGNORECASE)
 
@@ -22,9 +26,12 @@ def explain_result(
     called = f"input {describe(input)}"
     called += f" and {_states(states, '0')} {describe(given[0] if len(given) == 1 else tuple(given))}" if given else ""
     body = f"…; return output, {after}"
-    if isinstance(result, dict) and len(states) == 1:
-        keys = [key for shape in (output, state) for key, value in result.items() if describe(value) == str(shape)]
-        body = f"found = super().forward(input, h0); return {', '.join(f'found[{key!r}]' for key in keys)}"
+    shapes, parts = {str(output): "output", str(state): after}, _parts(result)
+    named = [shapes.get(describe(value), "_") for value in parts.values()]
+    if len(states) == 1 and named.count("output") == named.count(after) == 1:
+        places = dict(zip(named, parts, strict=True))
+        call = _call(layer, states)
+        body = f"found = {call}; return found{places['output']}, found{places[after]}"
     expected = f"output {output} and {after} {_each(states, like)}"
     return f"called with {called} it gives {describe(result)}, expected {expected}; {_wrapper(layer, states, body)}"
 
@@ -32,9 +39,7 @@ def explain_result(
 def explain_signature(layer: nn.Module, states: Sequence[str]) -> str:
     """It takes other arguments than an input and states."""
     signature, before = inspect.signature(layer.forward), _states(states, "0")
-    more = [p.name for p in list(signature.parameters.values())[2:] if p.default is p.empty and p.kind not in (2, 4)]
-    given = ", ".join(["input", _argument(states), *(f"{name}=…" for name in more)])
-    body = f"return super().forward({given})"
+    body = f"return {_call(layer, states)}"
     return f"its forward takes {signature}, expected (input, {before}); {_wrapper(layer, states, body)}"
 
 
@@ -48,7 +53,7 @@ def explain_error(
     ):
         return ""
     called = f"input {describe(input)} and {_states(states, '0')} {_each(states, given[0])}"
-    body = "return super().forward(…)"
+    body = f"return {_call(layer, states)}"
     return f"called with {called}, or in any other way, it raises {text}; {_wrapper(layer, states, body)}"
 
 
@@ -59,9 +64,42 @@ def describe(value: Any) -> str:
     if isinstance(value, tuple | list):
         within = ", ".join(map(describe, value))
         return f"[{within}]" if isinstance(value, list) else f"({within})"
-    if isinstance(value, dict):
-        return f"a dict of {', '.join(f'{key} {describe(found)}' for key, found in value.items())}"
+    if isinstance(value, dict) or dataclasses.is_dataclass(value):
+        parts = value if isinstance(value, dict) else vars(value)
+        return f"a {type(value).__name__} of {', '.join(f'{key} {describe(found)}' for key, found in parts.items())}"
     return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What a result is made of, by how one reads it: `[0]`, `['hn']` or `.hn`."""
+    if isinstance(value, dict):
+        return {f"[{key!r}]": part for key, part in value.items()}
+    if dataclasses.is_dataclass(value):
+        return {f".{key}": part for key, part in vars(value).items()}
+    return {f"[{at}]": part for at, part in enumerate(value)} if isinstance(value, tuple | list) else {}
+
+
+def _call(layer: nn.Module, states: Sequence[str]) -> str:
+    """The call of a layer by its own names; an argument that it cannot do without, and nobody here knows, is `…`."""
+    try:
+        parameters = list(inspect.signature(layer.forward).parameters.values())
+    except (TypeError, ValueError):
+        return "super().forward(…)"
+    given, input, by_name = [], "input", False
+    for p in parameters:
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if STATE_NAME.search(p.name):
+            value = _argument(states)
+        elif input:
+            value, input = input, ""
+        elif p.default is p.empty:
+            value = "…"
+        else:
+            continue
+        by_name |= p.kind == p.KEYWORD_ONLY or value == "…" or len(given) < parameters.index(p)
+        given.append(f"{p.name}={value}" if by_name else value)
+    return f"super().forward({', '.join(given)})"
 
 
 def _wrapper(layer: nn.Module, states: Sequence[str], body: str) -> str:

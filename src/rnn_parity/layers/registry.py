@@ -81,7 +81,10 @@ def build(
     try:
         layer = construct(name, cell, **sizes, dropout=dropout)
     except TypeError as error:
-        raise InputError(f"{name}: cannot be called with {', '.join(sizes)}, dropout ({error})") from error
+        arguments = ", ".join([*sizes, "dropout"])
+        wrapper = f"def make({arguments}): return {_label(load_factory(name))}(…)"
+        reason = f"cannot be called with {arguments} ({error}); a function that can would do: {wrapper}"
+        raise InputError(f"{name}: {reason}") from error
     return adapter_of(name, cell).fit(layer, **sizes)
 
 
@@ -99,7 +102,7 @@ def construct(name: str, cell: str, **arguments: Any) -> nn.Module:
             arguments = {key: value for key, value in arguments.items() if key != unknown}
         elif "hidden_size" in parameters:
             option = unknown.replace("_", "-")
-            raise NoParameter(f"{name}: has no parameter {unknown}: not supported but with --{option} {nothing:g}")
+            raise NoParameter(f"{name}: has no parameter {unknown}; works only with --{option} {nothing:g}")
     arguments |= {"cell": cell} if "cell" in parameters else {}
     with warnings.catch_warnings(), put_back(name):
         # nn.GRU warns that dropout does nothing with one layer; cases with one layer compare just that.
