@@ -356,7 +356,7 @@ def test_parameters_without_counterpart_are_named():
             self.kernel = nn.Parameter(torch.zeros(3))
 
     with pytest.raises(
-        InputError, match="candidate: Mine: no counterpart in nn.GRU for kernel; expected nn.GRU's names"
+        InputError, match="candidate: Mine: no counterpart in PyTorch's layers for kernel; expected their names"
     ):
         quick(Mine)
 

@@ -253,7 +253,7 @@ def test_a_factory_without_dropout_is_refused_where_there_is_some():
         return nn.GRU(input_size, hidden_size, num_layers)
 
     assert check(Mine).equivalent
-    with pytest.raises(InputError, match="has no parameter dropout: not supported but with --dropout 0"):
+    with pytest.raises(InputError, match="has no parameter dropout; works only with --dropout 0"):
         check(Mine, dropout=0.3)
 
 
@@ -493,7 +493,7 @@ class OfNoKind(nn.Module):
 
 
 def test_a_layer_whose_parameters_tell_no_kind_is_told_that_it_was_taken_for_a_gru():
-    with pytest.raises(InputError, match="it was taken for a GRU, since nothing tells its kind: name it with --cell$"):
+    with pytest.raises(InputError, match="it was taken for a GRU: name another kind with --cell$"):
         check(OfNoKind, None)
 
 
@@ -519,3 +519,51 @@ def test_capabilities_of_an_adapted_layer_are_probed_through_the_adapter():
 def test_a_kind_that_does_not_fit_is_named_before_how_it_is_called():
     with named(RIGHT["pairs"][0], "x") as name, pytest.raises(InputError, match="this is an LSTM, not a GRU"):
         require_kind(name, "gru")
+
+
+class ByNameAlone(nn.GRU):
+    def forward(self, input, *, hx=None):
+        return super().forward(input, hx)
+
+
+class IgnoredByName(nn.GRU):
+    """Wrong: it takes its state by name, and ignores it."""
+
+    def forward(self, input, *, hx=None):
+        return super().forward(input)
+
+
+class BehindAMask(nn.GRU):
+    def forward(self, x, mask=None, prev_state=None):
+        return super().forward(x, prev_state)
+
+
+class IgnoresItsSecond(nn.GRU):
+    """Wrong: what it takes as its second argument changes nothing."""
+
+    def forward(self, x, bias=None):
+        return super().forward(x)
+
+
+class InATuple(nn.GRU):
+    def forward(self, input, states):
+        (h0,) = states
+        output, hn = super().forward(input, h0)
+        return output, (hn,)
+
+
+@pytest.mark.parametrize(
+    ("layer", "right", "words"),
+    [
+        (ByNameAlone, True, "states given as hx="),
+        (IgnoredByName, False, "states given as hx="),
+        (BehindAMask, True, "states given as prev_state="),
+        (IgnoresItsSecond, False, "states given as its second argument, bias, which they do not change"),
+        (InATuple, True, "its state in a tuple"),
+    ],
+)
+def test_states_go_to_the_argument_that_heeds_them(layer, right, words):
+    report = check(layer)
+    assert report.equivalent == right, report.explain()
+    assert words in report.adapted[layer.__name__]
+    assert right or "h0 ignored" in report.explain()

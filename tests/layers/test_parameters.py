@@ -58,7 +58,7 @@ def test_a_layer_may_say_itself_what_its_parameters_are_called():
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (Renamed(), "no counterpart in nn.GRU for own_weight_ih_l0, own_weight_hh_l0"),
+        (Renamed(), "no counterpart in PyTorch's layers for own_weight_ih_l0, own_weight_hh_l0"),
         (Renamed(lambda m: {k: v for k, v in own(m).items() if k != "bias_ih_l1"}), "left out: own_bias_ih_l1"),
         (Renamed(lambda m: {**own(m), "bias_ih_l1": m.own_bias_hh_l1}), "left out: own_bias_ih_l1"),
         (Renamed(lambda m: {**own(m), "more": m.own_bias_hh_l1}), "one parameter has two names"),
@@ -66,11 +66,17 @@ def test_a_layer_may_say_itself_what_its_parameters_are_called():
         (nn.GRU(**{**SIZES, "num_layers": 1}), "lacks bias_hh_l1, bias_ih_l1, weight_hh_l1, weight_ih_l1"),
         (nn.GRU(**{**SIZES, "num_layers": 3}), "nothing is given for bias_hh_l2"),
         (nn.GRU(**SIZES, bias=False), "GRU: it has no biases, and every kind of cell has them"),
-        (nn.GRU(**SIZES, bidirectional=True), "GRU: it has two directions; one is judged, of .*: weight_ih_l0_reverse"),
+        (
+            nn.GRU(**SIZES, bidirectional=True),
+            "GRU: it is bidirectional, and one direction alone .*: weight_ih_l0_reverse",
+        ),
         (nn.LSTM(**SIZES, proj_size=2), r"LSTM: it projects its state \(proj_size\), .*: weight_hr_l0"),
         (nn.GRU(**{**SIZES, "input_size": 6}), r"weight_ih_l0 is \(12, 6\), not \(12, 5\)"),
         (nn.LSTM(**SIZES), r"weight_ih_l0 is \(16, 5\), not \(12, 5\)"),
-        (nn.ModuleDict({"a": nn.GRU(5, 4), "b": nn.GRU(5, 4)}), "no counterpart in nn.GRU for b.weight_ih_l0"),
+        (
+            nn.ModuleDict({"a": nn.GRU(5, 4), "b": nn.GRU(5, 4)}),
+            "no counterpart in PyTorch's layers for a.weight_ih_l0",
+        ),
     ],
 )
 def test_what_does_not_fit_is_listed_and_nothing_is_copied(module, message):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -52,6 +53,32 @@ class Swapped(Loop):
         return self.run(input, h0)[::-1]
 
 
+@dataclass
+class Found:
+    sequence: torch.Tensor
+    state: torch.Tensor
+
+
+class InDataclass(Loop):
+    def forward(self, input, h0):
+        return Found(*self.run(input, h0))
+
+
+class StateFirst(Loop):
+    def forward(self, hidden, x):
+        return self.run(x, hidden)
+
+
+class LengthsFirst(Loop):
+    def forward(self, x, lengths, hidden=None):
+        return self.run(x[:lengths], hidden)
+
+
+class ByNameAlone(Loop):
+    def forward(self, *, input, hx=None):
+        return self.run(input, hx)
+
+
 class InDict(Loop):
     def forward(self, input, h0):
         return dict(zip(("sequence", "state"), self.run(input, h0), strict=True))
@@ -86,7 +113,26 @@ EXPECTED = r", expected output \(2, 7, 16\) and hn \(3, 7, 16\)"
 REFUSED = {
     OnlyOutput: (rf"{CALLED} it gives \(2, 7, 16\){EXPECTED}", "…; return output, hn"),
     NoState: (rf"{CALLED} it gives \(\(2, 7, 16\), \(2, 7\)\){EXPECTED}", "…; return output, hn"),
-    Swapped: (rf"{CALLED} it gives \(\(3, 7, 16\), \(2, 7, 16\)\){EXPECTED}", "…; return output, hn"),
+    Swapped: (
+        rf"{CALLED} it gives \(\(3, 7, 16\), \(2, 7, 16\)\){EXPECTED}",
+        r"found = super\(\)\.forward\(input, h0\); return found\[1\], found\[0\]",
+    ),
+    InDataclass: (
+        rf"{CALLED} it gives a Found of sequence \(2, 7, 16\), state \(3, 7, 16\){EXPECTED}",
+        r"found = super\(\)\.forward\(input, h0\); return found\.sequence, found\.state",
+    ),
+    StateFirst: (
+        rf"{CALLED}, or in any other way, it raises .*",
+        r"return super\(\)\.forward\(h0, input\)",
+    ),
+    LengthsFirst: (
+        rf"{CALLED}, or in any other way, it raises TypeError: .* missing 1 required positional argument: 'lengths'",
+        r"return super\(\)\.forward\(input, lengths=…, hidden=h0\)",
+    ),
+    ByNameAlone: (
+        r"its forward takes \(\*, input, hx=None\), expected \(input, h0\)",
+        r"return super\(\)\.forward\(input=input, hx=h0\)",
+    ),
     InDict: (
         rf"{CALLED} it gives a dict of sequence \(2, 7, 16\), state \(3, 7, 16\){EXPECTED}",
         r"found = super\(\)\.forward\(input, h0\); return found\['sequence'\], found\['state'\]",

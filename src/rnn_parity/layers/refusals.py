@@ -53,7 +53,8 @@ def explain_error(
     ):
         return ""
     called = f"input {describe(input)} and {_states(states, '0')} {_each(states, given[0])}"
-    body = f"return {_call(layer, states)}"
+    call = _call(layer, states)
+    body = "return super().forward(…)" if call == f"super().forward(input, {_argument(states)})" else f"return {call}"
     return f"called with {called}, or in any other way, it raises {text}; {_wrapper(layer, states, body)}"
 
 
