@@ -1,6 +1,7 @@
 # From the tables of all jobs to the pictures and the prose.
 PARTS = RESULTS.parts(GRID)
 MARKERS = [RESULTS.published(job.sweep, job.name) for job in GRID.jobs]
+PUBLISHED = [marker if attempt(marker) else ancient(marker) for marker in MARKERS]  # only what is tried again is news
 ALL_FIGURES = FIGURES | workload_figures(GRID.config)
 
 
@@ -47,7 +48,7 @@ rule report:
         rules.collect.output,
         config=rules.experiment.output[0],
         environment=rules.environment.output[0],
-        retried=[marker for marker in MARKERS if attempt(marker)],  # it says what no server took
+        published=PUBLISHED if TRACKING_MODE != "off" else [],  # it says what no server took
     output:
         markdown="reports/report.md",
         answer="reports/answer.txt",
@@ -61,8 +62,6 @@ rule report:
         ),
     log:
         "logs/report.log",
-    resources:
-        tracking=2,  # beside no publisher
     params:
         sources=sources("rnn_parity.report.write", files=("report/templates",)),
         workloads=report_sources("section"),
