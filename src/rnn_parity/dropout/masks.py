@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,15 @@ _FUSED = (aten.native_dropout.default,)  # nn.Dropout and aten::gru call it on C
 _MOST_SEEDS = 64
 _NEVER = 1e-9
 """How often independent draws may be called dependent."""
+
+
+def _is_certain(func: Any, args: Sequence[Any], p: Any = 0.5, **_: Any) -> bool:
+    """Whether a draw has one result alone, as of probability 1: it is no dropout, whatever it is for."""
+    if func is aten.bernoulli.default:
+        p = args[0]
+    elif len(args) > 1:
+        p = args[1]
+    return bool(((p == 0) | (p == 1)).all()) if isinstance(p, Tensor) else p in (0, 1)
 
 
 @dataclass
@@ -50,7 +60,8 @@ class DropoutRecorder(LightDispatchMode):
         """Run every operator; record the draws, and replace them where a stream is imposed."""
         result = func(*args, **(kwargs or {}))
         if func in _IN_PLACE or func in _OUT_OF_PLACE:
-            self._see(result)
+            if not _is_certain(func, args, **(kwargs or {})):
+                self._see(result)
         elif func in _FUSED:
             output, kept = result
             input, p = args[0], args[1]

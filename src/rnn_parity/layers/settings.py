@@ -176,6 +176,11 @@ def undo(before: Settings, name: str) -> None:
         _CHANGED.setdefault(name, {}).update(changed)
 
 
+def note(name: str, setting: str, value: Any) -> None:
+    """Have it said by `settings_changed_by` that the layer `name` changed a setting, where a block around its call puts that back."""
+    _CHANGED.setdefault(name, {})[setting] = value
+
+
 def settings_changed_by(name: str) -> str:
     """`a to 1, b to 'x'`: the settings that a layer was seen to change when it was imported, built or called."""
     changed = _CHANGED.get(name.partition(":")[0], {}) | _CHANGED.get(name, {})

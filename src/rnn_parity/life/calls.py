@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -220,6 +221,19 @@ def first_at_shape(life: Life) -> Iterator[Found]:
         extra.append(seconds[0] - min(seconds))
     if min(extra) > TUNING_S:
         yield Found(Verdict.EQUIVALENT, reason=f"takes {min(extra):.1g} s longer at the first call of every new shape")
+
+
+@point("After a call that raised")
+def after_error(life: Life) -> Iterator[Found]:
+    """What a call left half done, as of an input too narrow, changes no later one."""
+    given = life.draw(dropout=life.case.dropout)
+    module = life.build(given)
+    for mode in (*life.modes, "eval"):
+        input, *states = life.tensors(given)
+        with suppress(Exception):
+            module.train(mode == "train")(input[..., :-1], pack_states(states))
+    for mode in reversed(life.modes):
+        yield life.judge(module, life.draw() if mode != "train" else given, mode, f"in {mode} after a call that raised")
 
 
 @point("Tensors that it keeps")

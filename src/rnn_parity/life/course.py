@@ -16,12 +16,13 @@ from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
 from rnn_parity.compare.run import take_gradients
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
-from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, order_of
+from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, generators_kept, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import classify_exception, compiler_is_loaded, same
+from rnn_parity.layers.settings import note
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found, judge
@@ -248,6 +249,8 @@ class Life:
         watched = drops and (watched or self.is_itself_watched)
         with torch.set_grad_enabled(learns), draws if watched else nullcontext():
             values = results_of(self.cell, through or module, *inputs.values())
+            if torch.is_grad_enabled() != learns:
+                note(self.name, "torch.is_grad_enabled()", not learns)
         # What is made at a module's first call may draw its first weights.
         moved = (
             mode != "train"
@@ -258,24 +261,41 @@ class Life:
         left_out = () if with_states and self.takes_states else tuple(self.cell.inputs()[1:])
         masks, offence = None, f"moves torch's global generator in {mode}" if moved else ""
         if watched or (drops and given.case.dropout == 1):
-            masks, offence = self._masks_of(draws, given.case)
+            masks, offence = self._masks_of(draws, given)
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
 
-    def _masks_of(self, draws: DropoutRecorder, case: Case) -> tuple[Tensor | None, str]:
+    def _masks_of(self, draws: DropoutRecorder, given: Given) -> tuple[Tensor | None, str]:
         """The masks of a training call, None where they cannot be seen; and what is wrong with their number."""
+        case = given.case
         if case.dropout == 1:
             return torch.zeros(mask_shape(case), dtype=torch.float64), ""
         share = draws.count / math.prod(mask_shape(case))
         if self.drawn_share is None:
             self.drawn_share = share
-        if share != self.drawn_share:
+        if share != self.drawn_share and not self._draws_anew(given, draws.count):
             drawn = "more dropout masks than" if share > self.drawn_share else "fewer dropout masks than"
             return None, f"draws {drawn} at first" if share else "draws no new dropout mask"
         shape = mask_shape(case)
         if shape not in self.orders:
             self.orders[shape] = self._derive_order(case)
         order = self.orders[shape]
+        if order is not None and draws.count != math.prod(order.drawn_shape):  # it draws more than it uses here
+            order = self.orders[shape] = self._find_order(case)
         return (None if order is None else order.to_masks(draws.stream())), ""
+
+    def _draws_anew(self, given: Given, count: int) -> bool:
+        """Whether a new module draws so many numbers too, in a case of other sizes than the life's own.
+
+        They may be more than it uses, where it fills up tiles; never fewer.
+        """
+        expected = math.prod(mask_shape(given.case))
+        if count < expected or mask_shape(given.case) == mask_shape(self.case):
+            return False
+        with generators_kept(given.case), torch.no_grad():
+            module, draws = self.build(given).train(), DropoutRecorder()
+            with draws:
+                results_of(self.cell, module, *self.tensors(given))
+        return draws.count == count
 
     def _derive_order(self, case: Case) -> MaskOrder | None:
         """The order of the first masks for those of another shape; `judge` finds it anew where that does not hold."""

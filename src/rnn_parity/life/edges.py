@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
+from rnn_parity.cells.stack import run_stack
+from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, without_states
+from rnn_parity.life.given import Given
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
 from rnn_parity.life.results import Results, results_of
@@ -183,7 +189,9 @@ def dropout_one(life: Life) -> Iterator[Found]:
 
 @point("Arguments that are not contiguous", may_refuse=True)
 def strided(life: Life) -> Iterator[Found]:
-    """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed."""
+    """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed, and one
+    tensor that is every state.
+    """
 
     def transposed(tensor: Tensor) -> Tensor:
         return tensor.transpose(0, 1).contiguous().transpose(0, 1)
@@ -221,31 +229,67 @@ def strided(life: Life) -> Iterator[Found]:
         yield life.judge(
             module, alike, mode, f"with expanded arguments, in {mode}", arrange=lambda t: t[:, :1].expand_as(t)
         )
+    if len(life.cell.states) > 1 and life.takes_states:
+
+        def one_tensor(stimulus):
+            return replace(stimulus, states=(stimulus.states[0],) * len(stimulus.states))
+
+        def with_one(input, states):
+            return module(input, (states[0],) * len(states))
+
+        for mode in life.modes:
+            when = f"with one tensor as every state, in {mode}"
+            yield life.judge(module, given.change(one_tensor), mode, when, through=with_one, learning=("input",))
 
 
 @point("A packed batch", may_refuse=True)
 def packed(life: Life) -> Iterator[Found]:
-    """A `PackedSequence` of unlike lengths, in falling order and unsorted, gives the results of each sequence alone."""
-    whole, steps = life.draw(), life.case.sequence_length
-    module = life.build(whole).eval()
-    rows = range(life.case.batch_size)
-    for lengths in ([max(1, steps - row) for row in rows], [1 + (row + steps - 1) % steps for row in rows]):
-        input, *states = life.tensors(whole)
-        with torch.no_grad():
-            batch = pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False)
-            output, last = module(batch, pack_states(states))
-        lasts = (last,) if isinstance(last, Tensor) else tuple(last)
-        padded = pad_packed_sequence(output)[0] if isinstance(output, PackedSequence) else None
-        for row, length in enumerate(lengths):
-            alone = life.draw(sequence_length=length, batch_size=1).change(partial(_row, whole.stimulus, row, length))
-            found = dict(zip(life.cell.outputs()[1:], (state[:, [row]].cpu() for state in lasts), strict=True))
-            if padded is not None:
-                found["output"] = padded[:length, [row]].cpu()
-            yield life.hold(alone, partial(Results, found), f"in a packed batch of lengths {lengths}")
-        if padded is None:
+    """A `PackedSequence` of unlike lengths, in falling order and unsorted, gives the results and gradients of each
+    sequence alone; in training it drops.
+    """
+    steps, rows = life.case.sequence_length, range(life.case.batch_size)
+    falling, unsorted = [max(1, steps - row) for row in rows], [1 + (row + steps - 1) % steps for row in rows]
+
+    def called(module: nn.Module, lengths: Sequence[int], input: Tensor, states: Any) -> tuple[Tensor, Any]:
+        output, last = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), states)
+        if not isinstance(output, PackedSequence):
             raise TypeError(f"gives a {type(output).__name__} for a PackedSequence, expected a PackedSequence")
+        return pad_packed_sequence(output, total_length=steps)[0], last
+
+    for mode in dict.fromkeys(("inference", life.quiet)):
+        given = life.draw_undropped(mode)
+        module = life.build(given)
+        for lengths in (falling, unsorted):
+            call = partial(life.call, module, given, mode, through=partial(called, module, lengths))
+            when = f"in a packed batch of lengths {lengths}, in {mode}"
+            yield life.hold(given, call, when, reference=_row_by_row(given, lengths))
+    if "train" in life.modes and life.case.draws_dropout:
+        given = life.draw(dropout=0.5)
+        module, input, *states = life.build(given), *life.tensors(given)
+        with torch.no_grad():
+            outputs = [called(module.train(), falling, input, pack_states(states))[0] for _ in range(3)]
+        if all(torch.equal(outputs[0], other) for other in outputs[1:]):
+            yield Found(
+                Verdict.DIFFERENT, "output", "drops nothing, or the same again", when="in a packed batch, in train"
+            )
 
 
-def _row(whole: Stimulus, row: int, length: int, stimulus: Stimulus) -> Stimulus:
-    states = tuple(state[:, [row]] for state in whole.states)
-    return replace(stimulus, weights=whole.weights, input=whole.input[:length, [row]], states=states)
+def _row_by_row(given: Given, lengths: Sequence[int]) -> Reference:
+    """The oracle's quantities of a batch of unlike lengths: of every sequence alone, its gradients of weights added."""
+    case, cell = given.case, load_cell(given.case.cell)
+
+    def run(stimulus: Stimulus, rounding: Rounding | None) -> dict[str, Tensor]:
+        of_rows = []
+        for row, length in enumerate(lengths):
+            input, of_output = (t[..., :length, [row], :] for t in (stimulus.input, stimulus.cotangents[0]))
+            states, of_states = ([t[..., [row], :] for t in ts] for ts in (stimulus.states, stimulus.cotangents[1:]))
+            cotangents = (of_output, *of_states)
+            found = run_stack(cell, input, tuple(states), stimulus.weights, cotangents, arithmetic=Arithmetic(rounding))
+            after = (0, 0, 0, 0, 0, case.sequence_length - length)
+            of_rows.append(found | {name: pad(found[name], after) for name in ("output", "grad_input")})
+        return {
+            name: sum(parts, torch.zeros(())) if name.startswith(("grad_weight", "grad_bias")) else torch.cat(parts, -2)
+            for name, parts in ((name, [found[name] for found in of_rows]) for name in of_rows[0])
+        }
+
+    return perturb(case, given.references.seed, given.stimulus, run, PERTURBATIONS[True], side_by_side=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.stack import run_forward
@@ -17,7 +18,7 @@ from rnn_parity.life.course import Life, Pass
 from rnn_parity.life.given import Given
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
-from rnn_parity.life.results import Results
+from rnn_parity.life.results import Results, results_of
 
 OF_OUTPUT: Mapping[str, Callable[[Tensor], Tensor]] = {
     "its sum": torch.sum,
@@ -108,22 +109,52 @@ def _twice_into_grad(life: Life, given: Given, mode: str) -> Results:
 
 @point("Two graphs at once")
 def two_graphs(life: Life) -> Iterator[Found]:
-    """Two forward passes, then their backward passes in either order: each has its own values."""
+    """Two forward passes, of one module or of two, a call without gradients after them, then their backward passes in
+    either order: each has its own values.
+    """
     one, other = life.draw(), life.draw(1, weights_of=0)
-    module = life.build(one)
+    module, twin = life.build(one), life.build(one)
     for mode in life.learning_modes:
-        for words, order in (("in the same order", (0, 1)), ("in the other order", (1, 0))):
-            when = f"after two forward passes, backward {words}, in {mode}"
+        for words, modules, order in (
+            ("backward in the same order", (module, module), (0, 1)),
+            ("backward in the other order", (module, module), (1, 0)),
+            ("of two modules, backward in the other order", (module, twin), (1, 0)),
+        ):
+            when = f"after two forward passes, {words}, in {mode}"
             passes: list[Pass] = []
-            for given in (one, other):
-                yield life.hold(given, partial(_forward, life, module, given, mode, passes), when)
+            for called, given in zip(modules, (one, other), strict=True):
+                yield life.hold(given, partial(_forward, life, called, given, mode, passes), when)
+            if order == (1, 0):
+                with torch.no_grad():
+                    results_of(life.cell, module, *life.tensors(other))
             for at in order:
                 yield life.hold((one, other)[at], passes[at].finish, when)
 
 
-def _forward(life: Life, module, given: Given, mode: str, passes: list[Pass]) -> Results:
+def _forward(life: Life, module: nn.Module, given: Given, mode: str, passes: list[Pass]) -> Results:
     passes.append(life.start(module, given, mode))
     return passes[-1].forward()
+
+
+@point(
+    "Results written to before the backward pass",
+    may_refuse=True,
+    condition="its results are not written to in place",
+)
+def written_early(life: Life) -> Iterator[Found]:
+    """As by `output.masked_fill_(…)`: it raises, or the gradients are those of what it computed."""
+    given = life.draw()
+    module = life.build(given)
+
+    def write(mode: str) -> Results:
+        one = life.start(module, given, mode)
+        computed = {name: value.clone() for name, value in one.values.items()}
+        for value in one.values.values():
+            value.add_(1)
+        return replace(one, values=computed).finish()
+
+    for mode in life.learning_modes:
+        yield life.hold(given, partial(write, mode), f"with results written to before the backward pass, in {mode}")
 
 
 @point("Backward twice through one graph", may_refuse=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
@@ -40,13 +41,15 @@ class Found:
 def judge(case: Case, values: Mapping[str, Tensor], reference: Reference) -> Found:
     """The first failing quantity of the forward pass, or else of the gradients; or else the largest error / limit."""
     cell, u = load_cell(case.cell), coarsest_roundoff(case.device, case.dtype, case.tf32)
-    found = []
+    found, dtype = [], getattr(torch, case.dtype)
     for quantity, value in values.items():
         truth, sensitivities = reference.values[quantity], reference.sensitivities[quantity]
         if value.shape != truth.shape:
-            found.append(
-                Found(Verdict.DIFFERENT, quantity, f"is {tuple(value.shape)}, expected {tuple(truth.shape)}", None)
-            )
+            reason = f"is {tuple(value.shape)}, expected {tuple(truth.shape)}"
+            found.append(Found(Verdict.DIFFERENT, quantity, reason))
+            continue
+        if value.dtype != dtype:
+            found.append(Found(Verdict.DIFFERENT, quantity, f"is {value.dtype}, expected {dtype}"))
             continue
         floor = criterion.floor_of_sums(criterion.layer_terms(quantity, case, cell), case)
         limits = criterion.limits(sensitivities, floor)

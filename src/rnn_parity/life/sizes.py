@@ -49,8 +49,8 @@ def _estimate(life: Life, axes: dict[str, Any]) -> float:
 
 @point("Batches next to multiples of 32", may_refuse=True)
 def batches(life: Life) -> Iterator[Found]:
-    """Batches next to 32, 64 and 128 rows."""
-    sizes = [{T: 3, B: rows} for rows in (31, 32, 64, 127, 128)]
+    """Batches next to 32, 64 and 128 rows, and of 600, which most numbers of rows at a time divide."""
+    sizes = [{T: 3, B: rows} for rows in (31, 32, 64, 127, 128, 600)]
     yield from _at(life, sizes, (life.quiet,))
     undropped: list[dict[str, Any]] = [{T: 3, B: rows, "dropout": 0.0} for rows in (33, 65, 129)]
     yield from _at(life, undropped, life.modes)
@@ -58,15 +58,17 @@ def batches(life: Life) -> Iterator[Found]:
 
 @point("Widths next to multiples of 8 and 32", may_refuse=True)
 def widths(life: Life) -> Iterator[Found]:
-    """Widths of 1, and next to 8, 32 and 64."""
+    """Widths of 1, and next to 8, 32 and 64; and all sizes alike, so that no axis is told from another by its size."""
     sizes = [{I: width, H: size} for width, size in ((1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65))]
     yield from _at(life, [{T: 3, B: 5} | size for size in sizes], (life.quiet,))
+    yield from _at(life, [dict.fromkeys((T, B, I, H), 2)], life.modes)
 
 
-@point("Sequences next to 64, 128 and 256 steps", may_refuse=True)
+@point("Sequences next to 64, 128 and 256 steps, and of 600", may_refuse=True)
 def lengths(life: Life) -> Iterator[Found]:
     """Sequences that end at a chunk's boundary and behind it: gradients of what lies before it arrive."""
-    yield from _at(life, [{T: 64, B: 2}, {T: 129, B: 2}], (life.quiet, "inference"))
+    yield from _at(life, [{T: 64, B: 2}], (life.quiet, "inference"))
+    yield from _at(life, [{T: 129, B: 2}, {T: 600, B: 1}], (life.quiet,))
     yield from _at(life, [{T: 257, B: 2}], ("train",) if "train" in life.modes else (life.quiet,))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from rnn_parity.life.course import Life
 from rnn_parity.life.given import Given
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import point
+from rnn_parity.life.results import Results
 
 
 def _lived(life: Life, given: Given, module: nn.Module | None = None) -> nn.Module:
@@ -108,10 +111,17 @@ def copied(life: Life) -> Iterator[Found]:
     before, after = life.draw(), life.draw(weights_of=1)
     module = _lived(life, before)
     twin = copy.deepcopy(module)
+    for mode in life.modes:
+        yield life.judge(twin, before, mode, f"as a deep copy, in {mode}")
     copy_weights(after.stimulus.weights, twin)
     yield from _follows(life, twin, after, before, "after the weights of a deep copy change, the copy")
     yield from _follows(life, module, before, after, "after the weights of a deep copy change, the original")
-    module.to(torch.float32 if life.case.dtype == "float64" else torch.float64)
+    dtype = "float32" if life.case.dtype == "float64" else "float64"
+    module.to(getattr(torch, dtype))
+    there = life.draw(dtype=dtype)
+    copy_weights(there.stimulus.weights, module)
+    if not life.judge(life.build(there), there, life.quiet).fails:  # a layer may compute in one dtype alone
+        yield life.judge(module, there, life.quiet, f"after .to({dtype})")
     module.to(getattr(torch, life.case.dtype))
     copy_weights(after.stimulus.weights, module)
     yield from _follows(life, module, after, before, "after .to() another dtype and back, with other weights")
@@ -136,20 +146,65 @@ def functional_call(life: Life) -> Iterator[Found]:
     yield life.judge(module, before, life.quiet, "after functional_call with other weights", before=after)
 
 
+@point(
+    "Gradients through `torch.func.functional_call`",
+    may_refuse=True,
+    condition="no gradients are taken through torch.func.functional_call",
+)
+def functional_gradients(life: Life) -> Iterator[Found]:
+    """The weights that it was called with get the gradients, as where one is trained through another's steps."""
+    own, given = life.draw(), life.draw(weights_of=1)
+    module, other = _lived(life, own).train(life.quiet == "train"), life.build(given)
+    if hasattr(unwrapped(other), "load_canonical"):
+        return  # its weights under our names cannot be read back
+    weights = dict(other.named_parameters())
+
+    def run() -> Results:
+        one = life.start(module, given, life.quiet, through=lambda *a: torch.func.functional_call(module, weights, a))
+        return replace(one, module=other).finish()
+
+    yield life.hold(given, run, "with gradients through functional_call")
+
+
+@point("Under `torch.autocast`", may_refuse=True, condition="it is not called under torch.autocast")
+def autocast(life: Life) -> Iterator[Found]:
+    """With products in bfloat16 its parameters of float32 give what bfloat16 allows, also after they change."""
+    if life.case.dtype != "float32":
+        return
+    before, after = life.draw(), life.draw(weights_of=1)
+    module = life.build(before)
+
+    def through(input: Tensor, states: Any) -> Any:
+        with torch.autocast(life.case.device, torch.bfloat16):
+            return module(input, states)
+
+    for given, when in ((before, "under autocast"), (after, "under autocast, after its weights change")):
+        copy_weights(given.stimulus.weights, module)
+        coarse = Given.of(replace(given.case, dtype="bfloat16"), given.stimulus, given.references.seed)
+        yield life.hold(coarse, partial(_rounded, life, module, given, through), when)
+
+
+def _rounded(life: Life, module: nn.Module, given: Given, through: Callable[..., Any]) -> Results:
+    results = life.call(module, given, life.quiet, through=through)
+    return replace(results, values={name: value.bfloat16() for name, value in results.values.items()})
+
+
 @point("A parameter that is frozen")
 def frozen(life: Life) -> Iterator[Found]:
     """With some parameters that ask for no gradient, the others get theirs; thawed, all do again."""
     given = life.draw()
     module = _lived(life, given)
     parameters = list(module.parameters())
-    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
-    below = parameters[: len(parameters) // life.case.num_layers]
+    matrices, biases = ([p for p in parameters if (p.dim() > 1) == are] for are in (True, False))
+    of_one = len(parameters) // life.case.num_layers
     for mode in life.learning_modes:
         for when, frozen, learning in (
             ("with some parameters frozen", parameters[::2], None),
             ("with the other parameters frozen", parameters[1::2], None),
             ("with biases alone that learn", matrices, ()),
-            ("with the parameters of the first layer frozen", below, ()),
+            ("with matrices alone that learn", biases, ()),
+            ("with the parameters of the first layer frozen", parameters[:of_one], ()),
+            ("with the parameters of the last layer frozen", parameters[-of_one:], ()),
             ("with every parameter frozen", parameters, None),
             ("after its parameters were frozen", [], None),
         ):

@@ -230,6 +230,18 @@ def _needs_gradient_captured(layer: Any, sequence: Tensor, last: States) -> tupl
     return sequence.detach(), tuple(state.detach() for state in last)
 
 
+def _drops_nothing(layer: Any, x: Tensor) -> Tensor:
+    if not layer.training:
+        layer.memory["dropout"], layer.dropout = layer.dropout, 0.0
+    return x
+
+
+def _drops_again(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
+    if not layer.training:
+        layer.dropout = layer.memory["dropout"]
+    return sequence, last
+
+
 _plant(
     "GraphOfFirstMode", "A graph is kept for each shape, with the mode of the first call", "modes_in_turn",
     between=_captured(lambda layer, x: x.shape),
@@ -245,6 +257,10 @@ _plant(
 _plant(
     "DropsOnlyWhenItLearns", "In training mode it drops nothing where no gradient is asked for", "sampled",
     between=lambda layer, k, x: F.dropout(x, layer.dropout, layer.training and torch.is_grad_enabled()),
+)  # fmt: skip
+_plant(
+    "LeftHalfDone", "A call in evaluation that raises leaves dropout off", "after_error",
+    given=_drops_nothing, result=_drops_again,
 )  # fmt: skip
 _plant(
     "ConstantOfInferenceMode", "A constant made at the first call stops training where that was in inference mode",

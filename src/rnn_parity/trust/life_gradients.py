@@ -198,6 +198,20 @@ def _remember_states(layer: Any, states: States) -> States:
     return states
 
 
+class _ReadsItsResult(torch.autograd.Function):
+    """The output as it is; the backward pass reads it once more from where it was handed out."""
+
+    @staticmethod
+    def forward(ctx, output: Tensor) -> Tensor:
+        handed_out = output.clone()
+        ctx.there, ctx.computed = handed_out.detach(), handed_out.detach().clone()
+        return handed_out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient * (1 + ctx.there - ctx.computed)
+
+
 def _one_buffer(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
     every = sequence[:, None].repeat(1, len(last[0]), 1, 1)
     every = torch.cat([every[:-1], last[0][None]])  # (T, L, B, H): all states of all layers
@@ -219,6 +233,8 @@ _plant("InputWritten", "A call without gradients writes into its input", "first_
 _plant("StatesWritten", "A call without gradients writes into h0", "first_call",
        initial=_remember_states, result=_spoils("states"))  # fmt: skip
 _plant("OneBufferForAll", "hn is a part of the memory of output", "own_memory", result=_one_buffer)
+_plant("OutputNotKept", "Its backward pass reads output from where its user may have written to it", "written_early",
+       result=lambda layer, sequence, last: (_ReadsItsResult.apply(sequence), last))  # fmt: skip
 _plant("LastStateIsFirst", "Without gradients the last state is written into the first, and given back", "first_call",
        initial=_remember_states, result=_first_handed_out)  # fmt: skip
 

@@ -13,7 +13,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnn_parity.cells.base import PARAMETERS
-from rnn_parity.trust.life_planting import PROCESS, Remembering, as_if_contiguous, in_states, planting, replaced
+from rnn_parity.trust.life_planting import (
+    PROCESS,
+    Remembering,
+    as_if_contiguous,
+    in_states,
+    passed,
+    planting,
+    replaced,
+)
 from rnn_parity.trust.planting import coarse, given_state
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
@@ -108,6 +116,12 @@ class _LoadsAllButOne(Remembering):
         super()._load_from_state_dict({**state_dict, **own}, prefix, *others)
 
 
+def _read_later(layer: Any, k: int) -> Parameters:
+    *others, bias = WrittenOut.parameters_of(layer, k)
+    # Where another was called in its place, the module's own is back by the backward pass.
+    return [*others, passed(bias, lambda g: g if getattr(layer, f"bias_hh_l{k}") is bias else 0 * g)]
+
+
 def _others_frozen(layer: Any, k: int) -> Parameters:
     found = WrittenOut.parameters_of(layer, k)
     some = not all(p.requires_grad for p in layer.parameters())
@@ -180,6 +194,10 @@ _plant("PackedAnewOnce", "Packed weights follow the first change alone", "optimi
        parameters_of=_packed_anew_once)  # fmt: skip
 _plant("CopiesSharePacked", "A deep copy reads the packed weights of the original", "copied",
        parameters_of=_shared_by_copies)  # fmt: skip
+_plant("CopiesOfFirstAutocast", "Copies of the weights that it makes under autocast are kept", "autocast",
+       parameters_of=_packed(lambda layer: any(map(torch.is_autocast_enabled, ("cpu", "cuda")))))  # fmt: skip
+_plant("WeightsReadLater", "Its backward pass reads the weights that the module has by then", "functional_gradients",
+       parameters_of=_read_later)  # fmt: skip
 _plant("FunctionalCallIgnored", "functional_call is not heard: it reads the parameters it has", "functional_call",
        base=_Named)  # fmt: skip
 _plant("AssignIgnored", "load_state_dict(assign=True) is not heard: it reads the parameters it had", "loaded",
