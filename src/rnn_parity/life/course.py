@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
 from rnn_parity.compare.run import take_gradients
-from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
+from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
 from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, generators_kept, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -261,10 +261,13 @@ class Life:
         left_out = () if with_states and self.takes_states else tuple(self.cell.inputs()[1:])
         masks, offence = None, f"moves torch's global generator in {mode}" if moved else ""
         if watched or (drops and given.case.dropout == 1):
-            masks, offence = self._masks_of(draws, given)
+            masks, offence = self._masks_of(draws, given, through or module)
+        offence = offence or _unfit_for_use(values, learns)
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
 
-    def _masks_of(self, draws: DropoutRecorder, given: Given) -> tuple[Tensor | None, str]:
+    def _masks_of(
+        self, draws: DropoutRecorder, given: Given, call: Callable[[Tensor, Any], Any]
+    ) -> tuple[Tensor | None, str]:
         """The masks of a training call, None where they cannot be seen; and what is wrong with their number."""
         case = given.case
         if case.dropout == 1:
@@ -273,6 +276,8 @@ class Life:
         if self.drawn_share is None:
             self.drawn_share = share
         if share != self.drawn_share and not self._draws_anew(given, draws.count):
+            if share == 0 and self._draws_out_of_sight(given, call):  # here, as under torch.inference_mode
+                return None, ""
             drawn = "more dropout masks than" if share > self.drawn_share else "fewer dropout masks than"
             return None, f"draws {drawn} at first" if share else "draws no new dropout mask"
         shape = mask_shape(case)
@@ -296,6 +301,13 @@ class Life:
             with draws:
                 results_of(self.cell, module, *self.tensors(given))
         return draws.count == count
+
+    def _draws_out_of_sight(self, given: Given, call: Callable[[Tensor, Any], Any]) -> bool:
+        with generators_kept(given.case):
+            tensors = self.tensors(given)
+            return draws_out_of_sight(
+                lambda: results_of(self.cell, call, *tensors)["output"].detach().clone(), given.case.dropout
+            )
 
     def _derive_order(self, case: Case) -> MaskOrder | None:
         """The order of the first masks for those of another shape; `judge` finds it anew where that does not hold."""
@@ -355,6 +367,16 @@ class Pass:
         hidden = self.mode == "train" and self.given.case.draws_dropout and self.masks is None
         values = {name: value.detach().cpu() for name, value in found.items()}
         return Results(values, self.masks, hidden, self.offence or offence)
+
+
+def _unfit_for_use(values: dict[str, Tensor], learns: bool) -> str:
+    """What is wrong with results that carry more than numbers; empty where nothing is."""
+    for name, value in values.items():
+        if value.requires_grad and not learns:
+            return f"gives {name} with a graph where gradients are off"
+        if value.is_inference() and not torch.is_inference_mode_enabled():
+            return f"gives {name} as a tensor of torch.inference_mode, which nothing that learns can take"
+    return ""
 
 
 def without_states(stimulus: Stimulus) -> Stimulus:
