@@ -177,7 +177,7 @@ def undo(before: Settings, name: str) -> None:
 
 
 def note(name: str, setting: str, value: Any) -> None:
-    """Have it said by `settings_changed_by` that the layer `name` changed a setting, where a block around its call puts that back."""
+    """Remember that the layer `name` changed a setting that a block around its call puts back."""
     _CHANGED.setdefault(name, {})[setting] = value
 
 

@@ -67,8 +67,8 @@ def widths(life: Life) -> Iterator[Found]:
 @point("Sequences next to 64, 128 and 256 steps, and of 600", may_refuse=True)
 def lengths(life: Life) -> Iterator[Found]:
     """Sequences that end at a chunk's boundary and behind it: gradients of what lies before it arrive."""
-    yield from _at(life, [{T: 64, B: 2}], (life.quiet, "inference"))
-    yield from _at(life, [{T: 129, B: 2}, {T: 600, B: 1}], (life.quiet,))
+    yield from _at(life, [{T: 64, B: 2}, {T: 129, B: 2}], (life.quiet, "inference"))
+    yield from _at(life, [{T: 600, B: 1}], (life.quiet,))
     yield from _at(life, [{T: 257, B: 2}], ("train",) if "train" in life.modes else (life.quiet,))
 
 
