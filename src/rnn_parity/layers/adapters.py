@@ -5,7 +5,6 @@ The tiny sizes are all different, so that a shape tells what it is of. A layer t
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
-from rnn_parity.layers.refusals import STATE_NAME, explain_error, explain_result, explain_signature
+from rnn_parity.layers.refusals import explain_error, explain_result, explain_signature
 from rnn_parity.layers.running import compiler_is_loaded, pack_states
+from rnn_parity.layers.signatures import places_of_states, second_argument, takes
 
 STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
 GIVEN: dict[str, Callable[[tuple[Tensor, ...]], tuple[Any, ...]]] = {
@@ -216,14 +216,14 @@ def _try(layer: nn.Module, names: Sequence[str], num_layers: int, device: str) -
             found = replace(_carrying(read, layer, input, given), num_layers=num_layers)
             if _heeds_states(found, layer, shown, states, result):
                 return found
-            deaf = deaf or replace(found, unheeded="" if found.keyword else _unheeded(layer))
+            deaf = deaf or replace(found, unheeded="" if found.keyword else second_argument(layer))
             continue
         if how == Adapter(num_states) and _gives_states(result, shown, num_states):
             return Adapter(num_states)  # as PyTorch's, with wrong shapes: that is for the comparison to say
         problem = problem or explain_result(layer, names, shown, given, result, states[0])
     if deaf:
         return deaf
-    if not problem and not _binds(layer, 2) and not _binds(layer, 1):
+    if not problem and not takes(layer, 2) and not takes(layer, 1):
         problem = explain_signature(layer, names)
     refused = explain_error(layer, names, input, states, raised) if raised and not problem else ""
     return Adapter(num_states, problem=problem, raised=refused)
@@ -253,42 +253,18 @@ def _heeds_states(how: Adapter, layer: nn.Module, shown: Tensor, states: Sequenc
 
 def _ways(layer: nn.Module, num_states: int, num_layers: int) -> Iterator[Adapter]:
     """Every way in which a layer may be called, that of PyTorch first."""
-    places = _places_of_states(layer)
+    places = places_of_states(layer)
     for states in GIVEN:
         if (states == "single" and num_layers > 1) or (states in ("separate", "lists") and num_states == 1):
             continue
         if states == "tuple" and num_states > 1:  # as stacked
             continue
         # A layer that takes states, and fails with them, is not called without.
-        if states == "none" and (_binds(layer, 2) or any(places)):
+        if states == "none" and (takes(layer, 2) or any(places)):
             continue
         for input in ("sequence", "batch_first", "step") if states != "none" else ("sequence", "batch_first"):
             for keyword in places if states not in ("separate", "none") else [""]:
                 yield Adapter(num_states, input, states, keyword=keyword)
-
-
-def _places_of_states(layer: nn.Module) -> list[str]:
-    """The keywords by which a layer may be given its states, by their names; `""` is its second argument."""
-    _, *others = _parameters(layer) or [None]
-    by_name = [
-        p.name for p in others if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and STATE_NAME.search(p.name)
-    ]
-    if not others or others[0].kind == inspect.Parameter.KEYWORD_ONLY:
-        return by_name or [""]
-    return ["", *by_name[1:]] if others[0].name in by_name else [*by_name, ""]
-
-
-def _unheeded(layer: nn.Module) -> str:
-    """The name of the second argument, where it is not that of states."""
-    second = (_parameters(layer) or [])[1:2]
-    return next((p.name for p in second if not STATE_NAME.search(p.name)), "")
-
-
-def _parameters(layer: nn.Module) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(layer.forward).parameters.values())
-    except (TypeError, ValueError):
-        return []
 
 
 def _readings(how: Adapter, result: Any, shown: Tensor, num_layers: int) -> Iterator[Adapter]:
@@ -372,13 +348,3 @@ def _num_layers(layer: nn.Module) -> int | None:
 
 def _parameter_names(layer: nn.Module) -> list[str]:
     return [name for name, p in layer.named_parameters() if not isinstance(p, nn.UninitializedParameter)]
-
-
-def _binds(layer: nn.Module, arguments: int) -> bool:
-    try:
-        inspect.signature(layer.forward).bind(*[None] * arguments)
-    except TypeError:
-        return False
-    except ValueError:  # no signature to read
-        return True
-    return True

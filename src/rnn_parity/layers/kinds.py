@@ -60,9 +60,8 @@ def require_kind(name: str, cell: str, key: str = "", num_layers: int = 1, dropo
         shape = _recurrent(name) or (0,)
         gates, expected = shape[0] // UNITS, len(wanted.gates)
         if shape == (UNITS, expected * UNITS):
-            reason = f"its weights are transposed, (H, {expected} × H); expected ({expected} × H, H)"
-            how = "a method load_canonical(weights) with canonical_gradients()"
-            raise InputError(f"{who}: {reason}, or {how}") from error
+            reason = f"its weights are transposed, (H, {expected} × H); expected ({expected} × H, H), or a method "
+            raise InputError(f"{who}: {reason}load_canonical(weights) with canonical_gradients()") from error
         if gates and gates != expected:
             reason = f"its recurrent weights have {gates} × H rows, expected {expected} × H"
             raise InputError(f"{who}: this is not {wanted.words}: {reason}") from error

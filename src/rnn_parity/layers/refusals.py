@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-LONGEST_ERROR = 200
+from rnn_parity.layers.signatures import call_by_its_names
 
-STATE_NAME = re.compile(r"(^|_)(h|hx|hc)_?\d?(_|$)|hidden|state|carry|carries", re.IGNORECASE)
-"""How people call the argument for the states."""
+LONGEST_ERROR = 200
 
 _OF_ARGUMENTS = re.compile(r"\bsizes?\b|shape|dim|\dD\b|unpack|expected", re.IGNORECASE)
 
@@ -30,7 +29,7 @@ def explain_result(
     named = [shapes.get(describe(value), "_") for value in parts.values()]
     if len(states) == 1 and named.count("output") == named.count(after) == 1:
         places = dict(zip(named, parts, strict=True))
-        call = _call(layer, states)
+        call = call_by_its_names(layer, _argument(states))
         body = f"found = {call}; return found{places['output']}, found{places[after]}"
     expected = f"output {output} and {after} {_each(states, like)}"
     return f"called with {called} it gives {describe(result)}, expected {expected}; {_wrapper(layer, states, body)}"
@@ -39,7 +38,7 @@ def explain_result(
 def explain_signature(layer: nn.Module, states: Sequence[str]) -> str:
     """It takes other arguments than an input and states."""
     signature, before = inspect.signature(layer.forward), _states(states, "0")
-    body = f"return {_call(layer, states)}"
+    body = f"return {call_by_its_names(layer, _argument(states))}"
     return f"its forward takes {signature}, expected (input, {before}); {_wrapper(layer, states, body)}"
 
 
@@ -53,7 +52,7 @@ def explain_error(
     ):
         return ""
     called = f"input {describe(input)} and {_states(states, '0')} {_each(states, given[0])}"
-    call = _call(layer, states)
+    call = call_by_its_names(layer, _argument(states))
     body = "return super().forward(…)" if call == f"super().forward(input, {_argument(states)})" else f"return {call}"
     return f"called with {called}, or in any other way, it raises {text}; {_wrapper(layer, states, body)}"
 
@@ -78,29 +77,6 @@ def _parts(value: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(value):
         return {f".{key}": part for key, part in vars(value).items()}
     return {f"[{at}]": part for at, part in enumerate(value)} if isinstance(value, tuple | list) else {}
-
-
-def _call(layer: nn.Module, states: Sequence[str]) -> str:
-    """The call of a layer by its own names; an argument that it cannot do without, and nobody here knows, is `…`."""
-    try:
-        parameters = list(inspect.signature(layer.forward).parameters.values())
-    except (TypeError, ValueError):
-        return "super().forward(…)"
-    given, input, by_name = [], "input", False
-    for p in parameters:
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            continue
-        if STATE_NAME.search(p.name):
-            value = _argument(states)
-        elif input:
-            value, input = input, ""
-        elif p.default is p.empty:
-            value = "…"
-        else:
-            continue
-        by_name |= p.kind == p.KEYWORD_ONLY or value == "…" or len(given) < parameters.index(p)
-        given.append(f"{p.name}={value}" if by_name else value)
-    return f"super().forward({', '.join(given)})"
 
 
 def _wrapper(layer: nn.Module, states: Sequence[str], body: str) -> str:

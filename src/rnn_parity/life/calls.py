@@ -161,7 +161,7 @@ def rewritten(life: Life) -> Iterator[Found]:
     """What counts is the values that input and states have now, whatever was kept of the same tensors."""
     given, other = life.draw(), life.draw(1, weights_of=0)
     for mode in life.modes:
-        module, places = life.build(given), life.tensors(given)
+        module, places = life.build(given), given.tensors()
 
         def the_same(*_, module=module, places=places):
             return module(places[0], pack_states(places[1:]))
@@ -183,7 +183,7 @@ def inference_mode(life: Life) -> Iterator[Found]:
     given = life.draw()
     module = life.build(given).eval()
     with torch.inference_mode():
-        results_of(life.cell, module, *life.tensors(given))
+        results_of(life.cell, module, *given.tensors())
     for mode in reversed(life.modes):
         yield life.judge(module, given, mode, f"in {mode} after a call under torch.inference_mode")
 
@@ -214,7 +214,7 @@ def first_at_shape(life: Life) -> Iterator[Found]:
         with torch.no_grad():
             for _ in range(3):
                 started = time.perf_counter()
-                found = results_of(life.cell, module, *life.tensors(given))
+                found = results_of(life.cell, module, *given.tensors())
                 seconds.append(time.perf_counter() - started)
         values = {name: value.cpu() for name, value in found.items()}
         yield life.hold(given, partial(Results, values), f"at T {length}, B {batch}")
@@ -229,7 +229,7 @@ def after_error(life: Life) -> Iterator[Found]:
     given = life.draw(dropout=life.case.dropout)
     module = life.build(given)
     for mode in (*life.modes, "eval"):
-        input, *states = life.tensors(given)
+        input, *states = given.tensors()
         with suppress(Exception):
             module.train(mode == "train")(input[..., :-1], pack_states(states))
     for mode in reversed(life.modes):
@@ -289,7 +289,7 @@ def own_memory(life: Life) -> Iterator[Found]:
     """Writing to one result changes no other, nor what the layer was given, nor its weights."""
     given = life.draw()
     module = life.build(given).eval()
-    inputs = dict(zip(life.cell.inputs(), life.tensors(given), strict=True))
+    inputs = dict(zip(life.cell.inputs(), given.tensors(), strict=True))
     with torch.no_grad():
         results = results_of(life.cell, module, *inputs.values())
         owned = results | inputs | dict(module.named_parameters()) | dict(module.named_buffers())

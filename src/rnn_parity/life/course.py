@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,15 +14,15 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import Reference
 from rnn_parity.compare.run import take_gradients
-from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
-from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, generators_kept, order_of
+from rnn_parity.dropout.masks import DropoutRecorder
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.registry import adapter_of
-from rnn_parity.layers.running import classify_exception, compiler_is_loaded, same
+from rnn_parity.layers.running import classify_exception, same
 from rnn_parity.layers.settings import note
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
+from rnn_parity.life.drawing import Drawing
 from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found, judge
 from rnn_parity.life.results import Results, results_of
@@ -41,8 +40,7 @@ class Life:
         quiet: the mode that has gradients and drops nothing, training where evaluation refuses a backward pass.
         seed: another one draws everything anew.
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
-        drawn_share: how many numbers it draws for each entry of the masks, once that is known.
-        orders: for masks of a shape, the order in which it draws them; None where it is unknown.
+        drawing: how it draws its masks.
         firsts: what training calls gave whose masks cannot be seen: the same seed must give it again.
     """
 
@@ -54,10 +52,12 @@ class Life:
     drawn: dict[tuple[int, int | None, Case], Given] = field(default_factory=dict)
     last: Results = field(default_factory=lambda: Results({}))
     earlier: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
-    drawn_share: float | None = None
-    orders: dict[tuple[int, ...], MaskOrder | None] = field(default_factory=dict)
+    drawing: Drawing = field(init=False)
     firsts: dict[int, tuple[Given, dict[str, Tensor]]] = field(default_factory=dict)
     called: WeakSet[nn.Module] = field(default_factory=WeakSet)
+
+    def __post_init__(self) -> None:
+        self.drawing = Drawing(self.name, self.case)
 
     @property
     def cell(self) -> type[Cell]:
@@ -78,21 +78,6 @@ class Life:
     def sees_masks(self) -> bool:
         """Whether the masks of training calls could be seen so far."""
         return not self.firsts
-
-    @property
-    def is_itself_watched(self) -> bool:
-        """Whether it computes the same while its draws of dropout are watched, as what is compiled does not.
-
-        The first call is watched in any case: asking takes training steps, and the first of a process must be judged.
-        """
-        if self.drawn_share is not None and compiler_is_loaded() and self.case.draws_dropout and self.case.dropout < 1:
-            try:
-                order_of(self.case, self.name)
-            except ChangedByWatching:
-                return False
-            except Exception:
-                return True  # its calls will tell
-        return True
 
     def refuses_eval(self) -> bool:
         """Whether a fresh module refuses a backward pass in evaluation, and none in training."""
@@ -131,10 +116,6 @@ class Life:
         """Build a module with the weights that are given."""
         return build_loaded(given.case, self.name, given.stimulus)
 
-    def tensors(self, given: Given) -> list[Tensor]:
-        """Input and states on the device, copies that a layer may spoil."""
-        return [tensor.to(given.case.device, copy=True) for tensor in (given.stimulus.input, *given.stimulus.states)]
-
     def judge(
         self, module: nn.Module, given: Given, mode: str, when: str = "", before: Given | None = None, **how
     ) -> Found:
@@ -145,15 +126,12 @@ class Life:
                 backward pass goes forward alone.
             when: what came before, in words. before: what the module was given then. how: see `call`.
         """
-        if mode == "train" and given.case.draws_dropout and not self.is_itself_watched:
+        draws = mode == "train" and given.case.draws_dropout
+        if draws and not self.drawing.is_itself_watched:
             return self.hold(given, lambda: self._call_twice(module, given, mode, **how), when, before)
         found = self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
-        shape = mask_shape(given.case)
-        if found.fails and mode == "train" and given.case.draws_dropout and self.orders.get(shape) is not None:
-            order = self._find_order(given.case)
-            if order is not None and order != self.orders[shape]:
-                self.orders[shape] = order
-                return self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
+        if found.fails and draws and self.drawing.has_another_order(given.case):
+            return self.hold(given, lambda: self.call(module, given, mode, **how), when, before)
         return found
 
     def hold(
@@ -235,7 +213,7 @@ class Life:
         learns = mode != "inference"
         if module.training != (mode == "train"):  # a change of mode may refresh what was packed
             module.train(mode == "train")
-        tensors = map(arrange, self.tensors(given))
+        tensors = map(arrange, given.tensors())
         inputs = {
             name: tensor.detach().requires_grad_(learns and (learning is None or name in learning))
             for name, tensor in zip(self.cell.inputs(), tensors, strict=True)
@@ -246,7 +224,7 @@ class Life:
             torch.manual_seed(self.seed + seed)
         before, draws = generator_states(given.case.device), DropoutRecorder()
         drops = mode == "train" and given.case.draws_dropout
-        watched = drops and (watched or self.is_itself_watched)
+        watched = drops and (watched or self.drawing.is_itself_watched)
         with torch.set_grad_enabled(learns), draws if watched else nullcontext():
             values = results_of(self.cell, through or module, *inputs.values())
             if torch.is_grad_enabled() != learns:
@@ -261,67 +239,9 @@ class Life:
         left_out = () if with_states and self.takes_states else tuple(self.cell.inputs()[1:])
         masks, offence = None, f"moves torch's global generator in {mode}" if moved else ""
         if watched or (drops and given.case.dropout == 1):
-            masks, offence = self._masks_of(draws, given, through or module)
+            masks, offence = self.drawing.masks_of(draws, given, through or module)
         offence = offence or _unfit_for_use(values, learns)
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
-
-    def _masks_of(
-        self, draws: DropoutRecorder, given: Given, call: Callable[[Tensor, Any], Any]
-    ) -> tuple[Tensor | None, str]:
-        """The masks of a training call, None where they cannot be seen; and what is wrong with their number."""
-        case = given.case
-        if case.dropout == 1:
-            return torch.zeros(mask_shape(case), dtype=torch.float64), ""
-        share = draws.count / math.prod(mask_shape(case))
-        if self.drawn_share is None:
-            self.drawn_share = share
-        if share != self.drawn_share and not self._draws_anew(given, draws.count):
-            if share == 0 and self._draws_out_of_sight(given, call):  # here, as under torch.inference_mode
-                return None, ""
-            drawn = "more dropout masks than" if share > self.drawn_share else "fewer dropout masks than"
-            return None, f"draws {drawn} at first" if share else "draws no new dropout mask"
-        shape = mask_shape(case)
-        if shape not in self.orders:
-            self.orders[shape] = self._derive_order(case)
-        order = self.orders[shape]
-        if order is not None and draws.count != math.prod(order.drawn_shape):  # it draws more than it uses here
-            order = self.orders[shape] = self._find_order(case)
-        return (None if order is None else order.to_masks(draws.stream())), ""
-
-    def _draws_anew(self, given: Given, count: int) -> bool:
-        """Whether a new module draws so many numbers too, in a case of other sizes than the life's own.
-
-        They may be more than it uses, where it fills up tiles; never fewer.
-        """
-        expected = math.prod(mask_shape(given.case))
-        if count < expected or mask_shape(given.case) == mask_shape(self.case):
-            return False
-        with generators_kept(given.case), torch.no_grad():
-            module, draws = self.build(given).train(), DropoutRecorder()
-            with draws:
-                results_of(self.cell, module, *self.tensors(given))
-        return draws.count == count
-
-    def _draws_out_of_sight(self, given: Given, call: Callable[[Tensor, Any], Any]) -> bool:
-        with generators_kept(given.case):
-            tensors = self.tensors(given)
-            return draws_out_of_sight(
-                lambda: results_of(self.cell, call, *tensors)["output"].detach().clone(), given.case.dropout
-            )
-
-    def _derive_order(self, case: Case) -> MaskOrder | None:
-        """The order of the first masks for those of another shape; `judge` finds it anew where that does not hold."""
-        first = next(iter(self.orders.values()), None)
-        return self._find_order(case) if first is None else replace(first, shape=mask_shape(case))
-
-    def _find_order(self, case: Case) -> MaskOrder | None:
-        """The order in which it draws masks of a case; None where they are unknown."""
-        try:
-            return order_of(case, self.name)
-        except ChangedByWatching as error:
-            return error.order
-        except UnknownOrder:
-            return None
 
     def offence_of(self, owned, copies, found) -> str:
         """What a call changed of what it was given, of its weights, or of the results of the call before."""

@@ -133,11 +133,11 @@ def not_finite(life: Life) -> Iterator[Found]:
     spoiled = (torch.arange(life.case.batch_size, device=life.case.device) == row)[:, None]
 
     def beside(value: float) -> Results:
-        input, *states = life.tensors(given)
+        input, *states = given.tensors()
         input[:, row] = value
         copy = input.clone()
         with torch.no_grad():
-            whole = results_of(life.cell, module, *life.tensors(given))
+            whole = results_of(life.cell, module, *given.tensors())
             found = results_of(life.cell, module, input, *states)
         values = {name: torch.where(spoiled, whole[name], result).cpu() for name, result in found.items()}
         return Results(values, offence=life.offence_of({"input": input}, {"input": copy}, found))
@@ -265,7 +265,7 @@ def packed(life: Life) -> Iterator[Found]:
             yield life.hold(given, call, when, reference=_row_by_row(given, lengths))
     if "train" in life.modes and life.case.draws_dropout:
         given = life.draw(dropout=0.5)
-        module, input, *states = life.build(given), *life.tensors(given)
+        module, input, *states = life.build(given), *given.tensors()
         with torch.no_grad():
             outputs = [called(module.train(), falling, input, pack_states(states))[0] for _ in range(3)]
         if all(torch.equal(outputs[0], other) for other in outputs[1:]):

@@ -50,6 +50,10 @@ class Given:
         """Weights, input, states, and the cotangents of whole results."""
         return self.references.stimulus
 
+    def tensors(self) -> list[Tensor]:
+        """Input and states on the device, copies that a layer may spoil."""
+        return [tensor.to(self.case.device, copy=True) for tensor in (self.stimulus.input, *self.stimulus.states)]
+
     def change(self, change: Callable[[Stimulus], Stimulus]) -> Given:
         """The same with another stimulus; the loss is of whole results."""
         return Given.of(self.case, change(self.stimulus), self.references.seed)

@@ -113,12 +113,13 @@ def two_graphs(life: Life) -> Iterator[Found]:
     either order: each has its own values.
     """
     one, other = life.draw(), life.draw(1, weights_of=0)
-    module, twin = life.build(one), life.build(one)
+    module = life.build(one)
     for mode in life.learning_modes:
+        pair = life.build(one), life.build(one)
         for words, modules, order in (
             ("backward in the same order", (module, module), (0, 1)),
             ("backward in the other order", (module, module), (1, 0)),
-            ("of two modules, backward in the other order", (module, twin), (1, 0)),
+            ("of two modules, backward in the other order", pair, (1, 0)),
         ):
             when = f"after two forward passes, {words}, in {mode}"
             passes: list[Pass] = []
@@ -126,7 +127,7 @@ def two_graphs(life: Life) -> Iterator[Found]:
                 yield life.hold(given, partial(_forward, life, called, given, mode, passes), when)
             if order == (1, 0):
                 with torch.no_grad():
-                    results_of(life.cell, module, *life.tensors(other))
+                    results_of(life.cell, module, *other.tensors())
             for at in order:
                 yield life.hold((one, other)[at], passes[at].finish, when)
 

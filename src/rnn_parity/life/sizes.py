@@ -43,7 +43,7 @@ def _estimate(life: Life, axes: dict[str, Any]) -> float:
     module = life.build(given).eval()
     started = time.monotonic()
     with torch.no_grad():
-        results_of(life.cell, module, *life.tensors(given))
+        results_of(life.cell, module, *given.tensors())
     return 16 * (time.monotonic() - started)
 
 
@@ -97,7 +97,7 @@ def large_offsets(life: Life) -> Iterator[Found]:
         return
     module = life.build(given).eval()
     with torch.no_grad():
-        repeated = [tensor.repeat(1, times, 1) for tensor in life.tensors(given)]
+        repeated = [tensor.repeat(1, times, 1) for tensor in given.tensors()]
         found = results_of(life.cell, module, *repeated)
     for words, part in (("first", slice(0, rows)), ("last", slice(-rows, None))):
         values = {name: value[:, part].cpu() for name, value in found.items()}

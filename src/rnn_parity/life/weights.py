@@ -157,7 +157,7 @@ def functional_gradients(life: Life) -> Iterator[Found]:
     module, other = _lived(life, own).train(life.quiet == "train"), life.build(given)
     if hasattr(unwrapped(other), "load_canonical"):
         return  # its weights under our names cannot be read back
-    weights = dict(other.named_parameters())
+    weights: dict[str, Tensor] = dict(other.named_parameters())
 
     def run() -> Results:
         one = life.start(module, given, life.quiet, through=lambda *a: torch.func.functional_call(module, weights, a))

@@ -1,0 +1,119 @@
+"""The dropout masks of a life's training calls: in which order they are drawn, and how many numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnn_parity.cells.base import load_cell
+from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
+from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, generators_kept, order_of
+from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import compiler_is_loaded
+from rnn_parity.layers.stimulus import build_loaded
+from rnn_parity.life.given import Given
+from rnn_parity.life.results import results_of
+
+
+@dataclass
+class Drawing:
+    """How an implementation draws its masks, as far as its calls have shown.
+
+    Attributes:
+        case: the life's own. share: how many numbers it draws for each entry of the masks, None before the first call.
+        orders: for masks of a shape, the order in which it draws them; None where it is unknown.
+    """
+
+    name: str
+    case: Case
+    share: float | None = None
+    orders: dict[tuple[int, ...], MaskOrder | None] = field(default_factory=dict)
+
+    @property
+    def is_itself_watched(self) -> bool:
+        """Whether it computes the same while its draws of dropout are watched, as what is compiled does not.
+
+        The first call is watched in any case: asking takes training steps, and the first of a process must be judged.
+        """
+        if self.share is not None and compiler_is_loaded() and self.case.draws_dropout and self.case.dropout < 1:
+            try:
+                order_of(self.case, self.name)
+            except ChangedByWatching:
+                return False
+            except Exception:
+                return True  # its calls will tell
+        return True
+
+    def masks_of(
+        self, draws: DropoutRecorder, given: Given, call: Callable[[Tensor, Any], Any]
+    ) -> tuple[Tensor | None, str]:
+        """The masks that a `call` drew, None where they cannot be seen; and what is wrong with their number."""
+        case = given.case
+        if case.dropout == 1:
+            return torch.zeros(mask_shape(case), dtype=torch.float64), ""
+        share = draws.count / math.prod(mask_shape(case))
+        if self.share is None:
+            self.share = share
+        if share != self.share and not self._draws_anew(given, draws.count):
+            if share == 0 and _is_random(given, call):  # out of sight in this call, as under torch.inference_mode
+                return None, ""
+            drawn = "more dropout masks than" if share > self.share else "fewer dropout masks than"
+            return None, f"draws {drawn} at first" if share else "draws no new dropout mask"
+        shape = mask_shape(case)
+        if shape not in self.orders:
+            self.orders[shape] = self._derive_order(case)
+        order = self.orders[shape]
+        if order is not None and draws.count != math.prod(order.drawn_shape):  # it draws more than it uses here
+            order = self.orders[shape] = self.find_order(case)
+        return (None if order is None else order.to_masks(draws.stream())), ""
+
+    def has_another_order(self, case: Case) -> bool:
+        """Whether the order that was assumed of a case is not the one that trying finds, which counts from now on."""
+        assumed = self.orders.get(mask_shape(case))
+        found = None if assumed is None else self.find_order(case)
+        if found is None or found == assumed:
+            return False
+        self.orders[mask_shape(case)] = found
+        return True
+
+    def find_order(self, case: Case) -> MaskOrder | None:
+        """The order in which it draws masks of a case; None where they are unknown."""
+        try:
+            return order_of(case, self.name)
+        except ChangedByWatching as error:
+            return error.order
+        except UnknownOrder:
+            return None
+
+    def _derive_order(self, case: Case) -> MaskOrder | None:
+        """The order of the first masks for those of another shape, which need not hold: see `has_another_order`."""
+        first = next(iter(self.orders.values()), None)
+        return self.find_order(case) if first is None else replace(first, shape=mask_shape(case))
+
+    def _draws_anew(self, given: Given, count: int) -> bool:
+        """Whether a new module draws so many numbers too, in a case of other sizes than the life's own.
+
+        They may be more than it uses, where it fills up tiles; never fewer.
+        """
+        expected = math.prod(mask_shape(given.case))
+        if count < expected or mask_shape(given.case) == mask_shape(self.case):
+            return False
+        with generators_kept(given.case), torch.no_grad():
+            module, draws = build_loaded(given.case, self.name, given.stimulus).train(), DropoutRecorder()
+            with draws:
+                results_of(load_cell(given.case.cell), module, *given.tensors())
+        return draws.count == count
+
+
+def _is_random(given: Given, call: Callable[[Tensor, Any], Any]) -> bool:
+    """Whether a call gives another output under another seed."""
+    tensors, cell = given.tensors(), load_cell(given.case.cell)
+    with generators_kept(given.case):
+        return draws_out_of_sight(
+            lambda: results_of(cell, call, *tensors)["output"].detach().clone(), given.case.dropout
+        )
