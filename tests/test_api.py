@@ -315,6 +315,7 @@ def test_other_dtypes():
         ({"dtype": "int8"}, 'dtype: holds "int8", expected one of float64, float32, bfloat16, float16'),
         ({"device": "tpu"}, 'device: holds "tpu", expected one of auto, cpu, cuda'),
         ({"threads": 0}, "threads: holds 0, expected at least 1"),
+        ({"threads": 100_000}, "threads: holds 100000, expected at most 1024"),
         ({"seeds": []}, "seeds: holds [], expected at least 1 value"),
         ({"seeds": [-1]}, "seeds[0]: holds -1, expected at least 0"),
         ({"regimes": ["train_same_seed"]}, "regimes: holds train_same_seed, expected at least one of eval"),

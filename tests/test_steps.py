@@ -41,9 +41,13 @@ def test_what_ends_the_process_is_the_answer(candidate, answer, reason):
     assert set(report.equivalence["regime"]) == {"eval", "train_matched_masks"}
 
 
-def test_a_baseline_that_ends_the_process_is_named():
-    report = check("faults:Segfaults", "torch.nn:GRU", **QUICK)
-    assert report.conclusion().endswith("output in eval failed: baseline: it crashes its process: SIGSEGV")
+@pytest.mark.parametrize("life", [False, True])
+@pytest.mark.parametrize("baseline", ["Segfaults", "SegfaultsAtOnce"])
+def test_a_baseline_that_ends_the_process_is_named_and_says_nothing_of_the_candidate(baseline, life):
+    report = check(f"faults:{baseline}", "torch.nn:GRU", **QUICK | {"timing_seconds": 0.01, "life": life})
+    said = "because output could not be judged: baseline: it crashes its process: SIGSEGV"
+    assert report.conclusion() == f"not shown: whether torch.nn:GRU may replace faults:{baseline}, {said}"
+    assert report.timing is None or set(report.timing["conclusion"]) == {"not judged"}
 
 
 def test_the_seeds_before_the_end_are_kept(monkeypatch):
@@ -75,7 +79,7 @@ def test_a_life_that_comes_to_no_end_is_no_yes():
 
 
 def test_one_that_ends_the_process_while_it_is_timed_may_not(monkeypatch):
-    monkeypatch.setattr(steps, "time_case", lambda *_, **__: os._exit(7))
+    monkeypatch.setattr(steps, "time_case", lambda *given, **_: given[3] and os._exit(7))
     told = []
     report = quick("Segfaults", hidden_size=16, timing_seconds=0.01, known=told.append)
     assert [one.equivalent for one in told] == [True, False]

@@ -17,7 +17,7 @@ from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Verdict
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict, because_of_baseline
 from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import fits_no_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.registry import adapter_of
@@ -177,21 +177,31 @@ class Steps:
                 yield rows
                 continue
             seed = next((seed for seed in seeds if seed not in done), seeds[-1])
-            yield self.ended_rows(case, names, seed, regimes, rows)
+            yield self.ended_rows(case, names, seed, regimes, self.blame(rows, case, names[0], seed, regimes[0]))
+
+    def blame(
+        self, ended: Ended, case: Case, baseline: str, seed: int = 0, regime: str = Regime.EVAL, phase: str = ""
+    ) -> Ended:
+        """How a process of both layers ended, told of the baseline where that also ends beside itself.
+
+        It is compared with itself, or timed in a phase.
+        """
+
+        def alone() -> Iterator[Any]:
+            if phase:
+                yield self._time_phase(case, baseline, [], phase, 0.0)
+            else:
+                yield list(compare_case(Layer(), case, baseline, [baseline], [seed], [regime]))
+
+        of_baseline = [found for found in self.start(alone, baseline) if isinstance(found, Ended)]
+        return Ended(*because_of_baseline(of_baseline[0].verdict, of_baseline[0].reason)) if of_baseline else ended
 
     def ended_rows(
         self, case: Case, names: tuple[str, str], seed: int, regimes: Sequence[str], ended: Ended
     ) -> list[Row]:
-        """The rows of a comparison whose process ended: whoever also ends beside itself is at fault."""
-        baseline, candidate = names
-
-        def alone() -> Iterator[Any]:
-            yield list(compare_case(Layer(), case, baseline, [baseline], [seed], regimes[:1]))
-
-        of_baseline = [found for found in self.start(alone, baseline) if isinstance(found, Ended)]
-        reason = f"baseline: {of_baseline[0].reason}" if of_baseline else ended.reason
-        context = {**case.columns, "baseline": baseline, "implementation": candidate, "seed": seed}
-        context |= {"verdict": str(ended.verdict), "reason": reason}
+        """The rows of a comparison whose process ended."""
+        context = {**case.columns, "baseline": names[0], "implementation": names[1], "seed": seed}
+        context |= {"verdict": str(ended.verdict), "reason": ended.reason}
         quantities = load_cell(case.cell).quantities(case.num_layers)
         held = [regime for regime in regimes if regime in EXPECTED_TO_HOLD]
         return [{**context, "regime": regime, "quantity": quantity} for regime in held for quantity in quantities]
@@ -214,8 +224,7 @@ class Steps:
 
         def work() -> Iterator[list[Row]]:
             for phase in PHASES:
-                asked = {"phases": (phase,), "max_seconds": seconds, **_PROTOCOL}
-                yield time_case(Layer(), case, baseline, [candidate], **asked)
+                yield self._time_phase(case, baseline, [candidate], phase, seconds)
 
         rows: list[Row] = []
         for found in self.start(work, baseline, candidate):
@@ -223,9 +232,15 @@ class Steps:
                 rows += found
                 continue
             phase = PHASES[len({row["phase"] for row in rows})]
+            ended = self.blame(found, case, baseline, phase=phase)
             context = {**case.columns, "baseline": baseline, "implementation": candidate, "exclusive": False}
-            rows.append({**context, "phase": phase, "conclusion": str(found.verdict), "reason": found.reason})
+            rows.append({**context, "phase": phase, "conclusion": str(ended.verdict), "reason": ended.reason})
         return rows
+
+    def _time_phase(
+        self, case: Case, baseline: str, candidates: Sequence[str], phase: str, seconds: float
+    ) -> list[Row]:
+        return time_case(Layer(), case, baseline, candidates, phases=(phase,), max_seconds=seconds, **_PROTOCOL)
 
     def environment(self, device: str) -> dict[str, Any]:
         """Versions, and the kind of machine; a GPU is asked by a process of its own, as for all else."""

@@ -67,10 +67,11 @@ def test_of_the_times_too(tmp_path, way):
 
 def test_where_the_baseline_ends_the_process_no_candidate_is_blamed(tmp_path):
     rows = measured(tmp_path, "equivalence", ["stacking_gru"], baseline="faults:Segfaults", widths=[8])
-    assert {row["reason"] for row in rows[8, "stacking_gru"]} == {"baseline: it crashes its process: SIGSEGV"}
+    said = {(row["verdict"], row["reason"]) for row in rows[8, "stacking_gru"]}
+    assert said == {("not judged", "baseline: it crashes its process: SIGSEGV")}
     rows = measured(tmp_path, "timing", ["stacking_gru"], baseline="faults:Segfaults", widths=[8])
     assert {name for _, name in rows} == {"faults:Segfaults", "stacking_gru"}
-    assert {row["conclusion"] for (row,) in rows.values()} == {"failed"}
+    assert {row["conclusion"] for (row,) in rows.values()} == {"not judged"}
 
 
 def test_what_is_done_is_on_disk_before_the_next_case_begins(tmp_path, monkeypatch):

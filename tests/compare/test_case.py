@@ -161,6 +161,7 @@ def test_what_a_layer_raises_is_data(fault, verdict, reason):
     assert {row["verdict"] for row in rows} == {verdict}
     assert all(row["reason"].startswith(reason) for row in rows)
     rows = compare(candidate="stacking_gru", baseline=f"faults:{fault}")
+    assert {row["verdict"] for row in rows} == {"not judged"}  # the baseline's fault is no verdict on the candidate
     assert all(row["reason"].startswith(f"baseline: {reason}") for row in rows)
 
 

@@ -124,6 +124,7 @@ class _Measurement:
 
         Only where all end does it matter what the baseline does: then it is at fault.
         """
+        from rnn_parity.experiment.vocabulary import because_of_baseline
         from rnn_parity.layers.containment import Ended, contained
 
         def alone(candidate: str) -> Tables:
@@ -138,8 +139,8 @@ class _Measurement:
         of_baseline = found.pop(baseline)
         found = found or {candidates[0]: ended}
         if isinstance(of_baseline, Ended) and all(isinstance(part, Ended) for part in found.values()):
-            reason = f"baseline: {of_baseline.reason}"
-            return self._not_measured(case, replace(of_baseline, reason=reason), with_baseline=True)
+            of_all = Ended(*because_of_baseline(of_baseline.verdict, of_baseline.reason))
+            return self._not_measured(case, of_all, with_baseline=True)
         joined: Tables = {self.kind: []}
         for candidate, part in found.items():
             if isinstance(part, Ended):

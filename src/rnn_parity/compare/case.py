@@ -17,7 +17,7 @@ from rnn_parity.compare import causes, criterion
 from rnn_parity.compare.reference import Reference, relative_errors
 from rnn_parity.compare.run import Role, RunResult
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict, coarsest_roundoff
+from rnn_parity.experiment.vocabulary import Verdict, because_of_baseline, coarsest_roundoff
 from rnn_parity.layers.running import numerics
 
 DEFAULT_NUM_DRAWS = 10_000
@@ -201,10 +201,12 @@ def compare_quantity(
     be None where the quantity is missing. `floor` is the least error that is granted.
     """
     row: dict[str, Any] = {"quantity": quantity}
-    for who, run in (("", of_candidate), ("baseline: ", of_baseline)):
-        if quantity in run.missing:
-            verdict, reason = run.missing[quantity]
-            return {**row, "verdict": verdict, "reason": f"{who}{reason}"}
+    missing = of_candidate.missing.get(quantity)
+    if missing is None and quantity in of_baseline.missing:
+        missing = because_of_baseline(*of_baseline.missing[quantity])
+    if missing is not None:
+        verdict, reason = missing
+        return {**row, "verdict": verdict, "reason": reason}
     assert reference is not None, quantity
     assert baseline_reference is not None, quantity
     ours, theirs = of_baseline.values[quantity], of_candidate.values[quantity]

@@ -22,7 +22,7 @@ from rnn_parity.cells.base import load_cell
 from rnn_parity.dropout.masks import DropoutRecorder, dependence
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict, coarsest_roundoff
+from rnn_parity.experiment.vocabulary import Verdict, because_of_baseline, coarsest_roundoff
 from rnn_parity.layers.running import call_layer, classify_exception, numerics
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import wilson
@@ -100,8 +100,7 @@ def distribution_rows(
         of_baseline, no_baseline = _attempt(draw_moments, case, baseline, stimulus, draws, seeds[0], centre)
     for name, own_seed in zip(candidates, seeds[1:], strict=True):
         if no_baseline is not None:
-            verdict, reason = no_baseline
-            judged = dict.fromkeys(statistics_of(case), (verdict, f"baseline: {reason}", math.inf))
+            judged = dict.fromkeys(statistics_of(case), (*because_of_baseline(*no_baseline), math.inf))
         else:
             of_candidate, failure = _attempt(draw_moments, case, name, stimulus, draws, own_seed, centre)
             if failure is None:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from rnn_parity.experiment.errors import InputError, did_you_mean
-from rnn_parity.experiment.vocabulary import AXES, Axis, Dtype, Phase, Regime
+from rnn_parity.experiment.vocabulary import AXES, MOST_THREADS, Axis, Dtype, Phase, Regime
 
 Value = TypeVar("Value")
 
@@ -48,6 +48,8 @@ def _off(mode: Any) -> Any:
 def _type(name: str, axis: Axis) -> Any:
     if name == "dtype":
         return Literal[tuple(map(str, Dtype))]
+    if name == "threads":
+        return Annotated[int, Field(ge=1, le=MOST_THREADS)]
     return {int: Size, float: Share, bool: bool, str: Name}[axis.type]
 
 

@@ -99,6 +99,11 @@ UNDECIDED = (Verdict.NOT_JUDGED, Verdict.UNSUPPORTED)
 """Neither for a layer nor against it."""
 
 
+def because_of_baseline(verdict: str, reason: str) -> tuple[Verdict, str]:
+    """What is said of a candidate whose baseline came to this: where that fails, the candidate is not judged."""
+    return Verdict.NOT_JUDGED if verdict == Verdict.FAILED else Verdict(verdict), f"baseline: {reason}"
+
+
 def worst(verdicts: Iterable[str]) -> Verdict:
     """The worst of some verdicts: the verdict of a case, a sweep or a study. Raises `ValueError` for none."""
     order = list(Verdict)
@@ -152,6 +157,9 @@ AXES = {
 RATE_AXES = ["device", "dtype", "tf32", "threads"]
 """The axes that change the rates that a machine reaches."""
 
+
+MOST_THREADS = 1024
+"""More CPU threads than a machine has cores; with very many of them a process crashes."""
 
 TIME_LIMIT_S = 600.0
 """After so long a call of a check that gives nothing new is ended, where no other limit is given."""
