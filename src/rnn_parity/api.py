@@ -8,7 +8,6 @@ def test_my_layer_may_replace_the_loop():
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rnn_parity.bundles.files import require_place, write_bundle
 from rnn_parity.bundles.questions import ask, question_of
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.grid import Case, make_grid
+from rnn_parity.experiment.grid import Case, make_case_of_check
 from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime
 from rnn_parity.layers.containment import Ended
@@ -40,8 +39,6 @@ PRESETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 """Sizes and seeds by name. `small` shows every planted fault: I ≠ H, L = 3, steps and dropout enough."""
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS, Regime.TRAIN_SAME_SEED)
-
-_SECTIONS = re.compile(r"^(defaults|equivalence|sweeps\.check)\.")
 
 
 def check(
@@ -108,13 +105,11 @@ def check(
     axes = preset | {name: value for name, value in zip(SIZES, given, strict=True) if value is not None}
     axes |= {"dtype": dtype, "threads": threads}
     seeds = list(preset_seeds if seeds is None else seeds)
-    if not time_limit > 0:
-        raise InputError(f"time_limit: holds {time_limit!r}, expected more than 0")
     if bundle is not None:
         require_place(Path(bundle))
 
     def make_case(ours: str, kind: str) -> Case:
-        return _make_case(ours, theirs, device, axes | {"cell": kind}, seeds, regimes)
+        return make_case_of_check(ours, theirs, device, axes | {"cell": kind}, seeds, regimes)
 
     with ExitStack() as stack:
         ours = None if baseline is None else stack.enter_context(named(baseline, "baseline"))
@@ -170,18 +165,6 @@ def check(
             progress("probing capabilities")
             report = learned(capabilities=_frame(steps.probe(case, ours, theirs), "CAPABILITIES"))
     return report
-
-
-def _make_case(
-    baseline: str, candidate: str, device: str, axes: dict[str, Any], seeds: list[int], regimes: Sequence[str]
-) -> Case:
-    """The case, checked as the one case of an experiment would be; the message names the argument."""
-    config = {"study": "check", "baseline": baseline, "candidates": [candidate], "device": device, "defaults": axes}
-    config |= {"sweeps": {"check": {}}, "equivalence": {"seeds": seeds, "regimes": list(regimes)}}
-    try:
-        return make_grid(config).cases[0]
-    except InputError as error:
-        raise InputError(_SECTIONS.sub("", str(error))) from error
 
 
 def _telling_quantity(equivalence: pd.DataFrame, row: Mapping[str, Any]) -> str:

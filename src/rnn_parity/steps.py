@@ -17,7 +17,7 @@ from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime, Verdict, because_of_baseline
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, LONGEST_LIMIT_S, Regime, Verdict, because_of_baseline
 from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import fits_no_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.registry import adapter_of
@@ -62,10 +62,14 @@ class Steps:
     Attributes:
         limit_s: for how long one step may give nothing new. settings: what each layer was seen to change for the whole
             process.
+
+    Raises `InputError` for a `time_limit`, in seconds, that cannot be waited for.
     """
 
-    def __init__(self, contain: bool, limit_s: float) -> None:
-        self.limit_s, self.contained = limit_s, contain and can_contain()
+    def __init__(self, contain: bool, time_limit: float) -> None:
+        if not 0 < time_limit <= LONGEST_LIMIT_S:
+            raise InputError(f"time_limit: holds {time_limit!r}, expected more than 0 and at most {LONGEST_LIMIT_S}")
+        self.limit_s, self.contained = time_limit, contain and can_contain()
         self.settings: dict[str, str] = {}
         self._started = ExitStack()
 

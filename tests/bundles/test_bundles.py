@@ -64,7 +64,7 @@ def test_a_layer_that_was_mended_passes_and_what_it_was_is_told(wrong):
     assert replayed.holds
     first, second = replayed.explain().splitlines()[:2]
     assert first.startswith("yes: stacking_gru_cell ")
-    assert second == "  it was: stacking_gru_cell output in eval is different: it is 1.01× what it should be"
+    assert second == "  it was: faults:Wrong output in eval is different: it is 1.01× what it should be"
     assert replayed.moved["candidate/output"].startswith("moved by 9.9e-03")
 
 
@@ -94,7 +94,7 @@ def test_one_bit_is_a_difference():
     [
         ("rnn_parity.trust.faults:DropoutNotRescaled", {}, "in train_matched_masks is different"),
         ("faults:RightOnce", {"life": True}, "is different: is 1.01× what it should be, as it was"),
-        ("faults:Segfaults", {"hidden_size": 8}, "in eval is failed: it crashes its process: SIGSEGV, as it was"),
+        ("faults:Segfaults", {"hidden_size": 8}, "in eval failed: it crashes its process: SIGSEGV, as it was"),
         ("faults:HiddenOneMask", {}, "in train_distribution is different"),
     ],
 )
@@ -129,10 +129,29 @@ def test_a_fault_that_shows_only_while_it_is_timed(tmp_path, monkeypatch):
         (lambda folder: (folder / "bundle.json").write_text("[]"), "is no bundle (TypeError: "),
         (lambda folder: change(folder, "format", 2), "format holds 2, expected 1"),
         (lambda folder: change(folder, "question", {"case": {}}), "is no bundle (TypeError: "),
+        (lambda folder: ask(folder, candidate=3), "bundle.json: candidate: holds 3, expected the name of a layer"),
+        (lambda folder: ask(folder, seed=-1), "bundle.json: seed: holds -1, expected at least 0"),
+        (lambda folder: ask(folder, regime="foo"), 'bundle.json: regime: holds "foo", expected one of eval'),
+        (lambda folder: ask(folder, regime=""), "bundle.json: question: holds none of regime, point, phase"),
+        (lambda folder: ask(folder, point="first_call"), "bundle.json: question: holds regime and point of regime"),
+        (lambda folder: ask(folder, regime="", point="foo"), "bundle.json: point: holds 'foo', expected one of first_"),
+        (lambda folder: ask(folder, regime="", phase="foo"), "bundle.json: phase: holds 'foo', expected one of infer"),
+        (lambda folder: ask_of(folder, dtype="float99"), 'bundle.json: dtype: holds "float99", expected one of'),
+        (lambda folder: ask_of(folder, threads=10**6), "bundle.json: threads: holds 1000000, expected at most 1024"),
+        (lambda folder: ask_of(folder, tf32=True), "bundle.json: tf32: holds true, which a CPU does not have"),
+        (
+            lambda folder: ask_of(folder, hidden_size=17),
+            "tensors.safetensors: stimulus/h0 is (3, 4, 16) torch.float32, expected (3, 4, 17) torch.float32 by the",
+        ),
+        (
+            lambda folder: ask_of(folder, dtype="float64"),
+            "tensors.safetensors: stimulus/input is (12, 4, 7) torch.float32, expected (12, 4, 7) torch.float64 by",
+        ),
+        (lambda folder: change(folder, "row", {"quantity": 3}), "bundle.json: row.quantity: holds 3, expected a str"),
         (lambda folder: (folder / "tensors.safetensors").write_bytes(b"none"), "is no bundle (SafetensorError: "),
         (
             lambda folder: save_file({"a": torch.ones(1)}, folder / "tensors.safetensors"),
-            "is no bundle (KeyError: 'input')",
+            "is no bundle (KeyError: 'stimulus/input')",
         ),
     ],
 )
@@ -148,6 +167,42 @@ def test_what_is_no_bundle_is_refused_in_one_line(copy, spoil, message):
 def change(folder, key, value):
     about = json.loads((folder / "bundle.json").read_text()) | {key: value}
     (folder / "bundle.json").write_text(json.dumps(about))
+
+
+def ask(folder, **values):
+    """Change the question."""
+    change(folder, "question", json.loads((folder / "bundle.json").read_text())["question"] | values)
+
+
+def ask_of(folder, **values):
+    """Change the case of the question."""
+    ask(folder, case=json.loads((folder / "bundle.json").read_text())["question"]["case"] | values)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"candidate": "torch.nn:LSTM"}, "candidate: torch.nn:LSTM: this is an LSTM, not a GRU: --cell lstm"),
+        ({"candidate": "torch.nn:Linear"}, "candidate: torch.nn:Linear: cannot be called with input_size"),
+        ({"baseline": "torch.nn:LSTM"}, "baseline: torch.nn:LSTM: this is an LSTM, not a GRU: --cell lstm"),
+        ({"baseline": "my layer"}, "baseline: holds 'my layer', expected one of stacking_gru_cell"),
+        ({"baseline": "faults:Wrong"}, "candidate: holds 'faults:Wrong', the baseline itself, expected another"),
+        ({"time_limit": 0.0}, "time_limit: holds 0.0, expected more than 0 and at most 1000000"),
+        ({"time_limit": float("inf")}, "time_limit: holds inf, expected more than 0 and at most 1000000"),
+    ],
+)
+def test_what_a_check_refuses_is_refused_here_too(wrong, given, message):
+    with pytest.raises(InputError) as caught:
+        replay(wrong, **{"time_limit": 60.0} | given)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.contained
+def test_a_baseline_that_ends_its_process_here_is_no_no_to_the_candidate(tmp_path):
+    check(None, "faults:Wrong", bundle=tmp_path, **QUICK | {"hidden_size": 8})
+    replayed = replay(tmp_path, 60.0, baseline="faults:Segfaults")
+    said = "not shown: faults:Wrong in eval is not judged: baseline: it crashes its process: SIGSEGV\n"
+    assert replayed.explain().startswith(said)
 
 
 def test_a_folder_with_other_files_is_refused_before_anything_runs(tmp_path):

@@ -57,6 +57,7 @@ def changed(path, value):
         ("equivalence.seeds", [1, 1], r"equivalence.seeds: holds \[1, 1\], expected every value once"),
         ("equivalence.regimes", ["test"], r"equivalence.regimes\[0\]: holds \"test\", expected one of eval"),
         ("timing.precision", 0, "timing.precision: holds 0, expected more than 0"),
+        ("case_limit_s", 1e300, r"case_limit_s: holds 1e\+300, expected at most 1000000"),
         ("timing.max_seconds", "4 s", 'timing.max_seconds: holds "4 s", expected a valid number'),
         ("defaults.dropout", float("nan"), "defaults.dropout: holds NaN, expected a finite number"),
         ("timing.max_seconds", float("inf"), "timing.max_seconds: holds Infinity, expected a finite number"),

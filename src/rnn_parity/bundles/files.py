@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from rnn_parity.bundles.questions import Evidence, Question, stimulus_of
+from rnn_parity.bundles.questions import Evidence, Question, shapes_of
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.grid import Case, make_case_of_check
 from rnn_parity.experiment.names import REGISTRY
+from rnn_parity.experiment.vocabulary import AXES, Regime
+from rnn_parity.life.live import POINTS
+from rnn_parity.steps import PHASES
 from rnn_parity.tables import atomic_path, write_text
 
 FORMAT = 1
@@ -66,12 +70,18 @@ def read_bundle(folder: Path) -> Bundle:
         about = json.loads((folder / QUESTION).read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
             raise InputError(f"{folder / QUESTION}: format holds {about['format']!r}, expected {FORMAT}")
-        question = Question(**about["question"] | {"case": Case(**about["question"]["case"])})
+        asked = Question(**about["question"] | {"case": Case(**about["question"]["case"])})
+        question, row = _checked(asked, folder / QUESTION), dict(about["row"])
+        if wrong := [key for key, value in row.items() if key != "ratio" and not isinstance(value, str)]:
+            raise InputError(f"{folder / QUESTION}: row.{wrong[0]}: holds {row[wrong[0]]!r}, expected a string")
         with safe_open(folder / TENSORS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dictionary
-        if question.regime:
-            stimulus_of(question.case, tensors)
-        return Bundle(question, Evidence(dict(about["row"]), tensors), dict(about["environment"]))
+        for name, shape in shapes_of(question.case).items() if question.regime else ():
+            found, dtype = tensors[name], getattr(torch, question.case.dtype)
+            if (tuple(found.shape), found.dtype) != (shape, dtype):
+                said = f"{name} is {tuple(found.shape)} {found.dtype}, expected {shape} {dtype}"
+                raise InputError(f"{folder / TENSORS}: {said} by the case in {QUESTION}")
+        return Bundle(question, Evidence(row, tensors), dict(about["environment"]))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read as a bundle ({error.strerror or error})") from error
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
@@ -79,3 +89,24 @@ def read_bundle(folder: Path) -> Bundle:
             raise
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{folder}: is no bundle ({said}); expected what `rnn-parity check --bundle` wrote") from error
+
+
+def _checked(question: Question, file: Path) -> Question:
+    """The question, its values checked as the arguments of a check are; the layers may have other names here."""
+    axes = {axis: getattr(question.case, axis) for axis in AXES if axis != "device"}
+    asked = [key for key in ("regime", "point", "phase") if getattr(question, key)]
+    try:
+        if len(asked) != 1:
+            raise InputError(f"question: holds {' and '.join(asked) or 'none'} of regime, point, phase, expected one")
+        for key, known in (("point", POINTS), ("phase", PHASES)):
+            if key in asked and (value := getattr(question, key)) not in known:
+                raise InputError(f"{key}: holds {value!r}, expected one of {', '.join(known)}")
+        for key in ("baseline", "candidate"):
+            if not isinstance(value := getattr(question, key), str):
+                raise InputError(f"{key}: holds {value!r}, expected the name of a layer")
+        seeds, regimes = [question.seed], [question.regime or Regime.EVAL]
+        case = make_case_of_check(*list(REGISTRY)[:2], question.case.device, axes, seeds, regimes)
+    except InputError as error:
+        key, _, rest = str(error).partition(": ")
+        raise InputError(f"{file}: {key.removesuffix('s[0]')}: {rest}") from error
+    return replace(question, case=case)

@@ -93,6 +93,8 @@ def ask(question: Question, steps: Steps, given: Mapping[str, Tensor] | None = N
     work = _live if question.point else _compare
     for found in steps.start(lambda: work(question, given), question.baseline, question.candidate):
         if isinstance(found, Ended):
+            if question.regime:
+                found = steps.blame(found, question.case, question.baseline, question.seed, question.regime)
             evidence.row = {"quantity": "", "verdict": str(found.verdict), "reason": found.reason}
         elif isinstance(found, Evidence):
             evidence = Evidence(found.row, evidence.tensors | found.tensors)
@@ -148,6 +150,17 @@ def tensors_of(case: Case, stimulus: Stimulus) -> dict[str, Tensor]:
     given = dict(zip(cell.inputs(), (stimulus.input, *stimulus.states), strict=True)) | dict(stimulus.weights)
     named = {f"stimulus/{name}": tensor for name, tensor in given.items()}
     return named | {f"cotangent/{q}": c for q, c in zip(cell.outputs(), stimulus.cotangents, strict=True)}
+
+
+def shapes_of(case: Case) -> dict[str, tuple[int, ...]]:
+    """The shape of each of these tensors by name."""
+    cell, of_state = load_cell(case.cell), (case.num_layers, case.batch_size, case.hidden_size)
+    given = {"input": (case.sequence_length, case.batch_size, case.input_size)}
+    given |= dict.fromkeys(cell.inputs()[1:], of_state)
+    given |= canonical_shapes(case.input_size, case.hidden_size, case.num_layers, case.cell)
+    cotangents = {"output": (case.sequence_length, case.batch_size, case.hidden_size)}
+    cotangents |= dict.fromkeys(cell.outputs()[1:], of_state)
+    return {f"stimulus/{n}": s for n, s in given.items()} | {f"cotangent/{n}": s for n, s in cotangents.items()}
 
 
 def stimulus_of(case: Case, tensors: Mapping[str, Tensor]) -> Stimulus:

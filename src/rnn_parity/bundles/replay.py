@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from torch import Tensor
 from rnn_parity.bundles.files import read_bundle
 from rnn_parity.bundles.questions import Evidence, Question, ask, tensors_of
 from rnn_parity.compare.reference import relative_errors
-from rnn_parity.experiment.vocabulary import PASSING
+from rnn_parity.experiment.names import check_name
+from rnn_parity.experiment.vocabulary import PASSING, Verdict
+from rnn_parity.layers.containment import Ended
 from rnn_parity.steps import Steps
 from rnn_parity.workloads.layer import Layer
 
@@ -26,11 +28,13 @@ class Replayed:
     """What came of a bundle then and now.
 
     Attributes:
+        asked: the question of the bundle. question: the same of the layers as they are called here.
         moved: by tensor, how far it is from what it was; empty where all are bit for bit the same.
         redrawn: the same for the stimulus, drawn anew from its seed; the replay itself takes the one in the bundle.
         unlike: what differs of versions and machine.
     """
 
+    asked: Question
     question: Question
     then: Evidence
     now: Evidence
@@ -49,7 +53,7 @@ class Replayed:
         alike = not self.moved and self.now.row == self.then.row
         lines = [f"{said}: {_words(self.question, self.now)}{', as it was' if alike else ''}"]
         if not alike:
-            lines.append(f"  it was: {_words(self.question, self.then)}")
+            lines.append(f"  it was: {_words(self.asked, self.then)}")
         for role in ("baseline", "candidate"):
             of_role = [name for name in self.then.tensors if name.startswith(f"{role}/")]
             moved = {name.partition("/")[2]: self.moved[name] for name in of_role if name in self.moved}
@@ -64,18 +68,25 @@ class Replayed:
 def replay(folder: Path, time_limit: float, baseline: str | None = None, candidate: str | None = None) -> Replayed:
     """Ask the question of a bundle again; `baseline` and `candidate` are other names for the layers that it names.
 
-    Raises `InputError` for what is no bundle, and for layers that cannot be had here.
+    Raises `InputError` for what is no bundle, and for layers that cannot be had here or that a check refuses.
     """
     bundle = read_bundle(folder)
     asked = bundle.question
     question = dataclasses.replace(asked, baseline=baseline or asked.baseline, candidate=candidate or asked.candidate)
+    for key in ("baseline", "candidate"):
+        check_name(getattr(question, key), key)
     then, redrawn = bundle.evidence, {}
+
+    def draw() -> Iterator[dict[str, Tensor]]:
+        ((task, _),) = Layer().draw(question.case, question.seed).split(question.baseline, [question.candidate])
+        yield tensors_of(question.case, task.stimulus)
+
     with Steps(True, time_limit) as steps:
+        steps.look(question.baseline, question.candidate, question.case.cell, lambda *_: question.case)
         now = ask(question, steps, then.tensors if question.regime else None)
         here = steps.environment(question.case.device)
-    if question.regime:
-        ((task, _),) = Layer().draw(question.case, question.seed).split(question.baseline, [question.candidate])
-        drawn = tensors_of(question.case, task.stimulus)
+        drawn = next(steps.start(draw)) if question.regime else {}
+    if not isinstance(drawn, Ended):
         redrawn = find_moved({name: then.tensors[name] for name in drawn}, drawn)
     there = bundle.environment
     unlike = [
@@ -83,7 +94,7 @@ def replay(folder: Path, time_limit: float, baseline: str | None = None, candida
         for key in there
         if key not in _NOT_OF_RESULTS and there[key] != here.get(key)
     ]
-    return Replayed(question, then, now, find_moved(then.tensors, now.tensors), redrawn, unlike)
+    return Replayed(asked, question, then, now, find_moved(then.tensors, now.tensors), redrawn, unlike)
 
 
 def find_moved(then: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, str]:
@@ -108,9 +119,10 @@ def _words(question: Question, evidence: Evidence) -> str:
     row: Mapping[str, Any] = evidence.row
     where = question.regime or question.phase or row.get("when") or f"at {question.point!r}"
     what = " ".join(filter(None, (question.candidate, row.get("quantity", ""))))
-    return f"{what} {where if where.startswith(('at', 'after', 'in ')) else f'in {where}'} is " + ": ".join(
-        filter(None, (str(row.get("verdict", "not there")), row.get("reason", "")))
-    )
+    place = where if where.startswith(("at", "after", "in ")) else f"in {where}"
+    verdict = row.get("verdict", "not there")
+    does = "failed" if verdict == Verdict.FAILED else f"is {verdict}"
+    return f"{what} {place} " + ": ".join(filter(None, (does, row.get("reason", ""))))
 
 
 def _moved(moved: Mapping[str, str], of: int, most: int = 4) -> str:

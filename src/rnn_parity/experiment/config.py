@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from rnn_parity.experiment.errors import InputError, did_you_mean
-from rnn_parity.experiment.vocabulary import AXES, MOST_THREADS, Axis, Dtype, Phase, Regime
+from rnn_parity.experiment.vocabulary import AXES, LONGEST_LIMIT_S, MOST_THREADS, Axis, Dtype, Phase, Regime
 
 Value = TypeVar("Value")
 
@@ -182,7 +182,7 @@ class Config(Compared):
     equivalence: Equivalence = Equivalence()
     timing: Timing = Timing()
     self_test: SelfTest = SelfTest()
-    case_limit_s: float = Field(default=3600, gt=0)
+    case_limit_s: float = Field(default=3600, gt=0, le=LONGEST_LIMIT_S)
     """Seconds after which a case is ended and not judged; a life too, and what a workload adds to a case."""
     life: bool = True
     """Judge each candidate over many calls, once for every dtype and kind of cell."""

@@ -164,6 +164,9 @@ MOST_THREADS = 1024
 TIME_LIMIT_S = 600.0
 """After so long a call of a check that gives nothing new is ended, where no other limit is given."""
 
+LONGEST_LIMIT_S = 1_000_000
+"""The system waits no longer than 24 days."""
+
 
 def tick_label(axis: str, value: Any) -> str:
     """A value of an axis, short: `fp32`, `TF32`, `30`."""
