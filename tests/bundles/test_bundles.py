@@ -1,6 +1,8 @@
 """A `no` that travels: asked again it is bit for bit what it was, and what moves is told."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -207,7 +209,10 @@ def test_a_baseline_that_ends_its_process_here_is_no_no_to_the_candidate(tmp_pat
 
 def test_a_folder_with_other_files_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "mine").touch()
-    for place, message in ((tmp_path, "holds other files"), (tmp_path / "mine", "is a file")):
-        with pytest.raises(InputError, match=f"{message}, expected a new folder for a bundle"):
+    places = {tmp_path: "holds other files", tmp_path / "mine": "is a file"}
+    places |= {tmp_path / "mine/x": "cannot be written (Not a directory)"}
+    places |= {Path("/proc/none"): "cannot be written (No such file or directory)"}
+    for place, message in places.items():
+        with pytest.raises(InputError, match=re.escape(f"{place}: {message}, expected a new folder for a bundle")):
             check(None, "torch.nn:GRU", bundle=place, progress=pytest.fail, **QUICK)
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

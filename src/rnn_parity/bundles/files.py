@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -48,11 +49,21 @@ def write_bundle(
 
 
 def require_place(folder: Path) -> None:
-    """Raise `InputError` for a folder with other files than those of a bundle, or a file in its place."""
-    if folder.is_file():
-        raise InputError(f"{folder}: is a file, expected a new folder for a bundle")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / QUESTION).exists():
-        raise InputError(f"{folder}: holds other files, expected a new folder for a bundle")
+    """Raise `InputError` for a folder with other files than those of a bundle, or a place that takes none."""
+    try:
+        if folder.is_file():
+            raise InputError(f"{folder}: is a file, expected a new folder for a bundle")
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / QUESTION).exists():
+            raise InputError(f"{folder}: holds other files, expected a new folder for a bundle")
+        with TemporaryFile(dir=folder):
+            pass
+        if is_new:
+            folder.rmdir()  # a yes leaves none
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+        raise InputError(f"{folder}: {reason}, expected a new folder for a bundle") from error
 
 
 def _import_path(name: str) -> str:
