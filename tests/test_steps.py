@@ -11,6 +11,7 @@ from rnn_parity import steps
 from rnn_parity.api import check
 from rnn_parity.capabilities import probing
 from rnn_parity.capabilities.probing import CAPABILITIES
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.life.live import POINTS
 
 pytestmark = pytest.mark.contained
@@ -48,6 +49,16 @@ def test_a_baseline_that_ends_the_process_is_named_and_says_nothing_of_the_candi
     said = "because output could not be judged: baseline: it crashes its process: SIGSEGV"
     assert report.conclusion() == f"not shown: whether torch.nn:GRU may replace faults:{baseline}, {said}"
     assert report.timing is None or set(report.timing["conclusion"]) == {"not judged"}
+
+
+@pytest.mark.parametrize("key", ["candidate", "baseline"])
+def test_a_module_that_ends_the_process_when_it_is_imported_is_bad_input(tmp_path, monkeypatch, key):
+    (tmp_path / "ends_at_import.py").write_text("import os\nos._exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {"baseline": None, "candidate": "torch.nn:GRU"} | {key: "ends_at_import:Layer"}
+    said = f"^{key}: ends_at_import:Layer: cannot be imported .it ends its process: exit code 0.; expected package"
+    with pytest.raises(InputError, match=said):
+        check(**names, **QUICK)
 
 
 def test_the_seeds_before_the_end_are_kept(monkeypatch):

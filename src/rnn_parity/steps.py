@@ -6,7 +6,7 @@ import dataclasses
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, LONGEST_LIMIT_S, Regime, Verdict, because_of_baseline
 from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import fits_no_call, infer_kind, require_call, require_kind
-from rnn_parity.layers.registry import adapter_of
+from rnn_parity.layers.registry import adapter_of, load_factory
 from rnn_parity.layers.settings import put_back, settings_changed_by
 from rnn_parity.life.live import POINTS, life_case, live
 from rnn_parity.timing.environment import describe_environment, machine_of
@@ -108,7 +108,12 @@ class Steps:
     ) -> Look | Ended:
         """Which kind of cell both are, and whether they can be called; `InputError` where they cannot."""
 
-        def work() -> Iterator[Look]:
+        def work() -> Iterator[Any]:
+            for key, name in {"candidate": candidate, "baseline": baseline}.items():
+                yield f"{key}: {name}"
+                with suppress(InputError):  # whoever needs it as a layer says why
+                    load_factory(name or BASELINES["gru"])
+            yield ""
             told = cell or infer_kind(candidate)
             kind = told or "gru"
             load_cell(kind)
@@ -139,7 +144,14 @@ class Steps:
         # Meanwhile: else the first backward pass of every process to come would import it, and sympy with it.
         import torch.fx.experimental.symbolic_shapes  # noqa: F401
 
-        return next(found)
+        imported = ""
+        for one in found:
+            if not isinstance(one, str):
+                break
+            imported = one
+        if imported and isinstance(one, Ended):
+            raise InputError(f"{imported}: cannot be imported ({one.reason}); expected package.module:Class")
+        return one
 
     def live(self, case: Case, candidate: str, deep: bool) -> Iterator[Row]:
         """Start the life of a candidate, in two processes; the iterator waits for its rows."""

@@ -97,6 +97,7 @@ def test_one_layer_with_dropout_warns_of_nothing_and_drops_nothing():
     ("name", "message"),
     [
         ("stacking_grus", "did you mean stacking_gru"),
+        ("torch.nn.GRU", r"did you mean torch\.nn:GRU\?"),
         ("no_such_package:Layer", "no_such_package:Layer: cannot be imported .ModuleNotFoundError"),
         ("torch.nn:NoSuchLayer", "cannot be imported .AttributeError"),
         ("torch.nn:Linear", "cannot be called with input_size, hidden_size, num_layers, dropout"),
@@ -109,11 +110,13 @@ def test_what_cannot_be_built_gets_one_line(name, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_module_that_raises_while_it_is_imported_gets_one_line(tmp_path, monkeypatch):
-    (tmp_path / "broken_layer.py").write_text("raise RuntimeError('first\\nsecond')")
+@pytest.mark.parametrize("kind", ["RuntimeError", "SystemExit", "BaseException"])
+def test_a_module_that_raises_while_it_is_imported_gets_one_line(tmp_path, monkeypatch, kind):
+    name = f"broken_layer_{kind}"
+    (tmp_path / f"{name}.py").write_text(f"raise {kind}('first\\nsecond')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InputError, match="RuntimeError: first second"):
-        build("broken_layer:Layer", **SIZES)
+    with pytest.raises(InputError, match=f"{kind}: first second"):
+        build(f"{name}:Layer", **SIZES)
 
 
 def test_a_layer_that_is_built_already_is_nothing_to_build(tmp_path, monkeypatch):

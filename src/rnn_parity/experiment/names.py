@@ -40,5 +40,6 @@ _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z
 def check_name(name: str, key: str, known: Iterable[str] = REGISTRY, path: str = "package.module:Class") -> None:
     """Raise `InputError`, naming the config's `key`, for a name that is neither known nor an import path."""
     if name not in known and not _IMPORT_PATH.fullmatch(name):
-        hint = did_you_mean(name, known)
+        colon = ":".join(name.rsplit(".", 1))
+        hint = did_you_mean(name, known) or (f"; did you mean {colon}?" if _IMPORT_PATH.fullmatch(colon) else "")
         raise InputError(f"{key}: holds {name!r}, expected one of {', '.join(known)}, or {path}{hint}")

@@ -44,7 +44,9 @@ def load_factory(name: str):
             factory = importlib.import_module(module_name)
         for attribute in attributes.split("."):
             factory = getattr(factory, attribute)
-    except (Exception, SystemExit) as error:  # the user's module may raise anything while it is imported
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's module may raise anything while it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{name}: cannot be imported ({reason}); expected package.module:Class") from error
     _refuse_built(factory, name)
