@@ -3,7 +3,7 @@
 import pytest
 
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.tables import MASKS, TIMING, atomic_path, read_table, write_rows, write_table, write_text
+from rnn_parity.tables import MASKS, TIMING, atomic_path, read_json, read_table, write_rows, write_table, write_text
 
 ROW = {"case_id": "a", "implementation": "x", "samples": 3, "exclusive": False, "median_s": 0.5}
 
@@ -40,8 +40,10 @@ def test_a_file_that_is_no_such_table_is_named(tmp_path):
     (tmp_path / "broken.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"broken\.parquet: cannot be read"):
         read_table(tmp_path / "broken.parquet", TIMING)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"absent\.parquet: cannot be read as a table \(it is not there\); run"):
         read_table(tmp_path / "absent.parquet", TIMING)
+    with pytest.raises(InputError, match=r"absent\.json: cannot be read as JSON \(No such file or directory\); run"):
+        read_json(tmp_path / "absent.json")
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import DISK_FULL, InputError
 from rnn_parity.experiment.vocabulary import AXES
 
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
@@ -273,7 +273,8 @@ def read_table(paths: Path | Sequence[Path], schema: pa.Schema) -> pa.Table:
         try:
             table = pq.read_table(path, partitioning=None)
         except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{path}: cannot be read as a table ({error}); run `snakemake` to make it") from error
+            reason = "it is not there" if isinstance(error, FileNotFoundError) else error
+            raise InputError(f"{path}: cannot be read as a table ({reason}); run `snakemake` to make it") from error
         if table.schema != schema:
             raise InputError(f"{path}: holds other columns than this version writes; run `snakemake` to make it again")
         tables.append(table.replace_schema_metadata())
@@ -293,7 +294,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise InputError(f"{path}: the disk is full; free some space and run the same command again") from error
+            raise InputError(f"{path}: {DISK_FULL}") from error
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be written ({reason}); expected a place for a new file") from error
     finally:
@@ -312,7 +313,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); run `snakemake` to make it") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read as JSON ({reason}); run `snakemake` to make it") from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -53,10 +53,23 @@ def test_what_is_still_to_be_written_ends_in_the_code_of_a_closed_pipe_or_of_a_f
     done = subprocess.run(command, cwd=PROJECT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
-    with open("/dev/full", "w") as full:  # noqa: PTH123
-        done = subprocess.run(command, cwd=PROJECT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 3
-    assert done.stderr.splitlines()[-1].startswith("fault: OSError: [Errno 28] No space left on device")
+    for arguments in (["--version"], ["schema"]):  # one that is written at the end, one that is longer than a buffer
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            run = [*command[:-1], *arguments]
+            done = subprocess.run(run, cwd=PROJECT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        said = "error: the disk is full; free some space and run the same command again\n"
+        assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [(">&-", 2, "error: stdout: is closed, expected a place for the answer, as /dev/null\n"), ("2>&-", 0, "")],
+)
+def test_a_stream_that_is_closed_is_no_fault(closed, code, said):
+    quick = "--device cpu --no-life --no-capabilities --no-timing --seed 0 --sequence-length 2"
+    command = f"{sys.executable} -m rnn_parity check stacking_gru {quick} {closed}"
+    done = subprocess.run(command, shell=True, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 def test_ctrl_c_is_130(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gc
 import os
 import signal
@@ -14,18 +15,21 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from rnn_parity.commands.processes import exit_with_workflow, require_own_sources
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import DISK_FULL, InputError
 
 ADVICE = "this is no verdict: please report it with the lines above"
 
 
 def end_with_code(command: Callable[[], Any]) -> None:
     """Run a command, and end the process with 0, 1, 2, 3, 130 or 141: `cli.main` says which means what."""
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 a closed one: nobody wants to be told
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="in_ascii")  # type: ignore[union-attr]  # a terminal may know no × and no ≤
     exit_with_workflow()
     try:
         require_own_sources()
+        if sys.stdout is None:
+            raise InputError("stdout: is closed, expected a place for the answer, as /dev/null")
         command()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,13 +71,17 @@ codecs.register_error("in_ascii", _in_ascii)
 def _flush() -> None:
     """Write what is left here, where it can still be told that nobody reads it, or that a disk is full."""
     try:
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more, and ends with 120
         if isinstance(error, BrokenPipeError):
+            _drop_output()
             sys.exit(128 + signal.SIGPIPE)
         report_fault(error)
+
+
+def _drop_output() -> None:
+    """Write no more of it, or Python tries once more, and ends with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _raised_in(error: BaseException) -> str:
@@ -83,7 +91,11 @@ def _raised_in(error: BaseException) -> str:
 
 
 def report_fault(error: BaseException) -> NoReturn:
-    """End with 3: a traceback, and a last line that says what to do with it."""
+    """End with 3: a traceback, and a last line that says what to do with it. With 2 where the disk is full."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _drop_output()
+        print(f"error: {DISK_FULL}", file=sys.stderr)
+        sys.exit(2)
     traceback.print_exception(error)
     said = " ".join(f"{type(error).__name__}: {error}".split())
     print(f"fault: {said}; {ADVICE}", file=sys.stderr)

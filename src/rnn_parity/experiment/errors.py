@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+DISK_FULL = "the disk is full; free some space and run the same command again"
+
 
 class InputError(ValueError):
     """Bad input. Its message is shown as it is, without a traceback; the exit code is 2."""
