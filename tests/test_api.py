@@ -381,7 +381,7 @@ def test_the_command_takes_a_layer_from_the_current_folder(tmp_path, monkeypatch
 
 
 def test_the_command_leaves_bad_input_to_its_caller():
-    with pytest.raises(InputError, match="hidden_size: holds 0"):
+    with pytest.raises(InputError, match="--hidden-size: holds 0"):
         app(["check", "torch.nn:GRU", "--hidden-size", "0"], standalone_mode=False)
 
 

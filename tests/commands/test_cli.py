@@ -41,10 +41,13 @@ def test_the_help_of_a_command_says_what_it_does(name):
     assert len(result.output) > 200
 
 
-def test_cases_shows_the_grid_without_importing_torch():
+def test_cases_shows_the_grid_without_importing_torch(tmp_path):
     shown = rnn_parity("cases", "--config", "config/smoke.yaml")
     assert shown.returncode == 0
     assert "5 cases in 3 jobs" in shown.stdout
+    config = tmp_path / "one.json"
+    config.write_text(json.dumps(SMOKE | {"sweeps": {"one": {}}}))
+    assert "1 case in 1 job\n" in rnn_parity("cases", "--config", config).stdout.replace(" \n", "\n").replace("  ", "")
     lines = [json.loads(line) for line in rnn_parity("cases", "--json").stdout.splitlines()]
     assert {line["sweep"] for line in lines} == {
         "article",
@@ -69,6 +72,19 @@ def test_cases_shows_the_grid_without_importing_torch():
         (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
         (["run", "--config", "absent.yaml"], "error: --config: holds 'absent.yaml', which is no file"),
         (["init", "."], "error: config.yaml: is there already"),
+        (["init", "config.yaml"], "error: config.yaml/config.yaml: cannot be written (File exists);"),
+        (["init", "/proc/none"], "error: /proc/none/config.yaml: cannot be written (No such file or directory)"),
+        (
+            ["run", "-n", "--config", "src/rnn_parity/py.typed"],
+            "error: src/rnn_parity/py.typed: is empty, expected a mapping of keys",
+        ),
+        (["compare", "absent", "."], "error: absent/equivalence.parquet: cannot be read as a table (it is not there);"),
+        (["check", "torch.nn.GRU"], "error: candidate: holds 'torch.nn.GRU', expected one of "),
+        (["check", "torch.nn:GRU", "--hidden-size", "0"], "error: --hidden-size: holds 0, expected at least 1"),
+        (["check", "torch.nn:GRU", "--seed", "-1"], "error: --seed: holds -1, expected at least 0"),
+        (["check", "torch.nn:GRU", "--baseline", "a b"], "error: --baseline: holds 'a b', expected one of "),
+        (["check", "torch.nn:GRU", "--time-limit", "inf"], "error: --time-limit: holds inf, expected more than 0"),
+        (["replay", "/dev/null/absent"], "error: /dev/null/absent: cannot be read as a bundle (Not a directory)"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(arguments, message):
@@ -76,6 +92,12 @@ def test_bad_input_gets_one_line_and_exit_code_2(arguments, message):
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_none_is_refused():
+    done = rnn_parity("ui", "--port", "-1")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(find_cuda().major is not None, reason="there is a GPU")

@@ -45,7 +45,7 @@ def changed(path, value):
         ("sweeps.width.dtype", "float8", 'sweeps.width.dtype: holds "float8", expected one of float64, float32'),
         ("sweeps.width.dtype", ["float32", "int8"], r"sweeps.width.dtype\[1\]: holds \"int8\", expected one of"),
         ("sweeps.width.tf32", True, "sweeps.width.tf32: holds true, which a CPU does not have; expected false"),
-        ("sweeps.a/b", {}, 'sweeps: the name "a/b" is not usable'),
+        ("sweeps.a/b", {}, 'sweeps: the name "a/b" is not usable, expected at most 64 letters, digits, - and _, the'),
         ("sweeps", {}, r"sweeps: holds \{\}, expected at least 1 value"),
         ("sweeps.width", None, "sweeps.width: holds null, expected a mapping of keys"),
         ("within_job", ["size"], r"within_job\[0\]: holds \"size\", expected one of dtype"),
@@ -78,6 +78,13 @@ def test_bad_input_gets_one_line_that_names_the_key_the_value_and_what_was_expec
     with pytest.raises(InputError, match=message) as caught:
         make_grid(changed(path, value))
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_no_string_is_named():
+    for config, where in (({1: 2}, "config"), ({"sweeps": {1: {}}}, "sweeps"), ({"timing": {1: 2}}, "timing")):
+        with pytest.raises(InputError) as caught:
+            make_grid(SMOKE | config)
+        assert str(caught.value) == f"{where}: the key 1 is not usable, expected a string"
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "just words", "- a\n- b"])

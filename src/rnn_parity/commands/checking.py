@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import TIME_LIMIT_S
 
 TimeLimit = Annotated[float, typer.Option(help="Seconds after which what gives nothing new is ended.")]
 
 
+@contextmanager
+def _naming_options(context: typer.Context) -> Iterator[None]:
+    """Name an argument of the functions as the option that was typed."""
+    try:
+        yield
+    except InputError as error:
+        key, colon, rest = str(error).partition(":")
+        given = (param for param in context.command.params if context.params[param.name] is not None)
+        named = {param.name: param.opts[0] for param in given}
+        raise InputError(f"{named.get(key.partition('[')[0], key)}{colon}{rest}") from error
+
+
 def check(
+    context: typer.Context,
     candidate: Annotated[str, typer.Argument(help="The layer: a registered name, or package.module:Class.")],
     baseline: Annotated[
         str | None, typer.Option(help="What it might replace; the loop over cells of its kind.")
@@ -69,18 +85,10 @@ def check(
             screens.append(Screen(Console()))
         screens[0].show(report)
 
+    settings |= {"cell": cell, "time_limit": time_limit, "bundle": bundle, "progress": _progress, "known": show}
     try:
-        report = api.check(
-            baseline,
-            candidate,
-            cell=cell,
-            time_limit=time_limit,
-            bundle=bundle,
-            progress=_progress,
-            known=show,
-            **sizes,
-            **settings,
-        )
+        with _naming_options(context):
+            report = api.check(baseline, candidate, **sizes, **settings)
     finally:
         _progress("")
     if as_json:
@@ -95,6 +103,7 @@ def _progress(step: str) -> None:
 
 
 def replay(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="A folder that `check --bundle` or the pytest plugin wrote.")],
     candidate: Annotated[str | None, typer.Option(help="The candidate, if it has another name here.")] = None,
     baseline: Annotated[str | None, typer.Option(help="The baseline, if it has another name here.")] = None,
@@ -107,6 +116,7 @@ def replay(
     from rnn_parity.bundles.replay import replay as ask_again
 
     sys.path.insert(0, str(Path.cwd()))
-    replayed = ask_again(bundle, time_limit, baseline, candidate)
+    with _naming_options(context):
+        replayed = ask_again(bundle, time_limit, baseline, candidate)
     print(replayed.explain())
     raise typer.Exit(0 if replayed.holds else 1)

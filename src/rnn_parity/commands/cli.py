@@ -72,12 +72,15 @@ def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> Non
 
     Exits with 1 where the gate stays shut, with 3 where a job failed, whose log says why.
     """
+    from rnn_parity.experiment.config import load_config
+
     if named := [word for word in context.args if word.partition("=")[0] in ("--configfile", "--configfiles")]:
         raise InputError(
             f"{named[0]}: is Snakemake's, which takes the targets behind it for more files; expected --config"
         )
     if not config.is_file():
         raise InputError(f"--config: holds '{config}', which is no file; `rnn-parity init .` makes a config.yaml")
+    load_config(config)  # Snakemake ends with 1 for what is no config, which is the gate's
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -91,12 +94,14 @@ def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> Non
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="The folder; it may be there already.")] = Path()) -> None:
     """Lay a config.yaml and profiles of Snakemake into a folder, to be changed and used there by `rnn-parity run`."""
+    from rnn_parity.tables import atomic_path
+
     for name in ("config.yaml", "profiles/default/config.yaml", "profiles/slurm/config.yaml"):
         file = folder / name
         if file.exists():
             raise InputError(f"{file}: is there already; expected a place for a new file")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PIPELINE / name, file)
+        with atomic_path(file) as temporary:
+            shutil.copyfile(PIPELINE / name, temporary)
     print(f"{folder / 'config.yaml'}: written; next: cd {folder} && rnn-parity run")
 
 
@@ -146,7 +151,9 @@ def cases(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("sweep", "job", "cases", "within the job", title=f"{len(grid.cases)} cases in {len(grid.jobs)} jobs")
+    counts = {"case": len(grid.cases), "job": len(grid.jobs)}
+    title = " in ".join(f"{number} {what}{'s' * (number != 1)}" for what, number in counts.items())
+    table = Table("sweep", "job", "cases", "within the job", title=title)
     for job in grid.jobs:
         varied = {axis: values for axis, values in job.axes.items() if len(values) > 1}
         within = ", ".join(f"{axis} {' '.join(map(str, values))}" for axis, values in varied.items())
@@ -290,7 +297,9 @@ def so_far(
 @app.command()
 def ui(
     config: ConfigFile = Path("config.yaml"),
-    port: Annotated[int, typer.Option(help="The port; another is taken if this one is in use.")] = 5000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The port; another is taken if this one is in use.")
+    ] = 5000,
 ) -> None:
     """Start the MLflow UI on this machine alone, and print a link to the charts of the study."""
     from rnn_parity import tracking

@@ -213,13 +213,17 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), "-+0123456789")
 
 
-def load_config(path: Path) -> Any:
-    """Read a config file as it is written; raise `InputError` where it is no YAML or holds a key twice."""
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a config file as it is written; raise `InputError` where it is no YAML, has no keys or holds one twice."""
     try:
-        return _parse(path.read_text(encoding="utf-8"), str(path))
+        config = _parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read ({reason}); expected a config file") from error
+    if not isinstance(config, dict):
+        what = "is empty" if config is None else f"holds {_short(config)}"
+        raise InputError(f"{path}: {what}, expected a mapping of keys")
+    return config
 
 
 def read_config(paths: Iterable[Path | str], settings: Iterable[str]) -> dict[str, Any]:
@@ -229,12 +233,12 @@ def read_config(paths: Iterable[Path | str], settings: Iterable[str]) -> dict[st
     """
     config: dict[str, Any] = {}
     for path in paths:
-        _lay_over(config, load_config(Path(path)), str(path))
+        _lay_over(config, load_config(Path(path)))
     for setting in settings:
         key, _, text = setting.partition("=")
         field = Config.model_fields.get(key)
         value = text if field and field.annotation is str else _parse(text, f"--config {key}")
-        _lay_over(config, {key: value}, "--config")
+        _lay_over(config, {key: value})
     return config
 
 
@@ -247,12 +251,10 @@ def _parse(text: str, where: str) -> Any:
         raise InputError(f"{where}: {error}, expected it once") from None
 
 
-def _lay_over(config: dict[str, Any], more: Any, where: str) -> None:
-    if not isinstance(more, dict):
-        raise InputError(f"{where}: holds {_short(more)}, expected a mapping of keys")
+def _lay_over(config: dict[str, Any], more: dict[str, Any]) -> None:
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(config.get(key), dict):
-            _lay_over(config[key], value, where)
+            _lay_over(config[key], value)
         else:
             config[key] = value
 
@@ -293,7 +295,10 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
         return f"{_key(parent, under)}: unknown key {_short(name)}, expected one of {', '.join(known)}{hint}"
     if kind == "string_pattern_mismatch":
         name = _short(first["input"])
-        return f"{_key(location[:-1], under)}: the name {name} is not usable, expected {limits['pattern']}"
+        expected = "at most 64 letters, digits, - and _, the first a letter or digit"
+        return f"{_key(location[:-1], under)}: the name {name} is not usable, expected {expected}"
+    if kind == "invalid_key" or (kind == "string_type" and first["loc"][-1] == "[key]"):
+        return f"{_key(location[:-1], under)}: the key {_short(location[-1])} is not usable, expected a string"
     expected = {
         "greater_than_equal": f"at least {limits.get('ge')}",
         "less_than_equal": f"at most {limits.get('le')}",
