@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from rnn_parity.bundles.files import require_place, write_bundle
 from rnn_parity.bundles.questions import ask, question_of
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.grid import Case, make_case_of_check
+from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
+from rnn_parity.experiment.one_case import make_case_of_check
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named

@@ -15,8 +15,9 @@ from safetensors.torch import save
 
 from rnn_parity.bundles.questions import Evidence, Question, shapes_of
 from rnn_parity.experiment.errors import InputError
-from rnn_parity.experiment.grid import Case, make_case_of_check
+from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import REGISTRY
+from rnn_parity.experiment.one_case import make_case_of_check
 from rnn_parity.experiment.vocabulary import AXES, Regime
 from rnn_parity.life.live import POINTS
 from rnn_parity.steps import PHASES
@@ -115,8 +116,8 @@ def _checked(question: Question, file: Path) -> Question:
         for key in ("baseline", "candidate"):
             if not isinstance(value := getattr(question, key), str):
                 raise InputError(f"{key}: holds {value!r}, expected the name of a layer")
-        seeds, regimes = [question.seed], [question.regime or Regime.EVAL]
-        case = make_case_of_check(*list(REGISTRY)[:2], question.case.device, axes, seeds, regimes)
+        (ours, theirs, *_), device = REGISTRY, question.case.device
+        case = make_case_of_check(ours, theirs, device, axes, [question.seed], [question.regime or Regime.EVAL])
     except InputError as error:
         key, _, rest = str(error).partition(": ")
         raise InputError(f"{file}: {key.removesuffix('s[0]')}: {rest}") from error

@@ -155,10 +155,10 @@ def tensors_of(case: Case, stimulus: Stimulus) -> dict[str, Tensor]:
 def shapes_of(case: Case) -> dict[str, tuple[int, ...]]:
     """The shape of each of these tensors by name."""
     cell, of_state = load_cell(case.cell), (case.num_layers, case.batch_size, case.hidden_size)
-    given = {"input": (case.sequence_length, case.batch_size, case.input_size)}
+    given: dict[str, tuple[int, ...]] = {"input": (case.sequence_length, case.batch_size, case.input_size)}
     given |= dict.fromkeys(cell.inputs()[1:], of_state)
     given |= canonical_shapes(case.input_size, case.hidden_size, case.num_layers, case.cell)
-    cotangents = {"output": (case.sequence_length, case.batch_size, case.hidden_size)}
+    cotangents: dict[str, tuple[int, ...]] = {"output": (case.sequence_length, case.batch_size, case.hidden_size)}
     cotangents |= dict.fromkeys(cell.outputs()[1:], of_state)
     return {f"stimulus/{n}": s for n, s in given.items()} | {f"cotangent/{n}": s for n, s in cotangents.items()}
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +20,6 @@ from rnn_parity.experiment.names import CELLS, check_name
 from rnn_parity.experiment.vocabulary import AXES, RATE_AXES
 from rnn_parity.experiment.workloads import LAYER, WorkloadEntry, find_workload, load_object, workloads_of
 
-_SECTIONS = re.compile(r"^(defaults|equivalence|sweeps\.check)\.")
 _PROTOCOL = ("precision", "min_rounds", "max_seconds", "confidence")
 
 
@@ -234,18 +232,6 @@ def make_grid(config: Any, cuda: devices.Cuda | None = None) -> Grid:
     config["device"] = resolve_devices(config["device"], cuda)
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep, cuda)]
     return Grid(config, tuple(jobs))
-
-
-def make_case_of_check(
-    baseline: str, candidate: str, device: str, axes: Mapping[str, Any], seeds: Sequence[int], regimes: Sequence[str]
-) -> Case:
-    """The case of a check without a config, checked as that of an experiment would be; the message names the axis."""
-    config = {"study": "check", "baseline": baseline, "candidates": [candidate], "device": device, "defaults": axes}
-    config |= {"sweeps": {"check": {}}, "equivalence": {"seeds": list(seeds), "regimes": list(regimes)}}
-    try:
-        return make_grid(config).cases[0]
-    except InputError as error:
-        raise InputError(_SECTIONS.sub("", str(error))) from error
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
