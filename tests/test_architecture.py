@@ -16,7 +16,7 @@ FLOORS = (
     ("timing", "life"),
     ("workloads", "trust"),
     ("findings", "tracking", "steps"),
-    ("report", "bundles"),
+    ("report", "bundles", "checkpoints"),
     ("api", "convert"),
     ("commands", "testing", "rnn_parity", "rnn_parity_t2vec"),
 )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import re
 import warnings
 from itertools import chain
@@ -221,6 +222,8 @@ def as_dtype(dtype):
         (put("7.weight_ih", torch.zeros(24, 8)), "Missing key.* .3.weight_hh"),
         (put("0.bias_ih", 3), "m0:decoder.rnn.grus: cannot be loaded .*AttributeError"),
         (put("0.bias_ih", torch.zeros(24).double()), "it holds float32, float64, expected one of"),
+        (put("0.bias_ih", torch.zeros(24).to_sparse()), "0.bias_ih is sparse or without values, expected a dense"),
+        (put("0.bias_ih", torch.zeros(24, device="meta")), "0.bias_ih is sparse or without values, expected a dense"),
         (as_dtype(torch.float8_e4m3fn), "it holds float8_e4m3fn, expected one of float64, float32, bfloat16"),
         (
             lambda c: c.update(m2=type(c["m0"])(c["m0"])),
@@ -229,6 +232,12 @@ def as_dtype(dtype):
         (lambda c: c.pop("m0"), "no stack in it, expected a key that ends in weight_ih_l0 or 0.weight_ih or"),
         (lambda c: c["m0_optimizer"]["param_groups"][0]["params"].pop(), "m0_optimizer has not the parameters"),
         (lambda c: c["m0_optimizer"]["state"][0].update(exp_avg=torch.ones(2)), "m0_optimizer has not the parameters"),
+        (
+            lambda c: c["m0_optimizer"]["state"][4].update(exp_avg=torch.zeros(24, 6).to_sparse()),
+            "m0_optimizer has not the parameters",
+        ),
+        (lambda c: c["m0"].update(other=torch.eye(2).to_sparse()), "m0_optimizer has not the parameters"),
+        (lambda c: c.pop("m0_optimizer"), "--optimizer: holds 'm0_optimizer', expected m1_optimizer"),
         (lambda c: c["m0_optimizer"].update(param_groups=3), "m0_optimizer has not the parameters"),
     ],
 )
@@ -256,7 +265,7 @@ def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path,
             {"to": "stacking_lstm", "stack": "grus"},
             "m0:decoder.rnn.grus: this is a GRU, not an LSTM; expected --to stacking_gru_cell or stacking_gru",
         ),
-        ({"optimizer": "adam"}, r"--optimizer: holds 'adam', expected one of \[m0_optimizer, m1_optimizer\]"),
+        ({"optimizer": "adam"}, "--optimizer: holds 'adam', expected m0_optimizer or m1_optimizer$"),
         (
             {"new_prefix": "decoder"},
             "m0:decoder: decoder.embedding.weight is there already, expected another place as --new-prefix",
@@ -281,6 +290,18 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path, monkeypatch, legacy):
     assert not (tmp_path / "pwned").exists()
 
 
+def test_of_what_torch_says_of_a_file_only_the_reason_is_told(tmp_path, recwarn):
+    pickled, scripted, empty = (tmp_path / f"{name}.pt" for name in ("pickled", "scripted", "empty"))
+    pickled.write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), scripted)
+    empty.touch()
+    end = r"\); expected tensors and plain values only$"
+    refused(pickled, tmp_path, rf"cannot be read \(Unsupported operand 149{end}")
+    refused(scripted, tmp_path, rf"cannot be read \(RuntimeError: Cannot use .* with TorchScript archives .*`{end}")
+    refused(empty, tmp_path, rf"cannot be read \(it ends too early{end}")
+    assert not [warning for warning in recwarn if "torch.load" in str(warning.message)]
+
+
 def test_a_file_that_cannot_be_read_or_is_there_already_is_named_in_one_line(saved, tmp_path):
     whole, path = saved.read_bytes(), tmp_path / "in.pt"
     for size in (0, 3, 100, len(whole) // 2, len(whole) - 1):
@@ -290,7 +311,9 @@ def test_a_file_that_cannot_be_read_or_is_there_already_is_named_in_one_line(sav
     save_file({"a": torch.zeros(9)}, cut)
     cut.write_bytes(cut.read_bytes()[:-5])
     refused(cut, tmp_path, "in.safetensors: cannot be read")
-    refused(tmp_path / "absent.pt", tmp_path, "absent.pt: cannot be read .*No such file")
+    absent = tmp_path / "absent.pt"
+    refused(absent, tmp_path, r"absent.pt: cannot be read \(No such file or directory\); expected a checkpoint$")
+    refused(tmp_path, tmp_path, r"cannot be read \(Is a directory\); expected a checkpoint$")
     (tmp_path / "out.pt").write_text("mine")
     refused(saved, tmp_path, "out.pt: is there already")
     assert (tmp_path / "out.pt").read_text() == "mine"
@@ -318,6 +341,15 @@ def test_exchanged_keys_are_not_written(saved, tmp_path, monkeypatch, kind):
     rightly = convert.new_keys
     monkeypatch.setattr(convert, "new_keys", exchanged)
     refused(saved, tmp_path, f"{kind}_l1 of the stack has changed", error=NotProven)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_with_which_nothing_can_be_judged_are_not_written(tmp_path, value):
+    torch.save(
+        {name: torch.full_like(w, value) for name, w in nn.GRU(E, H, 2).state_dict().items()}, tmp_path / "in.pt"
+    )
+    message = "eval, output: not judged, ill-conditioned"
+    refused(tmp_path / "in.pt", tmp_path, message, to="stacking_gru_cell", error=NotProven)
 
 
 def test_moments_of_another_parameter_are_not_written(saved, tmp_path, monkeypatch):
@@ -447,7 +479,7 @@ def test_a_list_of_any_name_goes_there_and_back(tmp_path, name, one_layer, kind,
     other = "stacking_gru" if kind == "LSTM" else "stacking_lstm"
     words = "this is an LSTM, not a GRU" if kind == "LSTM" else "this is a GRU, not an LSTM"
     refused(tmp_path / "in.pt", tmp_path, f"in.pt: decoder.{name}: {words}; expected --to {to}_cell or {to}", to=other)
-    refused(tmp_path / "in.pt", tmp_path, f"under cells, .*; there are stacks under decoder.{name}", stack="cells")
+    refused(tmp_path / "in.pt", tmp_path, f"under cells, .*; .* under decoder.{name}", stack="cells")
 
 
 def test_of_several_stacks_the_kind_tells_or_from(tmp_path):
@@ -456,7 +488,7 @@ def test_of_several_stacks_the_kind_tells_or_from(tmp_path):
     torch.save(content, tmp_path / "in.pt")
     convert_checkpoint(tmp_path / "in.pt", tmp_path / "gru.pt", "stacking_gru", new_prefix="decoder.rnn")
     assert "decoder.rnn.weight_ih_l2" in torch.load(tmp_path / "gru.pt")[0]
-    refused(tmp_path / "gru.pt", tmp_path, "0:decoder.rnn: has the keys already that it would get", stack="decoder.rnn")
+    refused(tmp_path / "gru.pt", tmp_path, "0:decoder.rnn: already has the target layer's keys", stack="decoder.rnn")
     message = "several stacks fit: 0:encoder, other:decoder.layers; expected one as --from"
     refused(tmp_path / "in.pt", tmp_path, message, to="stacking_lstm_cell")
     convert_checkpoint(tmp_path / "in.pt", tmp_path / "a.pt", "stacking_lstm_cell", stack="other:decoder.layers")
@@ -496,6 +528,30 @@ def test_another_layer_is_refused(tmp_path, layer):
     to = "stacking_gru_cell" if isinstance(layer, nn.GRU) else "stacking_lstm_cell"
     reason = "Missing key" if isinstance(layer, nn.GRU) else "weight_hh has .* rows for .* a GRU has 3 × as many"
     refused(tmp_path / "in.pt", tmp_path, f"rnn: cannot be loaded .*{reason}", to=to)
+
+
+def test_an_optimizer_without_moments_is_said_to_have_none(tmp_path):
+    layer = nn.GRU(E, H)
+    content = {"layer": layer.state_dict(), "sgd": torch.optim.SGD(layer.parameters()).state_dict()}
+    torch.save(content, tmp_path / "in.pt")
+    assert "sgd: it has no moments" in convert_checkpoint(
+        tmp_path / "in.pt", tmp_path / "out.pt", "stacking_gru_cell", optimizer="sgd"
+    )
+
+
+def test_a_dot_at_the_end_of_a_place_is_taken_off(saved, tmp_path):
+    options = {"stack": "decoder.rnn.grus.", "to_list": "layers.", "new_prefix": "decoder.rnn."}
+    convert_checkpoint(saved, tmp_path / "out.pt", "stacking_gru_cell", **options)
+    assert "decoder.rnn.layers.0.weight_ih" in torch.load(tmp_path / "out.pt")["m0"]
+
+
+def test_a_stack_at_the_top_level_is_named_so(tmp_path):
+    state = nn.GRU(E, H).state_dict()
+    torch.save(state, tmp_path / "in.pt")
+    refused(tmp_path / "in.pt", tmp_path, "no stack in it under rnn, .*; the stack is at the top level$", stack="rnn")
+    torch.save(state | {f"a.{key}": value for key, value in state.items()}, tmp_path / "in.pt")
+    message = "no stack in it under rnn, .*; there are stacks at the top level and under a$"
+    refused(tmp_path / "in.pt", tmp_path, message, stack="rnn")
 
 
 def test_an_optimizers_empty_entry_stays_empty(saved, tmp_path):

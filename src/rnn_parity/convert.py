@@ -8,26 +8,24 @@ bits, the moments are still those of the same parameters, and the check of the p
 from __future__ import annotations
 
 import functools
-import io
 import operator
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from rnn_parity.cells.base import load_cell
+from rnn_parity.checkpoints import SAFETENSORS, read_checkpoint, write_checkpoint
 from rnn_parity.compare.case import compare_task
 from rnn_parity.compare.reference import References
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import InputError, in_one_line
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Dtype, Verdict, worst
+from rnn_parity.experiment.vocabulary import PASSING, Dtype, worst
 from rnn_parity.layers.parameters import canonical_shapes
 from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import draw_stimulus
@@ -43,7 +41,6 @@ LISTS = {"gru": "grus", "lstm": "lstms"}
 TARGETS = {f"stacking_{kind}{end}": (kind, form) for kind in LISTS for end, form in (("_cell", CELLS), ("", FUSED))}
 """What can be converted to: implementation to its kind of cell and its form."""
 
-_SAFETENSORS = ".safetensors"
 _UNFIT = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What is raised on the way through values that are not those of a stack, or of an optimizer."""
 
@@ -76,7 +73,7 @@ class Stack:
     @property
     def name(self) -> str:
         """Path and place, as `m0:decoder.rnn.layers`."""
-        return f"{'.'.join(map(str, self.path))}:{self.place}".strip(":.") or "the whole file"
+        return f"{'.'.join(map(str, self.path))}:{self.place}".strip(":.") or "the top level"
 
     @property
     def own(self) -> dict[str, Any]:
@@ -104,12 +101,15 @@ class Stack:
         if backward := next((key for key in own if key.endswith("_reverse")), ""):
             raise InputError(f"{self.name}: has two directions, expected one: {backward}")
         try:
+            if unfit := next((key for key, tensor in own.items() if not _has_values(tensor)), ""):
+                raise TypeError(f"{unfit} is sparse or without values, expected a dense tensor")
             dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in own.values()}
             if len(dtypes) > 1 or not dtypes <= set(Dtype):
                 raise TypeError(f"it holds {', '.join(sorted(dtypes))}, expected one of {', '.join(Dtype)}")
             (layer := _layer(self.form, **self.sizes)).load_state_dict(own, assign=True)
         except _UNFIT as error:
-            raise InputError(f"{self.name}: cannot be loaded ({_one_line(error)})") from error
+            reason = textwrap.shorten(in_one_line(error), 200, placeholder=" …")
+            raise InputError(f"{self.name}: cannot be loaded ({reason})") from error
         return dict(zip(canonical_shapes(**self.sizes), layer.state_dict().values(), strict=True))
 
 
@@ -141,8 +141,9 @@ def convert_checkpoint(
         raise InputError(f"--to: holds {to!r}, expected one of {', '.join(TARGETS)}")
     if os.path.lexists(target):
         raise InputError(f"{target}: is there already; expected a new file")
-    if (source.suffix == _SAFETENSORS) != (target.suffix == _SAFETENSORS):
+    if (source.suffix == SAFETENSORS) != (target.suffix == SAFETENSORS):
         raise InputError(f"{target}: has another format than {source.name}, expected the same of .pt or .safetensors")
+    stack, to_list, new_prefix = (place and place.rstrip(".") for place in (stack, to_list, new_prefix))
     kind, form = TARGETS[to]
     to_list = to_list or (LISTS[kind] if form == CELLS else "")
     form = ONE_LAYER_EACH if to_list and form == FUSED else form
@@ -157,7 +158,7 @@ def convert_checkpoint(
     weights, followed = old.load(), {key: tensors for key, tensors in kept.items() if tensors is not None}
     rename(content, old, names, followed)
     with atomic_path(target) as temporary:
-        _write(temporary, content, metadata)
+        write_checkpoint(temporary, content, metadata)
         written, _ = read_checkpoint(temporary)
         new = replace(new, state=functools.reduce(operator.getitem, old.path, written))
         _prove_same(weights, new.load(), "of the stack")
@@ -166,25 +167,7 @@ def convert_checkpoint(
         checked = _check(new)
     before, after = next(iter(names.items()))
     lines = [f"{len(names)} keys renamed: {before} → {after}, …; everything else is copied as it is"]
-    told = {True: "its moments stay with their parameters", False: "left as it is"}
-    return [*lines, *(f"{key}: {told[key in followed]}" for key in kept), checked]
-
-
-def read_checkpoint(path: Path) -> tuple[Any, dict[str, str] | None]:
-    """Read tensors and plain values, and the metadata of a safetensors file; no pickle is executed.
-
-    Raises `InputError` with the reader's reason where the file cannot be read or holds anything else.
-    """
-    try:
-        if path.suffix != _SAFETENSORS:
-            return torch.load(path, map_location="cpu", weights_only=True), None
-        with safe_open(path, "pt") as file:
-            names = file.keys()  # safe_open is no mapping: it cannot be iterated itself
-            return {name: file.get_tensor(name) for name in names}, file.metadata()
-    except Exception as error:  # damaged bytes make the readers raise anything: IndexError, struct.error, …
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {refused[1]}" if refused else _one_line(error)
-        raise InputError(f"{path}: cannot be read ({reason}); expected tensors and plain values only") from error
+    return [*lines, *(f"{key}: {_told(tensors)}" for key, tensors in kept.items()), checked]
 
 
 def find_stack(content: Any, kind: str, form: str, to_list: str, wanted: str | None) -> Stack:
@@ -203,7 +186,7 @@ def find_stack(content: Any, kind: str, form: str, to_list: str, wanted: str | N
                 fitting = " or ".join(name for name, (own, _) in TARGETS.items() if own == found)
                 raise InputError(f"{stack.name}: this is {words}, not {other}; expected --to {fitting}")
             if (stack.form, stack.list) == (form, to_list):
-                raise InputError(f"{stack.name}: has the keys already that it would get")
+                raise InputError(f"{stack.name}: already has the target layer's keys")
             whole.append(stack)
         except InputError as problem:
             problems.append(problem)
@@ -214,8 +197,7 @@ def find_stack(content: Any, kind: str, form: str, to_list: str, wanted: str | N
     if problems:
         raise problems[0]
     where = f" under {wanted}" if wanted else ""
-    others = f"; there are stacks under {', '.join(stack.name for stack in every)}" if every else ""
-    raise InputError(f"no stack in it{where}, expected a key that ends in {' or '.join(FIRST_KEYS)}{others}")
+    raise InputError(f"no stack in it{where}, expected a key that ends in {' or '.join(FIRST_KEYS)}{_places(every)}")
 
 
 def new_keys(old: Stack, new: Stack) -> dict[str, str]:
@@ -245,9 +227,9 @@ def moments(optimizer: Mapping[str, Any], stack: Stack) -> dict[str, Tensor] | N
     layouts. An optimizer that was given names may hold other models' parameters as well.
     """
     tensors = {key: value for key, value in stack.state.items() if isinstance(value, Tensor)}
-    # A tensor with several keys, as a shared embedding, is one parameter, under its first key.
-    first = {(value.data_ptr(), value.shape): key for key, value in reversed(tensors.items())}
     try:
+        # A tensor with several keys, as a shared embedding, is one parameter, under its first key.
+        first = {(value.data_ptr(), value.shape): key for key, value in reversed(tensors.items())}
         groups = optimizer["param_groups"]
         names = [name for group in groups for name in group.get("param_names") or []]
         keys = names or [key for key in tensors if key in first.values()]
@@ -261,7 +243,8 @@ def moments(optimizer: Mapping[str, Any], stack: Stack) -> dict[str, Tensor] | N
             return None
         own = {name: kept[stack.place + key] for name, key in zip(stack.load(), stack.own, strict=True)}
         every = ((f"{kind} of {name}", value) for name in own for kind, value in own[name].items())
-        return {name: torch.as_tensor(value) for name, value in every if value is not None}
+        found = {name: torch.as_tensor(value) for name, value in every if value is not None}
+        return found if all(map(_has_values, found.values())) else None
     except _UNFIT:  # other parameters, or no state of torch.optim
         return None
 
@@ -274,7 +257,8 @@ def optimizer_moments(content: Any, stack: Stack, wanted: str | None) -> dict[st
     every = content.items() if stack.path else ()
     known = {k: v for k, v in every if isinstance(v, dict) and {"state", "param_groups"} <= v.keys()}
     if wanted is not None and wanted not in known:
-        raise InputError(f"--optimizer: holds {wanted!r}, expected one of [{', '.join(known)}]")
+        expected = " or ".join(known) or "none, since the file has no optimizer"
+        raise InputError(f"--optimizer: holds {wanted!r}, expected {expected}")
     kept = {key: moments(value, stack) if wanted in (None, key) else None for key, value in known.items()}
     if wanted is not None and kept[wanted] is None:
         raise InputError(f"--optimizer: {wanted} has not the parameters of the model that holds {stack.name}")
@@ -302,6 +286,25 @@ def _is_meant(stack: Stack, wanted: str | None) -> bool:
     return f".{stack.name}".replace(":", ".").endswith("." + wanted.replace(":", "."))
 
 
+def _places(stacks: Sequence[Stack]) -> str:
+    """Where the stacks are, as the end of a message."""
+    under = [stack.name for stack in stacks if stack.path or stack.place]
+    places = ["at the top level"] * (len(under) < len(stacks)) + [f"under {', '.join(under)}"] * bool(under)
+    return f"; {'the stack is' if len(stacks) == 1 else 'there are stacks'} {' and '.join(places)}" if stacks else ""
+
+
+def _has_values(tensor: Tensor) -> bool:
+    """Whether each of its values is in memory: those of a sparse tensor, or one on the device `meta`, are not."""
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_nested
+
+
+def _told(moments: Mapping[str, Tensor] | None) -> str:
+    """What became of an optimizer, by its moments."""
+    if moments is None:
+        return "left as it is"
+    return "its moments stay with their parameters" if moments else "it has no moments"
+
+
 def _layer(form: str, cell: str, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
     """PyTorch's layer in one form of a stack, without values. Parameters are in the order of nn.GRU."""
     make = getattr(nn, cell.upper() + ("Cell" if form == CELLS else ""))
@@ -311,15 +314,8 @@ def _layer(form: str, cell: str, input_size: int, hidden_size: int, num_layers: 
         return nn.ModuleList(make(hidden_size if layer else input_size, hidden_size) for layer in range(num_layers))
 
 
-def _write(path: Path, content: Any, metadata: dict[str, str] | None) -> None:
-    memory = io.BytesIO(save(content, metadata) if path.suffix == _SAFETENSORS else b"")
-    if path.suffix != _SAFETENSORS:
-        torch.save(content, memory)
-    path.write_bytes(memory.getvalue())  # the libraries' own writers do not report the disk's error
-
-
 def _check(stack: Stack) -> str:
-    """Say what the check finds with a stack's weights; `NotProven` where the layers do not compute the same."""
+    """Say what the check finds with a stack's weights; `NotProven` where it does not show that the layers agree."""
     weights, sizes = stack.load(), stack.sizes
     axes: dict[str, Any] = {"sequence_length": 12, "batch_size": 4, "threads": 1, "dropout": 0.2, **sizes}
     dtype = str(weights["weight_ih_l0"].dtype).removeprefix("torch.")
@@ -330,7 +326,7 @@ def _check(stack: Stack) -> str:
         task = LayerTask(References(case, stimulus, seed=0))
         rows = list(compare_task(task, f"stacking_{case.cell}_cell", [f"stacking_{case.cell}"], regimes))
     for row in rows:
-        if row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED):
+        if row["verdict"] not in PASSING:
             raise NotProven(f"{row['regime']}, {row['quantity']}: {row['verdict']}, {row['reason']}")
     ratio = max((row["ratio"] for row in rows if "ratio" in row), default=0)
     return f"checked: {worst(row['verdict'] for row in rows)}, largest error / limit {ratio:.2g}"
@@ -343,7 +339,3 @@ def _prove_same(old: Mapping[str, Tensor] | None, new: Mapping[str, Tensor] | No
         bits = [each.contiguous().view(-1).view(torch.uint8) for each in (tensor, new[name])]
         if tensor.dtype != new[name].dtype or not torch.equal(*bits):
             raise NotProven(f"{name} {where} has changed")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from rnn_parity.commands.processes import exit_with_workflow, require_own_sources
-from rnn_parity.experiment.errors import DISK_FULL, InputError
+from rnn_parity.experiment.errors import DISK_FULL, InputError, in_one_line
 
 ADVICE = "this is no verdict: please report it with the lines above"
 
@@ -97,6 +97,6 @@ def report_fault(error: BaseException) -> NoReturn:
         print(f"error: {DISK_FULL}", file=sys.stderr)
         sys.exit(2)
     traceback.print_exception(error)
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    said = in_one_line(error)
     print(f"fault: {said}; {ADVICE}", file=sys.stderr)
     sys.exit(3)

@@ -12,6 +12,11 @@ class InputError(ValueError):
     """Bad input. Its message is shown as it is, without a traceback; the exit code is 2."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """`KeyError: 'x'`: its type and all that it says, which may be nothing."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The known name that is closest, as the end of a message; empty where none is close."""
     close = difflib.get_close_matches(name, list(known), n=1)

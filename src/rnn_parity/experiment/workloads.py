@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import InputError, in_one_line
 from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import Regime
 
@@ -74,9 +74,8 @@ def find_workload(name: str, key: str = "workload") -> WorkloadEntry:
     try:
         entry = load_object(known.get(name, name))
     except Exception as error:  # whatever the package raises while it is imported
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"{key}: holds {name!r}, which cannot be imported ({reason}); expected package:name"
+            f"{key}: holds {name!r}, which cannot be imported ({in_one_line(error)}); expected package:name"
         ) from error
     if not isinstance(entry, WorkloadEntry):
         raise InputError(f"{key}: holds {name!r}, a {type(entry).__name__}, expected a WorkloadEntry")
