@@ -1,6 +1,7 @@
 """The commands: their help, their exit codes, and what a person reads."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -178,6 +179,93 @@ def test_a_pipe_that_nobody_reads_is_no_verdict():
 def test_check_accepts_what_fits():
     done = rnn_parity("validate", "torch.nn:GRU", "stacking_gru")
     assert (done.returncode, done.stdout) == (0, "torch.nn:GRU: ok\nstacking_gru: ok\n")
+
+
+LAYERS = """
+import os
+from torch import nn
+
+class NoForward(nn.Module):
+    def __init__(self, input_size, hidden_size, num_layers, dropout):
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size, num_layers)
+
+class StateFirst(NoForward):
+    def forward(self, hidden, input):
+        return self.rnn(input, hidden)
+
+class Raises(nn.GRU):
+    def __init__(self, **sizes):
+        {}["x"]
+
+class Leaves(nn.GRU):
+    def __init__(self, **sizes):
+        raise SystemExit(0)
+
+class LeavesAtOnce(nn.GRU):
+    def forward(self, *given):
+        os._exit(0)
+
+class Square(nn.GRU):
+    def forward(self, *given):
+        assert self.input_size == self.hidden_size
+        return super().forward(*given)
+
+class Crashes(nn.GRU):
+    def forward(self, *given):
+        print("Crashes: ok (it prints)")
+        raise ValueError("it went wrong")
+"""
+
+
+@pytest.fixture
+def validate(tmp_path, monkeypatch):
+    """A function that validates the layer NAME of a module that holds `LAYERS`, or another text."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+
+    def validate(name, *options, text=LAYERS):
+        (tmp_path / "mine.py").write_text(text)
+        return rnn_parity("validate", *options, f"mine:{name}", folder=tmp_path)
+
+    return validate
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("NoForward", "NoForward has no forward, expected forward(input, states)\n"),
+        ("StateFirst", "called with input (2, 7, 8) and h0 (3, 7, 16), or in any other way, it raises RuntimeError: "),
+        ("Raises", "cannot be built with input_size 8, hidden_size 16, num_layers 2 (KeyError: 'x')\n"),
+        ("Leaves", "it ends its process: SystemExit: 0\n"),
+        ("LeavesAtOnce", "it ends its process: exit code 0\n"),
+        ("Square", "called with input (2, 7, 8) and h0 (3, 7, 16), or in any other way, it raises AssertionError; "),
+    ],
+)
+def test_a_layer_that_cannot_be_compared_is_refused_in_one_line_whatever_it_does(validate, name, why):
+    done = validate(name)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"error: mine:{name}: {why}")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import os; os._exit(0)", "it ends its process: exit code 0"),
+        ("raise KeyboardInterrupt", "it ends its process: KeyboardInterrupt"),
+        ("raise BaseException('base')", "it ends its process: BaseException: base"),
+        ("raise SystemExit(0)", "cannot be imported (SystemExit: 0); expected package.module:Class"),
+    ],
+)
+def test_a_module_that_ends_its_process_is_refused_in_one_line(validate, text, why):
+    done = validate("Layer", text=text)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: mine:Layer: {why}\n")
+
+
+def test_a_layer_that_fails_in_its_own_way_or_runs_in_the_case_that_is_asked_for_is_no_bad_input(validate):
+    """What it does wrong is a result; and what it prints is no part of the answer, which a workflow reads."""
+    for options in (("Crashes",), ("Square", "--cases", '{"gru": {"input_size": 5, "hidden_size": 5}}')):
+        done = validate(*options)
+        assert (done.returncode, done.stdout) == (0, f"mine:{options[0]}: ok\n")
 
 
 def told(done):

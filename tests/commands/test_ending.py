@@ -80,7 +80,7 @@ def test_ctrl_c_is_130(tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": variables}
     # What a shell starts in its background ignores Ctrl-C, and so would this process.
     with subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes) as process:
-        assert process.stdout.readline() == "here\n"
+        assert process.stderr.readline() == "here\n"
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130

@@ -14,7 +14,9 @@ import typer
 
 from rnn_parity.commands.jobs import JobName, Limit, ResultsFolder, log, run_job, why_no_gpu
 from rnn_parity.commands.processes import on_this_machine
+from rnn_parity.experiment.errors import InputError, in_one_line
 from rnn_parity.experiment.results import Results
+from rnn_parity.experiment.vocabulary import TIME_LIMIT_S, Verdict
 
 app = typer.Typer()
 command = functools.partial(app.command, hidden=True)
@@ -24,18 +26,56 @@ Output = Annotated[Path, typer.Option("--output", help="Where to write the resul
 
 
 @command()
-def validate(implementations: Annotated[list[str], typer.Argument(help="NAME, or CELL=NAME.")]) -> None:
-    """Import implementations and match their parameters with those of their kind, before anything is measured."""
-    from rnn_parity.layers.kinds import require_kind
-    from rnn_parity.layers.registry import adapter_of
+def validate(
+    implementations: Annotated[list[str], typer.Argument(help="NAME, or CELL=NAME.")],
+    cases: Annotated[str, typer.Option(help="JSON: kind of cell to the case in which its layers are tried.")] = "{}",
+) -> None:
+    """Try implementations, each in a process that it may end, before anything is measured.
+
+    They are imported, their parameters matched with those of their kind, and how they are called is found.
+    """
+    from rnn_parity.layers.containment import Ended, contained
+
+    asked = json.loads(cases)
+    pairs = [(name, cell or "gru") for cell, _, name in (given.rpartition("=") for given in implementations)]
+    for (name, _), words in zip(pairs, contained(lambda pair: _try(*pair, asked), pairs, TIME_LIMIT_S), strict=True):
+        if isinstance(words, Ended):
+            raise InputError(f"{name}: {words.reason}")
+        print(f"{name}: ok" + (f" ({words})" if words else ""))
+
+
+def _try(name: str, cell: str, cases: Mapping[str, Any]) -> str:
+    """What is done for a layer, and what it sets for all; `InputError` for one that cannot be compared."""
+    from torch import nn
+
+    from rnn_parity.experiment.grid import Case
+    from rnn_parity.layers.kinds import SIZES, require_call, require_kind
+    from rnn_parity.layers.registry import adapter_of, construct
+    from rnn_parity.layers.running import classify_exception
     from rnn_parity.layers.settings import settings_changed_by
 
-    for given in implementations:
-        cell, _, name = given.rpartition("=")
-        require_kind(name, cell or "gru")
-        how, sets = adapter_of(name, cell or "gru").words, settings_changed_by(name)
-        words = "; ".join(filter(None, (how, sets and f"mind that it sets {sets}")))
-        print(f"{name}: ok" + (f" ({words})" if words else ""))
+    os.dup2(2, 1)  # what a layer prints is no part of the answer
+    axes = {"device": "cpu", "dtype": "float32", "tf32": False, "sequence_length": 2, "batch_size": 7, "dropout": 0.0}
+    case = Case(**{"sweep": "validate", **axes, "threads": 1, "cell": cell, **SIZES, **cases.get(cell, {})})
+    sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
+    require_kind(name, cell)
+    try:
+        layer = construct(name, cell, **sizes, dropout=case.dropout)
+    except InputError:
+        raise
+    except Exception as error:
+        if classify_exception(error)[0] == Verdict.FAILED:
+            with_sizes = ", ".join(f"{key} {value}" for key, value in sizes.items())
+            raise InputError(f"{name}: cannot be built with {with_sizes} ({in_one_line(error)})") from error
+    else:
+        if vars(layer).get("forward", getattr(type(layer), "forward", None)) is nn.Module.forward:
+            raise InputError(f"{name}: {type(layer).__name__} has no forward, expected forward(input, states)")
+    try:
+        require_call(name, case)
+    except InputError as error:
+        raise InputError(str(error).removeprefix(": ")) from error
+    how, sets = adapter_of(name, cell).words, settings_changed_by(name)
+    return "; ".join(filter(None, (how, sets and f"mind that it sets {sets}")))
 
 
 @command()

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import InputError, in_one_line
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import DeviceLost, classify_exception, is_out_of_memory
 
@@ -159,7 +159,7 @@ def _attempt(work: Callable[[], Iterable[Any]]) -> Iterator[Any]:
         except Exception:
             yield RuntimeError(f"{type(error).__name__}: {error}")
     except BaseException as error:
-        yield Ended(Verdict.FAILED, f"it ends its process: {type(error).__name__}: {error}")
+        yield Ended(Verdict.FAILED, f"it ends its process: {in_one_line(error)}")
 
 
 def _receive(receiver: Connection, child: int, limit_s: float) -> Any:

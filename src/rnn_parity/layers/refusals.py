@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rnn_parity.experiment.errors import in_one_line
 from rnn_parity.layers.signatures import call_by_its_names
 
 LONGEST_ERROR = 200
@@ -46,7 +47,7 @@ def explain_error(
     layer: nn.Module, states: Sequence[str], input: Tensor, given: Sequence[Tensor], error: Exception
 ) -> str:
     """It raises however it is called, first this error. Empty where that says nothing of its arguments: it crashes."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_ERROR]
+    text = in_one_line(error)[:LONGEST_ERROR]
     if not isinstance(error, TypeError | AttributeError | IndexError | AssertionError) and not _OF_ARGUMENTS.search(
         text
     ):
