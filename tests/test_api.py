@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 import rnn_parity
 from conftest import PROJECT
 from faults import Crash, HiddenDropout, OutOfMemory, Unrepeatable, Unsupported, WrongShape
-from rnn_parity.api import PRESETS, check
+from rnn_parity.api import check
 from rnn_parity.capabilities import probing
 from rnn_parity.capabilities.probing import CAPABILITIES
 from rnn_parity.commands.cli import app
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY
+from rnn_parity.experiment.presets import PRESETS
 from rnn_parity.layers.stepwise import StackingGRUCellLoop
 from rnn_parity.report.terminal import Screen
 from rnn_parity.steps import Steps

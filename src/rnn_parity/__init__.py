@@ -1,6 +1,6 @@
 """May I replace this recurrent layer by that one, when not, and what do I gain? Imports nothing heavy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 __version__ = "0.2.0"
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
 
 
 def parametrize_with_checks(
-    layers: Sequence[str | Callable[..., Any]], *, expected_failures: Mapping[str, str] | None = None, **options: Any
+    layers: Iterable[str | Callable[..., Any]], *, expected_failures: Mapping[str, str] | None = None, **options: Any
 ) -> Any:
     """Make a test of `layer` and `check` one item per layer, case, regime and group of quantities: a mark of pytest.
 
@@ -31,4 +31,6 @@ def parametrize_with_checks(
     """
     import pytest
 
-    return pytest.mark.rnn_layers.with_args(list(layers), dict(expected_failures or {}), **options)
+    # What is no list is refused where pytest collects the test, in one line.
+    given = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else layers
+    return pytest.mark.rnn_layers.with_args(given, dict(expected_failures or {}), **options)

@@ -19,6 +19,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.one_case import make_case_of_check
+from rnn_parity.experiment.presets import PRESETS, SIZES, require_preset
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rnn_parity.report.check import Report
-
-SIZES = ("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size", "dropout")
-
-PRESETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-    "small": (dict(zip(SIZES, (7, 16, 3, 12, 4, 0.2), strict=True)), (0, 1, 2)),
-    "article": (dict(zip(SIZES, (5, 10, 3, 10, 7, 0.1), strict=True)), (1215,)),
-    "t2vec": (dict(zip(SIZES, (256, 256, 3, 30, 128, 0.2), strict=True)), (0,)),
-}
-"""Sizes and seeds by name. `small` shows every planted fault: I ≠ H, L = 3, steps and dropout enough."""
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS, Regime.TRAIN_SAME_SEED)
 
@@ -95,8 +87,7 @@ def check(
     of its kind, or that is called in another way and cannot be adapted. Whatever else a layer raises when it runs is in
     the report.
     """
-    if like not in PRESETS:
-        raise InputError(f"like: holds {like!r}, expected one of {', '.join(PRESETS)}")
+    require_preset(like)
     if not timing_seconds >= 0:
         raise InputError(f"timing_seconds: holds {timing_seconds!r}, expected at least 0")
     if not set(regimes) & set(EXPECTED_TO_HOLD):

@@ -64,7 +64,7 @@ def test_a_layer_may_say_itself_what_its_parameters_are_called():
         (Renamed(lambda m: {**own(m), "more": m.own_bias_hh_l1}), "one parameter has two names"),
         (Renamed(lambda m: {**own(m), "bias_ih_l1": torch.zeros(12)}), "not parameters of the module: bias_ih_l1"),
         (nn.GRU(**{**SIZES, "num_layers": 1}), "lacks bias_hh_l1, bias_ih_l1, weight_hh_l1, weight_ih_l1"),
-        (nn.GRU(**{**SIZES, "num_layers": 3}), "nothing is given for bias_hh_l2"),
+        (nn.GRU(**{**SIZES, "num_layers": 3}), "unknown names: bias_hh_l2"),
         (nn.GRU(**SIZES, bias=False), "GRU: it has no biases, and every kind of cell has them"),
         (
             nn.GRU(**SIZES, bidirectional=True),

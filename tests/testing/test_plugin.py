@@ -193,6 +193,7 @@ def told(check):
 @rnn_parity.parametrize_with_checks([Right], hidden_size=11)
 def test_right(layer, check):
     assert told(check) == [11, 2, 3, 0.4]
+    check(layer)
 """
     ini = QUICK + "rnn_hidden_size = 14\nrnn_num_layers = 4\nrnn_batch_size = 4\nrnn_dropout = 0.4\n"
     given = "--rnn-hidden-size=13", "--rnn-num-layers=3", "--rnn-batch-size=3"
@@ -203,9 +204,20 @@ def test_right(layer, check):
     ("test", "ini", "message"),
     [
         ("[Right], hiden_size=8", QUICK, "hiden_size: is no option of rnn-parity; did you mean hidden_size[?]"),
-        ("[Right]", "rnn_hidden_size = big\n", "rnn_hidden_size: holds 'big', expected H"),
-        ("[Right], regimes=['train_same_seed']", QUICK, "regimes: holds 'train_same_seed', expected some that must*"),
-        ("[Right], regimes='evil'", QUICK, "regimes: holds 'evil', expected some that must hold: eval, *"),
+        ("[Right]", "rnn_hidden_size = big\n", "rnn_hidden_size: holds 'big', expected an integer"),
+        ("[Right]", "rnn_hidden_size = 3,4\n", "rnn_hidden_size: holds '3,4', expected an integer"),
+        ("[Right]", "rnn_hidden_size = ,\n", "rnn_hidden_size: holds ',', expected an integer"),
+        ("[Right]", "rnn_life = maybe\n", "rnn_life: holds 'maybe', expected true or false"),
+        ("[Right]", "rnn_seeds = a\n", "rnn_seeds: holds [[]'a'[]], expected an integer, or several with commas"),
+        ("[Right], regimes=['train_same_seed']", QUICK, "regimes: holds 'train_same_seed', expected any of eval, *"),
+        ("[Right], regimes='evil'", QUICK, "regimes: holds 'evil', expected any of eval, *"),
+        ("[Right], like='foo'", QUICK, "like: holds 'foo', expected one of small, article, t2vec"),
+        ("[Right]", "rnn_like = foo\n", "like: holds 'foo', expected one of small, article, t2vec"),
+        ("[3]", QUICK, "layers: holds 3, expected a class, another callable, or package.module:Class"),
+        ("['Right']", QUICK, "layers: holds 'Right', expected one of stacking_gru_cell, *, or package.module:Class*"),
+        ("[]", QUICK, "layers: holds [[][]], expected a list of at least one layer, as [[]FastGRU[]]"),
+        ("nn.GRU", QUICK, "layers: holds <class 'torch.nn.*GRU'>, expected a list of at least one layer, *"),
+        ("'layers:Right'", QUICK, "layers: holds 'layers:Right', expected a list of at least one layer, *"),
     ],
 )
 def test_options_that_are_none_are_refused_in_one_line(run, test, ini, message):
@@ -213,6 +225,30 @@ def test_options_that_are_none_are_refused_in_one_line(run, test, ini, message):
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([message])
     assert "plugin.py" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            "--rnn-layer=",
+            "ERROR: --rnn-layer: holds '', expected one of stacking_gru_cell, *, or package.module:Class*",
+        ),
+        ("--rnn-like=foo", "ERROR: like: holds 'foo', expected one of small, article, t2vec"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_is_refused_in_one_line(run, argument, message):
+    result = run("--rnn-layer=layers:Right", argument)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_test_that_never_calls_its_check_fails(run):
+    result = run(test=decorated("[Right], regimes=['eval']", "pass"))
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        ["test_it[[]Right-small-eval-outputs[]]: never calls check, so that nothing is judged;*"]
+    )
 
 
 def test_sizes_that_cannot_be_used_fail_their_items_in_one_line(run):

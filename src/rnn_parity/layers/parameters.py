@@ -96,7 +96,7 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     name = type(layer).__name__
     missing, extra = weights.keys() - parameters.keys(), parameters.keys() - weights.keys()
     if missing or extra:
-        problems = {"it lacks": missing, "nothing is given for": extra}
+        problems = {"it lacks": missing, "unknown names:": extra}
         if {key for key in weights if key.startswith("bias_")} == missing and not extra:
             raise WeightError(f"{name}: it has no biases, and every kind of cell has them; build it with bias=True")
         raise WeightError(f"{name}: {_list(problems)}")

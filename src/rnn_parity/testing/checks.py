@@ -31,6 +31,7 @@ class Check:
     Attributes:
         layer: its label. case: the preset. regime, group: which rows it looks at; `life` and none for those of many
             calls. judged: tells what came of the case, the same for all its checks. properties: what it came to.
+        called: whether its test has called it.
     """
 
     layer: str
@@ -39,6 +40,7 @@ class Check:
     group: str
     judged: Callable[[], Judged]
     properties: dict[str, Any] = field(default_factory=dict)
+    called: bool = False
 
     @property
     def name(self) -> str:
@@ -47,6 +49,7 @@ class Check:
 
     def __call__(self, layer: Any = None) -> None:
         """Judge the layer, or look up what came of it. The argument is there for the reader of a test."""
+        self.called = True
         judged = self.judged()
         if error := judged.get("error"):
             self._fail(error)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from rnn_parity.experiment.errors import did_you_mean
+from rnn_parity.experiment.errors import InputError, did_you_mean
+from rnn_parity.experiment.names import check_name
+from rnn_parity.experiment.presets import PRESETS, require_preset
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS)
@@ -30,7 +32,7 @@ class Option:
 OPTIONS = {
     "baseline": Option(str, "what the layers might replace; the loop over cells of their kind"),
     "cell": Option(str, "the kind of cell, where the parameters do not tell"),
-    "like": Option(str, "the cases, by preset: small, article, t2vec", several=True),
+    "like": Option(str, f"the cases, by preset: {', '.join(PRESETS)}", several=True),
     "input_size": Option(int, "I"),
     "hidden_size": Option(int, "H"),
     "num_layers": Option(int, "L"),
@@ -47,6 +49,7 @@ OPTIONS = {
 }
 """Every option by its name as an argument; `--rnn-NAME` on the command line, `rnn_NAME` in pytest's configuration."""
 
+_WORDS: dict[Any, str] = {int: "an integer", float: "a number", _boolean: "true or false", str: "a word"}
 _DEFAULTS: dict[str, Any] = {"like": ["small"], "regimes": list(REGIMES), "life": True}
 _NOT_A_LIST = (str, bytes)
 
@@ -87,9 +90,27 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
         if option.several and isinstance(found.get(name), (*_NOT_A_LIST, int)):
             found[name] = [found[name]]
     if wrong := [regime for regime in found["regimes"] if regime not in EXPECTED_TO_HOLD]:
-        expected = ", ".join(EXPECTED_TO_HOLD)
-        raise pytest.UsageError(f"regimes: holds {wrong[0]!r}, expected some that must hold: {expected}")
+        raise pytest.UsageError(f"regimes: holds {wrong[0]!r}, expected any of {', '.join(EXPECTED_TO_HOLD)}")
+    try:
+        for preset in found["like"]:
+            require_preset(preset)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from error
     return found
+
+
+def require_layers(layers: Any, key: str) -> None:
+    """Raise `pytest.UsageError`, naming the argument `key`, for what is no list of layers."""
+    if not isinstance(layers, list) or not layers:
+        raise pytest.UsageError(f"{key}: holds {layers!r}, expected a list of at least one layer, as [FastGRU]")
+    for layer in layers:
+        try:
+            if isinstance(layer, str):
+                check_name(layer, key)
+            elif not callable(layer):
+                raise InputError(f"{key}: holds {layer!r}, expected a class, another callable, or package.module:Class")
+        except InputError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 def expected_failures(config: pytest.Config, arguments: Mapping[str, str]) -> dict[str, str]:
@@ -111,7 +132,10 @@ def _argument(config: pytest.Config, name: str) -> Any:
 def _read(key: str, option: Option, given: Any) -> Any:
     texts = given if isinstance(given, list) else [given]
     try:
-        values = [option.read(str(part)) for text in texts for part in str(text).split(",") if part.strip()]
+        values = [option.read(part) for text in texts for part in str(text).split(",") if part.strip()]
+        if not option.several:
+            (values,) = values
     except (ValueError, KeyError) as error:
-        raise pytest.UsageError(f"{key}: holds {given!r}, expected {option.help}") from error
-    return values if option.several else values[0]
+        several = ", or several with commas" if option.several else ""
+        raise pytest.UsageError(f"{key}: holds {given!r}, expected {_WORDS[option.read]}{several}") from error
+    return values

@@ -16,7 +16,7 @@ import pytest
 from rnn_parity.experiment.errors import did_you_mean
 from rnn_parity.testing.checks import Check, checks_of
 from rnn_parity.testing.judging import Asked, Judge
-from rnn_parity.testing.options import add_options, complete, expected_failures
+from rnn_parity.testing.options import add_options, complete, expected_failures, require_layers
 
 LAYERS, OPTIONS_MARK = "rnn_layers", "rnn_parity"
 """The marker that `rnn_parity.parametrize_with_checks` makes, and the one for options of a class or a module."""
@@ -65,6 +65,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         if missing := [name for name in ("layer", "check") if name not in metafunc.fixturenames]:
             raise pytest.UsageError(f"{item.name}: takes no {missing[0]}, expected the arguments layer and check")
+        require_layers(layers, "layers")
         options = complete(metafunc.config, mark.kwargs, [found.kwargs for found in item.iter_markers(OPTIONS_MARK)])
         found = list(_items(metafunc.config, item.nodeid, layers, options, expected))
     except pytest.UsageError as error:
@@ -95,6 +96,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     layers = config.getoption("rnn_layer")
     if not layers:
         return
+    require_layers(layers, "--rnn-layer")
     for _, check, marks in _items(config, "--rnn-layer", layers, complete(config, {}), {}):
         name = f"{check.layer}-{check.name}"
         item = LayerItem.from_parent(session, name=name, nodeid=f"rnn-parity::{name}")
@@ -152,11 +154,17 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Record what a check came to: `record_property` for JUnit and other reports."""
+    """Record what a check came to: `record_property` for JUnit and other reports. Fail a test that calls none."""
+    check = _check_of(item)
     try:
-        return (yield)
+        result = yield
+        if check and not check.called:
+            pytest.fail(
+                f"{item.name}: never calls check, so that nothing is judged; expected check(layer)", pytrace=False
+            )
+        return result
     finally:
-        if check := _check_of(item):
+        if check:
             item.user_properties += [(f"{PROPERTY}{name}", value) for name, value in check.properties.items() if value]
             item.user_properties.append((f"{PROPERTY}case", f"{check.layer} {check.case}"))
 
