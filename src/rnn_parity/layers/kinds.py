@@ -90,7 +90,8 @@ def require_call(name: str, case: Case, key: str = "") -> None:
             call_layer(module, torch.zeros(case.sequence_length, case.batch_size, case.input_size, **like), states)
     except Exception as error:
         if classify_exception(error)[0] == Verdict.FAILED:
-            raise InputError(f"{key}: {name}: {_other_kind(name, load_cell(case.cell)) or raised}") from error
+            reason = _other_kind(name, load_cell(case.cell)) or raised
+            raise InputError(": ".join(filter(None, (key, name, reason)))) from error
 
 
 def fits_no_call(name: str, cell: str) -> bool:

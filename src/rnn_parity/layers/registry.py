@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import InputError, in_one_line
 from rnn_parity.experiment.names import REGISTRY, check_name
 from rnn_parity.layers.adapters import Adapter, find_adapter
 from rnn_parity.layers.settings import forget, put_back
@@ -47,9 +47,8 @@ def load_factory(name: str):
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the user's module may raise anything while it is imported
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{name}: cannot be imported ({reason}); expected package.module:Class") from error
-    _refuse_built(factory, name)
+        raise InputError(f"{name}: cannot be imported ({in_one_line(error)}); expected package.module:Class") from error
+    _refuse_what_builds_none(factory, name)
     return factory
 
 
@@ -64,7 +63,7 @@ def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
         check_name(implementation, key)
         yield implementation
         return
-    _refuse_built(implementation, key)
+    _refuse_what_builds_none(implementation, key)
     label = _label(implementation)
     name = next(name for name in itertools.chain([label], _numbered(label)) if name not in REGISTRY)
     REGISTRY[name] = implementation
@@ -125,10 +124,14 @@ def adapter_of(name: str, cell: str) -> Adapter:
     return _ADAPTERS[key][1]
 
 
-def _refuse_built(factory: Any, who: str) -> None:
+def _refuse_what_builds_none(factory: Any, who: str) -> None:
     if isinstance(factory, nn.Module):
         what = f"a {type(factory).__name__} already built"
         raise InputError(f"{who}: holds {what}, expected what builds one, as its class or a functools.partial")
+    if not callable(factory):
+        raise InputError(
+            f"{who}: holds {factory!r:.40}, expected package.module:Class, a class, or what builds a layer"
+        )
 
 
 def _parameters(factory: Callable[..., Any]) -> tuple[Collection[str], bool]:

@@ -82,7 +82,11 @@ class Judge:
         if self._server is None:
             self.start()
         os.write(self._entry, f"{key}\n".encode())
-        found = next(self._server)
+        try:
+            found = next(self._server)
+        except BaseException:  # the next case starts another
+            self.close()
+            raise
         if isinstance(found, Ended):  # only where it could not fork: it has run the layer itself
             self.close()
             return {"error": found.reason}
