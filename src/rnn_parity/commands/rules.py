@@ -70,10 +70,7 @@ def _try(name: str, cell: str, cases: Mapping[str, Any]) -> str:
     else:
         if vars(layer).get("forward", getattr(type(layer), "forward", None)) is nn.Module.forward:
             raise InputError(f"{name}: {type(layer).__name__} has no forward, expected forward(input, states)")
-    try:
-        require_call(name, case)
-    except InputError as error:
-        raise InputError(str(error).removeprefix(": ")) from error
+    require_call(name, case)
     how, sets = adapter_of(name, cell).words, settings_changed_by(name)
     return "; ".join(filter(None, (how, sets and f"mind that it sets {sets}")))
 

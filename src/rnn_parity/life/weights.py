@@ -168,9 +168,7 @@ def functional_gradients(life: Life) -> Iterator[Found]:
 
 @point("Under `torch.autocast`", may_refuse=True, condition="it is not called under torch.autocast")
 def autocast(life: Life) -> Iterator[Found]:
-    """With products in bfloat16 its parameters of float32 give what bfloat16 allows, also after they change."""
-    if life.case.dtype != "float32":
-        return
+    """With products in bfloat16 its parameters give what bfloat16 allows, also after they change."""
     before, after = life.draw(), life.draw(weights_of=1)
     module = life.build(before)
 

@@ -101,7 +101,7 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
 
 def require_layers(layers: Any, key: str) -> None:
     """Raise `pytest.UsageError`, naming the argument `key`, for what is no list of layers."""
-    if not isinstance(layers, list) or not layers:
+    if not isinstance(layers, list | tuple) or not layers:
         raise pytest.UsageError(f"{key}: holds {layers!r}, expected a list of at least one layer, as [FastGRU]")
     for layer in layers:
         try:
