@@ -252,7 +252,7 @@ def test_a_layer_that_cannot_be_compared_is_refused_in_one_line_whatever_it_does
     [
         ("import os; os._exit(0)", "it ends its process: exit code 0"),
         ("raise KeyboardInterrupt", "it ends its process: KeyboardInterrupt"),
-        ("raise BaseException('base')", "it ends its process: BaseException: base"),
+        ("raise BaseException('base')", "cannot be imported (BaseException: base); expected package.module:Class"),
         ("raise SystemExit(0)", "cannot be imported (SystemExit: 0); expected package.module:Class"),
     ],
 )

@@ -161,7 +161,7 @@ def test_results_come_in_order_and_each_end_costs_one_item():
             raise SystemExit
         return item * item
 
-    lost, ended = Ended("not judged", "gone"), Ended("failed", "it ends its process: SystemExit: ")
+    lost, ended = Ended("not judged", "gone"), Ended("failed", "it ends its process: SystemExit")
     assert list(contained(work, range(5), 10)) == [0, 1, lost, ended, 16]
 
 

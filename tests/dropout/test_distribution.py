@@ -73,8 +73,8 @@ class HalfOfTheDrawBefore(WrittenOut):
         steps, rows, units = sequence.shape
         numbers = torch.rand(steps + 1, rows, units // 8, 4)
         kept = torch.cat([numbers[:-1], numbers[1:]], dim=-1).reshape(sequence.shape) >= self.dropout
-        seen = [torch.bernoulli(mask) for mask in kept.to(sequence)]  # a draw without a choice
-        return sequence * torch.stack(seen) / (1 - self.dropout)
+        seen = [torch.bernoulli(mask) for mask in kept.float().clamp(1e-6, 1 - 1e-6)]  # a draw with hardly a choice
+        return sequence * torch.stack(seen).to(sequence) / (1 - self.dropout)
 
 
 class Recording(StackingGRUCellLoop):

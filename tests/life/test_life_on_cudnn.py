@@ -21,6 +21,7 @@ REFUSED = {
     "first_call": "cudnn RNN backward can only be called in training mode",
     "strided": "RuntimeError: rnn: hx is not contiguous",
     "packed": "RuntimeError: Overloaded torch operator",  # the layer of the tests takes none
+    "written_early": "RuntimeError: one of the variables needed for gradient computation has been modified",
     "second_derivatives": "the derivative for '_cudnn_rnn_backward' is not implemented",
 }
 
@@ -40,6 +41,7 @@ def failing(name, point):
 def test_a_whole_life_accuses_nothing_and_refuses_what_pytorch_refuses(cell, name, dtype):
     found = rows(f"fake_cudnn:{name}", cell=cell, dtype=dtype)
     refused = {point: row["reason"] for point, row in found.items() if row["verdict"] == "unsupported"}
+    refused.pop("autocast", None)  # oneDNN has no LSTM in bfloat16 for every CPU
     assert {row["verdict"] for row in found.values()} == {"equivalent", "unsupported"}
     assert refused.keys() == REFUSED.keys()
     assert all(refused[point].startswith(words) for point, words in REFUSED.items())

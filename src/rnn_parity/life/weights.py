@@ -173,6 +173,7 @@ def autocast(life: Life) -> Iterator[Found]:
     module = life.build(before)
 
     def through(input: Tensor, states: Any) -> Any:
+        torch.clear_autocast_cache()  # who left autocast open before has left copies of weights too
         with torch.autocast(life.case.device, torch.bfloat16):
             return module(input, states)
 
