@@ -336,7 +336,7 @@ def test_other_dtypes():
         ({"cell": "no_such:Kind"}, "cell: no_such:Kind cannot be imported (ModuleNotFoundError"),
         ({"cell": "torch.nn:GRU"}, "cell: torch.nn:GRU is no kind of cell, expected a class made from rnn_parity."),
         ({"cell": "rnn", "baseline": None}, "cell: holds 'rnn', expected one of gru"),
-        ({"candidate": "torch.nn:LSTM"}, "baseline: stacking_gru_cell: this is a GRU, not an LSTM: --cell gru"),
+        ({"candidate": "torch.nn:LSTM"}, "baseline: stacking_gru_cell: this is a GRU, and the candidate an LSTM"),
     ],
 )
 def test_what_cannot_be_checked_gets_one_line(arguments, message):
