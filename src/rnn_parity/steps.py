@@ -132,8 +132,7 @@ class Steps:
                 except InputError as error:
                     if key == "candidate" and not told and fits_no_call(name, kind):
                         raise InputError(f"{error}; it was taken for a GRU: name another kind with --cell") from error
-                    own = infer_kind(name)
-                    if key == "baseline" and not cell and own not in (None, kind):
+                    if key == "baseline" and not cell and (own := infer_kind(name)) not in (None, kind):
                         both = f"this is {load_cell(own).words}, and the candidate {load_cell(kind).words}"
                         raise InputError(f"baseline: {name}: {both}; expected two of one kind") from error
                     raise

@@ -558,7 +558,7 @@ class InATuple(nn.GRU):
         (ByNameAlone, True, "states given as hx="),
         (IgnoredByName, False, "states given as hx="),
         (BehindAMask, True, "states given as prev_state="),
-        (IgnoresItsSecond, False, "states given as its second argument, bias, which they do not change"),
+        (IgnoresItsSecond, False, "states given as its second argument, bias, which ignores them"),
         (InATuple, True, "its state in a tuple"),
     ],
 )

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from rnn_parity.bundles.questions import Evidence, Question, shapes_of
-from rnn_parity.experiment.errors import InputError
+from rnn_parity.experiment.errors import InputError, in_one_line
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.experiment.one_case import make_case_of_check
@@ -54,14 +54,10 @@ def require_place(folder: Path) -> None:
     try:
         if folder.is_file():
             raise InputError(f"{folder}: is a file, expected a new folder for a bundle")
-        is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / QUESTION).exists():
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / QUESTION).exists():
             raise InputError(f"{folder}: holds other files, expected a new folder for a bundle")
-        with TemporaryFile(dir=folder):
-            pass
-        if is_new:
-            folder.rmdir()  # a yes leaves none
+        with TemporaryFile(dir=next(place for place in (folder, *folder.absolute().parents) if place.exists())):
+            pass  # a yes makes no folder
     except OSError as error:
         reason = f"cannot be written ({error.strerror})"
         raise InputError(f"{folder}: {reason}, expected a new folder for a bundle") from error
@@ -99,8 +95,9 @@ def read_bundle(folder: Path) -> Bundle:
     except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{folder}: is no bundle ({said}); expected what `rnn-parity check --bundle` wrote") from error
+        raise InputError(
+            f"{folder}: is no bundle ({in_one_line(error)}); expected what `rnn-parity check --bundle` wrote"
+        ) from error
 
 
 def _checked(question: Question, file: Path) -> Question:

@@ -24,7 +24,7 @@ from torch import Tensor
 from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import load_factory
-from rnn_parity.layers.running import call_layer, same
+from rnn_parity.layers.running import call_layer, generators_kept, same
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 
 Run = Callable[[AbstractContextManager], Sequence[Tensor]]
@@ -124,7 +124,7 @@ def find_order(case: Case, run: Run) -> MaskOrder:
     they were. Raises `UnlawfulDraws` for draws that cannot be right, and `UnknownOrder` where no order is found, as
     where the layer draws out of sight.
     """
-    with generators_kept(case):
+    with generators_kept(case.device):
         return _find_order(_Probe(case, run))
 
 
@@ -157,7 +157,7 @@ def assume_order(case: Case, name: str, like: str) -> None:
 
 def _order_of(case: Case, name: str) -> MaskOrder:
     stimulus = draw_stimulus(case, 0)
-    with generators_kept(case):
+    with generators_kept(case.device):
         module = build_loaded(case, name, stimulus).train()
     input, *states = (t.to(case.device).requires_grad_() for t in (stimulus.input, *stimulus.states))
 
@@ -175,7 +175,7 @@ def _order_of(case: Case, name: str) -> MaskOrder:
         return list(outputs)
 
     order = find_order(case, run)
-    with generators_kept(case):
+    with generators_kept(case.device):
         # The first two are not compared: what compiles then may draw, and what a layer keeps between calls is missing.
         _, _, watched, alone = (results(draws()) for draws in (DropoutRecorder, nullcontext) * 2)
         if _alike(watched, alone):
@@ -190,11 +190,6 @@ def _order_of(case: Case, name: str) -> MaskOrder:
 
 def _alike(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     return len(ones) == len(others) and all(map(same, ones, others))
-
-
-def generators_kept(case: Case) -> AbstractContextManager:
-    """A `with` after which torch's generators are as they were."""
-    return torch.random.fork_rng([torch.cuda.current_device()] if case.device == "cuda" else [])
 
 
 def _find_order(probe: _Probe) -> MaskOrder:

@@ -23,7 +23,7 @@ from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.dropout.masks import mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights
-from rnn_parity.layers.running import LightDispatchMode, call_layer
+from rnn_parity.layers.running import LightDispatchMode, call_layer, generators_kept
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 
 GAIN = 256.0
@@ -94,7 +94,7 @@ def recover_masks(case: Case, name: str, replay: Replay) -> Float[Tensor, "G T B
     masks = torch.zeros(mask_shape(case), dtype=torch.float64)
     if case.num_layers == 1 or case.dropout == 1:  # nothing is drawn
         return masks
-    with torch.random.fork_rng([torch.cuda.current_device()] if case.device == "cuda" else []):
+    with generators_kept(case.device):
         # Where hardly anything is dropped, all masks are alike, replayed or not; with p = 1/2 they are not.
         even = replace(case, dropout=0.5)
         _recover_gap(even, build_loaded(even, name, draw_stimulus(even, 0)), replay, masks[:0])

@@ -88,9 +88,7 @@ class Adapter:
         """What is done for the layer, in one line; empty where it fits as it is."""
         said = [_WORDS[key] for key in (self.input, self.states) if key in _WORDS]
         said += [f"states given as {self.keyword}="] if self.keyword else []
-        said += [f"states given as its second argument, {self.unheeded}, which they do not change"] * bool(
-            self.unheeded
-        )
+        said += [f"states given as its second argument, {self.unheeded}, which ignores them"] if self.unheeded else []
         said += ["states stacked from what it gives for each layer"] if self.nest != "whole" else []
         said += [f"{self.extra} further result{'s' * (self.extra > 1)} ignored"] if self.extra else []
         said += ["called once to have its parameters"] if self.lazy else []

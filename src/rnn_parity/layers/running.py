@@ -6,7 +6,7 @@ import errno
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import torch
@@ -90,6 +90,11 @@ def same(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(one, other) or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def generators_kept(device: str) -> AbstractContextManager:
+    """A `with` after which torch's generators are as they were."""
+    return torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else [])
 
 
 def compiler_is_loaded() -> bool:

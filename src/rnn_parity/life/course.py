@@ -140,7 +140,7 @@ class Life:
         run: Callable[[], Results],
         when: str = "",
         before: Given | None = None,
-        reference: Reference | None = None,
+        reference: Callable[[], Reference] | None = None,
     ) -> Found:
         """Hold what `run` gives against a reference, by default the oracle's; what it raises is a finding."""
         if when and given.case.dropout == 0 < self.case.dropout:
@@ -154,7 +154,7 @@ class Life:
             return Found(verdict, "", reason, when=when)
         if results.hides_masks and results.offence:
             return Found(Verdict.DIFFERENT, "", results.offence, when=when)
-        found = judge(given.case, results.values, reference or self._reference(given, results))
+        found = judge(given.case, results.values, reference() if reference else self._reference(given, results))
         if found.fails and before is not None:
             value = {found.quantity: results.values[found.quantity]}
             if not judge(given.case, value, before.references.with_masks(results.masks)).fails:

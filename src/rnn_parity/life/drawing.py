@@ -12,9 +12,9 @@ from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
 from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
-from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, generators_kept, order_of
+from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, order_of
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import compiler_is_loaded
+from rnn_parity.layers.running import compiler_is_loaded, generators_kept
 from rnn_parity.layers.stimulus import build_loaded
 from rnn_parity.life.given import Given
 from rnn_parity.life.results import results_of
@@ -103,7 +103,7 @@ class Drawing:
         expected = math.prod(mask_shape(given.case))
         if count < expected or mask_shape(given.case) == mask_shape(self.case):
             return False
-        with generators_kept(given.case), torch.no_grad():
+        with generators_kept(given.case.device), torch.no_grad():
             module, draws = build_loaded(given.case, self.name, given.stimulus).train(), DropoutRecorder()
             with draws:
                 results_of(load_cell(given.case.cell), module, *given.tensors())
@@ -113,7 +113,7 @@ class Drawing:
 def _is_random(given: Given, call: Callable[[Tensor, Any], Any]) -> bool:
     """Whether a call gives another output under another seed."""
     tensors, cell = given.tensors(), load_cell(given.case.cell)
-    with generators_kept(given.case):
+    with generators_kept(given.case.device):
         return draws_out_of_sight(
             lambda: results_of(cell, call, *tensors)["output"].detach().clone(), given.case.dropout
         )

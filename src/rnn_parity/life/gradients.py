@@ -191,7 +191,9 @@ def second_derivatives(life: Life) -> Iterator[Found]:
         zero = torch.zeros(())
         return Results({q: zero.expand_as(first[q]) if g is None else g.cpu() for q, g in found.items()})
 
-    yield life.hold(given, run, "with create_graph=True", reference=_second_derivatives(given, life.takes_states))
+    yield life.hold(
+        given, run, "with create_graph=True", reference=partial(_second_derivatives, given, life.takes_states)
+    )
 
 
 def _second_derivatives(given: Given, takes_states: bool) -> Reference:

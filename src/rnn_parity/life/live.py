@@ -14,7 +14,7 @@ import torch
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
-from rnn_parity.layers.running import classify_exception, compiler_is_loaded, numerics
+from rnn_parity.layers.running import classify_exception, compiler_is_loaded, generators_kept, numerics
 from rnn_parity.life import calls, edges, gradients, mixed, sizes, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -85,8 +85,7 @@ def live(
     """
     started, life = _Stopwatch(), life or Life(name, case, seed=seed)
     most = max_seconds if max_seconds is not None else math.inf if deep else MAX_SECONDS
-    devices = [torch.cuda.current_device()] if case.device == "cuda" else []
-    with numerics(case.threads, case.tf32), torch.random.fork_rng(devices):
+    with numerics(case.threads, case.tf32), generators_kept(case.device):
         if points and "first_call" not in points and Life(name, case, seed=seed).refuses_eval():
             life.leave_eval()
         for key, point in POINTS.items():

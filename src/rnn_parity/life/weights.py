@@ -154,7 +154,7 @@ def functional_call(life: Life) -> Iterator[Found]:
 def functional_gradients(life: Life) -> Iterator[Found]:
     """The weights that it was called with get the gradients, as where one is trained through another's steps."""
     own, given = life.draw(), life.draw(weights_of=1)
-    module, other = _lived(life, own).train(life.quiet == "train"), life.build(given)
+    module, other = _lived(life, own), life.build(given)
     if hasattr(unwrapped(other), "load_canonical"):
         return  # its weights under our names cannot be read back
     weights: dict[str, Tensor] = dict(other.named_parameters())
