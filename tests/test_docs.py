@@ -124,7 +124,7 @@ def test_the_rates_that_are_told_are_those_of_the_kept_self_test():
         passed = totals[f"{name}_passes"].sum()
         assert str(passed) in re.search(r"fewer faults pass, (\d+ and \d+)", TRUST)[1].split(" and ")
         if name == "allclose":
-            assert f"`allclose` calls {shares['float32']:.0f} % of all right results" in " ".join(README.split())
+            assert f"`allclose` calls {shares['float32']:.0f} % of all correct results" in " ".join(README.split())
 
 
 def test_the_rates_of_the_criterion_are_those_of_the_kept_self_test():
