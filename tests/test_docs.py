@@ -152,7 +152,7 @@ def test_the_rates_of_each_kind_are_those_of_the_kept_self_test(cell, name):
     comparisons, raised = kept.false_alarms[["comparisons", "alarms"]].sum()
     assert f"| {name} | {caught:,} of {judged:,} | {raised} in {comparisons:,} comparisons |" in README
     if cell != "gru":
-        accused = f"{raised} false alarms were raised" if raised else "no right layer was accused"
+        accused = f"{raised} false alarms were raised" if raised else "no correct layer was accused"
         assert f"{caught:,} of {judged:,} faults were caught, and {accused} in {comparisons:,} comparisons" in TRUST
 
 
