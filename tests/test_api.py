@@ -82,7 +82,7 @@ def test_the_fused_layer_holds():
     assert report.answer.same_seed.differing == 1
     assert report.conclusion() == (
         "yes: torch.nn:GRU may replace stacking_gru_cell, because every quantity, forward and backward, is within its "
-        "limit; mind that the same seed drops other entries"
+        "limit; note that the same seed gives other dropout masks"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_layer_as_cudnns_is_judged_by_its_own_masks_or_without_dropout_and_by_
     assert report.equivalent, report.explain()
     assert report.explain().startswith(
         "yes: Fused may replace stacking_gru_cell, because every quantity, forward and backward, is within its limit, "
-        "dropout by the law of many draws"
+        "dropout by the distribution of many draws"
     )
     assert "  eval: unsupported\n    grad_input: cudnn RNN backward can only" in report.explain()
     if hidden is Unrepeatable:
@@ -260,9 +260,9 @@ def test_what_the_layers_can_do_besides():
     gained = differences.loc["missing_states"]
     assert (gained["baseline"], gained["candidate"]) == ("refuses", "works")
     assert "argument: 'states'" in gained["detail"]
-    assert "mind what would be lost: torch.func.vmap" in report.conclusion()
+    assert "note what would be lost: torch.func.vmap" in report.conclusion()
     assert "Input without states: the baseline refuses, the candidate works (TypeError" in report.explain()
-    assert "alike in 2 of 5 capabilities" in printed(report)
+    assert "the same in 2 of 5 capabilities" in printed(report)
 
 
 @pytest.mark.usefixtures("few_capabilities")
@@ -330,11 +330,11 @@ def test_other_dtypes():
         ({"candidate": "no_such:Layer"}, "candidate: no_such:Layer: cannot be imported (ModuleNotFoundError"),
         ({"candidate": LOOP}, "candidate: holds 'stacking_gru_cell', the baseline itself, expected another"),
         ({"candidate": nn.Linear}, "candidate: Linear: cannot be called with input_size, hidden_size"),
-        ({"candidate": nn.GRU(1, 1)}, "candidate: holds a GRU already built, expected what builds one"),
+        ({"candidate": nn.GRU(1, 1)}, "candidate: holds a GRU already built, expected something that builds one"),
         ({"candidate": lambda **sizes: len(sizes)}, "candidate: <lambda>: gives int 4, expected a torch.nn.Module"),
         ({"cell": "rnn"}, "cell: holds 'rnn', expected one of gru, gru_reset_before, lstm, or package.module:Class"),
         ({"cell": "no_such:Kind"}, "cell: no_such:Kind cannot be imported (ModuleNotFoundError"),
-        ({"cell": "torch.nn:GRU"}, "cell: torch.nn:GRU is no kind of cell, expected a class made from rnn_parity."),
+        ({"cell": "torch.nn:GRU"}, "cell: torch.nn:GRU is not a kind of cell, expected a subclass of rnn_parity."),
         ({"cell": "rnn", "baseline": None}, "cell: holds 'rnn', expected one of gru"),
         ({"candidate": "torch.nn:LSTM"}, "baseline: stacking_gru_cell: this is a GRU, and the candidate an LSTM"),
     ],
@@ -349,9 +349,9 @@ def test_what_cannot_be_checked_gets_one_line(arguments, message):
 def test_a_state_may_have_any_letter():
     report = quick(nn.GRU, regimes=["eval"])
     renamed = report.equivalence.replace({"quantity": {"hn": "sn", "grad_h0": "grad_s0"}})
-    assert "states of zero" not in dataclasses.replace(report, equivalence=renamed).conclusion()
+    assert "zero states" not in dataclasses.replace(report, equivalence=renamed).conclusion()
     without = report.equivalence[report.equivalence["quantity"] != "grad_h0"]
-    assert "states of zero only" in dataclasses.replace(report, equivalence=without).conclusion()
+    assert "zero states only" in dataclasses.replace(report, equivalence=without).conclusion()
 
 
 def test_parameters_without_counterpart_are_named():

@@ -268,9 +268,9 @@ def test_what_is_no_whole_stack_is_named_and_nothing_is_written(saved, tmp_path,
         ({"optimizer": "adam"}, "--optimizer: holds 'adam', expected m0_optimizer or m1_optimizer$"),
         (
             {"new_prefix": "decoder"},
-            "m0:decoder: decoder.embedding.weight is there already, expected another place as --new-prefix",
+            "m0:decoder: decoder.embedding.weight exists already, expected another --new-prefix",
         ),
-        ({"new_prefix": "encoder.rnn"}, "m0:encoder.rnn: encoder.rnn.weight_ih_l0 is there already"),
+        ({"new_prefix": "encoder.rnn"}, "m0:encoder.rnn: encoder.rnn.weight_ih_l0 exists already"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(saved, tmp_path, options, message):
@@ -315,7 +315,7 @@ def test_a_file_that_cannot_be_read_or_is_there_already_is_named_in_one_line(sav
     refused(absent, tmp_path, r"absent.pt: cannot be read \(No such file or directory\); expected a checkpoint$")
     refused(tmp_path, tmp_path, r"cannot be read \(Is a directory\); expected a checkpoint$")
     (tmp_path / "out.pt").write_text("mine")
-    refused(saved, tmp_path, "out.pt: is there already")
+    refused(saved, tmp_path, "out.pt: exists already")
     assert (tmp_path / "out.pt").read_text() == "mine"
 
 
@@ -475,7 +475,7 @@ def test_a_list_of_any_name_goes_there_and_back(tmp_path, name, one_layer, kind,
     back = to if one_layer else f"{to}_cell"
     convert_checkpoint(tmp_path / "a.pt", tmp_path / "back.pt", back, to_list=name, new_prefix="decoder")
     assert same(torch.load(tmp_path / "in.pt"), torch.load(tmp_path / "back.pt"))
-    refused(tmp_path / "in.pt", tmp_path, "decoder.attention.weight is there already, .* --new-prefix", to=to)
+    refused(tmp_path / "in.pt", tmp_path, "decoder.attention.weight exists already, .* --new-prefix", to=to)
     other = "stacking_gru" if kind == "LSTM" else "stacking_lstm"
     words = "this is an LSTM, not a GRU" if kind == "LSTM" else "this is a GRU, not an LSTM"
     refused(tmp_path / "in.pt", tmp_path, f"in.pt: decoder.{name}: {words}; expected --to {to}_cell or {to}", to=other)

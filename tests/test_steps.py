@@ -108,7 +108,7 @@ def test_a_capability_that_crashes_is_refused_and_the_others_are_probed(monkeypa
     assert len(found) == 8
     assert set(found["outcome"]) == {"works", "refuses"}
     assert found.loc[("faults:SegfaultsUnderVmap", "carried_state"), "outcome"] == "works"
-    assert "mind what would be lost: torch.func.vmap" in report.conclusion()
+    assert "note what would be lost: torch.func.vmap" in report.conclusion()
 
 
 def test_threads_and_words_that_a_layer_leaves_behind_keep_nothing_from_ending():

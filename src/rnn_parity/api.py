@@ -1,4 +1,4 @@
-"""One candidate against one baseline, without a config: `rnn_parity.check`, for a test of one's own.
+"""One candidate against one baseline, without a config: `rnn_parity.check`, for your own tests.
 
 def test_my_layer_may_replace_the_loop():
     report = rnn_parity.check("stacking_gru_cell", MyGRU)
@@ -64,28 +64,27 @@ def check(
     """May `candidate` replace `baseline`? Compare their numbers, probe what they can do, and time both.
 
     Args:
-        baseline, candidate: a registered name, `package.module:Class`, or what builds the layer itself: a class, or
-            any callable that takes input_size, hidden_size, num_layers and dropout. A baseline of None is the loop over
-            cells of its kind.
-        cell: the kind of cell that both shall be: `gru`, `gru_reset_before`, `lstm`, or `package.module:Class`. None
-            is the kind that the candidate's parameters tell.
-        like: the preset that gives the sizes and seeds that are not given: `small`, `article` or `t2vec`.
-        device: `auto` is cuda where there is one. threads: CPU threads to compute with.
+        baseline, candidate: a registered name, `package.module:Class`, or a class or other callable that builds the
+            layer from input_size, hidden_size, num_layers and dropout. If the baseline is None, it is the loop over
+            cells of the candidate's kind.
+        cell: the kind of cell of both: `gru`, `gru_reset_before`, `lstm`, or `package.module:Class`. If None, it is
+            inferred from the candidate's parameters.
+        like: the preset for sizes and seeds that are not given: `small`, `article` or `t2vec`.
+        device: `auto` is cuda if there is one. threads: CPU threads to compute with.
         regimes: at least one of those that must hold, `eval` and `train_matched_masks`.
-        life: whether to judge the candidate over many calls too. deep: sizes too that take minutes or gigabytes.
-        capabilities: whether to probe them; seconds, half of them the compiler's.
-        timing_seconds: for how long each of inference and step may be timed beyond ten rounds; 0 times nothing.
-        time_limit: seconds after which a call that gives nothing new is ended.
-        contain: whether to run the layers in processes of their own, so that one that ends its process, crashes it or
-            never returns costs its own verdict alone. They run in this process where it has already used a GPU or
+        life: whether to judge many calls, not just one. deep: whether to try sizes that take minutes or gigabytes.
+        capabilities: whether to probe them. This takes seconds, half of them in the compiler.
+        timing_seconds: how long inference and step may each be timed beyond ten rounds; 0 for no timing.
+        time_limit: seconds without a new result after which a layer is stopped.
+        contain: whether to run the layers in separate processes, so that a layer that ends its process, crashes it or
+            never returns affects only its own verdict. The layers run in this process if it has already used a GPU or
             several threads of torch.
-        bundle: a folder for what a `no` needs to be run again elsewhere: `rnn-parity replay`.
-        progress: told what is done next. known: told the report so far: with the verdict, the cause of a `no`, the
-            timing, the capabilities.
+        bundle: a folder for the bundle that replays a `no` elsewhere: `rnn-parity replay`.
+        progress: called with the name of each step. known: called with the report so far, when the verdict, the cause
+            of a `no`, the timing and the capabilities become known.
 
-    Raises `InputError`, in one line, for arguments that cannot be used, and for a layer whose parameters are not those
-    of its kind, or that is called in another way and cannot be adapted. Whatever else a layer raises when it runs is in
-    the report.
+    Raises `InputError`, in one line, for arguments that cannot be used, and for a layer whose parameters do not fit its
+    kind, or whose interface cannot be adapted. Any other error that a layer raises is in the report.
     """
     require_preset(like)
     if not timing_seconds >= 0:

@@ -140,7 +140,7 @@ def convert_checkpoint(
     if to not in TARGETS:
         raise InputError(f"--to: holds {to!r}, expected one of {', '.join(TARGETS)}")
     if os.path.lexists(target):
-        raise InputError(f"{target}: is there already; expected a new file")
+        raise InputError(f"{target}: exists already; expected a new file")
     if (source.suffix == SAFETENSORS) != (target.suffix == SAFETENSORS):
         raise InputError(f"{target}: has another format than {source.name}, expected the same of .pt or .safetensors")
     stack, to_list, new_prefix = (place and place.rstrip(".") for place in (stack, to_list, new_prefix))
@@ -205,7 +205,7 @@ def new_keys(old: Stack, new: Stack) -> dict[str, str]:
     pairs = zip(*(_layer(stack.form, **old.sizes).state_dict() for stack in (old, new)), strict=True)
     names = {old.place + before: new.place + after for before, after in pairs}
     if there := [str(key) for key in old.state if str(key).startswith(new.place) and key not in names]:
-        raise InputError(f"{new.name}: {there[0]} is there already, expected another place as --new-prefix")
+        raise InputError(f"{new.name}: {there[0]} exists already, expected another --new-prefix")
     return names
 
 

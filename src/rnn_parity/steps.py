@@ -118,12 +118,10 @@ class Steps:
             kind = told or "gru"
             load_cell(kind)
             if baseline is None and kind not in BASELINES:
-                raise InputError(
-                    f"baseline: is missing, and {kind} has none of its own; expected what it might replace"
-                )
+                raise InputError(f"baseline: is missing, and {kind} has no default; expected the layer to be replaced")
             ours = BASELINES[kind] if baseline is None else baseline
             if ours == candidate:
-                raise InputError(f"candidate: holds {candidate!r}, the baseline itself, expected another")
+                raise InputError(f"candidate: holds {candidate!r}, the baseline itself, expected another layer")
             case = make_case(ours, kind)
             for key, name in (("candidate", candidate), ("baseline", ours)):
                 try:

@@ -71,7 +71,7 @@ def make_adam(model: T2Vec) -> torch.optim.Adam:
     parameters = list(model.canonical_parameters().values())
     if parameters[0].dtype == torch.float16:
         raise NotImplementedError(
-            "Adam's eps of 1e-8 is 0 in float16, so that weights kept in it are no numbers after one step"
+            "Adam's eps of 1e-8 is 0 in float16, so that weights stored in float16 are NaN after one step"
         )
     return torch.optim.Adam(parameters, LEARNING_RATE)
 

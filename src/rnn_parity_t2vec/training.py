@@ -101,7 +101,7 @@ def _train(
         torch.manual_seed(seed)
         for loss in train(model, case, batches, matched=matched, order=order):
             if not math.isfinite(loss):
-                end = Verdict.FAILED, f"the loss is no number any more at step {len(rows)}"
+                end = Verdict.FAILED, f"the loss is no longer finite at step {len(rows)}"
                 break
             rows.append({"step": len(rows), "loss": loss})
     except InputError:

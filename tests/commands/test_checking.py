@@ -60,14 +60,14 @@ def test_the_verdict_comes_first_then_times_then_capabilities_each_once(told):
     assert "  eval: " in verdict
     assert [line.partition(":")[0] for line in times.splitlines()] == ["  inference", "  step"]
     assert capabilities.startswith("  lost: torch.func.vmap: the baseline works, the candidate refuses")
-    assert capabilities.endswith("  alike in 1 of 2 capabilities\n")
+    assert capabilities.endswith("  the same in 1 of 2 capabilities\n")
     assert shown(told[-1], told[-1])[1] == ""
 
 
 def test_a_yes_that_timing_takes_back_is_taken_back_on_the_screen(told):
     timing = told[1].timing.assign(conclusion="different", reason="its result changed while it was being timed: output")
     _, after = shown(told[0], dataclasses.replace(told[1], timing=timing))
-    assert after.startswith("in the end:\nno: torch.nn:GRU may not replace stacking_gru_cell, because in inference")
+    assert after.startswith("after timing:\nno: torch.nn:GRU may not replace stacking_gru_cell, because in inference")
 
 
 def test_the_shell_completes_commands():

@@ -71,8 +71,8 @@ def test_cases_shows_the_grid_without_importing_torch(tmp_path):
         (["validate", "torch.nn:Absent"], "error: torch.nn:Absent: cannot be imported"),
         (["validate", "torch.nn:LSTM"], "error: torch.nn:LSTM: this is an LSTM, not a GRU: --cell lstm"),
         (["gate", "--equivalence", "absent.parquet"], "error: absent.parquet: cannot be read as a table"),
-        (["run", "--config", "absent.yaml"], "error: --config: holds 'absent.yaml', which is no file"),
-        (["init", "."], "error: config.yaml: is there already"),
+        (["run", "--config", "absent.yaml"], "error: --config: holds 'absent.yaml', which is not a file"),
+        (["init", "."], "error: config.yaml: exists already"),
         (["init", "config.yaml"], "error: config.yaml/config.yaml: cannot be written (File exists);"),
         (["init", "/proc/none"], "error: /proc/none/config.yaml: cannot be written (No such file or directory)"),
         (
@@ -127,7 +127,9 @@ def test_a_fault_of_the_program_has_exit_code_3_its_traceback_and_a_last_line(mo
     assert code == 3
     assert shown.startswith("Traceback (most recent call last):\n")
     assert "test_cli.py" in shown
-    assert shown.endswith("\nfault: KeyError: 'ratio'; this is no verdict: please report it with the lines above\n")
+    assert shown.endswith(
+        "\nfault: KeyError: 'ratio'; this is a bug, not a verdict: please report it with the lines above\n"
+    )
 
 
 def test_code_that_ends_the_process_is_no_verdict(monkeypatch, capsys):
@@ -166,7 +168,7 @@ with (
     done = subprocess.run(run, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "Traceback" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("fault: RuntimeError: a crash; this is no verdict")
+    assert done.stderr.splitlines()[-1].startswith("fault: RuntimeError: a crash; this is a bug, not a verdict")
 
 
 def test_a_pipe_that_nobody_reads_is_no_verdict():
@@ -306,7 +308,7 @@ def test_the_log_of_a_job_and_the_validation_say_what_a_layer_sets_for_all(tmp_p
     config = {**SMOKE, "candidates": ["sets:Layer"], "sweeps": {"x": {"sequence_length": 1}}}
     (job,) = make_grid(config).jobs
     asked = ["--job", make_grid(config).equivalence_request(job), "--name", "x/all", "--results", str(tmp_path)]
-    sets = "mind that it sets torch.backends.fp32_precision to 'ieee'"
+    sets = "note that it sets torch.backends.fp32_precision to 'ieee'"
     for command, said in ((["job", "equivalence", *asked], f"sets:Layer: {sets}\n"), (["validate", "sets:Layer"], "")):
         run = [sys.executable, "-m", "rnn_parity", *command]
         done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)

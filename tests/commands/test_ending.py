@@ -63,7 +63,7 @@ def test_what_is_still_to_be_written_ends_in_the_code_of_a_closed_pipe_or_of_a_f
 
 @pytest.mark.parametrize(
     ("closed", "code", "said"),
-    [(">&-", 2, "error: stdout: is closed, expected a place for the answer, as /dev/null\n"), ("2>&-", 0, "")],
+    [(">&-", 2, "error: stdout: is closed, expected an open stream, such as /dev/null\n"), ("2>&-", 0, "")],
 )
 def test_a_stream_that_is_closed_is_no_fault(closed, code, said):
     quick = "--device cpu --no-life --no-capabilities --no-timing --seed 0 --sequence-length 2"
@@ -119,7 +119,7 @@ def test_a_checkout_is_not_served_by_the_environment_of_another(tmp_path, monkey
 
 def test_a_snakefile_runs_with_its_own_package_only(tmp_path, monkeypatch):
     processes.require_own_snakefile(PROJECT)
-    for folder, words in ((tmp_path, "is not that of"), (tmp_path / "a:b", "has ':' in its name")):
+    for folder, words in ((tmp_path, "does not belong to"), (tmp_path / "a:b", "has ':' in its name")):
         with pytest.raises(InputError, match=words):
             processes.require_own_snakefile(folder)
     wheel = tmp_path / "site-packages/rnn_parity"
@@ -139,5 +139,5 @@ def test_run_takes_no_config_of_snakemakes():
     done = rnn_parity("run", "--configfile", "my.yaml", "gate")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "error: --configfile: is Snakemake's, which takes the targets behind it for more files"
+        "error: --configfile: is Snakemake's, which takes the targets after it for more files"
     )

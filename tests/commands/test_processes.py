@@ -52,7 +52,9 @@ def test_a_folder_has_one_run_and_a_dead_one_leaves_it_unlocked(tmp_path):
 
 def test_who_may_not_write_into_a_folder_is_told_who_may(tmp_path):
     (tmp_path / "run.lock").symlink_to("/proc/none/lock")  # root may write whatever is a file
-    with pytest.raises(InputError, match=r": cannot be written \(No such file.*\), only by user \d+; a group shares"):
+    with pytest.raises(
+        InputError, match=r": cannot be written \(No such file.*\); only user \d+ may; to share a folder"
+    ):
         lock_working_folder(tmp_path)
 
 
@@ -111,7 +113,7 @@ def test_a_timing_runs_beside_no_other_job_of_the_machine(monkeypatch, tmp_path,
 
     with on_this_machine(alone, 60, let_go) as granted:
         assert granted
-        assert said == ["waits until other measurements of this machine end"] * waits
+        assert said == ["waits until other measurements on this machine end"] * waits
         with pytest.raises(BlockingIOError):
             hold_machine(tmp_path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
     if not waits:
@@ -146,8 +148,8 @@ def test_where_others_do_not_end_or_there_is_no_lock_it_is_said_and_not_claimed(
     said = []
     with on_this_machine(True, 0, said.append) as granted:
         assert not granted
-    assert said == ["goes on beside other measurements of this machine, which do not end"]
+    assert said == ["goes on, although other measurements on this machine have not ended"]
     monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "not there" / "lock")
     with on_this_machine(True, 60, said.append) as granted:
         assert not granted
-    assert said[1].startswith("what else runs on this machine is not known: ")
+    assert said[1].startswith("cannot tell what else runs on this machine: ")

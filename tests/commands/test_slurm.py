@@ -34,7 +34,7 @@ def test_what_a_dead_run_of_this_folder_left_is_cancelled_and_nothing_else(slurm
     said = []
     end_orphans(slurm, said.append)
     assert (slurm / "queue").read_text() == rest
-    assert said == ["cancels 2 jobs of a run of this folder that is dead"]
+    assert said == ["cancels 2 jobs of a dead run of this folder"]
 
 
 def test_without_slurm_nothing_is_asked(tmp_path, monkeypatch):

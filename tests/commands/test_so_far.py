@@ -75,5 +75,5 @@ def test_a_run_that_has_ended_is_not_called_unfinished(under_way):
 
 def test_before_the_first_case_there_is_nothing_to_show(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(json.loads((KEPT / "config.json").read_text())))
-    with pytest.raises(InputError, match="holds no case that has been compared"):
+    with pytest.raises(InputError, match="holds no compared case yet"):
         CliRunner().invoke(app, ["so-far", "--results", str(tmp_path)], catch_exceptions=False)

@@ -13,11 +13,11 @@ from rnn_parity.experiment.grid import make_grid
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("study: a\nstudy: b\n", 'line 2: the key "study" stands here and in line 1'),
-        ('study: a\n"study": a\n', 'line 2: the key "study" stands here and in line 1'),
-        ("sweeps:\n  x: {}\n  y: {}\n  x: {}\n", 'line 4: the key "x" stands here and in line 2'),
-        ("a: [{b: 1, c: 2, b: 3}]\n", 'line 1: the key "b" stands here and in line 1'),
-        ('{"a": 1,\n\t"a": 2}', 'line 2: the key "a" stands here and in line 1'),
+        ("study: a\nstudy: b\n", 'line 2: the key "study" is set here and in line 1'),
+        ('study: a\n"study": a\n', 'line 2: the key "study" is set here and in line 1'),
+        ("sweeps:\n  x: {}\n  y: {}\n  x: {}\n", 'line 4: the key "x" is set here and in line 2'),
+        ("a: [{b: 1, c: 2, b: 3}]\n", 'line 1: the key "b" is set here and in line 1'),
+        ('{"a": 1,\n\t"a": 2}', 'line 2: the key "a" is set here and in line 1'),
     ],
 )
 def test_a_key_that_is_written_twice_is_refused_with_both_lines(tmp_path, text, message):

@@ -65,7 +65,7 @@ def test_the_gpu_is_tried_once_a_run(monkeypatch):
     [
         (subprocess.CompletedProcess([], 0, '{"major": null, "why": "the driver is too old"}', ""), "is too old"),
         (subprocess.CompletedProcess([], -6, "", "CUDA says\nterminate called"), "-6: terminate called"),
-        (subprocess.CompletedProcess([], 1, "[]", ""), "exit code 1: nothing is said"),
+        (subprocess.CompletedProcess([], 1, "[]", ""), "exit code 1: no message"),
         (subprocess.TimeoutExpired([], 300), "does not answer"),
     ],
 )

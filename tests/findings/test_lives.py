@@ -59,14 +59,14 @@ def test_what_many_points_say_is_said_once_and_not_without_end():
     each = {f"p{n}": {"quantity": "output", "reason": f"error is {n + 2} × its limit"} for n in range(20)}
     lines = check(table(), lived(**each)).grounds()
     assert len([line for line in lines if " different: at " in line]) == MOST_LINES
-    assert f"    and {20 + 1 - MOST_LINES} more, all in --json" in lines  # with the one that is refused
+    assert f"    and {20 + 1 - MOST_LINES} more: --json lists all" in lines  # with the one that is refused
 
 
 def test_what_a_condition_excuses_leaves_a_yes_that_says_so():
     report = check(table(), lived(second_derivatives=SECOND))
     assert report.answer.word == "yes, when"
     assert report.equivalent
-    assert "mind that it is so when no second derivatives are taken" in report.conclusion()
+    assert "but only when no second derivatives are taken" in report.conclusion()
     assert gate(table(), lived(second_derivatives=SECOND))[0]
 
 
@@ -97,12 +97,12 @@ def test_a_point_that_holds_may_have_a_word_to_say():
     assert remarks(life) == [slow["reason"]]
     report = check(table(), life)
     assert report.equivalent
-    assert f"mind that it {slow['reason']}" in report.conclusion()
+    assert f"note that it {slow['reason']}" in report.conclusion()
 
 
 def test_a_yes_says_which_part_of_the_life_was_left_out():
     report = check(table(), lived(kept={"verdict": "not judged", "reason": f"{LEFT_OUT} 20 s before"}))
     assert report.equivalent
     assert (
-        f"mind that it is so slow that 1 of {len(report.life)} points of its life were left out" in report.conclusion()
+        f"note that it is so slow that 1 of {len(report.life)} points of its life were left out" in report.conclusion()
     )

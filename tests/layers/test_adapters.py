@@ -201,7 +201,7 @@ class NoStatesWrong(NoStates):
 def test_without_h0_it_is_compared_from_states_of_zero_and_the_answer_says_so():
     report = check(NoStates)
     assert report.equivalent
-    assert "from states of zero only" in report.conclusion()
+    assert "from zero states only" in report.conclusion()
     assert "grad_h0" not in set(report.equivalence["quantity"])
     assert check(NoStatesWrong).answer.word == "no"
 
@@ -457,7 +457,7 @@ class OneBiasGRU(OneBias):
 def test_one_bias_is_given_the_sum_and_its_gradient_is_that_of_both():
     report = check(OneBias, "lstm")
     assert report.equivalent, report.explain()
-    assert "its one bias given the sum of two" in report.explain()
+    assert "its one bias gets the sum of the two" in report.explain()
     assert check(OneBiasHalf, "lstm").answer.word == "no"
     with pytest.raises(InputError, match="has one bias where a GRU has two that do not add up"):
         check(OneBiasGRU)
@@ -478,7 +478,7 @@ class Lazy(nn.Module):
 def test_parameters_made_at_the_first_call():
     report = check(Lazy, dropout=0.3)
     assert report.equivalent, report.explain()
-    assert report.adapted == {"Lazy": "called once to have its parameters"}
+    assert report.adapted == {"Lazy": "called once to create its parameters"}
 
 
 class OfNoKind(nn.Module):

@@ -68,7 +68,7 @@ def test_a_layer_may_say_itself_what_its_parameters_are_called():
         (nn.GRU(**SIZES, bias=False), "GRU: it has no biases, and every kind of cell has them"),
         (
             nn.GRU(**SIZES, bidirectional=True),
-            "GRU: it is bidirectional, and one direction alone .*: weight_ih_l0_reverse",
+            "GRU: it is bidirectional, and only one direction .*: weight_ih_l0_reverse",
         ),
         (nn.LSTM(**SIZES, proj_size=2), r"LSTM: it projects its state \(proj_size\), .*: weight_hr_l0"),
         (nn.GRU(**{**SIZES, "input_size": 6}), r"weight_ih_l0 is \(12, 6\), not \(12, 5\)"),

@@ -15,7 +15,7 @@ from rnn_parity.layers.preflight import preflight
         (torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"), "in exclusive mode"),
         (torch.AcceleratorError("CUDA error: no kernel image is available for execution"), "built for this GPU"),
         (UserWarning("Quadro with CUDA capability sm_61 is not compatible with this torch"), "built for this GPU"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "another process holds its memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "another process uses its memory"),
     ],
 )
 def test_the_reason_says_what_to_do(monkeypatch, error, cure):

@@ -122,7 +122,9 @@ def test_a_module_that_raises_while_it_is_imported_gets_one_line(tmp_path, monke
 def test_a_layer_that_is_built_already_is_nothing_to_build(tmp_path, monkeypatch):
     (tmp_path / "built_layer.py").write_text("import torch\nlayer = torch.nn.GRU(3, 4)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InputError, match="^built_layer:layer: holds a GRU already built, expected what builds one"):
+    with pytest.raises(
+        InputError, match="^built_layer:layer: holds a GRU already built, expected something that builds one"
+    ):
         build("built_layer:layer", **SIZES)
 
 

@@ -63,7 +63,7 @@ def test_the_report_says_that_a_layer_is_compiled_and_where_it_is_not():
         "stacking_gru_cell", Compiled, capabilities=False, timing_seconds=0, life=False, seeds=[0]
     )
     assert report.equivalent, report.explain()
-    assert report.adapted == {"Compiled": "compiled, but run as it was where its dropout masks are seen"}
+    assert report.adapted == {"Compiled": "compiled, but run uncompiled where its dropout masks are observed"}
     torch._dynamo.reset()
 
 

@@ -206,8 +206,10 @@ def test_a_layer_that_changes_settings_when_imported_is_still_a_yes_that_says_so
     assert setting in ("torch.backends.fp32_precision", "torch.get_default_dtype()")
     assert value in change
     assert report.equivalent
-    assert report.conclusion().endswith(f"; mind that it sets {settings_changed_by(name)}")
-    assert f"\n  {name}: sets {settings_changed_by(name)}, for all; put back each time" in report.explain()
+    assert report.conclusion().endswith(f"; note that it sets {settings_changed_by(name)}")
+    assert (
+        f"\n  {name}: sets {settings_changed_by(name)}, for the whole process; restored each time" in report.explain()
+    )
     assert Settings.read() == before
     again = rnn_parity.check("torch.nn:GRU", name, life=False, capabilities=False, timing_seconds=0, seeds=[0])
     assert again.conclusion() == report.conclusion()  # it is imported no second time

@@ -154,14 +154,14 @@ def test_the_rates_are_those_of_their_own_check():
     totals = rates.totals(kept.detection)
     alarms = kept.false_alarms
     columns = {
-        "right layers called different": [alarms[name] for name in ("alarms", "allclose", "assert_close")],
+        "correct layers called different": [alarms[name] for name in ("alarms", "allclose", "assert_close")],
         "planted faults missed": [
             totals["judged"] - totals["caught"],
             totals["allclose_passes"],
             totals["assert_close_passes"],
         ],
     }
-    of = {"right layers called different": [alarms["comparisons"]] * 3}
+    of = {"correct layers called different": [alarms["comparisons"]] * 3}
     of["planted faults missed"] = [totals["judged"], totals["exercised"], totals["exercised"]]
     figure = plotted("detection")
     said = {text.get_text(): handle for text, handle in zip(

@@ -134,7 +134,7 @@ def test_trainings_are_the_same_within_the_floor_and_chance(changes, same):
     ],
 )
 def test_a_training_that_ended_early_is_not_called_the_same(roles, verdict, same):
-    end = {"reason": "the loss is no number any more at step 7", "verdict": verdict, "loss": None}
+    end = {"reason": "the loss is no longer finite at step 7", "verdict": verdict, "loss": None}
     rows = [row | end if row["role"] in roles and row["step"] == 7 else row for row in training_rows(CASES[0])]
     table = training_table(frame(TRAINING, rows))
     assert set(table["reason"]) == {end["reason"]}
@@ -194,7 +194,7 @@ def test_the_report_answers_for_the_model_and_says_what_it_rests_on():
         "What is left of the gain in a training step is 1.01× (1.00–1.02): within noise.",
         "| model T 9 | dropout off | 8 | yes |",
         "| model T 9 | dropout masks of their own | 8 | no difference seen |",
-        "36 tokens, 97.22 % of them the baseline's, in 3 of 4 sequences all",
+        "36 tokens; 97.22 % of them are the baseline's, and all of them in 3 of 4 sequences",
         "figures/decoder_training.png",
     ):
         assert words in section_text

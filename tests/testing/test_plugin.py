@@ -203,7 +203,7 @@ def test_right(layer, check):
 @pytest.mark.parametrize(
     ("test", "ini", "message"),
     [
-        ("[Right], hiden_size=8", QUICK, "hiden_size: is no option of rnn-parity; did you mean hidden_size[?]"),
+        ("[Right], hiden_size=8", QUICK, "hiden_size: is not an option of rnn-parity; did you mean hidden_size[?]"),
         ("[Right]", "rnn_hidden_size = big\n", "rnn_hidden_size: holds 'big', expected an integer"),
         ("[Right]", "rnn_hidden_size = 3,4\n", "rnn_hidden_size: holds '3,4', expected an integer"),
         ("[Right]", "rnn_hidden_size = ,\n", "rnn_hidden_size: holds ',', expected an integer"),
@@ -215,7 +215,7 @@ def test_right(layer, check):
         ("[Right]", "rnn_like = foo\n", "like: holds 'foo', expected one of small, article, t2vec"),
         ("[3]", QUICK, "layers: holds 3, expected a class, another callable, or package.module:Class"),
         ("['Right']", QUICK, "layers: holds 'Right', expected one of stacking_gru_cell, *, or package.module:Class*"),
-        ("[]", QUICK, "layers: holds [[][]], expected a list of at least one layer, as [[]FastGRU[]]"),
+        ("[]", QUICK, "layers: holds [[][]], expected a list of at least one layer, such as [[]FastGRU[]]"),
         ("nn.GRU", QUICK, "layers: holds <class 'torch.nn.*GRU'>, expected a list of at least one layer, *"),
         ("'layers:Right'", QUICK, "layers: holds 'layers:Right', expected a list of at least one layer, *"),
     ],

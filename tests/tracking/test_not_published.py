@@ -60,7 +60,11 @@ def no_proxy(monkeypatch):
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (401, "You are not authenticated.", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are not right"),
+        (
+            401,
+            "You are not authenticated.",
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are missing or wrong",
+        ),
         (403, "Permission denied", "refuses: this user may not write there"),
         (403, json.dumps({"error_code": "PERMISSION_DENIED", "message": "no"}), "refuses: this user may not"),
         (407, "", "is behind a proxy that asks for a password"),
@@ -82,7 +86,7 @@ def test_a_proxy_on_the_way_is_named(monkeypatch, status):
         proxy = port if status else 9
         monkeypatch.setenv("http_proxy", f"http://me:{SECRET}@127.0.0.1:{proxy}")
         shown = unavailable("http://mlflow.invalid:5000")
-    assert shown.endswith(f", through the proxy http://***@127.0.0.1:{proxy}; no_proxy=mlflow.invalid leaves it out")
+    assert shown.endswith(f", through the proxy http://***@127.0.0.1:{proxy}; no_proxy=mlflow.invalid bypasses it")
     monkeypatch.setenv("no_proxy", "mlflow.invalid")
     assert "proxy" not in unavailable("http://mlflow.invalid:5000")
 

@@ -187,7 +187,7 @@ def test_another_schema_is_refused_with_the_way_out_and_left_as_it_was(new_store
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path, text):
     database = tmp_path / "mlflow.db"
     database.write_text(text)
-    with pytest.raises(InputError, match=r"mlflow\.db: cannot be used \(.*; put that right .*, or move the file away"):
+    with pytest.raises(InputError, match=r"mlflow\.db: cannot be used \(.*; fix that .*, or move the file away"):
         ensure_store(f"sqlite:///{database}")
     assert database.read_text() == text
 
@@ -259,7 +259,7 @@ def test_a_full_disk_is_one_line_and_after_some_space_is_freed_it_goes_on(tmp_pa
     assert other.startswith(f"{tmp_path}/other.json: the disk is full")
     for refused in (making, publishing):
         assert refused.startswith(f"{tmp_path}/mlflow.db: cannot be used (")
-        assert re.search(r"; \d\.\d MB are free on its disk\); put that right and run the same command again", refused)
+        assert re.search(r"; \d\.\d MB are free on its disk\); fix that and run the same command again", refused)
     assert made == published == "done"
     assert whole == "[('ok',)]"
     assert shown == str([("FINISHED",)] * 3)

@@ -100,7 +100,7 @@ def test_rates_and_targets_of_known_lives():
     assert missed(counts) == ["gru in float32: Masks kept"]
     assert unmet_targets(life_counts(pd.DataFrame(rows(caught=18, alarms=2)))) == [
         "gru in float32 on cpu: only 18 of 20 faults of the life caught",
-        "gru in float32 on cpu: 2 false alarms in 1,000 calls of right layers",
+        "gru in float32 on cpu: 2 false alarms in 1,000 calls of correct layers",
     ]
 
 

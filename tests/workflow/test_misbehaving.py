@@ -118,7 +118,7 @@ def test_what_snakemake_reads_otherwise_is_read_as_it_is_written(tmp_path):
     folder = copy_project(tmp_path / "a")
     (folder / "twice.yaml").write_text(f"{yaml.safe_dump(SMOKE)}study: again\n")
     first = yaml.safe_dump(SMOKE).splitlines().index(f"study: {SMOKE['study']}") + 1
-    assert f'the key "study" stands here and in line {first}' in refused(snakemake(folder, "-n", config="twice.yaml"))
+    assert f'the key "study" is set here and in line {first}' in refused(snakemake(folder, "-n", config="twice.yaml"))
     config = write_config(folder, SMOKE)
     assert snakemake(folder, "-n", "--config", "timing={max_seconds: 0.2}", "study=7", config=config).returncode == 0
     for addresses in ({"MLFLOW_TRACKING_URI": "htp://host"}, {"MLFLOW_TRACKING_URI": "mysql+aiomysql://host/a"}):
@@ -136,7 +136,7 @@ def test_a_snakefile_runs_no_sources_but_its_own(tmp_path):
     alone = copy_project(tmp_path / "alone")
     shutil.rmtree(alone / "src")
     path = os.pathsep.join(sys.path)
-    assert "is not that of" in refused(snakemake(alone, "-n", config=write_config(alone, SMOKE), PYTHONPATH=path))
+    assert "does not belong to" in refused(snakemake(alone, "-n", config=write_config(alone, SMOKE), PYTHONPATH=path))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_second_person_in_the_folder_goes_on_where_the_first_one_lets_the_grou
     if code:
         (told,) = [line for line in second.stderr.splitlines() if line.startswith("error: ")]
         assert (
-            f"cannot be written (Permission denied), only by user {OWNER}; a group shares a folder where all run"
+            f"cannot be written (Permission denied); only user {OWNER} may; to share a folder in a group, use umask"
             in told
         )
     else:

@@ -236,7 +236,7 @@ def test_a_dead_head_and_a_dead_node_cost_nothing_that_was_done(cluster, tmp_pat
 
     head = start(folder)
     cluster.wait_for(lambda: len(held_up()) == 2 and not {job["id"] for job in dead} & {j["id"] for j in held_up()})
-    assert "cancels 2 jobs of a run of this folder that is dead" in said(folder)
+    assert "cancels 2 jobs of a dead run of this folder" in said(folder)
     doomed = held_up()[0]
 
     def state():

@@ -1,4 +1,4 @@
-"""What a kind of cell says of itself: gates, states, and the equations of one step, forward and backward."""
+"""What a kind of cell defines: gates, states, and the equations of one step, forward and backward."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rnn_parity.experiment.names import CELLS, check_name
 from rnn_parity.experiment.workloads import load_object
 
 Grouped = Sequence[tuple[Sequence[Tensor], Tensor]]
-"""(gradients of the recurrent sums of some gates, what their weights multiplied), all gates in order."""
+"""(gradients of the recurrent sums of some gates, the tensor that their weights multiplied), all gates in order."""
 
 Rounding = Callable[..., Tensor]
-"""`rounding(x)` is a value as it is kept; `rounding(x, function=True)` one that σ or tanh gave."""
+"""`rounding(x)` rounds a kept value; `rounding(x, function=True)` rounds a result of σ or tanh."""
 
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """The parameters of one layer of any kind, in PyTorch's order."""
@@ -29,8 +29,8 @@ class Arithmetic:
     """How a step computes: exactly, or with every value rounded that a layer keeps for its backward pass.
 
     Attributes:
-        rounding: applied to every gate and state; None for the equations as they are. Slopes are then taken from what
-            it leaves, as a layer must that keeps its values in a dtype of finite precision.
+        rounding: applied to every gate and state; None for the exact equations. With rounding, slopes are computed
+            from the rounded values, as in a layer that keeps its values in a dtype of finite precision.
     """
 
     rounding: Rounding | None = None
@@ -44,14 +44,14 @@ class Arithmetic:
         return x @ weight.mT
 
     def sigmoid(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return σ(x) and 1 − σ(x). Exactly, the latter is σ(−x), which keeps its digits near 0."""
+        """Return σ(x) and 1 − σ(x). Without rounding, the latter is σ(−x), which is accurate near 0."""
         if self.rounding is None:
             return torch.sigmoid(x), torch.sigmoid(-x)
         y = self.rounding(torch.sigmoid(x), function=True)
         return y, 1 - y
 
     def tanh(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the hyperbolic tangent of x and its slope: 1 / cosh² x, or 1 − tanh² x from what was rounded."""
+        """Return tanh x and its slope: 1 / cosh² x, or 1 − tanh² x of the rounded value."""
         if self.rounding is None:
             return torch.tanh(x), torch.cosh(x) ** -2
         y = self.rounding(torch.tanh(x), function=True)
@@ -59,15 +59,15 @@ class Arithmetic:
 
 
 class Cell:
-    """A kind of cell. A subclass is all that the project knows of the kind; the rest is derived from it.
+    """A kind of cell. A subclass defines everything about the kind; all else is derived from it.
 
     Attributes:
-        words: the kind in words, as `an LSTM`.
+        words: the kind in words, such as `an LSTM`.
         gates: the blocks of rows of every weight, in the order in which they are stacked.
-        states: what is carried from step to step, one small letter each. The first is what the layer above reads.
-        bounds: for each state the size that it never exceeds, from a start within it; None for no such bound.
-        closed: gate to the bias with which, and with no recurrent weights in the other gates, a step forgets its
-            states: the new state then depends on the input alone. Dropout masks are recovered with it.
+        states: the tensors carried from step to step, one lower-case letter each. The layer above reads the first.
+        bounds: for each state the size that it never exceeds, if it starts within it; None for no bound.
+        closed: gate to a bias. With these biases, and no recurrent weights in the other gates, a step forgets its
+            states: the new state depends on the input alone. They are used to recover dropout masks.
     """
 
     words: ClassVar[str]
@@ -98,8 +98,8 @@ class Cell:
         """Take one step back, from the gradients of the new states.
 
         Returns:
-            the gradients of the rows of `x`, one (…, B, H) per gate; of the states before; and, for the gradient of
-            `w_hh`, the gates in groups that multiplied the same tensor.
+            the gradients of the rows of `x`, one (…, B, H) per gate; the gradients of the states before; and, for the
+            gradient of `w_hh`, the gates grouped by the tensor that they multiplied.
         """
         raise NotImplementedError
 
@@ -130,7 +130,7 @@ class Cell:
 def load_cell(name: str) -> type[Cell]:
     """Import the kind behind a name of the config: a known one, or an import path `package.module:Class`.
 
-    Raises `InputError` for a name that is neither, and for a path to anything else than a kind of cell.
+    Raises `InputError` for a name that is neither, and for a path to anything but a kind of cell.
     """
     check_name(name, "cell", CELLS)
     try:
@@ -138,5 +138,5 @@ def load_cell(name: str) -> type[Cell]:
     except Exception as error:  # a kind of the user's own may raise anything while it is imported
         raise InputError(f"cell: {name} cannot be imported ({type(error).__name__}: {error})") from error
     if not (isinstance(kind, type) and issubclass(kind, Cell)):
-        raise InputError(f"cell: {name} is no kind of cell, expected a class made from {Cell.__module__}.Cell")
+        raise InputError(f"cell: {name} is not a kind of cell, expected a subclass of {Cell.__module__}.Cell")
     return kind

@@ -14,7 +14,7 @@ import typer
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.vocabulary import TIME_LIMIT_S
 
-TimeLimit = Annotated[float, typer.Option(help="Seconds after which what gives nothing new is ended.")]
+TimeLimit = Annotated[float, typer.Option(help="Seconds without a new result after which a layer is stopped.")]
 
 
 @contextmanager
@@ -33,31 +33,31 @@ def check(
     context: typer.Context,
     candidate: Annotated[str, typer.Argument(help="The layer: a registered name, or package.module:Class.")],
     baseline: Annotated[
-        str | None, typer.Option(help="What it might replace; the loop over cells of its kind.")
+        str | None, typer.Option(help="The layer to be replaced; by default the loop over cells.")
     ] = None,
-    cell: Annotated[str | None, typer.Option(help="The kind of cell, where the parameters do not tell.")] = None,
-    like: Annotated[str, typer.Option(help="Sizes and seeds that are not given: small, article or t2vec.")] = "small",
-    input_size: Annotated[int | None, typer.Option(help="I.")] = None,
-    hidden_size: Annotated[int | None, typer.Option(help="H.")] = None,
-    num_layers: Annotated[int | None, typer.Option(help="L.")] = None,
-    sequence_length: Annotated[int | None, typer.Option(help="T.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="B.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Between layers, in training.")] = None,
+    cell: Annotated[str | None, typer.Option(help="The kind of cell, if the parameters do not show it.")] = None,
+    like: Annotated[str, typer.Option(help="Default sizes and seeds: small, article or t2vec.")] = "small",
+    input_size: Annotated[int | None, typer.Option(help="Input size I.")] = None,
+    hidden_size: Annotated[int | None, typer.Option(help="Hidden size H.")] = None,
+    num_layers: Annotated[int | None, typer.Option(help="Number of layers L.")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Sequence length T.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size B.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Dropout between layers, in training.")] = None,
     dtype: Annotated[str, typer.Option(help="float64, float32, bfloat16 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads to compute with.")] = 1,
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.")] = None,
-    life: Annotated[bool, typer.Option(help="Judge many calls, not one.")] = True,
-    deep: Annotated[bool, typer.Option("--deep", help="Sizes too that take minutes or gigabytes.")] = False,
-    capabilities: Annotated[bool, typer.Option(help="Probe what both can do.")] = True,
-    timing: Annotated[bool, typer.Option(help="Time both.")] = True,
+    life: Annotated[bool, typer.Option(help="Judge many calls, not just one.")] = True,
+    deep: Annotated[bool, typer.Option("--deep", help="Also try sizes that take minutes or gigabytes.")] = False,
+    capabilities: Annotated[bool, typer.Option(help="Probe what both layers can do.")] = True,
+    timing: Annotated[bool, typer.Option(help="Time both layers.")] = True,
     time_limit: TimeLimit = TIME_LIMIT_S,
-    bundle: Annotated[Path | None, typer.Option(help="A folder for what a no needs to be replayed.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON, at the end.")] = False,
+    bundle: Annotated[Path | None, typer.Option(help="A folder for the bundle that replays a no.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON, at the end.")] = False,
 ) -> None:
-    """May this layer replace the baseline? Without a config: numbers, over many calls, capabilities and time.
+    """May this layer replace the baseline? Checks numbers, many calls, capabilities and time, without a config.
 
-    Prints the verdict as soon as it is known. Exits with 1 if it may not, or if that is not shown.
+    Prints the verdict as soon as it is known. Exits with 1 if it may not, or if that could not be shown.
     """
     from rnn_parity import api
 
@@ -109,9 +109,9 @@ def replay(
     baseline: Annotated[str | None, typer.Option(help="The baseline, if it has another name here.")] = None,
     time_limit: TimeLimit = TIME_LIMIT_S,
 ) -> None:
-    """Ask again, here, what a bundle says no to, and say what is not bit for bit what it was.
+    """Repeat the check behind a bundle on this machine, and list the results that are no longer the same bits.
 
-    Imports the two layers that the bundle names. Exits with 0 if the candidate passes now, with 1 if not.
+    Imports the two layers that the bundle names. Exits with 0 if the candidate passes now, or with 1 if not.
     """
     from rnn_parity.bundles.replay import replay as ask_again
 

@@ -60,7 +60,10 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Version, and sources.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version, and the folder of the sources."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -68,18 +71,18 @@ def _common(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> None:
-    """Run an experiment in this folder. Further arguments go to Snakemake, as `-n`, `--cores 4` or `gate`.
+    """Run an experiment in this folder. Further arguments go to Snakemake, such as `-n`, `--cores 4` or `gate`.
 
-    Exits with 1 where the gate stays shut, with 3 where a job failed, whose log says why.
+    Exits with 1 if the gate fails, and with 3 if a job failed; its log says why.
     """
     from rnn_parity.experiment.config import load_config
 
     if named := [word for word in context.args if word.partition("=")[0] in ("--configfile", "--configfiles")]:
         raise InputError(
-            f"{named[0]}: is Snakemake's, which takes the targets behind it for more files; expected --config"
+            f"{named[0]}: is Snakemake's, which takes the targets after it for more files; expected --config"
         )
     if not config.is_file():
-        raise InputError(f"--config: holds '{config}', which is no file; `rnn-parity init .` makes a config.yaml")
+        raise InputError(f"--config: holds '{config}', which is not a file; `rnn-parity init .` makes a config.yaml")
     load_config(config)  # Snakemake ends with 1 for what is no config, which is the gate's
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
@@ -92,14 +95,14 @@ def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> Non
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="The folder; it may be there already.")] = Path()) -> None:
-    """Lay a config.yaml and profiles of Snakemake into a folder, to be changed and used there by `rnn-parity run`."""
+def init(folder: Annotated[Path, typer.Argument(help="The folder; it may exist already.")] = Path()) -> None:
+    """Write a config.yaml and Snakemake profiles to a folder. Edit them, and start `rnn-parity run` there."""
     from rnn_parity.tables import atomic_path
 
     for name in ("config.yaml", "profiles/default/config.yaml", "profiles/slurm/config.yaml"):
         file = folder / name
         if file.exists():
-            raise InputError(f"{file}: is there already; expected a place for a new file")
+            raise InputError(f"{file}: exists already; expected a path for a new file")
         with atomic_path(file) as temporary:
             shutil.copyfile(PIPELINE / name, temporary)
     print(f"{folder / 'config.yaml'}: written; next: cd {folder} && rnn-parity run")
@@ -108,7 +111,9 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder; it may be ther
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint: .pt, or .safetensors.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the other; it must not be there yet.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Where to write the new checkpoint; it must not exist yet.")
+    ],
     to: Annotated[
         str, typer.Option(help="The layer to convert to: stacking_gru, stacking_lstm; with _cell, a list of cells.")
     ],
@@ -117,12 +122,14 @@ def convert(
         typer.Option("--from", help="The old layer's list or prefix: rnn_cells, decoder.rnn."),
     ] = None,
     to_list: Annotated[str | None, typer.Option(help="Name of the new list, if not grus or lstms.")] = None,
-    new_prefix: Annotated[str | None, typer.Option(help="Of the new keys, if another: decoder.rnn.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="The optimizer's key, as m0_optimizer.")] = None,
+    new_prefix: Annotated[
+        str | None, typer.Option(help="The prefix of the new keys, if it changes: decoder.rnn.")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="The optimizer's key, such as m0_optimizer.")] = None,
 ) -> None:
-    """Rewrite a checkpoint for the other layer, and prove it: the same bits, and layers that compute the same.
+    """Convert a checkpoint for the other layer, and verify it: the same bits, and layers that compute the same.
 
-    Nothing in the file is executed. Exits with 1, and writes nothing, if it cannot be proved.
+    Nothing in the file is executed. Exits with 1, and writes nothing, if this cannot be shown.
     """
     from rnn_parity.convert import NotProven, convert_checkpoint
 
@@ -139,7 +146,7 @@ def convert(
 @app.command()
 def cases(
     config: ConfigFile = Path("config.yaml"),
-    as_json: Annotated[bool, typer.Option("--json", help="One line per job: its name and what it is asked.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line per job: its name and its requests.")] = False,
 ) -> None:
     """Show the grid of an experiment: its jobs, and how many cases each computes."""
     grid = read_grid(config)
@@ -175,16 +182,17 @@ def self_test(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     cell: Annotated[str, typer.Option(help="The kind of cell.")] = "gru",
     cases: Annotated[
-        int | None, typer.Option(min=1, help="Random cases per dtype: 500; lives of each layer: 1.")
+        int | None,
+        typer.Option(min=1, help="Random cases per dtype (default 500), or lives of each layer (default 1)."),
     ] = None,
-    life: Annotated[bool, typer.Option("--life", help="Try the life: many calls, not one.")] = False,
-    tricks: Annotated[bool, typer.Option("--tricks", help="Try the clock: what might fool it.")] = False,
+    life: Annotated[bool, typer.Option("--life", help="Test the life: many calls, not just one.")] = False,
+    tricks: Annotated[bool, typer.Option("--tricks", help="Test the clock: tricks that might fool it.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
-    output: Annotated[Path | None, typer.Option(help="Where to write every finding as a table.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A file for a table of all findings.")] = None,
 ) -> None:
-    """Try the check itself: planted faults that it must catch, right layers that it must not accuse.
+    """Test the check itself: planted faults that it must catch, correct layers that it must not accuse.
 
-    The clock is tried on the CPU, in float32 and in this process alone, whatever else is asked for.
+    The clock is always tested on the CPU, in float32 and in this process.
     """
     import pandas as pd
     from rich.console import Console
@@ -223,8 +231,8 @@ def self_test(
 @app.command()
 def gate(
     equivalence: Annotated[Path, typer.Option(help="All comparisons.")] = Path("results/equivalence.parquet"),
-    life: Annotated[Path, typer.Option(help="All lives, where they are judged.")] = Path("results/life.parquet"),
-    timing: Annotated[Path, typer.Option(help="All timings, where they were made.")] = Path("results/timing.parquet"),
+    life: Annotated[Path, typer.Option(help="All lives, if they were judged.")] = Path("results/life.parquet"),
+    timing: Annotated[Path, typer.Option(help="All timings, if there are any.")] = Path("results/timing.parquet"),
 ) -> None:
     """Exit with 1 unless every candidate may replace the baseline, naming what fails or could not be judged."""
     from rnn_parity.report.gate import gate
@@ -241,16 +249,16 @@ def gate(
 @app.command()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="The folder `results` of one run.")],
-    b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="That of another one.")],
+    b: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="The same of another run.")],
     names: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="What to call them; else by their folders."),
+        typer.Option(help="Names for the two runs; by default their folders."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="A folder for the tables, the figure and this text.")] = None,
 ) -> None:
-    """Hold two runs against each other: which verdicts flipped, which speedups have intervals that do not overlap.
+    """Compare two runs: which verdicts flipped, and which speedups have intervals that do not overlap.
 
-    Prints Markdown for a pull request. Exits with 1 if what must hold and does so in A does not in B.
+    Prints Markdown for a pull request. Exits with 1 if something that must hold does hold in A but not in B.
     """
     from rnn_parity.findings.compare import compare_runs
     from rnn_parity.report.comparison import comparison_markdown, read_run, write_comparison
@@ -270,13 +278,13 @@ def so_far(
     results: ResultsFolder = Path("results"),
     output: Annotated[Path, typer.Option(help="A folder for the report.")] = Path("reports/so-far"),
 ) -> None:
-    """Make a report of what a run has measured by now, while it goes on."""
+    """Write a report of what a run has measured so far, while it goes on."""
     files = Results(results)
     grid = read_grid(files.config)
     wanted = files.parts(grid)
     parts = {name: [path for path in paths if path.exists()] for name, paths in wanted.items()}
     if not files.environment.exists() or not parts["equivalence"]:
-        raise InputError(f"{results}: holds no case that has been compared; expected some minutes of a run")
+        raise InputError(f"{results}: holds no compared case yet; let the run go on for some minutes")
     with TemporaryDirectory() as folder:
         joined = Results(Path(folder))
         join_parts(files, parts, joined)
@@ -297,11 +305,9 @@ def so_far(
 @app.command()
 def ui(
     config: ConfigFile = Path("config.yaml"),
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, help="The port; another is taken if this one is in use.")
-    ] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port; if it is in use, another is taken.")] = 5000,
 ) -> None:
-    """Start the MLflow UI on this machine alone, and print a link to the charts of the study."""
+    """Start the MLflow UI, for this machine only, and print a link to the charts of the study."""
     from rnn_parity import tracking
 
     experiment = read_grid(config).config

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from rnn_parity.commands.processes import exit_with_workflow, require_own_sources
 from rnn_parity.experiment.errors import DISK_FULL, InputError, in_one_line
 
-ADVICE = "this is no verdict: please report it with the lines above"
+ADVICE = "this is a bug, not a verdict: please report it with the lines above"
 
 
 def end_with_code(command: Callable[[], Any]) -> None:
@@ -29,7 +29,7 @@ def end_with_code(command: Callable[[], Any]) -> None:
     try:
         require_own_sources()
         if sys.stdout is None:
-            raise InputError("stdout: is closed, expected a place for the answer, as /dev/null")
+            raise InputError("stdout: is closed, expected an open stream, such as /dev/null")
         command()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -207,7 +207,7 @@ class _Measurement:
         log(f"{case.case_id}: {said}")
         for layer in (asked["baseline"], *asked["candidates"]):
             if sets := settings_changed_by(layer):
-                log(f"{layer}: mind that it sets {sets}")
+                log(f"{layer}: note that it sets {sets}")
         return tables
 
 

@@ -42,8 +42,8 @@ def lock_working_folder(snakemake_folder: Path) -> int:
         held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)  # a number: nothing closes it when nobody refers to it
     except OSError as error:
         there = next(place for place in (lock, *lock.absolute().parents) if place.exists())
-        words = f"cannot be written ({error.strerror}), only by user {there.stat().st_uid}"
-        raise InputError(f"{there}: {words}; a group shares a folder where all run with umask 002") from None
+        words = f"cannot be written ({error.strerror}); only user {there.stat().st_uid} may"
+        raise InputError(f"{there}: {words}; to share a folder in a group, use umask 002") from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -66,7 +66,7 @@ def on_this_machine(alone: bool, patience_s: float, say: Callable[[str], None]) 
     try:
         turn, lock = _open(MACHINE_LOCK.with_suffix(".turn")), _open(MACHINE_LOCK)
     except OSError as error:
-        say(f"what else runs on this machine is not known: {error}")
+        say(f"cannot tell what else runs on this machine: {error}")
         yield False
         return
     until = time.monotonic() + patience_s
@@ -79,7 +79,7 @@ def on_this_machine(alone: bool, patience_s: float, say: Callable[[str], None]) 
         os.close(turn)
     try:
         if alone and granted and not is_alone_on_node():
-            say("other jobs may run on this node: Slurm does not say that it is this job's alone")
+            say("other jobs may run on this node: Slurm does not say that this job has it to itself")
             granted = False
         yield granted
     finally:
@@ -101,10 +101,10 @@ def _lock(lock: int, kind: int, until: float, say: Callable[[str], None]) -> boo
             return True
         except BlockingIOError:
             if time.monotonic() >= until:
-                say("goes on beside other measurements of this machine, which do not end")
+                say("goes on, although other measurements on this machine have not ended")
                 return False
             if not waits:
-                say("waits until other measurements of this machine end")
+                say("waits until other measurements on this machine end")
             waits = True
             time.sleep(0.1)
 
@@ -133,18 +133,20 @@ def require_own_sources() -> None:
     here, imported = Path("src/rnn_parity").absolute(), SOURCES.parents[1]
     if (here / "__init__.py").exists() and (imported / "Snakefile").exists() and not _is_same(here, SOURCES):
         raise InputError(
-            f"this folder has sources of its own, but {sys.executable} runs those in {SOURCES};"
-            " `pip install -e .` makes them its own"
+            f"this folder has its own sources, but {sys.executable} runs those in {SOURCES};"
+            " `pip install -e .` installs those of this folder"
         )
 
 
 def require_own_snakefile(folder: Path) -> None:
     """Raise `InputError` for a Snakefile in `folder` that belongs to other sources than those that are imported."""
     if os.pathsep in str(folder):
-        raise InputError(f"the folder {folder} has {os.pathsep!r} in its name, which no PYTHONPATH can hold; rename it")
+        raise InputError(
+            f"the folder {folder} has {os.pathsep!r} in its name, which PYTHONPATH cannot contain; rename it"
+        )
     if not any(_is_same(place, SOURCES) for place in (folder / "src/rnn_parity", folder.parent)):
         raise InputError(
-            f"the Snakefile in {folder} is not that of the package in {SOURCES}; `rnn-parity run` takes its own"
+            f"the Snakefile in {folder} does not belong to the package in {SOURCES}; `rnn-parity run` uses its own"
         )
 
 

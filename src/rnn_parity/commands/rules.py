@@ -72,7 +72,7 @@ def _try(name: str, cell: str, cases: Mapping[str, Any]) -> str:
             raise InputError(f"{name}: {type(layer).__name__} has no forward, expected forward(input, states)")
     require_call(name, case)
     how, sets = adapter_of(name, cell).words, settings_changed_by(name)
-    return "; ".join(filter(None, (how, sets and f"mind that it sets {sets}")))
+    return "; ".join(filter(None, (how, sets and f"note that it sets {sets}")))
 
 
 @command()

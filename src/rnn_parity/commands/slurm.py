@@ -21,7 +21,7 @@ def end_orphans(folder: Path, say: Callable[[str], None]) -> None:
         return
     left, until = _jobs_of(folder), time.monotonic() + _PATIENCE_S
     if left:
-        say(f"cancels {len(left)} jobs of a run of this folder that is dead")
+        say(f"cancels {len(left)} jobs of a dead run of this folder")
         _ask("scancel", *left)
     while left and time.monotonic() < until:
         time.sleep(1)

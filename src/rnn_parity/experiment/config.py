@@ -76,9 +76,9 @@ class _SweepSettings(Section):
     regimes: Regimes | None = None
     """The regimes of this sweep, in place of those of `equivalence`."""
     workload: Name = "layer"
-    """The surroundings of the layer: `layer` is itself alone; others by name, or as `package:name`."""
+    """What the layer is used in: `layer` is the layer alone; others by name, or as `package:name`."""
     extras: list[Name] | None = None
-    """The extra tables of the workload that are made; all where it is not named."""
+    """The extra tables of the workload to make; all by default."""
 
 
 Sweep = create_model(  # type: ignore[call-overload]  # mypy takes ** for every keyword
@@ -93,9 +93,9 @@ class Equivalence(Section):
     """The comparison of the numbers."""
 
     seeds: Seeds = [0, 1, 2]
-    """A stimulus is drawn from each."""
+    """The seeds; one stimulus is drawn from each."""
     draws: int = Field(default=10_000, ge=1000)
-    """Dropout draws of `train_distribution`, each a batch row of its own."""
+    """Dropout draws of `train_distribution`, each in its own row of a batch."""
     regimes: Regimes = [Regime.EVAL.value, Regime.TRAIN_MATCHED_MASKS.value, Regime.TRAIN_SAME_SEED.value]
     """The regimes in which every case is compared."""
 
@@ -114,27 +114,27 @@ class Timing(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the interval of a speedup."""
     exclusive: bool = True
-    """Run nothing else of the workflow while the clock runs. `false` is faster, and its speedups say so."""
+    """Run no other job of the workflow while the clock runs. `false` shortens the run, and every speedup says so."""
 
 
 class SelfTest(Section):
-    """The check tried on itself, with planted faults and with right layers that round differently."""
+    """Tests of the check itself, with planted faults and with correct layers that round differently."""
 
     cases: int = Field(default=8, ge=0)
-    """Random cases per dtype of the grid, tried on this machine beside the kept rates; 0 for none."""
+    """Random cases per dtype of the grid, tried on this machine in addition to the kept rates; 0 for none."""
     power: bool = False
-    """Measure how often `train_distribution` finds each fault of dropout; else the kept rates are shown."""
+    """Measure how often `train_distribution` finds each fault of dropout; otherwise the kept rates are shown."""
     own_cases: bool = True
-    """Plant every fault in every case of the grid too, to name the cases that could not have shown it."""
+    """Also plant every fault in every case of the grid, to name the cases that could not have shown it."""
 
 
 class Tracking(Section):
     """The place where the runs are shown."""
 
     uri: str | None = None
-    """An MLflow tracking URI; null means MLFLOW_TRACKING_URI, else the embedded mlflow.db."""
+    """An MLflow tracking URI; null means MLFLOW_TRACKING_URI, or else the embedded mlflow.db."""
     mode: Annotated[Literal["each_job", "at_end", "off"], BeforeValidator(_off)] = "each_job"
-    """Show runs after each job or after the last one; or `off`, only by `snakemake publish`."""
+    """Publish runs after each job or after the last one; or `off`, only by `snakemake publish`."""
     strict: bool = False
     """Fail the run when the tracking server cannot be reached, instead of warning."""
 
@@ -160,14 +160,14 @@ class Compared(Section):
 
 
 class Config(Compared):
-    """An experiment of rnn-parity. `baseline` and `candidates` are of the kind of cell that `defaults` names."""
+    """An experiment. `baseline` and `candidates` belong to the kind of cell that `defaults` names."""
 
     study: Name
     """The name of the study; it becomes the MLflow experiment."""
     cells: dict[Name, Compared] = {}
     """The same for every other kind that a sweep names: `gru`, `gru_reset_before`, `lstm` or `package.module:Class`."""
     device: Annotated[Several[Literal["auto", "cpu", "cuda"]], BeforeValidator(_or_list)] = ["auto"]
-    """`auto` is cuda where there is one, else cpu; a list runs the grid on each."""
+    """`auto` is cuda if there is one, otherwise cpu; a list runs the grid on each."""
     defaults: Defaults = Defaults()
     """The value of every axis that a sweep does not name."""
     sweeps: Annotated[
@@ -178,16 +178,16 @@ class Config(Compared):
         "sequence_length",
         "dropout",
     ]
-    """The axes swept inside one process; every other axis gets jobs of its own."""
+    """The axes swept inside one process; every other axis gets separate jobs."""
     equivalence: Equivalence = Equivalence()
     timing: Timing = Timing()
     self_test: SelfTest = SelfTest()
     case_limit_s: float = Field(default=3600, gt=0, le=LONGEST_LIMIT_S)
-    """Seconds after which a case is ended and not judged; a life too, and what a workload adds to a case."""
+    """Seconds after which a case is stopped and not judged; also a life, and what a workload adds to a case."""
     life: bool = True
     """Judge each candidate over many calls, once for every dtype and kind of cell."""
     capabilities: bool = True
-    """Probe the abilities of each implementation beside the right numbers."""
+    """Probe what each implementation can do, apart from giving the right numbers."""
     workloads: dict[str, dict[str, Any]] = {}
     """Settings by workload; each workload checks its own."""
     tracking: Tracking = Tracking()
@@ -205,7 +205,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
-                raise InputError(f"line {line}: the key {_short(key.value)} stands here and in line {lines[name]}")
+                raise InputError(f"line {line}: the key {_short(key.value)} is set here and in line {lines[name]}")
             lines[name] = line
         return node
 

@@ -50,8 +50,8 @@ def _try_cuda() -> Cuda:
     try:
         return Cuda(**json.loads(tried.stdout))
     except (ValueError, TypeError):
-        said = (tried.stderr.strip() or "nothing is said").splitlines()[-1]
-        return Cuda(why=f"what tries the GPU ended with exit code {tried.returncode}: {said}")
+        said = (tried.stderr.strip() or "no message").splitlines()[-1]
+        return Cuda(why=f"the process that tries the GPU ended with exit code {tried.returncode}: {said}")
 
 
 def torch_is_built_with_cuda() -> bool:

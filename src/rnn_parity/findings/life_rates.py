@@ -72,7 +72,7 @@ def unmet_targets(counts: pd.DataFrame) -> list[str]:
         if row.caught < SMALLEST_SHARE_CAUGHT * row.lives:
             unmet.append(f"{of}: only {row.caught} of {row.lives} faults of the life caught")
         if row.alarms > LARGEST_FALSE_ALARM_RATE * row.right_calls:
-            unmet.append(f"{of}: {row.alarms} false alarms in {row.right_calls:,} calls of right layers")
+            unmet.append(f"{of}: {row.alarms} false alarms in {row.right_calls:,} calls of correct layers")
     return unmet
 
 

@@ -44,7 +44,7 @@ _WORDS = {
     "lists": "each state a list over layers",
     "transposed": "states (B, L, H)",
     "single": "states without a dimension for layers",
-    "none": "takes no states: compared from states of zero only, and without their gradients",
+    "none": "takes no states: compared from zero states only, and without their gradients",
 }
 
 
@@ -89,12 +89,12 @@ class Adapter:
         said = [_WORDS[key] for key in (self.input, self.states) if key in _WORDS]
         said += [f"states given as {self.keyword}="] if self.keyword else []
         said += [f"states given as its second argument, {self.unheeded}, which ignores them"] if self.unheeded else []
-        said += ["states stacked from what it gives for each layer"] if self.nest != "whole" else []
+        said += ["states stacked from its results for each layer"] if self.nest != "whole" else []
         said += [f"{self.extra} further result{'s' * (self.extra > 1)} ignored"] if self.extra else []
-        said += ["called once to have its parameters"] if self.lazy else []
-        said += ["its one bias given the sum of two"] if self.one_bias else []
+        said += ["called once to create its parameters"] if self.lazy else []
+        said += ["its one bias gets the sum of the two"] if self.one_bias else []
         said += ["one layer only"] if self.num_layers == 1 else []
-        said += ["compiled, but run as it was where its dropout masks are seen"] if self.compiled else []
+        said += ["compiled, but run uncompiled where its dropout masks are observed"] if self.compiled else []
         return "; ".join(said or ([""] if self == self.plain else ["its last states unpacked"]))
 
     @property

@@ -14,7 +14,7 @@ from rnn_parity.cells.base import PARAMETERS, load_cell
 _ANY = re.compile(rf"(?:(?P<owner>.*)\.)?(?P<kind>{'|'.join(PARAMETERS)}|bias)(?:_l(?P<layer>0|[1-9]\d*))?")
 _NUMBER = re.compile(r"\d+")
 _OF_OTHER_LAYERS = {
-    "_reverse": "it is bidirectional, and one direction alone can be compared: build it without bidirectional=True",
+    "_reverse": "it is bidirectional, and only one direction can be compared: build it without bidirectional=True",
     "weight_hr_l": "it projects its state (proj_size), which no kind of cell here does",
 }
 """What parameters say of a layer that is none of those judged, by a part of their names."""
@@ -68,7 +68,7 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
             if any(part in name for name in names):
                 raise WeightError(f"{type(module).__name__}: {words}: {_some(names)}")
         if whole:
-            alone = "compare the layer alone, without a head, an embedding or a learnt first state"
+            alone = "compare the layer alone, without a head, an embedding or a learned initial state"
             besides = f"has parameters besides those of its layers: {_some(names)}"
             raise WeightError(f"{type(module).__name__}: {besides}; {alone}")
         raise WeightError(
@@ -175,7 +175,7 @@ def _checked_own_mapping(module: Any) -> dict[str, Tensor]:
         raise WeightError(
             f"{type(module).__name__}.canonical_parameters() must name every parameter once: "
             + (_list(problems) or "one parameter has two names")
-            + "; what is no parameter itself is given by load_canonical(weights) with canonical_gradients()"
+            + "; for weights that are not parameters, use load_canonical(weights) with canonical_gradients()"
         )
     return canonical
 

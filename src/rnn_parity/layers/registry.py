@@ -84,7 +84,7 @@ def build(
     except TypeError as error:
         arguments = ", ".join([*sizes, "dropout"])
         wrapper = f"def make({arguments}): return {_label(load_factory(name))}(…)"
-        reason = f"cannot be called with {arguments} ({error}); a function that can would do: {wrapper}"
+        reason = f"cannot be called with {arguments} ({error}); this function would work: {wrapper}"
         raise InputError(f"{name}: {reason}") from error
     return adapter_of(name, cell).fit(layer, **sizes)
 
@@ -127,10 +127,12 @@ def adapter_of(name: str, cell: str) -> Adapter:
 def _refuse_what_builds_none(factory: Any, who: str) -> None:
     if isinstance(factory, nn.Module):
         what = f"a {type(factory).__name__} already built"
-        raise InputError(f"{who}: holds {what}, expected what builds one, as its class or a functools.partial")
+        raise InputError(
+            f"{who}: holds {what}, expected something that builds one, such as its class or a functools.partial"
+        )
     if not callable(factory):
         raise InputError(
-            f"{who}: holds {factory!r:.40}, expected package.module:Class, a class, or what builds a layer"
+            f"{who}: holds {factory!r:.40}, expected package.module:Class, a class, or a function that builds a layer"
         )
 
 

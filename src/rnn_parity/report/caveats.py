@@ -31,7 +31,7 @@ def find_caveats(
         quoted: the rows that the gain is quoted from; `quoted_baseline` those of the baseline, by phase.
     """
     seed = answer.same_seed
-    found = [f"it is so when {condition}; elsewhere its numbers are wrong" for condition in answer.conditions]
+    found = [f"it holds only when {condition}; otherwise its numbers are wrong" for condition in answer.conditions]
     found += [f"it {escape(words)}" for words in remarks]
     if seed and seed.differing:
         some = "all" if seed.differing == seed.drawing else f"{seed.differing} of the"

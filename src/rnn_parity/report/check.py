@@ -1,4 +1,4 @@
-"""The report of `rnn_parity.check`: what was found of one candidate in one case, and how it is said."""
+"""The report of `rnn_parity.check`: the findings on one candidate in one case, and their wording."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Report:
     Attributes:
         baseline, candidate: their names in the tables. case: the sizes that were asked for.
         equivalence: one row per seed × regime × quantity. life: one row per point. capabilities, timing: as in the
-            tables of a sweep. None where they were not asked for.
-        adapted: what is done for a layer to call it as PyTorch's. settings: what a layer changes for the whole
-            process, as `torch.get_num_threads() to 1`; it was put back each time.
-        cause: what explains a `no` beyond the row that decides: a planted fault that gives the same numbers, or what
-            is known of another quantity; empty where nothing does.
-        bundle: the folder with what a `no` needs to be run again; empty where none was asked for.
+            tables of a sweep. None for what was not asked for.
+        adapted: how a layer is adapted to PyTorch's interface. settings: what a layer changes for the whole process,
+            such as `torch.get_num_threads() to 1`; it is restored each time.
+        cause: an explanation of a `no` in addition to the deciding row: a planted fault that gives the same numbers,
+            or the reason of another quantity; empty if there is none.
+        bundle: the folder that replays a `no`; empty if none was asked for.
     """
 
     baseline: str
@@ -95,9 +95,11 @@ class Report:
             return f"not shown: whether {names}, because {row['quantity']} could not be judged: {row['reason']}"
         alike = "bit for bit the same" if self.answer.verdict == Verdict.IDENTICAL else "within its limit"
         of_states = self.equivalence["quantity"].str.fullmatch("grad_[a-z]0")
-        at_zero = "" if of_states.any() else ", from states of zero only"
+        at_zero = "" if of_states.any() else ", from zero states only"
         many = (
-            ", dropout by the law of many draws" if Regime.TRAIN_DISTRIBUTION in set(self.equivalence["regime"]) else ""
+            ", dropout by the distribution of many draws"
+            if Regime.TRAIN_DISTRIBUTION in set(self.equivalence["regime"])
+            else ""
         )
         differences = self.capability_differences()
         wrong = list(differences.loc[differences["candidate"] == "wrong", "title"])
@@ -106,15 +108,15 @@ class Report:
         )
         return (
             f"yes: {names}, because every quantity, forward and backward, is {alike}{at_zero}{many}"
-            + "".join(f"; mind that it is so when {condition}" for condition in self.answer.conditions)
+            + "".join(f"; but only when {condition}" for condition in self.answer.conditions)
             + "".join(
-                f"; mind that it gives no {row['kind']} with {row['regime'].words}" for row in self.answer.withheld
+                f"; note that it gives no {row['kind']} with {row['regime'].words}" for row in self.answer.withheld
             )
-            + (f"; mind what would be lost: {lost}" if lost else "")
-            + (f"; mind what it does, but wrong: {', '.join(wrong)}" if wrong else "")
-            + ("; mind that the same seed drops other entries" if self.answer.same_seed_differs else "")
-            + "".join(f"; mind that it {words}" for words in remarks(life_of(self.life, self.candidate)))
-            + (f"; mind that it sets {self.settings[self.candidate]}" if self.candidate in self.settings else "")
+            + (f"; note what would be lost: {lost}" if lost else "")
+            + (f"; note what gives wrong results: {', '.join(wrong)}" if wrong else "")
+            + ("; note that the same seed gives other dropout masks" if self.answer.same_seed_differs else "")
+            + "".join(f"; note that it {words}" for words in remarks(life_of(self.life, self.candidate)))
+            + (f"; note that it sets {self.settings[self.candidate]}" if self.candidate in self.settings else "")
         )
 
     def explain(self) -> str:
@@ -129,7 +131,10 @@ class Report:
         sizes += f", L {case.num_layers}, dropout {case.dropout:g}"
         lines = [f"  case: {case.device}, {case.dtype}, {sizes}"]
         lines += [f"  {name}: {words}" for name, words in self.adapted.items()]
-        lines += [f"  {name}: sets {words}, for all; put back each time" for name, words in self.settings.items()]
+        lines += [
+            f"  {name}: sets {words}, for the whole process; restored each time"
+            for name, words in self.settings.items()
+        ]
         keys = ["regime", "dropout"]
         for _, row in deciding_rows(self.equivalence, keys).iterrows():
             held = row["regime"] in EXPECTED_TO_HOLD
@@ -154,7 +159,7 @@ class Report:
             detail, lost = f" ({row.detail})" if row.detail else "", "lost: " if row.lost else ""
             lines.append(f"  {lost}{row.title}: the baseline {row.baseline}, the candidate {row.candidate}{detail}")
         probed = self.capabilities["capability"].nunique()
-        return [*lines, f"  alike in {probed - len(differences)} of {probed} capabilities"]
+        return [*lines, f"  the same in {probed - len(differences)} of {probed} capabilities"]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for a program: `answer` is `yes`, `no` or `not shown`; of what was compared the deciding rows."""
@@ -187,7 +192,7 @@ class Report:
             words = " ".join(filter(None, (f"{first['title']}:", first["when"], first["reason"])))
             lines.append(f"    {verdict}: {fault_sentence(first) if verdict in FAILING else words}{more}")
         left = sum(map(len, list(alike.values())[MOST_LINES:]))
-        return [*lines, f"    and {left} more, all in --json"] if left else lines
+        return [*lines, f"    and {left} more: --json lists all"] if left else lines
 
     def _describe_speedup(self, row: pd.Series) -> str:
         """`2 ms in place of 3.8 ms, 1.87× [1.83, 1.92], faster`, or why there is no speedup."""

@@ -13,7 +13,7 @@ _ALARMS = {
     "cases": "cases",
     "comparisons": "comparisons",
     "alarms": "false alarms",
-    "cases_alarmed": "cases with one",
+    "cases_alarmed": "cases with a false alarm",
     "cases_ci_high": "of all cases at most (95 %)",
     "largest_ratio": "largest error / limit",
     "not_judged": "not judged",
@@ -33,8 +33,10 @@ def show_rates(findings: pd.DataFrame, console: Console) -> bool:
     """Print both tables and the unmet targets; return whether all are met."""
     alarms, caught = false_alarms(findings), detection(findings)
     for title, table in {
-        "Right layers: comparisons called different": _alarm_table(alarms),
-        "Planted faults: caught, of the cases where they change anything that is judged": _detection_table(caught),
+        "Correct layers: comparisons called different": _alarm_table(alarms),
+        "Planted faults: cases caught, of those in which the fault changes anything that is judged": _detection_table(
+            caught
+        ),
     }.items():
         numbers = [Column(dtype, justify="right") for dtype in table]
         printed = Table("", *numbers, title=title, title_justify="left")
@@ -43,14 +45,14 @@ def show_rates(findings: pd.DataFrame, console: Console) -> bool:
         console.print(printed)
     if hidden := int(caught["hidden"].sum()):
         largest = caught["largest_hidden_u"].max()
-        console.print(f"Below the limit, so not caught: {hidden} faults, the largest of {largest:.0f} roundoffs.")
+        console.print(f"Not caught, because below the limit: {hidden} faults, the largest of {largest:.0f} roundoffs.")
     unmet = unmet_targets(caught, alarms)
     for line in unmet:
         console.print(f"does not hold: {line}", style="bold")
     if not unmet:
         console.print(
             f"All held: no fault above its limit was missed, {100 * SMALLEST_SHARE_CAUGHT:.0f} % of all or more were "
-            "caught, and at most 1 comparison with a right layer in 1,000 was a false alarm."
+            "caught, and at most 1 comparison with a correct layer in 1,000 was a false alarm."
         )
     return not unmet
 
@@ -58,7 +60,7 @@ def show_rates(findings: pd.DataFrame, console: Console) -> bool:
 def show_lives(lives: pd.DataFrame, console: Console) -> bool:
     """Print what a first call and what a life sees, by kind of fault, and the unmet targets; return whether all are."""
     counts = life_rates.life_counts(lives)
-    title = "Planted faults of the life, in all dtypes together: lives in which they are seen"
+    title = "Planted faults of the life, in all dtypes together: lives in which they are caught"
     numbers = [Column(name, justify="right") for name in ("lives", "by a first call", "by the life", "by its point")]
     printed = Table("", *numbers, title=title, title_justify="left")
     for row in [*life_rates.by_kind(counts).itertuples(), *life_rates.totals(counts).assign(kind="all").itertuples()]:
@@ -68,7 +70,7 @@ def show_lives(lives: pd.DataFrame, console: Console) -> bool:
         console.print(f"not seen: {line}")
     for row in life_rates.totals(counts).itertuples():
         console.print(
-            f"Right layers: {row.alarms} false alarms in {row.right_calls:,} calls of {row.right_lives} lives, "
+            f"Correct layers: {row.alarms} false alarms in {row.right_calls:,} calls of {row.right_lives} lives, "
             f"at most {1000 * row.alarms_ci_high:.2g} in 1,000 (95 %)."
         )
     unmet = life_rates.unmet_targets(counts)
@@ -79,7 +81,7 @@ def show_lives(lives: pd.DataFrame, console: Console) -> bool:
 
 def show_tricks(tricks: pd.DataFrame, console: Console) -> bool:
     """Print what is said of every trick, and those that keep their gain; return whether none does."""
-    believed = Column("speedup, believed", justify="right")
+    believed = Column("speedup, naive clock", justify="right")
     table = Table("trick", believed, "said", title="Tricks on the clock", title_justify="left")
     for row in tricks.itertuples():
         table.add_row(row.trick, f"{row.believed:.1f}×", row.reason or f"{row.conclusion}, {row.speedup:.2f}×")

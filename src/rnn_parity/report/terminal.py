@@ -26,7 +26,7 @@ class Screen:
         """Print what was not known the last time; the verdict again where timing has changed it."""
         if report.answer.word != self._word:
             if self._word:
-                self._print("in the end:")
+                self._print("after timing:")
             self._print(report.conclusion(), "bold")
             if not self._word:
                 self._print("\n".join(report.grounds()))

@@ -86,7 +86,7 @@ class Check:
             dict.fromkeys(row["quantity"] for row in wrong if row["quantity"] not in ("", wrong[0]["quantity"]))
         )
         if others:
-            lines.append(f"wrong too: {', '.join(others[:6])}{', …' if len(others) > 6 else ''}")
+            lines.append(f"also wrong: {', '.join(others[:6])}{', …' if len(others) > 6 else ''}")
         if judged["cause"]:
             lines.append(judged["cause"])
         if judged["bundle"]:

@@ -30,22 +30,22 @@ class Option:
 
 
 OPTIONS = {
-    "baseline": Option(str, "what the layers might replace; the loop over cells of their kind"),
-    "cell": Option(str, "the kind of cell, where the parameters do not tell"),
+    "baseline": Option(str, "the layer to be replaced; by default the loop over cells"),
+    "cell": Option(str, "the kind of cell, if the parameters do not show it"),
     "like": Option(str, f"the cases, by preset: {', '.join(PRESETS)}", several=True),
-    "input_size": Option(int, "I"),
-    "hidden_size": Option(int, "H"),
-    "num_layers": Option(int, "L"),
-    "sequence_length": Option(int, "T"),
-    "batch_size": Option(int, "B"),
-    "dropout": Option(float, "between layers, in training"),
+    "input_size": Option(int, "input size I"),
+    "hidden_size": Option(int, "hidden size H"),
+    "num_layers": Option(int, "number of layers L"),
+    "sequence_length": Option(int, "sequence length T"),
+    "batch_size": Option(int, "batch size B"),
+    "dropout": Option(float, "dropout between layers, in training"),
     "dtype": Option(str, "float64, float32, bfloat16 or float16"),
     "device": Option(str, "auto, cpu or cuda"),
     "threads": Option(int, "CPU threads to compute with"),
     "seeds": Option(int, "the seeds", several=True),
-    "regimes": Option(str, f"of {', '.join(EXPECTED_TO_HOLD)}", several=True),
-    "life": Option(_boolean, "whether to judge many calls too: true or false"),
-    "time_limit": Option(float, "seconds after which what gives nothing new is ended"),
+    "regimes": Option(str, f"any of {', '.join(EXPECTED_TO_HOLD)}", several=True),
+    "life": Option(_boolean, "whether to judge many calls, not just one: true or false"),
+    "time_limit": Option(float, "seconds without a new result after which a layer is stopped"),
 }
 """Every option by its name as an argument; `--rnn-NAME` on the command line, `rnn_NAME` in pytest's configuration."""
 
@@ -59,7 +59,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("rnn-parity", "rnn-parity: may this recurrent layer replace that one?")
     add = group.addoption
     add("--rnn-layer", action="append", default=[], metavar="PKG:CLASS", help="a layer to judge; may be repeated")
-    add("--rnn-bundle", metavar="DIR", help="a folder for what each no needs to be replayed")
+    add("--rnn-bundle", metavar="DIR", help="a folder for the bundles that replay each no")
     for name, option in OPTIONS.items():
         flag, action = f"--rnn-{name.replace('_', '-')}", "append" if option.several else "store"
         add(flag, metavar="VALUE", help=option.help, action=action)
@@ -84,7 +84,7 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
     for given in (*reversed(list(markers)), arguments):
         for name in given:
             if name not in OPTIONS:
-                raise pytest.UsageError(f"{name}: is no option of rnn-parity{did_you_mean(name, OPTIONS)}")
+                raise pytest.UsageError(f"{name}: is not an option of rnn-parity{did_you_mean(name, OPTIONS)}")
         found |= given
     for name, option in OPTIONS.items():
         if option.several and isinstance(found.get(name), (*_NOT_A_LIST, int)):
@@ -102,7 +102,7 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
 def require_layers(layers: Any, key: str) -> None:
     """Raise `pytest.UsageError`, naming the argument `key`, for what is no list of layers."""
     if not isinstance(layers, list | tuple) or not layers:
-        raise pytest.UsageError(f"{key}: holds {layers!r}, expected a list of at least one layer, as [FastGRU]")
+        raise pytest.UsageError(f"{key}: holds {layers!r}, expected a list of at least one layer, such as [FastGRU]")
     for layer in layers:
         try:
             if isinstance(layer, str):

@@ -132,8 +132,8 @@ def storage_error(path: Path, error: Exception) -> InputError:
     free_mb = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free / 1e6
     cause = str(error).partition("\n")[0]
     return InputError(
-        f"{path}: cannot be used ({cause}; {free_mb:,.1f} MB are free on its disk); put that right and run the same "
-        "command again, or move the file away, and a new one is made"
+        f"{path}: cannot be used ({cause}; {free_mb:,.1f} MB are free on its disk); fix that and run the same "
+        "command again, or move the file away, to start a new one"
     )
 
 
@@ -174,7 +174,7 @@ def _digest(text: str) -> str:
 
 
 _REFUSALS = {
-    "401": "asks for a user and a password, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are not right",
+    "401": "asks for a password, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are missing or wrong",
     "403": "refuses: this user may not write there",
     "407": "is behind a proxy that asks for a password",
 }
@@ -202,7 +202,7 @@ def _by_proxy(uri: str) -> str:
 
     proxy = select_proxy(uri, get_environ_proxies(uri)) if uri.startswith("http") else None
     host = urlsplit(uri).hostname
-    return f", through the proxy {redact(proxy)}; no_proxy={host} leaves it out" if proxy else ""
+    return f", through the proxy {redact(proxy)}; no_proxy={host} bypasses it" if proxy else ""
 
 
 def artifacts_refused(uri: str, error: Exception) -> TrackingUnavailable:

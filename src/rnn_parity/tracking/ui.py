@@ -37,7 +37,7 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
     # By the environment, as every user of the machine can read a command line, and the address may hold a password.
     settings = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     settings |= {"PYTHONWARNINGS": "ignore"}
-    print(f"http://127.0.0.1:{port}{page}\nThe server needs some seconds to start. Ctrl-C ends it.", flush=True)
+    print(f"http://127.0.0.1:{port}{page}\nThe server needs some seconds to start. Ctrl-C stops it.", flush=True)
     os.execve(sys.executable, command, os.environ | settings)
 
 

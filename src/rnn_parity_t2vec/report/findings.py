@@ -70,7 +70,7 @@ def training_table(training: pd.DataFrame) -> pd.DataFrame:
         elif mode == "own_masks":
             row |= {"reason": "", **_compare_last(ours, theirs)}
         elif (case_id, mode, "floor") not in far:
-            row["reason"] = "no training from weights one rounding away came to its end"
+            row["reason"] = "no training from weights one rounding away was completed"
         else:
             largest, floor = far[case_id, mode, name], far[case_id, mode, "floor"]
             row |= {"reason": "", "largest_difference": largest, "floor": floor}

@@ -100,8 +100,8 @@ FIGURES = {
         section="dropout",
     ),
     "detection": FigureEntry(
-        "This check and the usual ones, on right layers and on planted faults",
-        "Left: the share of comparisons with right layers, which only round differently, that a check calls "
+        "This check and the usual ones, on correct layers and on planted faults",
+        "Left: the share of comparisons with correct layers, which only round differently, that a check calls "
         "different (false alarms): this check, and the usual ones at their defaults. The dotted line is the most "
         "that is allowed. Right: the share of random cases in which a planted fault is missed, of those in which it "
         "changes anything that can be judged. Lines are 95 % intervals. A hollow point on the axis is a share of 0.",

@@ -24,7 +24,7 @@ def plot(study: Study) -> Figure:
     planted = rates.totals(kept.detection)
     planted["passes"] = planted["judged"] - planted["caught"]
     items = [
-        ("right layers called different", kept.false_alarms, _FALSE_ALARMS),
+        ("correct layers called different", kept.false_alarms, _FALSE_ALARMS),
         ("planted faults missed", planted, _LET_PASS),
     ]
 
