@@ -119,7 +119,7 @@ class Unsupported(nn.GRU):
 
     def forward(self, input, h0):
         output, hn = super().forward(input, h0)
-        if not self.training:
+        if output.requires_grad and not self.training:
             output.register_hook(self._refuse)
         return output, hn
 

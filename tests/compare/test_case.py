@@ -43,6 +43,80 @@ def test_the_fused_layer_is_equivalent_in_every_dtype(dtype, candidate):
     assert len(GRU.quantities(3)) == 4 + 4 * 3
 
 
+class ZerosInInference(nn.GRU):
+    def forward(self, input, states=None):
+        output, last = super().forward(input, states)
+        return (output if torch.is_grad_enabled() else 0 * output), last
+
+
+class RefusesInference(nn.GRU):
+    def forward(self, input, states=None):
+        if not torch.is_grad_enabled():
+            raise RuntimeError("no gradients")
+        return super().forward(input, states)
+
+
+class SpoilsGradient(nn.GRU):
+    """Right, and its backward pass scales what it is handed in place."""
+
+    class Spoil(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, output):
+            return output.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            whole = gradient.clone()
+            gradient.mul_(2)
+            return whole
+
+    def forward(self, input, states=None):
+        output, last = super().forward(input, states)
+        return self.Spoil.apply(output), last
+
+
+def test_evaluation_is_judged_without_gradients_too():
+    rows = compare(candidate=f"{__name__}:ZerosInInference", regimes=REGIMES[:2])
+    wrong = {(row["regime"], row["quantity"]): row["reason"] for row in rows if row["verdict"] == "different"}
+    assert wrong == {("eval", "output"): "without gradients, it is zero"}
+    rows = compare(candidate=f"{__name__}:RefusesInference", regimes=REGIMES[:2])
+    reasons = {(row["quantity"], row["verdict"], row["reason"]) for row in rows if row["verdict"] not in PASSING}
+    reason = "without gradients, RuntimeError: no gradients"
+    assert reasons == {(quantity, "failed", reason) for quantity in ("output", "hn")}
+
+
+def test_a_backward_pass_that_writes_into_what_it_is_handed_accuses_nobody_else():
+    rows = compare(candidate=f"{__name__}:SpoilsGradient", regimes=REGIMES[:2])
+    wrong = {row["quantity"]: row["reason"] for row in rows if row["verdict"] == "different"}
+    assert set(wrong) == {quantity for quantity in GRU.quantities(3) if quantity.startswith("grad_")}
+    assert set(wrong.values()) == {"its backward pass writes into the gradient that it is handed"}
+    again = compare(candidate="torch.nn:GRU", regimes=REGIMES[:2])
+    assert {row["verdict"] for row in again} <= set(PASSING)
+
+
+class OverwritesOutput(nn.GRU):
+    class Overwrite(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, output):
+            ctx.there = output.clone()
+            return ctx.there.view_as(ctx.there)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            ctx.there.zero_()
+            return gradient
+
+    def forward(self, input, states=None):
+        output, last = super().forward(input, states)
+        return self.Overwrite.apply(output), last
+
+
+def test_a_backward_pass_that_overwrites_the_output_is_told_as_such():
+    rows = compare(candidate=f"{__name__}:OverwritesOutput", regimes=REGIMES[:2])
+    wrong = {(row["quantity"], row["reason"]) for row in rows if row["verdict"] == "different"}
+    assert wrong == {("output", "its backward pass overwrites it")}
+
+
 def test_every_row_fits_the_table():
     for row in compare():
         assert set(row) <= set(EQUIVALENCE.names)

@@ -122,5 +122,5 @@ def test_a_compiled_layer_lives_with_masks_of_its_own_and_its_copy_with_those_th
 
 def test_a_fault_that_changes_from_call_to_call_is_not_taken_for_compiled():
     """Where the compiler is loaded, as any layer of the process may have it."""
-    rows = live(CASE, "rnn_parity.trust.life_faults:MaskOfStepBefore", points=("without_seed",))
+    rows = live(CASE, "rnn_parity.trust.life.masks:MaskOfStepBefore", points=("without_seed",))
     assert [row["verdict"] for row in rows] == ["different"]

@@ -137,7 +137,7 @@ def test_draws_that_no_order_makes_right_are_different_and_the_cause_is_named(la
 @pytest.mark.parametrize("layer", ["StateCarried", "StatesSwap"])
 def test_a_layer_whose_results_change_from_call_to_call_is_not_said_to_drop_something(layer):
     with pytest.raises(UnknownOrder, match="its results change from call to call") as caught:
-        order_of(case_of(5, 2, 6, 4, cell="lstm"), f"rnn_parity.trust.life_faults:{layer}")
+        order_of(case_of(5, 2, 6, 4, cell="lstm"), f"rnn_parity.trust.life.repetition:{layer}")
     assert not isinstance(caught.value, UnlawfulDraws)
 
 

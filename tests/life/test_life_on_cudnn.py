@@ -13,7 +13,7 @@ from rnn_parity.layers.registry import named
 from rnn_parity.life import live as lives
 from rnn_parity.life.live import live
 from rnn_parity.steps import lived_together
-from rnn_parity.trust.life_planting import as_if_contiguous, replaced
+from rnn_parity.trust.life.planting import as_if_contiguous, replaced
 
 pytestmark = pytest.mark.usefixtures("cudnn")
 
@@ -21,7 +21,6 @@ REFUSED = {
     "first_call": "cudnn RNN backward can only be called in training mode",
     "strided": "RuntimeError: rnn: hx is not contiguous",
     "packed": "RuntimeError: Overloaded torch operator",  # the layer of the tests takes none
-    "written_early": "RuntimeError: one of the variables needed for gradient computation has been modified",
     "second_derivatives": "the derivative for '_cudnn_rnn_backward' is not implemented",
 }
 

@@ -9,7 +9,7 @@ import torch
 from rnn_parity.experiment.vocabulary import LIFE_FAULT_KINDS
 from rnn_parity.life.live import POINTS, live
 from rnn_parity.trust.examine import faults_of
-from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS, Remembering
+from rnn_parity.trust.life.planting import ANYWHERE, LIFE_FAULTS, PROCESS, Remembering
 from rnn_parity.trust.lives import draw_life
 
 CELLS = ("gru", "lstm", "gru_reset_before")

@@ -40,6 +40,12 @@ class Seeds(torch.nn.GRU):
         return super().forward(input, states)
 
 
+class SeedsWhenBuilt(torch.nn.GRU):
+    def __init__(self, **sizes):
+        torch.manual_seed(42)
+        super().__init__(**sizes)
+
+
 class Draws(torch.nn.GRU):
     def forward(self, input, states=None):
         random.random()
@@ -63,7 +69,12 @@ def lived(layer, *points, **options):
     [
         (KeepsOutputs, "kept", "keeps 4 more tensors after every call, in train"),
         (KeepsWhatIsGone, "kept", ""),
-        (Seeds, "other_generators", "sets the global generator of Python and NumPy to one fixed state"),
+        (
+            Seeds,
+            "other_generators",
+            "sets the global generator of Python and NumPy to one fixed state when it is called",
+        ),
+        (SeedsWhenBuilt, "other_generators", "sets the global generator of torch to one fixed state when it is built"),
         (Draws, "other_generators", ""),
     ],
 )

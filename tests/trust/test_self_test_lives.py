@@ -16,15 +16,15 @@ from rnn_parity.report.self_test import show_lives
 from rnn_parity.tables import LIVES, read_table, write_rows
 from rnn_parity.trust import lives
 from rnn_parity.trust.examine import fault_title, faults_of
-from rnn_parity.trust.life_planting import LIFE_FAULTS
+from rnn_parity.trust.life.planting import LIFE_FAULTS
 from rnn_parity.trust.lives import draw_life, examine_life
 from rnn_parity.trust.right import right_layers
 
-FAULTS = "rnn_parity.trust.life_faults:"
+FAULTS = {path.partition(":")[2]: path for path in LIFE_FAULTS}
 
 
 def life(name, cell="gru", seed=0):
-    return examine_life("cpu", "float32", seed, cell, FAULTS + name)
+    return examine_life("cpu", "float32", seed, cell, FAULTS[name])
 
 
 def rows(caught=20, of=20, alarms=0, first=0):

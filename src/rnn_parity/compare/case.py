@@ -15,9 +15,9 @@ from torch import Tensor
 from rnn_parity.cells.base import load_cell
 from rnn_parity.compare import causes, criterion
 from rnn_parity.compare.reference import Reference, relative_errors
-from rnn_parity.compare.run import Role, RunResult
+from rnn_parity.compare.run import WITHOUT, Role, RunResult
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict, because_of_baseline, coarsest_roundoff
+from rnn_parity.experiment.vocabulary import PASSING, Verdict, because_of_baseline, coarsest_roundoff
 from rnn_parity.layers.running import numerics
 
 DEFAULT_NUM_DRAWS = 10_000
@@ -220,12 +220,20 @@ def compare_quantity(
     pairs["limit"] = criterion.limits(pairs["sensitivity"], floor)
     identical = comparable and torch.equal(ours, theirs)
     verdict, reason, ratio = criterion.judge(*pairs.values(), u=u, bit_identical=identical)
+    when = ""
+    if verdict in PASSING and quantity in of_candidate.inference:
+        inferred = of_candidate.inference[quantity]
+        alone = pairs | {"error": relative_errors(inferred, reference.values[quantity])}
+        worse = criterion.judge(*alone.values(), u=u, bit_identical=False)
+        if worse[0] == Verdict.DIFFERENT:
+            (verdict, reason, ratio), theirs, identical = worse, inferred, False
+            pairs, when = alone, f"{WITHOUT}, "
     if verdict == Verdict.DIFFERENT:
-        who, value, right = "it", theirs, reference
+        who, value, right = f"{when}it", theirs, reference
         if criterion.worst_ratio(pairs["baseline_error"], pairs["limit"]) > 1:
             who, value, right = "the baseline itself", ours, baseline_reference
         cause = causes.describe(quantity, value, right, pairs["limit"][1], load_cell(case.cell).gates)
-        reason = f"{who} {cause}" if cause else reason
+        reason = f"{who} {cause}" if cause else f"{when}{reason}"
     row |= {"verdict": verdict, "reason": reason, "ratio": ratio, "bit_identical": identical}
     row |= {f"{name}_{norm}": pair[i] for name, pair in pairs.items() for i, norm in enumerate(("2", "inf"))}
     if comparable:

@@ -18,9 +18,11 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_gradients, gradient_sources
-from rnn_parity.layers.running import call_layer, classify_exception
+from rnn_parity.layers.running import SpoiledGradient, call_layer, classify_exception, same
 from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
+
+WITHOUT = "without gradients"
 
 
 class Role(StrEnum):
@@ -36,6 +38,7 @@ class RunResult:
 
     Attributes:
         values: quantity to tensor, on the CPU. missing: quantity to (verdict, reason) where there is no tensor.
+        inference: in evaluation, output and last states once more, computed without gradients.
         recorder: the dropout that was seen. masks: the masks that were applied, imposed, seen, or recovered; None for
             no dropout, or where they cannot be had. own_masks: whether the layer takes no masks of ours, since it draws
             out of sight or in an unknown order. wrong_draws: what is wrong with what it draws; empty where nothing is.
@@ -43,6 +46,7 @@ class RunResult:
 
     values: dict[str, Tensor] = field(default_factory=dict)
     missing: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
+    inference: dict[str, Tensor] = field(default_factory=dict)
     recorder: DropoutRecorder | None = None
     masks: Tensor | None = None
     own_masks: bool = False
@@ -87,7 +91,13 @@ def _run(case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, mask
         result.missing |= dict.fromkeys(every, classify_exception(error))
         return result
     if result.values.keys() >= set(forward):
+        computed = [output.detach().clone() for output in outputs]
         _run_backward(case, module, inputs, outputs, stimulus, result)
+        for quantity, output, before in zip(forward, outputs, computed, strict=True):
+            if not same(output, before):
+                result.missing[quantity] = Verdict.DIFFERENT, "its backward pass overwrites it"
+        if regime == "eval":
+            _run_inference(case, module, stimulus, result)
     else:
         gradients = every[len(forward) :]
         result.missing |= {q: (Verdict.FAILED, "the forward pass gave no usable output") for q in gradients}
@@ -147,13 +157,27 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
         result.missing |= dict.fromkeys((f"grad_{name}" for name in like), classify_exception(error))
 
 
+def _run_inference(case: Case, module: nn.Module, stimulus: Stimulus, result: RunResult) -> None:
+    """Forward once more without gradients, where many layers take another path."""
+    again, names = RunResult(), load_cell(case.cell).outputs()
+    try:
+        with torch.no_grad():
+            outputs = call_layer(module, stimulus.input.to(case.device), [s.to(case.device) for s in stimulus.states])
+        for quantity, value, like in zip(names, outputs, stimulus.cotangents, strict=True):
+            record(again, quantity, value, like.shape, like.dtype)
+    except Exception as error:  # as in the forward pass
+        again.missing |= dict.fromkeys(names, classify_exception(error))
+    result.inference = again.values
+    result.missing |= {quantity: (verdict, f"{WITHOUT}, {why}") for quantity, (verdict, why) in again.missing.items()}
+
+
 def take_gradients(
     module: nn.Module, inputs: Mapping[str, Tensor], weighed: Iterable[tuple[Tensor, Tensor]], **options: bool
 ) -> dict[str, Tensor]:
     """Gradients of Σ⟨C_q, q⟩ over `weighed` pairs (q, C_q), by name, of the inputs and of every canonical parameter.
 
     No gradient is a gradient of zero, and is judged as one. What asks for none is left out. `options` are those of
-    `torch.autograd.grad`.
+    `torch.autograd.grad`. Raises `SpoiledGradient` for a backward pass that writes into what it is handed.
     """
     leaves = gradient_sources(module)
     named = {name: tensor for name, tensor in (dict(inputs) | leaves).items() if tensor.requires_grad}
@@ -161,7 +185,10 @@ def take_gradients(
     found: Sequence[Tensor | None] = [None] * len(named)
     if pairs and named:
         values, cotangents = zip(*pairs, strict=True)
-        found = torch.autograd.grad(values, list(named.values()), cotangents, allow_unused=True, **options)
+        handed = [cotangent.clone() for cotangent in cotangents]
+        found = torch.autograd.grad(values, list(named.values()), handed, allow_unused=True, **options)
+        if not all(map(same, handed, cotangents)):
+            raise SpoiledGradient("its backward pass writes into the gradient that it is handed")
     filled = (torch.zeros_like(t) if g is None else g for t, g in zip(named.values(), found, strict=True))
     gradients = dict(zip(named, filled, strict=True))
     of_parameters = {name: gradients.pop(name) for name in leaves if name in gradients}

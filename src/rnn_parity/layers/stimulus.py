@@ -76,13 +76,18 @@ def draw_stimulus(
 
 def build_loaded(case: Case, name: str, stimulus: Stimulus) -> nn.Module:
     """Build an implementation at the case's size, in its dtype, on its device, with the stimulus' weights."""
-    module = build(
+    module = build_sized(case, name).to(case.device)
+    copy_weights(stimulus.weights, module)
+    return module
+
+
+def build_sized(case: Case, name: str) -> nn.Module:
+    """Build an implementation at the case's size, in its dtype, with weights of its own."""
+    return build(
         name,
         input_size=case.input_size,
         hidden_size=case.hidden_size,
         num_layers=case.num_layers,
         dropout=case.dropout,
         cell=case.cell,
-    ).to(case.device, getattr(torch, case.dtype))
-    copy_weights(stimulus.weights, module)
-    return module
+    ).to(getattr(torch, case.dtype))

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import gc
-import random
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import pack_states
 from rnn_parity.life.course import Life
-from rnn_parity.life.given import Given, generator_states
+from rnn_parity.life.drawing import repetition
 from rnn_parity.life.judging import Found
+from rnn_parity.life.one_call import Given, Results, generator_states, results_of
 from rnn_parity.life.points import point
-from rnn_parity.life.results import Results, results_of
 
 TUNING_S = 0.05
 """More than this, at every new shape, is no accident."""
-
-REPEATED = 5
-"""Calls between two counts of the tensors that are in memory."""
 
 STEPS = 10
 """Training steps of one module; what happens now and then has so many occasions, and more at other points."""
@@ -55,7 +48,7 @@ def _first(life: Life, given: Given, mode: str) -> Found:
     if found.fails and not life.judge(life.build(given), given, mode).fails:
         return replace(found, when=f"now and then, in {mode}")
     if found.fails:
-        life.modes = tuple(other for other in life.modes if other != mode)
+        life.modes, life.wrong = tuple(other for other in life.modes if other != mode), (*life.wrong, mode)
     return found
 
 
@@ -96,7 +89,7 @@ def without_seed(life: Life) -> Iterator[Found]:
     given = life.draw(dropout=0.45)  # at a small one two steps may drop the same by chance
     module, when = life.build(given), "at a training step with no seed before it"
     torch.manual_seed(0)
-    outputs, forward = [], list[Tensor]()
+    outputs, forward, masks = [], list[Tensor](), list[Tensor]()
 
     def watched(*tensors):
         result = module(*tensors)
@@ -107,12 +100,15 @@ def without_seed(life: Life) -> Iterator[Found]:
         before = generator_states(life.case.device)
         if life.sees_masks:
             yield life.judge(module, given, "train", when, seed=None, through=watched)
+            masks += [] if life.last.masks is None else [life.last.masks]
         else:
             life.call(module, given, "train", seed=None, through=watched)
         outputs += forward[-1:]
     after = generator_states(life.case.device)
     if any(torch.equal(*pair) for pair in combinations(outputs, 2)):
         yield Found(Verdict.DIFFERENT, "output", "drops the same entries again", when=when)
+    if masks and (again := repetition(torch.cat(masks), given.case.dropout, "two gaps of three steps")):
+        yield Found(Verdict.DIFFERENT, "", again, when=when)
     for device in {"cpu", life.case.device}:
         torch.rand(1, device=device)
     moved = generator_states(life.case.device)
@@ -175,6 +171,21 @@ def rewritten(life: Life) -> Iterator[Found]:
                 arrange=lambda tensor, place=place: next(place).copy_(tensor),
                 through=the_same if mode == "inference" else None,
             )  # fmt: skip
+    if life.takes_states and "inference" in life.modes:
+        yield from _own_states_rewritten(life, given)
+
+
+def _own_states_rewritten(life: Life, given: Given) -> Iterator[Found]:
+    """It goes on from the states that it gave, of which one row was set to zero where a sequence ended."""
+    module = life.build(given).eval()
+    with torch.no_grad():
+        _, *states = results_of(life.cell, module, *given.tensors()).values()
+        for state in states:
+            state[:, 0] = 0
+    now = given.change(lambda stimulus: replace(stimulus, states=tuple(state.cpu().clone() for state in states)))
+    carried = pack_states(states)
+    when = "from its own last states, after a row of them was set to zero"
+    yield life.judge(module, now, "inference", when, through=lambda input, _: module(input, carried))
 
 
 @point("Under `torch.inference_mode`, then training")
@@ -221,86 +232,6 @@ def first_at_shape(life: Life) -> Iterator[Found]:
         extra.append(seconds[0] - min(seconds))
     if min(extra) > TUNING_S:
         yield Found(Verdict.EQUIVALENT, reason=f"takes {min(extra):.1g} s longer at the first call of every new shape")
-
-
-@point("After a call that raised")
-def after_error(life: Life) -> Iterator[Found]:
-    """What a call left half done, as of an input too narrow, changes no later one."""
-    given = life.draw(dropout=life.case.dropout)
-    module = life.build(given)
-    for mode in (*life.modes, "eval"):
-        input, *states = given.tensors()
-        with suppress(Exception):
-            module.train(mode == "train")(input[..., :-1], pack_states(states))
-    for mode in reversed(life.modes):
-        yield life.judge(module, life.draw() if mode != "train" else given, mode, f"in {mode} after a call that raised")
-
-
-@point("Tensors that it keeps")
-def kept(life: Life) -> Iterator[Found]:
-    """Told where every call leaves more tensors in memory than the call before."""
-    for mode in dict.fromkeys((life.modes[0], life.modes[-1])):
-        given = life.draw_undropped(mode)
-        more = _left_by(partial(life.call, life.build(given), given, mode)) // REPEATED
-        said = f"keeps {more} more {'tensors' if more > 1 else 'tensor'} after every call, in {mode}"
-        yield Found(Verdict.EQUIVALENT, reason=said if more > 0 else "")
-
-
-def _left_by(call: Callable[[], object]) -> int:
-    """How many tensors are left of `REPEATED` calls; as many before them fill what is cached."""
-    gc.freeze()  # what is there already is not looked at
-    try:
-        there = []
-        for _ in range(2):
-            for _ in range(REPEATED):
-                call()
-            gc.collect()  # what refers to itself is no leak
-            there.append(sum(type(one) in (Tensor, nn.Parameter) for one in gc.get_objects()))
-        return there[1] - there[0]
-    finally:
-        gc.unfreeze()
-
-
-@point("Generators outside torch")
-def other_generators(life: Life) -> Iterator[Found]:
-    """Told where a call sets the global generator of Python, or that of NumPy, to one fixed state."""
-    given, generators = life.draw(), {"Python": (random.seed, random.getstate, random.setstate)}
-    if "numpy" in sys.modules:
-        numpy = sys.modules["numpy"].random
-        generators["NumPy"] = numpy.seed, partial(numpy.get_state, legacy=False), numpy.set_state
-    module, own = life.build(given), {name: read() for name, (_, read, _) in generators.items()}
-    after = []
-    try:
-        for seed in range(2):
-            for start, _, _ in generators.values():
-                start(seed)
-            yield life.judge(module, given, life.quiet)
-            after.append({name: repr(read()) for name, (_, read, _) in generators.items()})
-    finally:
-        for name, (_, _, write) in generators.items():
-            write(own[name])
-    fixed = " and ".join(name for name in generators if after[0][name] == after[1][name])
-    if fixed:
-        yield Found(Verdict.EQUIVALENT, reason=f"sets the global generator of {fixed} to one fixed state")
-
-
-@point("Results written to by whoever gets them", condition="its results are not written to in place")
-def own_memory(life: Life) -> Iterator[Found]:
-    """Writing to one result changes no other, nor what the layer was given, nor its weights."""
-    given = life.draw()
-    module = life.build(given).eval()
-    inputs = dict(zip(life.cell.inputs(), given.tensors(), strict=True))
-    with torch.no_grad():
-        results = results_of(life.cell, module, *inputs.values())
-        owned = results | inputs | dict(module.named_parameters()) | dict(module.named_buffers())
-        for written in results:
-            copies = {name: tensor.clone() for name, tensor in owned.items() if name != written}
-            results[written].add_(1)
-            for name, copy in copies.items():
-                if not torch.equal(owned[name], copy):
-                    reason = f"shares memory with {name}"
-                    yield Found(Verdict.DIFFERENT, written, reason, when=f"when {written} is written to")
-    yield life.judge(module, given, "inference", "after its results were written to")
 
 
 @point("A sequence in pieces, the states carried")

@@ -23,9 +23,8 @@ from rnn_parity.layers.running import classify_exception, same
 from rnn_parity.layers.settings import note
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.life.drawing import Drawing
-from rnn_parity.life.given import Given, generator_states
 from rnn_parity.life.judging import Found, judge
-from rnn_parity.life.results import Results, results_of
+from rnn_parity.life.one_call import Given, Results, generator_states, results_of
 
 SEED = 180
 """Of dropout, in every training call that is not asked for another."""
@@ -36,7 +35,8 @@ class Life:
     """One implementation, and what is known of it so far.
 
     Attributes:
-        case: the sizes of its modules, unless a point asks for others. modes: those whose first call held.
+        case: the sizes of its modules, unless a point asks for others. modes: those whose first call held; wrong: the
+            others.
         quiet: the mode that has gradients and drops nothing, training where evaluation refuses a backward pass.
         seed: another one draws everything anew.
         last: what the last call gave. earlier: its tensors with copies, since a later call may not change them.
@@ -47,6 +47,7 @@ class Life:
     name: str
     case: Case
     modes: tuple[str, ...] = ("inference", "eval", "train")
+    wrong: tuple[str, ...] = ()
     quiet: str = "eval"
     seed: int = 0
     drawn: dict[tuple[int, int | None, Case], Given] = field(default_factory=dict)
@@ -211,6 +212,7 @@ class Life:
         Raises whatever the module raises.
         """
         learns = mode != "inference"
+        asked = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
         if module.training != (mode == "train"):  # a change of mode may refresh what was packed
             module.train(mode == "train")
         tensors = map(arrange, given.tensors())
@@ -219,6 +221,7 @@ class Life:
             for name, tensor in zip(self.cell.inputs(), tensors, strict=True)
         }
         owned = inputs | dict(module.named_parameters())
+        asked |= {name: tensor.requires_grad for name, tensor in inputs.items()}
         copies = {name: tensor.detach().clone() for name, tensor in owned.items()}
         if mode == "train" and seed is not None:
             torch.manual_seed(self.seed + seed)
@@ -240,7 +243,10 @@ class Life:
         masks, offence = None, f"moves torch's global generator in {mode}" if moved else ""
         if watched or (drops and given.case.dropout == 1):
             masks, offence = self.drawing.masks_of(draws, given, through or module)
-        offence = offence or _unfit_for_use(values, learns)
+        turned = [
+            name for name, tensor in owned.items() if tensor.requires_grad != asked.get(name, tensor.requires_grad)
+        ]
+        offence = offence or (f"changes whether {turned[0]} learns" if turned else _unfit_for_use(values, learns))
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
 
     def offence_of(self, owned, copies, found) -> str:
@@ -278,8 +284,13 @@ class Pass:
 
     def finish(self, **options: bool) -> Results:
         """The results, gradients included where the mode has any."""
-        found = self.values | (self.gradients(**options) if self.mode in self.life.learning_modes else {})
+        found, computed = dict(self.values), {name: value.detach().clone() for name, value in self.values.items()}
+        if self.mode in self.life.learning_modes:
+            found |= self.gradients(**options)
+        written = [name for name, value in computed.items() if not same(self.values[name], value)]
         offence = self.life.offence_of(self.owned, self.copies, found)
+        if written:
+            found, offence = found | computed, f"overwrites its {written[0]} in its backward pass"
         self.life.last = self._results(found, offence)
         return self.life.last
 

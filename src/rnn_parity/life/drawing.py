@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
@@ -16,8 +18,10 @@ from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder,
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import compiler_is_loaded, generators_kept
 from rnn_parity.layers.stimulus import build_loaded
-from rnn_parity.life.given import Given
-from rnn_parity.life.results import results_of
+from rnn_parity.life.one_call import Given, results_of
+
+_BY_CHANCE = -35.0
+"""The logarithm of the chance below which nothing is put down to it."""
 
 
 @dataclass
@@ -70,7 +74,8 @@ class Drawing:
         order = self.orders[shape]
         if order is not None and draws.count != math.prod(order.drawn_shape):  # it draws more than it uses here
             order = self.orders[shape] = self.find_order(case)
-        return (None if order is None else order.to_masks(draws.stream())), ""
+        masks = None if order is None else order.to_masks(draws.stream())
+        return masks, "" if masks is None else repetition(masks, case.dropout)
 
     def has_another_order(self, case: Case) -> bool:
         """Whether the order that was assumed of a case is not the one that trying finds, which counts from now on."""
@@ -108,6 +113,22 @@ class Drawing:
             with draws:
                 results_of(load_cell(given.case.cell), module, *given.tensors())
         return draws.count == count
+
+
+def repetition(masks: Float[Tensor, "G T B H"], dropout: float, gaps: str = "two gaps between layers") -> str:
+    """Where masks repeat themselves, as no law of chance does: `drops the same entries …`; empty where they do not."""
+    alike = math.log(dropout**2 + (1 - dropout) ** 2)  # of the chance that an entry is the same in two masks
+
+    def repeats(one: Tensor, other: Tensor) -> bool:
+        return one.numel() * alike < _BY_CHANCE and torch.equal(one, other)
+
+    if any(repeats(*pair) for pair in combinations(masks, 2)):
+        return f"drops the same entries in {gaps}"
+    for axis, words in enumerate(("steps", "rows", "units"), start=1):
+        for lag in range(1, masks.shape[axis]):
+            if repeats(*(masks.narrow(axis, start, masks.shape[axis] - lag) for start in (0, lag))):
+                return f"drops the same entries in {words}, {lag} apart"
+    return ""
 
 
 def _is_random(given: Given, call: Callable[[Tensor, Any], Any]) -> bool:

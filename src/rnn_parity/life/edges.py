@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import pad
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
+from torch.nn.functional import one_hot
 
-from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
-from rnn_parity.cells.stack import run_stack
-from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, without_states
-from rnn_parity.life.given import Given
 from rnn_parity.life.judging import Found
+from rnn_parity.life.one_call import Results, results_of
 from rnn_parity.life.points import point
-from rnn_parity.life.results import Results, results_of
 
 LARGE = 32.0
 """Times the inputs or the states: far into the gates' saturation, and beyond every clip that is in use for cells."""
+
+HEAVY = 6.0
+"""Times the matrices: rows of them are then longer than the norms that are in use as a limit."""
 
 DRAWS = 3
 """As many draws are tried where one is too coarse to be judged, as saturated gates are in half precision."""
@@ -90,6 +85,12 @@ def no_states(life: Life) -> Iterator[Found]:
         yield life.judge(
             module, given, mode, f"without states, in {mode}", through=lambda input, _: module(input), with_states=False
         )
+    one_step = life.draw(sequence_length=1, weights_of=0).change(without_states)
+    for times in ("once", "twice") if "inference" in life.modes else ():
+        yield life.judge(
+            module, one_step, "inference", f"without states, one step, {times}, in inference",
+            through=lambda input, _: module(input), with_states=False,
+        )  # fmt: skip
     if life.takes_states:
         own = life.draw().with_weights(given.stimulus.weights)
         yield life.judge(module, own, life.quiet, "with states, after a call without")
@@ -126,9 +127,47 @@ def zero_inputs(life: Life) -> Iterator[Found]:
     )
 
 
-@point("A row that is not finite", may_refuse=True, condition="every input is finite")
+@point("Inputs by which a layer may guess")
+def telling_inputs(life: Life) -> Iterator[Found]:
+    """Numbers as they stand for a class, a mask or padding elsewhere, and rows that begin alike, are numbers."""
+
+    def of_input(change: Callable[[Tensor], Tensor]) -> Change:
+        return lambda stimulus: replace(stimulus, input=change(stimulus.input.clone()))
+
+    def classes(input: Tensor) -> Tensor:
+        return one_hot(input.argmax(-1), input.shape[-1]).to(input.dtype)
+
+    def masked(input: Tensor) -> Tensor:
+        input[len(input) // 2] = -1
+        return input
+
+    def without_last_feature(input: Tensor) -> Tensor:
+        input[..., -1] = 0
+        return input
+
+    def begun_alike(stimulus: Stimulus) -> Stimulus:
+        first = stimulus.input[:1, :1].expand_as(stimulus.input[:1])
+        states = tuple(state[:, :1].expand_as(state).contiguous() for state in stimulus.states)
+        return replace(stimulus, input=torch.cat([first, stimulus.input[1:]]), states=states)
+
+    changes: dict[str, Change] = {
+        "an input that is one-hot": of_input(classes),
+        "a step of -1": of_input(masked),
+        "a last feature of zeros": of_input(without_last_feature),
+        "rows that begin alike": begun_alike,
+    }
+    yield from _each(life, changes)
+
+
+@point(
+    "A row, or a gradient, that is not finite",
+    may_refuse=True,
+    condition="every input and every gradient is finite",
+)
 def not_finite(life: Life) -> Iterator[Found]:
-    """A row of NaN, or of infinity, spoils no other, and is left as it is."""
+    """A row of NaN, or of infinity, spoils no other, and is left as it is. A gradient of infinity, as scaled losses
+    have it, reaches the parameters as one that is not finite.
+    """
     given, row = life.draw(), life.case.batch_size // 2
     module = life.build(given).eval()
     spoiled = (torch.arange(life.case.batch_size, device=life.case.device) == row)[:, None]
@@ -145,11 +184,40 @@ def not_finite(life: Life) -> Iterator[Found]:
 
     for value in (math.nan, math.inf):
         yield life.hold(given, partial(beside, value), f"beside a row of {value}")
+    infinite = {"output": torch.full_like(given.cotangents["output"], math.inf)}
+    one = life.start(life.build(given), replace(given, cotangents={**given.cotangents, **infinite}), life.quiet)
+    for name, gradient in one.gradients().items():
+        if name.startswith(("grad_weight", "grad_bias")) and gradient.isfinite().all():
+            yield Found(Verdict.DIFFERENT, name, "is finite", when="where the gradient of output is infinite")
+
+
+@point("Matrices with zeros")
+def zero_weights(life: Life) -> Iterator[Found]:
+    """Matrices of zero, and pruned ones, learn: of the state, of the input, and three entries in four of all."""
+
+    def of_matrices(change: Callable[[Tensor], Tensor], *names: str) -> Change:
+        return lambda stimulus: _weights(stimulus, lambda name, w: change(w) if name.startswith(names) else w)
+
+    def pruned(weight: Tensor) -> Tensor:
+        return weight * (torch.arange(weight.numel()).view_as(weight) % 4 == 0)
+
+    changes = {
+        "weight_hh of zero": of_matrices(torch.zeros_like, "weight_hh"),
+        "weight_ih of zero": of_matrices(torch.zeros_like, "weight_ih"),
+        "pruned weights": of_matrices(pruned, "weight"),
+    }
+    yield from _each(life, changes)
 
 
 @point("Biases of zero")
 def zero_biases(life: Life) -> Iterator[Found]:
-    """Biases of zero: all, those of the input, those of the state."""
+    """Biases of zero: all, those of the input, those of the state; all with an input and states of zero, from which a
+    layer gives exact zeros.
+    """
+
+    def nothing_but_matrices(stimulus: Stimulus) -> Stimulus:
+        without = replace(without_states(stimulus), input=torch.zeros_like(stimulus.input))
+        return of_biases("bias")(without)
 
     def of_biases(*names: str):
         return lambda stimulus: _weights(stimulus, lambda name, w: 0 * w if name.startswith(names) else w)
@@ -160,13 +228,16 @@ def zero_biases(life: Life) -> Iterator[Found]:
             "biases of zero": of_biases("bias"),
             "bias_ih of zero": of_biases("bias_ih"),
             "bias_hh of zero": of_biases("bias_hh"),
+            "biases, input and states of zero": nothing_but_matrices,
         },
     )
 
 
-@point("Large inputs and states")
+@point("Large inputs, states and weights")
 def large(life: Life) -> Iterator[Found]:
-    """Inputs and states far beyond what gates tell apart; states that no sequence from zero could reach."""
+    """Inputs and states far beyond what gates tell apart; states that no sequence from zero could reach; weights that
+    have grown.
+    """
 
     def of_input(stimulus):
         return replace(stimulus, input=LARGE * stimulus.input)
@@ -174,7 +245,11 @@ def large(life: Life) -> Iterator[Found]:
     def of_states(stimulus):
         return replace(stimulus, states=tuple(LARGE * state for state in stimulus.states))
 
-    yield from _each(life, {"large inputs": of_input} | ({"large states": of_states} if life.takes_states else {}))
+    def of_weights(stimulus):
+        return _weights(stimulus, lambda name, w: HEAVY * w if name.startswith("weight") else w)
+
+    changes: dict[str, Change] = {"large inputs": of_input, "large weights": of_weights}
+    yield from _each(life, changes | ({"large states": of_states} if life.takes_states else {}))
 
 
 @point("Dropout of 1", may_refuse=True)
@@ -241,59 +316,3 @@ def strided(life: Life) -> Iterator[Found]:
         for mode in life.modes:
             when = f"with one tensor as every state, in {mode}"
             yield life.judge(module, given.change(one_tensor), mode, when, through=with_one, learning=("input",))
-
-
-@point("A packed batch", may_refuse=True)
-def packed(life: Life) -> Iterator[Found]:
-    """A `PackedSequence` of unlike lengths, in falling order and unsorted, gives the results and gradients of each
-    sequence alone; in training it drops.
-    """
-    steps, rows = life.case.sequence_length, range(life.case.batch_size)
-    falling, unsorted = [max(1, steps - row) for row in rows], [1 + (row + steps - 1) % steps for row in rows]
-
-    def called(module: nn.Module, lengths: Sequence[int], input: Tensor, states: Any) -> tuple[Tensor, Any]:
-        output, last = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), states)
-        if not isinstance(output, PackedSequence):
-            raise TypeError(f"gives a {type(output).__name__} for a PackedSequence, expected a PackedSequence")
-        return pad_packed_sequence(output, total_length=steps)[0], last
-
-    given = life.draw()
-    module = life.build(given)
-    for lengths in (falling, unsorted):
-        reference = functools.cache(partial(_row_by_row, given, lengths))
-        for mode in dict.fromkeys(("inference", life.quiet)):
-            call = partial(life.call, module, given, mode, through=partial(called, module, lengths))
-            found = life.hold(given, call, f"in a packed batch of lengths {lengths}, in {mode}", reference=reference)
-            yield found
-            if found.verdict in (Verdict.FAILED, Verdict.UNSUPPORTED):  # it takes none
-                return
-    if "train" in life.modes and life.case.draws_dropout:
-        given = life.draw(dropout=0.5)
-        module, input, *states = life.build(given), *given.tensors()
-        with torch.no_grad():
-            outputs = [called(module.train(), falling, input, pack_states(states))[0] for _ in range(3)]
-        if all(torch.equal(outputs[0], other) for other in outputs[1:]):
-            yield Found(
-                Verdict.DIFFERENT, "output", "drops nothing, or the same again", when="in a packed batch, in train"
-            )
-
-
-def _row_by_row(given: Given, lengths: Sequence[int]) -> Reference:
-    """The oracle's quantities of a batch of unlike lengths: of every sequence alone, its gradients of weights added."""
-    case, cell = given.case, load_cell(given.case.cell)
-
-    def run(stimulus: Stimulus, rounding: Rounding | None) -> dict[str, Tensor]:
-        of_rows = []
-        for row, length in enumerate(lengths):
-            input, of_output = (t[..., :length, [row], :] for t in (stimulus.input, stimulus.cotangents[0]))
-            states, of_states = ([t[..., [row], :] for t in ts] for ts in (stimulus.states, stimulus.cotangents[1:]))
-            cotangents = (of_output, *of_states)
-            found = run_stack(cell, input, tuple(states), stimulus.weights, cotangents, arithmetic=Arithmetic(rounding))
-            after = (0, 0, 0, 0, 0, case.sequence_length - length)
-            of_rows.append(found | {name: pad(found[name], after) for name in ("output", "grad_input")})
-        return {
-            name: sum(parts, torch.zeros(())) if name.startswith(("grad_weight", "grad_bias")) else torch.cat(parts, -2)
-            for name, parts in ((name, [found[name] for found in of_rows]) for name in of_rows[0])
-        }
-
-    return perturb(case, given.references.seed, given.stimulus, run, PERTURBATIONS[True], side_by_side=True)

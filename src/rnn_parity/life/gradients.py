@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.stack import run_forward
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import gradient_sources, unwrapped
 from rnn_parity.life.course import Life, Pass
-from rnn_parity.life.given import Given
 from rnn_parity.life.judging import Found
+from rnn_parity.life.one_call import Given, Results, results_of
 from rnn_parity.life.points import point
-from rnn_parity.life.results import Results, results_of
 
 OF_OUTPUT: Mapping[str, Callable[[Tensor], Tensor]] = {
     "its sum": torch.sum,
@@ -30,6 +30,7 @@ OF_OUTPUT: Mapping[str, Callable[[Tensor], Tensor]] = {
     "every second unit": lambda output: output[..., ::2],
     "it concatenated with itself": lambda output: torch.cat([output, 2 * output], -1),
     "one row": lambda output: output[:, 0],
+    "its first unit less its last": lambda output: output[..., :1] - output[..., -1:],
 }
 OF_STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "its sum": torch.sum,
@@ -37,7 +38,7 @@ OF_STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "it transposed": lambda state: state.transpose(0, 1),
     "its layers side by side": lambda state: torch.cat(list(state), -1),
 }
-SCALES = {"its mean over steps": -20, "one row": 20}
+SCALES = {"its mean over steps": -60, "one row": 20}
 """Powers of 2 times the loss: gradients are as much smaller, or larger. Float16 has no room for them."""
 
 
@@ -85,20 +86,27 @@ def some_tensors(life: Life) -> Iterator[Found]:
 
 @point("Gradients that add up in `.grad`")
 def accumulated(life: Life) -> Iterator[Found]:
-    """After two backward passes without `zero_grad` between, `.grad` of a parameter holds the sum."""
+    """After two backward passes without `zero_grad` between, `.grad` of a parameter holds the sum, an evaluation in
+    between or not. What is there already changes nothing that `torch.autograd.grad` gives.
+    """
     if hasattr(unwrapped(life.build(life.draw())), "load_canonical"):
         return
     for mode in life.learning_modes:
         given = life.draw_undropped(mode)
-        yield life.hold(
-            given, partial(_twice_into_grad, life, given, mode), f"after two backward passes into .grad, in {mode}"
-        )
+        module = life.build(given)
+        into = partial(_twice_into_grad, life, module, given, mode)
+        found = life.hold(given, into, f"after two backward passes into .grad, in {mode}")
+        yield found
+        if found.verdict != Verdict.NOT_JUDGED:  # nothing asks for a gradient
+            yield life.judge(module, given, mode, f"where .grad is there already, in {mode}")
 
 
-def _twice_into_grad(life: Life, given: Given, mode: str) -> Results:
-    module = life.build(given)
+def _twice_into_grad(life: Life, module: nn.Module, given: Given, mode: str) -> Results:
     sources = gradient_sources(module)
-    for _ in range(2):
+    for again in range(2):
+        if again:
+            with torch.no_grad():
+                results_of(life.cell, module.eval(), *given.tensors())
         one = life.start(module, given, mode)
         loss = torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum()
         loss.backward()
@@ -109,8 +117,8 @@ def _twice_into_grad(life: Life, given: Given, mode: str) -> Results:
 
 @point("Two graphs at once")
 def two_graphs(life: Life) -> Iterator[Found]:
-    """Two forward passes, of one module or of two, a call without gradients after them, then their backward passes in
-    either order: each has its own values.
+    """Two forward passes, of one module or of two, a call without gradients after them in the other mode, which stays,
+    then their backward passes in either order: each has its own values.
     """
     one, other = life.draw(), life.draw(1, weights_of=0)
     module = life.build(one)
@@ -127,7 +135,7 @@ def two_graphs(life: Life) -> Iterator[Found]:
                 yield life.hold(given, partial(_forward, life, called, given, mode, passes), when)
             if order == (1, 0):
                 with torch.no_grad():
-                    results_of(life.cell, module, *other.tensors())
+                    results_of(life.cell, module.train(mode == "eval"), *other.tensors())
             for at in order:
                 yield life.hold((one, other)[at], passes[at].finish, when)
 
@@ -139,7 +147,6 @@ def _forward(life: Life, module: nn.Module, given: Given, mode: str, passes: lis
 
 @point(
     "Results written to before the backward pass",
-    may_refuse=True,
     condition="its results are not written to in place",
 )
 def written_early(life: Life) -> Iterator[Found]:
@@ -155,7 +162,35 @@ def written_early(life: Life) -> Iterator[Found]:
         return replace(one, values=computed).finish()
 
     for mode in life.learning_modes:
-        yield life.hold(given, partial(write, mode), f"with results written to before the backward pass, in {mode}")
+        when = f"with results written to before the backward pass, in {mode}"
+        yield _right_or_raised(life.hold(given, partial(write, mode), when))
+
+
+@point(
+    "Arguments written to before the backward pass",
+    condition="its arguments are not written to before the backward pass",
+)
+def arguments_written(life: Life) -> Iterator[Found]:
+    """As a batch that is read into the same memory: it raises, or the gradients are those of what it computed with."""
+    given = life.draw()
+    module = life.build(given)
+
+    def write(name: str, mode: str) -> Results:
+        one = life.start(module, given, mode)
+        with torch.no_grad():
+            one.inputs[name].add_(1)
+        return Results({name: gradient.cpu() for name, gradient in one.gradients().items()}, one.masks)
+
+    for name in life.cell.inputs():
+        for mode in life.learning_modes:
+            when = f"with {name} written to before the backward pass, in {mode}"
+            yield _right_or_raised(life.hold(given, partial(write, name, mode), when))
+
+
+def _right_or_raised(found: Found) -> Found:
+    """What raises warns its user, as autograd does for the tensors that it keeps: nothing is wrong."""
+    raised = found.verdict in (Verdict.FAILED, Verdict.UNSUPPORTED)
+    return Found(Verdict.EQUIVALENT, when=found.when) if raised else found
 
 
 @point("Backward twice through one graph", may_refuse=True)

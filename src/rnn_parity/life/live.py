@@ -15,7 +15,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
 from rnn_parity.layers.running import classify_exception, compiler_is_loaded, generators_kept, numerics
-from rnn_parity.life import calls, edges, gradients, mixed, sizes, weights
+from rnn_parity.life import calls, edges, gradients, mixed, packing, sizes, traces, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import Point
@@ -23,7 +23,7 @@ from rnn_parity.tables import LEFT_OUT, NOTHING_TO_TRY
 
 POINTS: dict[str, Point] = {
     name: value
-    for module in (calls, weights, edges, gradients, mixed, sizes)
+    for module in (calls, traces, weights, edges, packing, gradients, mixed, sizes)
     for name, value in vars(module).items()
     if isinstance(value, Point)
 }
@@ -126,7 +126,8 @@ def _compiled_for_every_shape() -> AbstractContextManager:
 
 def _live_through(point: Point, life: Life) -> tuple[Found, int]:
     """The finding that decides a point, the first that fails, and the number of calls."""
-    best, tried, findings = Found(Verdict.NOT_JUDGED, reason=NOTHING_TO_TRY), 0, point.probe(life)
+    untried = f"left out: its first call in {life.wrong[0]} is wrong already" if life.wrong else NOTHING_TO_TRY
+    best, tried, findings = Found(Verdict.NOT_JUDGED, reason=untried), 0, point.probe(life)
     while True:
         try:
             found = next(findings)

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from rnn_parity.cells.base import Cell
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
+from rnn_parity.life.one_call import Results, results_of
 from rnn_parity.life.points import point
-from rnn_parity.life.results import Results, results_of
 
 LONGEST_S = 1.0
 """A forward pass that would take longer is left out."""
 
-T, B, I, H = "sequence_length", "batch_size", "input_size", "hidden_size"  # noqa: E741 the letters of the axes
+REMEMBERING = 6.0
+"""The bias with which a gate keeps the states for some 400 steps."""
+
+T, B, I, H, L = "sequence_length", "batch_size", "input_size", "hidden_size", "num_layers"  # noqa: E741 letters of axes
 
 
-def _at(life: Life, sizes: list[dict[str, Any]], modes: tuple[str, ...]) -> Iterator[Found]:
-    names = {T: "T", B: "B", I: "I", H: "H"}
+def _at(
+    life: Life,
+    sizes: list[dict[str, Any]],
+    modes: tuple[str, ...],
+    change: Callable[[Stimulus], Stimulus] | None = None,
+    words: str = "",
+) -> Iterator[Found]:
+    """Judge a fresh module at each of some sizes, by default of two layers; `change` of what it is given, in words."""
+    names = {T: "T", B: "B", I: "I", H: "H", L: "L"}
     for axes in sizes:
         if (seconds := _estimate(life, axes)) > LONGEST_S:
             yield Found(Verdict.NOT_JUDGED, reason=f"left out: it would take about {seconds:.0f} s")
             continue
-        given = life.draw(**axes, num_layers=min(2, life.case.num_layers))
+        given = life.draw(**{L: min(2, life.case.num_layers)} | axes)
+        given = given.change(change) if change else given
         module = life.build(given)
         at = ", ".join(f"{letter} {axes[axis]}" for axis, letter in names.items() if axis in axes)
         for mode in (mode for mode in modes if mode in life.modes):
-            yield life.judge(module, given, mode, f"at {at}, in {mode}")
+            yield life.judge(module, given, mode, f"at {at}{words}, in {mode}")
 
 
 def _estimate(life: Life, axes: dict[str, Any]) -> float:
@@ -51,25 +67,62 @@ def _estimate(life: Life, axes: dict[str, Any]) -> float:
 def batches(life: Life) -> Iterator[Found]:
     """Batches next to 32, 64 and 128 rows, and of 600, which most numbers of rows at a time divide."""
     sizes = [{T: 3, B: rows} for rows in (31, 32, 64, 127, 128, 600)]
-    yield from _at(life, sizes, (life.quiet,))
+    yield from _at(life, sizes, (life.quiet, "inference"))
     undropped: list[dict[str, Any]] = [{T: 3, B: rows, "dropout": 0.0} for rows in (33, 65, 129)]
     yield from _at(life, undropped, life.modes)
 
 
-@point("Widths next to multiples of 8 and 32", may_refuse=True)
+@point("Widths next to multiples of 8, 32, 64 and 128", may_refuse=True)
 def widths(life: Life) -> Iterator[Found]:
-    """Widths of 1, and next to 8, 32 and 64; and all sizes alike, so that no axis is told from another by its size."""
-    sizes = [{I: width, H: size} for width, size in ((1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65))]
-    yield from _at(life, [{T: 3, B: 5} | size for size in sizes], (life.quiet,))
+    """Widths of 1, next to 8, 32, 64 and 128; an input as wide as all gates; all sizes alike, so that no axis is told
+    from another by its size.
+    """
+    sizes = (1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65), (65, 64), (129, 200), (64, 128)
+    of_gates = {T: 3, B: 5, I: 2 * len(life.cell.gates), H: 2}
+    wide = [{T: 3, B: 5, I: width, H: size} for width, size in sizes]
+    yield from _at(life, [*wide, of_gates], (life.quiet, "inference"))
     yield from _at(life, [dict.fromkeys((T, B, I, H), 2)], life.modes)
 
 
-@point("Sequences next to 64, 128 and 256 steps, and of 600", may_refuse=True)
+@point("Numbers of layers", may_refuse=True)
+def depths(life: Life) -> Iterator[Found]:
+    """One layer, two, and six, where it takes several."""
+    if life.case.num_layers > 1:
+        yield from _at(life, [{T: 3, B: 3, L: 1, "dropout": 0.0}], life.modes)
+        yield from _at(life, [{T: 3, B: 3, L: 2}, {T: 3, B: 3, L: 6}], life.modes)
+
+
+@point("Sequences next to 64, 128, 256 and 1,024 steps", may_refuse=True)
 def lengths(life: Life) -> Iterator[Found]:
-    """Sequences that end at a chunk's boundary and behind it: gradients of what lies before it arrive."""
+    """Sequences that end at a chunk's boundary and behind it: gradients of what lies before it arrive, also where the
+    states are kept for hundreds of steps. A pause of many equal steps ends.
+    """
     yield from _at(life, [{T: 64, B: 2}, {T: 129, B: 2}], (life.quiet, "inference"))
-    yield from _at(life, [{T: 600, B: 1}], (life.quiet,))
     yield from _at(life, [{T: 257, B: 2}], ("train",) if "train" in life.modes else (life.quiet,))
+    pause, words = [{T: 129, B: 2}], " with a pause of 100 equal steps"
+    yield from _at(life, pause, (life.quiet, "inference"), partial(_paused, life.cell), words)
+    longest, modes = [{T: 1030, B: 1, L: 1, "dropout": 0.0}], (life.quiet, "inference")
+    yield from _at(
+        life, longest, modes, partial(_forgetting, life.cell, -REMEMBERING), " and weights that keep the states"
+    )
+
+
+def _paused(cell: type[Cell], stimulus: Stimulus) -> Stimulus:
+    """The same with equal steps in the middle, at which the states settle."""
+    input = stimulus.input.clone()
+    input[10:110] = input[10]
+    return replace(_forgetting(cell, 3.0, stimulus), input=input)
+
+
+def _forgetting(cell: type[Cell], bias: float, stimulus: Stimulus) -> Stimulus:
+    """The same with a bias by which its gates forget the states at every step; keep them, where it is negative."""
+    of_gates = [math.copysign(bias, bias * cell.closed[gate]) if gate in cell.closed else 0.0 for gate in cell.gates]
+
+    def biased(name: str, weight: Tensor) -> Tensor:
+        more = torch.tensor(of_gates, dtype=weight.dtype).repeat_interleave(len(weight) // len(of_gates))
+        return weight + more if name.startswith("bias_ih") else weight
+
+    return replace(stimulus, weights={name: biased(name, weight) for name, weight in stimulus.weights.items()})
 
 
 @point("More than 65,536 rows of all steps", may_refuse=True)

@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights, unwrapped
+from rnn_parity.layers.stimulus import build_sized
 from rnn_parity.life.course import Life
-from rnn_parity.life.given import Given
 from rnn_parity.life.judging import Found
+from rnn_parity.life.one_call import Given, Results
 from rnn_parity.life.points import point
-from rnn_parity.life.results import Results
 
 
 def _lived(life: Life, given: Given, module: nn.Module | None = None) -> nn.Module:
@@ -33,9 +35,11 @@ def _follows(life: Life, module: nn.Module, given: Given, before: Given, when: s
         yield life.judge(module, given, mode, f"{when}, in {mode}", before=before)
 
 
-def _moved(life: Life, when: str, move: Callable[[nn.Module, nn.Module], None]) -> Iterator[Found]:
-    """`move(module, other)` gives a module the weights of another."""
-    before, after = life.draw(), life.draw(weights_of=1)
+def _moved(
+    life: Life, when: str, move: Callable[[nn.Module, nn.Module], None], after: Given | None = None
+) -> Iterator[Found]:
+    """`move(module, other)` gives a module the weights of another, by default of another draw."""
+    before, after = life.draw(), after or life.draw(weights_of=1)
     module = _lived(life, before)
     with torch.no_grad():
         move(module, life.build(after))
@@ -76,15 +80,26 @@ def written(life: Life) -> Iterator[Found]:
         for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
             parameter.data.copy_(new)
 
-    def replaced_data(module, other):
-        for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
-            parameter.data = new.data.clone()
+    def replaced_data(module, other):  # as who keeps all weights in one buffer
+        parameters = list(module.parameters())
+        flat = torch.cat([new.data.flatten() for new in other.parameters()])
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.data = part.view_as(parameter)
 
     def in_place(module, other):
         for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
             parameter.copy_(new)
 
+    def swapped(weight: Tensor) -> Tensor:
+        """Two entries in the middle change places: the sum, the norm, the first and the last stay."""
+        flat, middle = weight.flatten().clone(), weight.numel() // 2
+        flat[[middle - 1, middle]] = flat[[middle, middle - 1]]
+        return flat.view_as(weight)
+
+    given = life.draw()
+    few = given.with_weights({name: swapped(weight) for name, weight in given.stimulus.weights.items()})
     yield from _moved(life, "after its weights change in place", in_place)
+    yield from _moved(life, "after two entries of its weights are swapped", in_place, few)
     yield from _moved(life, "after its weights change through .data", through_data)
     yield from _moved(life, "after the .data of its weights is replaced", replaced_data)
 
@@ -92,7 +107,9 @@ def written(life: Life) -> Iterator[Found]:
 @point("`load_state_dict`", may_refuse=True)
 def loaded(life: Life) -> Iterator[Found]:
     """After `load_state_dict`, which copies, or with `assign=True` replaces the parameters, the new weights count."""
-    yield from _moved(life, "after load_state_dict", lambda module, other: module.load_state_dict(other.state_dict()))
+    yield from _moved(  # as it is read from safetensors: without the versions that a state_dict carries
+        life, "after load_state_dict", lambda module, other: module.load_state_dict(dict(other.state_dict()))
+    )
     yield from _moved(
         life,
         "after load_state_dict(assign=True)",
@@ -103,6 +120,51 @@ def loaded(life: Life) -> Iterator[Found]:
     copy_weights(after.stimulus.weights, saved)
     fresh.load_state_dict(saved.state_dict())
     yield from _follows(life, fresh, after, before, "with the state_dict of a module whose weights changed")
+
+
+@point("Made on the device `meta`, then loaded", may_refuse=True, condition="it is not made on the device meta")
+def made_on_meta(life: Life) -> Iterator[Found]:
+    """Made without memory, as by who loads a large model, it is right once a `state_dict` is in."""
+    given = life.draw()
+    saved = life.build(given).state_dict()
+    with torch.device("meta"):
+        module = build_sized(given.case, life.name)
+    module.to_empty(device=given.case.device)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)  # what is not loaded is nothing
+    module.load_state_dict(saved)
+    for mode in life.modes:
+        yield life.judge(module, given, mode, f"made on the device meta, then loaded, in {mode}")
+
+
+class _Twice(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+@point(
+    "Hooks, and weights that are parametrized",
+    may_refuse=True,
+    condition="it has no hooks and no parametrized weights",
+)
+def hooked(life: Life) -> Iterator[Found]:
+    """A forward hook runs. Weights that `torch.nn.utils.parametrize` computes, as weight norm and pruning do, count."""
+    given = life.draw()
+    module, calls = life.build(given), list[None]()
+    module.register_forward_hook(lambda *_: calls.append(None))
+    mode = life.modes[0]
+    yield life.judge(module, given, mode, f"with a forward hook, in {mode}")
+    if not calls:
+        yield Found(Verdict.DIFFERENT, "", "runs no forward hook", when=f"with a forward hook, in {mode}")
+    for path in dict(module.named_parameters()):
+        owner, _, name = path.rpartition(".")
+        parametrize.register_parametrization(module.get_submodule(owner), name, _Twice())
+    doubled = given.with_weights({name: 2 * weight for name, weight in given.stimulus.weights.items()})
+    for mode in life.modes:
+        run = partial(lambda mode: life.start(module, doubled, mode).forward(), mode)
+        yield life.hold(doubled, run, f"with parametrized weights, in {mode}")
 
 
 @point("Copied, and moved there and back", may_refuse=True)
@@ -211,6 +273,12 @@ def frozen(life: Life) -> Iterator[Found]:
                 parameter.requires_grad_(not any(parameter is one for one in frozen))
             if learning is None or len(frozen) < len(parameters):
                 yield life.judge(module, given, mode, f"{when}, in {mode}", learning=learning)
+    other = life.draw(weights_of=1)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    _lived(life, given, module)
+    copy_weights(other.stimulus.weights, module)  # as who averages the weights of another
+    yield from _follows(life, module, other, given, "after its weights change while they are frozen")
     mode, early = life.quiet, life.build(given)
     for when, learns in (("with some parameters frozen", False), ("after its parameters were frozen", True)):
         for parameter in list(early.parameters())[::2]:

@@ -16,9 +16,8 @@ from rnn_parity.layers.running import numerics
 from rnn_parity.layers.stimulus import draw_stimulus
 from rnn_parity.life.judging import judge
 from rnn_parity.life.live import live
-from rnn_parity.trust import life_faults, life_gradients, life_weights  # noqa: F401, each plants its own
 from rnn_parity.trust.examine import fault_title, faults_of
-from rnn_parity.trust.life_planting import ANYWHERE, LIFE_FAULTS, PROCESS
+from rnn_parity.trust.life.planting import ANYWHERE, LIFE_FAULTS, PROCESS
 from rnn_parity.trust.right import right_layers
 from rnn_parity.trust.run import in_parallel
 

@@ -1,16 +1,18 @@
-"""What a module is given in one call of its life, and what it must give."""
+"""One call of a module: what it is given, and what it gives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnn_parity.cells.base import load_cell
+from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.compare.reference import References
 from rnn_parity.experiment.grid import Case
+from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import Stimulus
 
 View = Callable[[Tensor], Tensor]
@@ -91,3 +93,23 @@ def _results(case: Case) -> Sequence[str]:
 def generator_states(device: str) -> list[Tensor]:
     """The states of torch's global generators."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if device == "cuda" else [])]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a call gave: its quantities, on the CPU, and the dropout masks (G, T, B, H) that it drew.
+
+    `hides_masks`: it dropped entries, and nobody knows which. `offence`: what the call did that no call may do.
+    """
+
+    values: dict[str, Tensor]
+    masks: Tensor | None = None
+    hides_masks: bool = False
+    offence: str = ""
+
+
+def results_of(
+    cell: type[Cell], call: Callable[[Tensor, Any], Any], input: Tensor, *states: Tensor
+) -> dict[str, Tensor]:
+    """Output and last states of a call, by name."""
+    return dict(zip(cell.outputs(), call_layer(call, input, states), strict=True))

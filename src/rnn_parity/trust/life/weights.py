@@ -1,7 +1,4 @@
-"""Planted faults of the life, of weights that are packed or captured, and of states and inputs at the edge.
-
-Import paths are `rnn_parity.trust.life_weights:NAME`.
-"""
+"""Planted faults of weights that are packed, captured, loaded or frozen."""
 
 from __future__ import annotations
 
@@ -10,19 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnn_parity.cells.base import PARAMETERS
-from rnn_parity.trust.life_planting import (
+from rnn_parity.trust.life.planting import (
     PROCESS,
     Remembering,
-    as_if_contiguous,
-    in_states,
     passed,
     planting,
     replaced,
 )
-from rnn_parity.trust.planting import coarse, given_state
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
 _plant = planting(__name__, "weights")
@@ -114,6 +107,52 @@ class _LoadsAllButOne(Remembering):
         at = self.num_layers - 1
         own = {f"{prefix}{name}_l{at}": getattr(self, f"{name}_l{at}").detach() for name in PARAMETERS}
         super()._load_from_state_dict({**state_dict, **own}, prefix, *others)
+
+
+class _MadeWithBuffer(Remembering):
+    """Has a constant in a buffer that no `state_dict` has."""
+
+    one: Tensor
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register_buffer("one", torch.ones(()), persistent=False)
+
+    def given(self, input: Tensor) -> Tensor:
+        return input * self.one
+
+
+class _WithoutHooks(Remembering):
+    """Its call is its forward pass."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.forward(*arguments)
+
+
+class _LoadsOldVersions(Remembering):
+    """Takes a `state_dict` without a version for one of an old release, whose bias_hh was the half."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *others: Any) -> None:
+        old = local_metadata.get("version") is None
+        changed = {name: value / 2 if old and "bias_hh" in name else value for name, value in state_dict.items()}
+        super()._load_from_state_dict(changed, prefix, local_metadata, *others)
+
+
+class _ThawsInTraining(Remembering):
+    """Asks for every gradient when it is told to train."""
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(mode).requires_grad_() if mode else super().train(mode)
+
+
+def _by_place(layer: Any, k: int) -> Parameters:
+    every, own = list(layer.parameters()), WrittenOut.parameters_of(layer, k)
+    placed = every[4 * k : 4 * k + 4]
+    return [a if a.shape == b.shape else b for a, b in zip(placed, own, strict=True)]
+
+
+def _input_learns(layer: Any, x: Tensor) -> Tensor:
+    return x.requires_grad_() if torch.is_grad_enabled() and x.is_leaf else x
 
 
 def _read_later(layer: Any, k: int) -> Parameters:
@@ -209,107 +248,17 @@ _plant("StaysFrozen", "What was frozen once has no gradient ever after", "frozen
 _plant("LearnsAsAtFirst", "What was frozen at a module's first call has no gradient ever after", "frozen",
        parameters_of=_learns_as_at_first)  # fmt: skip
 _plant("WeightsWritten", "A call without gradients halves weight_hh", "first_call", result=_written_after)
-
-# States, inputs and weights at the edge.
-_plant = planting(__name__, "edges")
-
-
-def _first_step(leaves_out: Callable[[Any, States], bool]):
-    """`bias_hh` is left out of the first step where the states say so."""
-
-    def run_layer(layer: Any, k: int, sequence: Tensor, states: States) -> list[States]:
-        w_ih, w_hh, b_ih, b_hh = layer.parameters_of(k)
-        history, without = [], leaves_out(layer, states)
-        for step, x in enumerate(sequence.unbind()):
-            bias = 0 * b_hh if without and step == 0 else b_hh
-            states = layer.step(x, states, w_ih, w_hh, b_ih, bias)
-            history.append(states)
-        return history
-
-    return run_layer
-
-
-def _zero_step_is_padding(layer: Any, k: int, sequence: Tensor, states: States) -> list[States]:
-    history, parameters = [], layer.parameters_of(k)
-    for x in sequence.unbind():
-        states = layer.step(x, states, *parameters) if k or x.detach().any() else states
-        history.append(states)
-    return history
-
-
-def _zero_row_is_padding(layer: Any, k: int, sequence: Tensor, states: States) -> list[States]:
-    history, there = [], (sequence.detach() != 0).any(-1).any(0)[:, None]
-    for x in sequence.unbind():
-        new = layer.step(x, states, *layer.parameters_of(k))
-        states = tuple(torch.where(there, *pair) for pair in zip(new, states, strict=True)) if k == 0 else new
-        history.append(states)
-    return history
-
-
-def _no_bias_where_zero(layer: Any, k: int) -> Parameters:
-    w_ih, w_hh, b_ih, b_hh = WrittenOut.parameters_of(layer, k)
-    return [w_ih, w_hh, b_ih, b_hh if b_ih.detach().any() else 0 * b_hh]
-
-
-def _one_without_other(layer: Any, states: States) -> States:
-    return states if all(state.detach().any() for state in states) else tuple(0 * state for state in states)
-
-
-def _beyond(limit: float, function: Callable[[Tensor], Tensor]):
-    return lambda x: torch.where(x.abs() > limit, torch.zeros_like(x), function(x))
-
-
-_plant(
-    "FirstBiasWithoutStates", "Without states the first step leaves out bias_hh", "no_states",
-    run_layer=_first_step(lambda layer, states: layer.stateless),
-)  # fmt: skip
-_plant(
-    "FirstBiasOfZeroStates", "From states of zero the first step leaves out bias_hh", "zero_states",
-    run_layer=_first_step(lambda layer, states: not any(state.detach().any() for state in states)),
-)  # fmt: skip
-_plant(
-    "FirstBiasOfZeroRow", "Where the states of one row are zero, the first step leaves out bias_hh", "zero_states",
-    run_layer=_first_step(lambda layer, states: not all(states[0].detach().any(-1))),
-)  # fmt: skip
-_plant(
-    "OneStateWithoutOther", "Where h0 or c0 is zero, the other is ignored", "zero_states", ("lstm",),
-    initial=_one_without_other,
-)  # fmt: skip
-_plant("ZeroStepIsPadding", "A step whose inputs are all zero is taken for padding", "zero_inputs",
-       run_layer=_zero_step_is_padding)  # fmt: skip
-_plant("ZeroRowIsPadding", "A row whose inputs are all zero is taken for padding", "zero_inputs",
-       run_layer=_zero_row_is_padding)  # fmt: skip
-_plant("NoBiasWhereZero", "Where bias_ih is zero, bias_hh is left out too", "zero_biases",
-       parameters_of=_no_bias_where_zero)  # fmt: skip
-_plant("SumOfZeroIsPadding", "A row whose inputs add up to zero is taken for padding", "zero_inputs",
-       given=lambda layer, x: torch.where((x.detach().sum(-1) == 0).all(0)[:, None], 0 * x, x))  # fmt: skip
-_plant("NotFiniteSpreads", "Every row is NaN where one is not finite", "not_finite",
-       given=lambda layer, x: x + 0 * x.detach().sum())  # fmt: skip
-_plant("InputsClipped", "Inputs are clipped at ±20", "large", given=lambda layer, x: x.clamp(-20, 20))
-_plant("StatesClipped", "h0 is clipped at ±2", "large", initial=given_state(0, lambda h: h.clamp(-2, 2)))
-_plant(
-    "CellClippedAtFifty", "c is clipped at ±50", "large", ("lstm",),
-    carried=given_state(1, lambda c, step, steps: c.clamp(-50, 50)),
-)  # fmt: skip
-_plant("TanhOfTable", "tanh is read from a table that ends at ±12, and is 0 beyond", "large",
-       arithmetic=coarse(tanh=_beyond(12.0, torch.tanh)))  # fmt: skip
-_plant("InputReadAsContiguous", "The input is read as if it were contiguous", "strided",
-       given=lambda layer, x: replaced(x, as_if_contiguous(x.detach())))  # fmt: skip
-_plant("StatesReadAsContiguous", "States are read as if they were contiguous", "strided",
-       initial=in_states(lambda layer, state: replaced(state, as_if_contiguous(state.detach()))))  # fmt: skip
-_plant("InputOffsetIgnored", "The input is read from where its storage begins", ("pieces", "strided"),
-       given=lambda layer, x: replaced(x, as_if_contiguous(x.detach(), at_offset=not x.is_contiguous())))  # fmt: skip
-
-
-class _Padded(Remembering):
-    """Takes a packed batch, and pads it."""
-
-    def forward(self, input: Any, states: Any = None) -> Any:
-        if not isinstance(input, PackedSequence):
-            return super().forward(input, states)
-        padded, lengths = pad_packed_sequence(input)
-        output, last = super().forward(padded, states)
-        return pack_padded_sequence(output, lengths, enforce_sorted=False), last
-
-
-_plant("PaddingRead", "In a packed batch it reads the padding as steps", "packed", base=_Padded)
+_plant("PackedBySum", "Packed weights are found by the sum of the parameter",
+       ("optimizer_steps", "written"),
+       parameters_of=_packed(key=lambda weight: weight.detach().double().sum().item()))  # fmt: skip
+_plant("PackedWhileFrozen", "Weights are packed while no parameter asks for a gradient", "frozen",
+       parameters_of=_packed(lambda layer: not any(p.requires_grad for p in layer.parameters())))  # fmt: skip
+_plant("ThawsInTraining", "A call of .train() makes every parameter learn", "frozen", base=_ThawsInTraining)
+_plant("InputLearns", "Its input asks for a gradient from a training call on", ("some_tensors", "frozen"),
+       given=_input_learns)  # fmt: skip
+_plant("LoadsOldVersions", "A state_dict without a version is taken for one of an old release", "loaded",
+       base=_LoadsOldVersions)  # fmt: skip
+_plant("MadeWithBuffer", "A constant is in no state_dict", "made_on_meta", base=_MadeWithBuffer)
+_plant("HooksSkipped", "A call runs no hook", "hooked", base=_WithoutHooks)
+_plant("ParametersByPlace", "Parameters are taken by their place, which parametrizing changes", "hooked",
+       parameters_of=_by_place)  # fmt: skip

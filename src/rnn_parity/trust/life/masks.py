@@ -1,7 +1,4 @@
-"""Planted faults of the life, of repetition, masks, modes and shapes: layers of any kind that one call shows right.
-
-Import paths are `rnn_parity.trust.life_faults:NAME`.
-"""
+"""Planted faults of dropout masks and of modes."""
 
 from __future__ import annotations
 
@@ -13,82 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.trust.life_planting import ANYWHERE, PROCESS, in_states, passed, planting, replaced
-from rnn_parity.trust.right import Parameters, States, WrittenOut
+from rnn_parity.trust.life.planting import PROCESS, planting, replaced
+from rnn_parity.trust.life.repetition import first_step_of_process
+from rnn_parity.trust.right import States, WrittenOut
 
-# Repetition: at the second call, at the second training step, now and then.
-_plant = planting(__name__, "repetition")
-_AGAIN = ("same_seed", "modes_in_turn")
-
-
-def _bias_learns(learns: Callable[[Any], bool]):
-    def parameters(layer: Any, k: int) -> Parameters:
-        *others, bias = WrittenOut.parameters_of(layer, k)
-        return [*others, bias if not layer.training or learns(layer) else bias.detach()]
-
-    return parameters
-
-
-def _first_step_of_process(layer: Any) -> bool:
-    return PROCESS.setdefault("first", (layer, layer.trained)) == (layer, layer.trained)
-
-
-def _kept_state(layer: Any, states: States) -> States:
-    kept = layer.memory.get("last", states)
-    return kept if kept[0].shape == states[0].shape and kept[0].dtype == states[0].dtype else states
-
-
-def _keep_state(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
-    layer.memory["last"] = tuple(state.detach().clone() for state in last)
-    return sequence, last
-
-
-def _one_in_nine(layer: Any, k: int) -> Parameters:
-    w_ih, w_hh, *biases = WrittenOut.parameters_of(layer, k)
-    wrong = random.SystemRandom().random() < 1 / 9
-    return [w_ih, passed(w_hh, lambda gradient: 1.5 * gradient) if wrong else w_hh, *biases]
-
-
-def _values_of_first(layer: Any, x: Tensor) -> Tensor:
-    tensor, values = layer.memory.setdefault("first", (x.detach(), x.detach().clone()))
-    return replaced(x, values) if (x.data_ptr(), x.shape) == (tensor.data_ptr(), tensor.shape) else x
-
-
-_plant(
-    "StateCarried", "From its second call on it starts from the last state of the call before", _AGAIN,
-    initial=_kept_state, result=_keep_state,
-)  # fmt: skip
-_plant(
-    "StateCarriedWithoutStates", "Without states it starts from the last state of the call before", "no_states",
-    initial=lambda layer, states: _kept_state(layer, states) if layer.stateless else states, result=_keep_state,
-)  # fmt: skip
-_plant(
-    "BiasLearnsOnce", "bias_hh has a gradient at a module's first training step only", _AGAIN,
-    parameters_of=_bias_learns(lambda layer: layer.trained == 1),
-)  # fmt: skip
-_plant(
-    "BiasLearnsOnceInProcess", "bias_hh has a gradient at the process's first training step only",
-    ("first_call", *_AGAIN), parameters_of=_bias_learns(_first_step_of_process),
-)  # fmt: skip
-_plant("OneInNine", "One call in nine gives a wrong gradient of weight_hh", ANYWHERE, parameters_of=_one_in_nine)
-_plant(
-    "StatesSwap", "h0 and c0 are swapped at every second call", _AGAIN, ("lstm",),
-    initial=lambda layer, states: states if layer.number % 2 else states[::-1],
-)  # fmt: skip
-_plant(
-    "CellCutLater", "From the second training step on no gradient goes through c", _AGAIN, ("lstm",),
-    carried=lambda layer, states, *_: (states[0], states[1].detach()) if layer.trained > 1 else states,
-)  # fmt: skip
-_plant(
-    "TensorTakenForItsValues", "Where its input lies where that of the first call lay, its values are those of then",
-    "rewritten", given=_values_of_first,
-)  # fmt: skip
-_plant(
-    "WrongFromTwentieth", "From a module's twentieth call on the first row reads zeros", ANYWHERE,
-    given=lambda layer, x: x if layer.number < 20 else torch.cat([0 * x[:, :1], x[:, 1:]], 1),
-)  # fmt: skip
-
-# Masks.
 _plant = planting(__name__, "masks")
 
 
@@ -146,6 +71,60 @@ def _out_of_sight(layer: Any, keep: Tensor) -> Tensor:
     return keep.new_tensor([generator.random() < p for p in keep.flatten().tolist()]).view(keep.shape)
 
 
+def _mask_of(gap: int):
+    """Dropout whose mask is that of another gap, drawn in the same call."""
+
+    def apply(layer: Any, k: int, x: Tensor) -> Tensor:
+        if k < gap:
+            layer.memory[k] = _mask(layer, x)
+        return x * layer.memory[k % gap]
+
+    return _dropped(apply)
+
+
+class _SetsBack(torch.autograd.Function):
+    """Dropout whose backward pass sets torch's generator to where it was before the mask was drawn."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, layer: Any) -> Tensor:
+        ctx.state, mask = torch.get_rng_state(), _mask(layer, x)
+        ctx.save_for_backward(mask)
+        return x * mask
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        torch.set_rng_state(ctx.state)
+        return gradient * ctx.saved_tensors[0], None
+
+
+class _ModeOfBackward(torch.autograd.Function):
+    """Dropout that is left out of a backward pass in evaluation."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, mask: Tensor, layer: Any) -> Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(mask)
+        return x * mask
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return gradient * ctx.saved_tensors[0] if ctx.layer.training else gradient, None, None
+
+
+class _Kept(torch.autograd.Function):
+    """Dropout that takes for kept what is not zero."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(x * mask, mask.max())
+        return x * mask
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        result, scale = ctx.saved_tensors
+        return gradient * (result != 0) * scale, None
+
+
 def _seed_set(layer: Any, k: int, x: Tensor) -> Tensor:
     if k == 0:
         torch.manual_seed(7)
@@ -163,7 +142,7 @@ _plant(
 )  # fmt: skip
 _plant(
     "AllDroppedLaterInProcess", "From the process's second training step on backward sees everything dropped",
-    "same_seed", between=_seen(lambda layer, k, mask: mask if _first_step_of_process(layer) else 0 * mask),
+    "same_seed", between=_seen(lambda layer, k, mask: mask if first_step_of_process(layer) else 0 * mask),
 )  # fmt: skip
 _plant(
     "MaskOfStepBefore", "The backward pass sees the masks of the step before", "without_seed", between=_seen(_before),
@@ -205,6 +184,22 @@ _plant(
     between=_dropped(lambda layer, k, x: (
         x * (torch.bernoulli(torch.full_like(x, 1 - layer.dropout)) / x.new_tensor(1 - layer.dropout))
     )),
+)  # fmt: skip
+
+_plant(
+    "MasksOfTwoGaps", "The third gap between layers has the mask of the first", "depths", between=_mask_of(2),
+)  # fmt: skip
+_plant(
+    "GeneratorSetBack", "The backward pass leaves torch's generator where the forward pass had it", "without_seed",
+    between=_dropped(lambda layer, k, x: _SetsBack.apply(x, layer)),
+)  # fmt: skip
+_plant(
+    "DropsNothingAfterHundred", "From its hundredth call on it drops nothing", "many_calls",
+    between=_dropped(lambda layer, k, x: x * _mask(layer, x) if layer.number < 100 else x),
+)  # fmt: skip
+_plant(
+    "KeptIsNotZero", "Its backward pass takes what is not zero for kept", "zero_biases",
+    between=_dropped(lambda layer, k, x: _Kept.apply(x, _mask(layer, x))),
 )  # fmt: skip
 
 # Modes: graphs captured in one and run in another.
@@ -259,84 +254,14 @@ _plant(
     between=lambda layer, k, x: F.dropout(x, layer.dropout, layer.training and torch.is_grad_enabled()),
 )  # fmt: skip
 _plant(
+    "ModeOfBackward", "In a backward pass in evaluation nothing is dropped, whatever the forward pass dropped",
+    "two_graphs", between=_dropped(lambda layer, k, x: _ModeOfBackward.apply(x, _mask(layer, x), layer)),
+)  # fmt: skip
+_plant(
     "LeftHalfDone", "A call in evaluation that raises leaves dropout off", "after_error",
     given=_drops_nothing, result=_drops_again,
 )  # fmt: skip
 _plant(
     "ConstantOfInferenceMode", "A constant made at the first call stops training where that was in inference mode",
     "inference_mode", given=_times_constant,
-)  # fmt: skip
-
-# Shapes: what was laid out for one, used at another.
-_plant = planting(__name__, "shapes")
-
-
-def _first(layer: Any, what: str) -> int:
-    return layer.memory.setdefault(what, getattr(layer, what))
-
-
-def _longest(layer: Any) -> int:
-    layer.memory["longest"] = max(layer.memory.get("longest", 0), layer.steps)
-    return layer.memory["longest"]
-
-
-def _own_states_detached(layer: Any, state: Tensor) -> Tensor:
-    return state if state.is_leaf else state.detach()
-
-
-def _own_states_zero(layer: Any, states: States) -> States:
-    returned = layer.memory.get("returned", ())
-    return tuple(0 * state for state in states) if any(states[0] is one for one in returned) else states
-
-
-def _remember_returned(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
-    layer.memory["returned"] = _Unmoved(last)
-    return sequence, last
-
-
-class _Unmoved(tuple):
-    """Tensors that no copy takes along."""
-
-    def __deepcopy__(self, memo: dict) -> tuple:
-        return ()
-
-
-_plant(
-    "LongerThanFirst", "Steps beyond the length of a module's first call start anew", "shapes_in_turn",
-    carried=lambda layer, states, step, _: (
-        tuple(0 * state for state in states) if step and step == _first(layer, "steps") else states
-    ),
-)  # fmt: skip
-_plant(
-    "ShorterThanLongest", "After a longer sequence the last state is one from before the last step", "shapes_in_turn",
-    final=lambda layer, history: history[-2 if _longest(layer) > layer.steps else -1],
-)  # fmt: skip
-_plant(
-    "MoreRowsThanFirst", "Rows beyond the batch of a module's first call read zeros", "shapes_in_turn",
-    given=lambda layer, x: torch.cat([x[:, : _first(layer, "rows")], 0 * x[:, _first(layer, "rows") :]], 1),
-)  # fmt: skip
-_plant(
-    "OneRow", "A batch of one takes another path, without bias_hh", "shapes_in_turn",
-    step=lambda layer, x, states, w_ih, w_hh, b_ih, b_hh: WrittenOut.step(
-        layer, x, states, w_ih, w_hh, b_ih, b_hh if len(x) > 1 else 0 * b_hh
-    ),
-)  # fmt: skip
-_plant(
-    "OneStep", "A sequence of one step leaves the state as it was", ("shapes_in_turn", "pieces"),
-    final=lambda layer, history: history[0] if len(history) == 2 else history[-1],
-)  # fmt: skip
-_plant(
-    "StatesOfFirstCall", "The states of the first call of a shape are captured",
-    ("two_graphs", "pieces", "no_states", "random_course"),
-    initial=lambda layer, states: layer.memory.setdefault(
-        (layer.steps, states[0].shape, states[0].dtype), tuple(state.detach().clone() for state in states)
-    ) if not torch.is_grad_enabled() else states,
-)  # fmt: skip
-_plant(
-    "PiecesWithoutGradient", "No gradient goes from one piece of a sequence to the piece before", "pieces",
-    initial=in_states(_own_states_detached),
-)  # fmt: skip
-_plant(
-    "PiecesStartAnew", "The states that it gave itself are taken for none", "pieces",
-    initial=_own_states_zero, result=_remember_returned,
 )  # fmt: skip

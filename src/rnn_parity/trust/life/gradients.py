@@ -1,7 +1,4 @@
-"""Planted faults of the life, of gradients, memory and sizes: layers of any kind that one call shows right.
-
-Import paths are `rnn_parity.trust.life_gradients:NAME`.
-"""
+"""Planted faults of gradients, and of memory that is not the layer's to write."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_parity.trust.life_planting import PROCESS, as_if_contiguous, passed, planting, result_passed
+from rnn_parity.trust.life.planting import PROCESS, Remembering, as_if_contiguous, passed, planting, result_passed
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
 _plant = planting(__name__, "gradients")
@@ -121,6 +118,50 @@ def _states_learn(layer: Any, states: States, step: int, steps: int) -> States:
     return states if layer.memory["learn"] or step != 1 else tuple(state.detach() for state in states)
 
 
+class _Cleaned(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight: Tensor) -> Tensor:
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
+
+
+class _IntoGrad(torch.autograd.Function):
+    """A parameter whose gradient is added to `.grad` where that is there, and goes nowhere else."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, parameter: Tensor) -> Tensor:
+        ctx.parameter = parameter
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        if ctx.parameter.grad is None:
+            return gradient, None
+        ctx.parameter.grad += gradient
+        return None, None
+
+
+class _ClearsGrad(Remembering):
+    """Clears `.grad` when it is told to evaluate."""
+
+    def train(self, mode: bool = True) -> Any:
+        if not mode:
+            self.zero_grad()
+        return super().train(mode)
+
+
+def _by_function(function: type[torch.autograd.Function], *more: Callable[[Tensor], Any]):
+    """Parameters that pass through a function."""
+    return lambda layer, k: [function.apply(w, *(of(w) for of in more)) for w in WrittenOut.parameters_of(layer, k)]
+
+
+def _nothing_below(least: float):
+    return lambda gradient: gradient * (gradient.abs().max() > least)
+
+
 _plant("GradientReadAsContiguous", "The gradient of output is read as if it were contiguous", "forms",
        result=_of_output(as_if_contiguous))  # fmt: skip
 _plant("GradientOfSumReadOnce", "Of an expanded gradient of output the first entry alone is read", "forms",
@@ -155,6 +196,15 @@ _plant("InputLearnsForWeights", "Where the input asks for no gradient, the first
 _plant("StatesLearnForRest", "Where the states ask for no gradient, none goes through the first step",
        ("no_states", "some_tensors"),
        carried=_states_learn)  # fmt: skip
+_plant("VanishedBelow", "A gradient of output below 1e-15 is taken for none", "forms",
+       result=_of_output(_nothing_below(1e-15)))  # fmt: skip
+_plant("RowOfZeroSumLeftOut", "A row whose gradient of output adds up to zero is left out", "forms",
+       result=_of_output(lambda g: g * (g.sum((0, 2), keepdim=True).abs() > 1e-5 * g.abs().sum())))  # fmt: skip
+_plant("GradientCleaned", "What is not finite in the gradient of a parameter is set to zero", "not_finite",
+       parameters_of=_by_function(_Cleaned))  # fmt: skip
+_plant("GradientIntoGradAlone", "Where .grad is there, a gradient is added to it and goes nowhere else", "accumulated",
+       parameters_of=_by_function(_IntoGrad, lambda weight: weight))  # fmt: skip
+_plant("EvaluationClearsGrad", "A call of .eval() sets every .grad to None", "accumulated", base=_ClearsGrad)
 _plant("SecondDerivativesPartial", "Second derivatives leave out what goes through the input's gradient",
        "second_derivatives", given=lambda layer, x: passed(x, torch.detach))  # fmt: skip
 
@@ -212,6 +262,19 @@ class _ReadsItsResult(torch.autograd.Function):
         return gradient * (1 + ctx.there - ctx.computed)
 
 
+class _ReadsItsInput(torch.autograd.Function):
+    """The input as it is; the backward pass reads it once more from where it was given."""
+
+    @staticmethod
+    def forward(ctx, input: Tensor) -> Tensor:
+        ctx.there, ctx.computed = input.detach(), input.detach().clone()
+        return input.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient * (1 + ctx.there - ctx.computed)
+
+
 def _one_buffer(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
     every = sequence[:, None].repeat(1, len(last[0]), 1, 1)
     every = torch.cat([every[:-1], last[0][None]])  # (T, L, B, H): all states of all layers
@@ -235,79 +298,7 @@ _plant("StatesWritten", "A call without gradients writes into h0", "first_call",
 _plant("OneBufferForAll", "hn is a part of the memory of output", "own_memory", result=_one_buffer)
 _plant("OutputNotKept", "Its backward pass reads output from where its user may have written to it", "written_early",
        result=lambda layer, sequence, last: (_ReadsItsResult.apply(sequence), last))  # fmt: skip
+_plant("InputNotKept", "Its backward pass reads the input from where its user may have written to it",
+       "arguments_written", given=lambda layer, x: _ReadsItsInput.apply(x))  # fmt: skip
 _plant("LastStateIsFirst", "Without gradients the last state is written into the first, and given back", "first_call",
        initial=_remember_states, result=_first_handed_out)  # fmt: skip
-
-# Sizes: tiles, chunks, blocks and offsets.
-_plant = planting(__name__, "sizes")
-
-
-def _rows_from(x: Tensor, row: int) -> Tensor:
-    """(T, B, ·) that is zero from a row on."""
-    return torch.cat([x[:, :row], 0 * x[:, row:]], 1)
-
-
-def _without_last_units(multiple: int) -> Callable[[Any, int], Parameters]:
-    """`weight_hh` without the columns that fill no whole tile, where there is one whole."""
-
-    def parameters(layer: Any, k: int) -> Parameters:
-        w_ih, w_hh, *biases = WrittenOut.parameters_of(layer, k)
-        whole = w_hh.shape[1] // multiple * multiple or w_hh.shape[1]
-        return [w_ih, torch.cat([w_hh[:, :whole], 0 * w_hh[:, whole:]], 1), *biases]
-
-    return parameters
-
-
-def _at_boundary(length: int, least: int, change: Callable[[Tensor], Tensor]):
-    """The states at every multiple of a length, in sequences longer than `least`, are changed."""
-
-    def carried(layer: WrittenOut, states: States, step: int, steps: int) -> States:
-        at = steps > least and step > 0 and step % length == 0
-        return tuple(map(change, states)) if at else states
-
-    return carried
-
-
-def _wrapped(layer: WrittenOut, sequence: Tensor, last: States) -> tuple[Tensor, States]:
-    if sequence.numel() > 2**16:
-        flat = sequence.reshape(-1)
-        sequence = flat[torch.arange(len(flat), device=flat.device) % 2**16].view(sequence.shape)
-    return sequence, last
-
-
-def _no_bias(when: Callable[[Any], bool]):
-    def parameters(layer: Any, k: int) -> Parameters:
-        *weights, b_ih, b_hh = WrittenOut.parameters_of(layer, k)
-        return [*weights, 0 * b_ih, 0 * b_hh] if when(layer) else [*weights, b_ih, b_hh]
-
-    return parameters
-
-
-_plant("RowsOver128", "Rows beyond 128 read zeros", ("batches", "many_rows"), given=lambda layer, x: _rows_from(x, 128))
-_plant("TileOf32Rows", "Of more than 32 rows those that fill no whole tile of 32 read zeros", "batches",
-       given=lambda layer, x: _rows_from(x, layer.rows // 32 * 32 or layer.rows))  # fmt: skip
-_plant("TileOf64RowsExactly", "At a multiple of 64 rows the last one reads zeros", "batches",
-       given=lambda layer, x: _rows_from(x, layer.rows - (layer.rows % 64 == 0)))  # fmt: skip
-_plant("WidthInEights", "Where H is over 8 and no multiple, the last units are left out of the product", "widths",
-       parameters_of=_without_last_units(8))  # fmt: skip
-_plant("WidthInThirtyTwos", "Where H is over 32 and no multiple, the last units are left out of the product", "widths",
-       parameters_of=_without_last_units(32))  # fmt: skip
-_plant("InputInThirtyTwos", "Where I is over 32 and no multiple, the last inputs are left out", "widths",
-       given=lambda layer, x: torch.cat([x[..., : x.shape[2] // 32 * 32 or None],
-                                         0 * x[..., x.shape[2] // 32 * 32 or x.shape[2] :]], 2))  # fmt: skip
-_plant("WidthOfOne", "At H = 1 bias_hh is left out", "widths",
-       step=lambda layer, x, states, w_ih, w_hh, b_ih, b_hh: WrittenOut.step(
-           layer, x, states, w_ih, w_hh, b_ih, b_hh if w_hh.shape[1] > 1 else 0 * b_hh))  # fmt: skip
-_plant("ChunksOf64", "In sequences over 64 steps no gradient passes a boundary of 64", "lengths",
-       carried=_at_boundary(64, 64, torch.detach))  # fmt: skip
-_plant("ChunksOf256", "In sequences over 256 steps the states are wiped at 256", "lengths",
-       carried=_at_boundary(256, 256, lambda state: 0 * state))  # fmt: skip
-_plant("WipedAt100", "In sequences over 100 steps the states are wiped at 100", "lengths",
-       carried=_at_boundary(100, 100, lambda state: 0 * state))  # fmt: skip
-_plant("CellChunksOf128", "In sequences over 128 steps no gradient of c passes 128", "lengths", ("lstm",),
-       carried=lambda layer, s, step, steps: (s[0], s[1].detach()) if steps > step == 128 else s)  # fmt: skip
-_plant("BiasSkippedAbove65536", "Biases are not added where T·B > 65,536", "many_rows",
-       parameters_of=_no_bias(lambda layer: layer.steps * layer.rows > 65536))  # fmt: skip
-_plant("RowsOver65535", "Rows beyond 65,535 read zeros", "many_rows", given=lambda layer, x: _rows_from(x, 65535))
-_plant("OffsetsWrap", "What lies beyond 2¹⁶ numbers of the output is read from its start again", "many_rows",
-       result=_wrapped)  # fmt: skip

@@ -1,0 +1,80 @@
+"""A point of a life: sequences of unlike lengths in one packed batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
+from rnn_parity.cells.stack import run_stack
+from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
+from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.running import pack_states
+from rnn_parity.layers.stimulus import Stimulus
+from rnn_parity.life.course import Life
+from rnn_parity.life.judging import Found
+from rnn_parity.life.one_call import Given
+from rnn_parity.life.points import point
+
+
+@point("A packed batch", may_refuse=True)
+def packed(life: Life) -> Iterator[Found]:
+    """A `PackedSequence` of unlike lengths, in falling order and unsorted, gives the results and gradients of each
+    sequence alone; in training it drops.
+    """
+    steps, rows = life.case.sequence_length, range(life.case.batch_size)
+    falling, unsorted = [max(1, steps - row) for row in rows], [1 + (row + steps - 1) % steps for row in rows]
+
+    def called(module: nn.Module, lengths: Sequence[int], input: Tensor, states: Any) -> tuple[Tensor, Any]:
+        output, last = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), states)
+        if not isinstance(output, PackedSequence):
+            raise TypeError(f"gives a {type(output).__name__} for a PackedSequence, expected a PackedSequence")
+        return pad_packed_sequence(output, total_length=steps)[0], last
+
+    given = life.draw()
+    module = life.build(given)
+    for lengths in (falling, unsorted):
+        reference = functools.cache(partial(_row_by_row, given, lengths))
+        for mode in dict.fromkeys(("inference", life.quiet)):
+            call = partial(life.call, module, given, mode, through=partial(called, module, lengths))
+            found = life.hold(given, call, f"in a packed batch of lengths {lengths}, in {mode}", reference=reference)
+            yield found
+            if found.verdict in (Verdict.FAILED, Verdict.UNSUPPORTED):  # it takes none
+                return
+    if "train" in life.modes and life.case.draws_dropout:
+        given = life.draw(dropout=0.5)
+        module, input, *states = life.build(given), *given.tensors()
+        with torch.no_grad():
+            outputs = [called(module.train(), falling, input, pack_states(states))[0] for _ in range(3)]
+        if all(torch.equal(outputs[0], other) for other in outputs[1:]):
+            yield Found(
+                Verdict.DIFFERENT, "output", "drops nothing, or the same again", when="in a packed batch, in train"
+            )
+
+
+def _row_by_row(given: Given, lengths: Sequence[int]) -> Reference:
+    """The oracle's quantities of a batch of unlike lengths: of every sequence alone, its gradients of weights added."""
+    case, cell = given.case, load_cell(given.case.cell)
+
+    def run(stimulus: Stimulus, rounding: Rounding | None) -> dict[str, Tensor]:
+        of_rows = []
+        for row, length in enumerate(lengths):
+            input, of_output = (t[..., :length, [row], :] for t in (stimulus.input, stimulus.cotangents[0]))
+            states, of_states = ([t[..., [row], :] for t in ts] for ts in (stimulus.states, stimulus.cotangents[1:]))
+            cotangents = (of_output, *of_states)
+            found = run_stack(cell, input, tuple(states), stimulus.weights, cotangents, arithmetic=Arithmetic(rounding))
+            after = (0, 0, 0, 0, 0, case.sequence_length - length)
+            of_rows.append(found | {name: pad(found[name], after) for name in ("output", "grad_input")})
+        return {
+            name: sum(parts, torch.zeros(())) if name.startswith(("grad_weight", "grad_bias")) else torch.cat(parts, -2)
+            for name, parts in ((name, [found[name] for found in of_rows]) for name in of_rows[0])
+        }
+
+    return perturb(case, given.references.seed, given.stimulus, run, PERTURBATIONS[True], side_by_side=True)

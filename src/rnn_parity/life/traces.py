@@ -1,0 +1,161 @@
+"""Points of a life: what calls leave behind, in a module, in memory, and in the process."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.running import pack_states, same
+from rnn_parity.life.course import Life
+from rnn_parity.life.judging import Found
+from rnn_parity.life.one_call import results_of
+from rnn_parity.life.points import point
+
+REPEATED = 5
+"""Calls between two counts of the tensors that are in memory."""
+
+MANY, MANY_S = 100, 1.0
+"""So many calls of one module in each mode; a slow one makes as many as these seconds allow."""
+
+
+@point("After a call that raised")
+def after_error(life: Life) -> Iterator[Found]:
+    """What a call left half done, as of an input too narrow, changes no later one."""
+    given = life.draw(dropout=life.case.dropout)
+    module = life.build(given)
+    for mode in (*life.modes, "eval"):
+        input, *states = given.tensors()
+        with suppress(Exception):
+            module.train(mode == "train")(input[..., :-1], pack_states(states))
+    for mode in reversed(life.modes):
+        yield life.judge(module, life.draw() if mode != "train" else given, mode, f"in {mode} after a call that raised")
+
+
+@point("A hundred calls")
+def many_calls(life: Life) -> Iterator[Found]:
+    """After many calls of one module it computes and drops as at first, and no result of any call has changed."""
+    for mode in life.modes:
+        given = life.draw(sequence_length=2, batch_size=2, dropout=life.case.dropout if mode == "train" else 0.0)
+        module = life.build(given)
+        yield life.judge(module, given, mode, f"at T 2, B 2, in {mode}")
+        kept, started = list[tuple[str, Tensor, Tensor]](), time.monotonic()
+        with torch.set_grad_enabled(mode != "inference"):
+            for call in range(MANY):
+                input, *states = given.tensors()
+                found = results_of(life.cell, module, input * (call / MANY), *states)  # each gives something else
+                kept += [(name, value.detach(), value.detach().clone()) for name, value in found.items()]
+                if time.monotonic() - started > MANY_S:
+                    break
+        when = f"after {len(kept) // len(found)} calls of one module, in {mode}"
+        for name in {name for name, value, copy in kept if not same(value, copy)}:
+            yield Found(Verdict.DIFFERENT, name, "of an earlier call has changed", when=when)
+        yield life.judge(module, given, mode, when)
+
+
+@point("Another number of threads")
+def threads(life: Life) -> Iterator[Found]:
+    """Called with two CPU threads in place of one, or one in place of more, it computes the same."""
+    given, number = life.draw(batch_size=5), 2 if life.case.threads == 1 else 1
+    module = life.build(given)
+
+    def through(*tensors):
+        torch.set_num_threads(number)
+        try:
+            return module(*tensors)
+        finally:
+            torch.set_num_threads(life.case.threads)  # the oracle need not wait for another thread
+
+    for mode in life.modes:
+        yield life.judge(module, given, mode, f"with {number} CPU threads, in {mode}", through=through)
+
+
+@point("Tensors that it keeps")
+def kept(life: Life) -> Iterator[Found]:
+    """Told where every call leaves more tensors in memory than the call before."""
+    for mode in dict.fromkeys((life.modes[0], life.modes[-1])):
+        given = life.draw_undropped(mode)
+        more = _left_by(partial(life.call, life.build(given), given, mode)) // REPEATED
+        said = f"keeps {more} more {'tensors' if more > 1 else 'tensor'} after every call, in {mode}"
+        yield Found(Verdict.EQUIVALENT, reason=said if more > 0 else "")
+
+
+def _left_by(call: Callable[[], object]) -> int:
+    """How many tensors are left of `REPEATED` calls; as many before them fill what is cached."""
+    gc.freeze()  # what is there already is not looked at
+    try:
+        there = []
+        for _ in range(2):
+            for _ in range(REPEATED):
+                call()
+            gc.collect()  # what refers to itself is no leak
+            there.append(sum(type(one) in (Tensor, nn.Parameter) for one in gc.get_objects()))
+        return there[1] - there[0]
+    finally:
+        gc.unfreeze()
+
+
+@point("Global generators")
+def other_generators(life: Life) -> Iterator[Found]:
+    """Told where building it, or a call, sets a global generator to one fixed state: Python's, NumPy's, or torch's, of
+    whose calls `without_seed` knows.
+    """
+    given, generators = life.draw(), {"Python": (random.seed, random.getstate, random.setstate)}
+    if "numpy" in sys.modules:
+        numpy = sys.modules["numpy"].random
+        generators["NumPy"] = numpy.seed, partial(numpy.get_state, legacy=False), numpy.set_state
+    own = {name: read() for name, (_, read, _) in generators.items()}
+
+    def states() -> dict[str, str]:
+        of_torch = {"torch": torch.get_rng_state().tolist()}
+        return {
+            name: repr(value)
+            for name, value in ({n: read() for n, (_, read, _) in generators.items()} | of_torch).items()
+        }
+
+    built, called = [], []
+    try:
+        for seed in range(2):
+            for start, _, _ in generators.values():
+                start(seed)
+            torch.manual_seed(seed)
+            module = life.build(given)
+            built.append(states())
+            yield life.judge(module, given, life.quiet)
+            called.append(states())
+    finally:
+        for name, (_, _, write) in generators.items():
+            write(own[name])
+    for what, (one, other), names in (("built", built, (*generators, "torch")), ("called", called, generators)):
+        if fixed := " and ".join(name for name in names if one[name] == other[name]):
+            yield Found(
+                Verdict.EQUIVALENT, reason=f"sets the global generator of {fixed} to one fixed state when it is {what}"
+            )
+            return
+
+
+@point("Results written to by whoever gets them", condition="its results are not written to in place")
+def own_memory(life: Life) -> Iterator[Found]:
+    """Writing to one result changes no other, nor what the layer was given, nor its weights."""
+    given = life.draw()
+    module = life.build(given).eval()
+    inputs = dict(zip(life.cell.inputs(), given.tensors(), strict=True))
+    with torch.no_grad():
+        results = results_of(life.cell, module, *inputs.values())
+        owned = results | inputs | dict(module.named_parameters()) | dict(module.named_buffers())
+        for written in results:
+            copies = {name: tensor.clone() for name, tensor in owned.items() if name != written}
+            results[written].add_(1)
+            for name, copy in copies.items():
+                if not torch.equal(owned[name], copy):
+                    reason = f"shares memory with {name}"
+                    yield Found(Verdict.DIFFERENT, written, reason, when=f"when {written} is written to")
+    yield life.judge(module, given, "inference", "after its results were written to")
