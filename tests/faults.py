@@ -114,6 +114,14 @@ class _HiddenCell(StackingGRUCell):
         return output, torch.stack(hn)
 
 
+class WrongInInference(nn.GRU):
+    """One percent too much where no gradient is asked for."""
+
+    def forward(self, input, h0):
+        output, hn = super().forward(input, h0)
+        return (output if torch.is_grad_enabled() else 1.01 * output), hn
+
+
 class Unsupported(nn.GRU):
     """Refuses its backward pass as cuDNN does in eval mode."""
 

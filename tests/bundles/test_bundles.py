@@ -96,6 +96,11 @@ def test_one_bit_is_a_difference():
     [
         ("rnn_parity.trust.faults:DropoutNotRescaled", {}, "in train_matched_masks is different"),
         ("faults:RightOnce", {"life": True}, "is different: is 1.01× what it should be, as it was"),
+        (
+            "faults:WrongInInference",
+            {},
+            "output in eval is different: without gradients, it is 1.01× what it should be",
+        ),
         ("faults:Segfaults", {"hidden_size": 8}, "in eval failed: it crashes its process: SIGSEGV, as it was"),
         ("faults:HiddenOneMask", {}, "in train_distribution is different"),
     ],
@@ -107,7 +112,7 @@ def test_whatever_the_fault_it_comes_again(tmp_path, candidate, options, said):
     assert not replayed.moved
     assert replayed.now.row == replayed.then.row
     assert any(name.startswith("candidate/") for name in replayed.then.tensors) == (
-        "DropoutN" in candidate or "Once" in candidate
+        "DropoutN" in candidate or "Once" in candidate or "Inference" in candidate
     )
 
 

@@ -176,4 +176,5 @@ def stimulus_of(case: Case, tensors: Mapping[str, Tensor]) -> Stimulus:
 
 def _results(role: Role, run: RunResult) -> dict[str, Tensor]:
     masks = {} if run.masks is None else {f"{role}/masks": run.masks.to(torch.uint8)}
-    return {f"{role}/{name}": value for name, value in run.values.items()} | masks
+    inference = {f"{role}/inference/{name}": value for name, value in run.inference.items()}
+    return {f"{role}/{name}": value for name, value in run.values.items()} | inference | masks
