@@ -109,7 +109,7 @@ def test_a_checkout_is_not_served_by_the_environment_of_another(tmp_path, monkey
     package = tmp_path / "src/rnn_parity"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    with pytest.raises(InputError, match=r"this folder has sources of its own, but .* runs those in "):
+    with pytest.raises(InputError, match=r"this folder has its own sources, but .* runs those in "):
         processes.require_own_sources()
     monkeypatch.setattr(processes, "SOURCES", tmp_path / "lib/python3.11/site-packages/rnn_parity")
     processes.require_own_sources()  # a wheel is a choice

@@ -55,7 +55,7 @@ def test_values_of_the_command_line_are_the_numbers_and_texts_that_they_are(tmp_
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("timing={max_seconds: 1, max_seconds: 2}", '--config timing: line 1: the key "max_seconds" stands here'),
+        ("timing={max_seconds: 1, max_seconds: 2}", '--config timing: line 1: the key "max_seconds" is set here'),
         ("timing={", "--config timing: is not YAML"),
     ],
 )

@@ -178,7 +178,10 @@ def test_the_recipe_for_a_server_with_passwords_starts_and_tells_a_wrong_one(tmp
     try:
         wait_for(f"http://127.0.0.1:{port}", server)
         tables = equivalence_table(grid), timing_table(grid)
-        for password, error in (("wrong", "MLFLOW_TRACKING_PASSWORD are not right"), ("a-password-of-your-own", None)):
+        for password, error in (
+            ("wrong", "MLFLOW_TRACKING_PASSWORD are missing or wrong"),
+            ("a-password-of-your-own", None),
+        ):
             uri = f"http://me:{password}@127.0.0.1:{port}"
             with pytest.raises(TrackingUnavailable, match=error) if error else nullcontext():
                 assert publish_job(uri, tmp_path, request_of(grid, "article"), *tables, ENVIRONMENT)

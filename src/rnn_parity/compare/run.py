@@ -18,7 +18,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_gradients, gradient_sources
-from rnn_parity.layers.running import SpoiledGradient, call_layer, classify_exception, same
+from rnn_parity.layers.running import SpoiledGradient, call_layer, classify_exception, compiled_as_often_as_needed, same
 from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 
@@ -62,7 +62,7 @@ def run_implementation(
     every dropout draw. A layer that takes none of ours applies its own masks of this seed, and they are recovered.
     Raises `InputError` only for an implementation that cannot be built at all. Settings that it changes are put back.
     """
-    with put_back(name):
+    with compiled_as_often_as_needed(), put_back(name):
         return _run(case, name, stimulus, seed, regime, masks)
 
 

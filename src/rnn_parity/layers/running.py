@@ -6,7 +6,7 @@ import errno
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.settings import REDUCED, Settings, set_tf32
 
+_MOST_COMPILATIONS = 200
 _UNSUPPORTED = (
     "not implemented",
     "unsupported",
@@ -104,6 +105,15 @@ def generators_kept(device: str) -> AbstractContextManager:
 def compiler_is_loaded() -> bool:
     """Whether a layer has imported `torch.compile`'s own parts, which take more than a second to import."""
     return "torch._dynamo" in sys.modules
+
+
+def compiled_as_often_as_needed() -> AbstractContextManager:
+    """A `with` for more modules, modes and shapes than `torch.compile` compiles before it goes on without, with other
+    masks.
+    """
+    if not compiler_is_loaded():
+        return nullcontext()
+    return torch._dynamo.config.patch(recompile_limit=_MOST_COMPILATIONS)
 
 
 def forget_compiled() -> None:

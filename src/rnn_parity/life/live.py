@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import torch
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
-from rnn_parity.layers.running import classify_exception, compiler_is_loaded, generators_kept, numerics
+from rnn_parity.layers.running import classify_exception, compiled_as_often_as_needed, generators_kept, numerics
 from rnn_parity.life import calls, edges, gradients, mixed, packing, sizes, traces, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -32,8 +29,6 @@ POINTS: dict[str, Point] = {
 MAX_SECONDS = 20.0
 """A life that has taken so long begins no further point, and says which it leaves out."""
 
-
-_MOST_COMPILATIONS = 200
 
 _RANKS = [*UNDECIDED[:1], *PASSING, *UNDECIDED[1:], *FAILING]
 """What decides a point, the last most: what could not be judged counts only where nothing could."""
@@ -97,7 +92,7 @@ def live(
             elif started.worked_s > most:
                 found, tried = Found(Verdict.NOT_JUDGED, reason=f"{LEFT_OUT} {most:g} s before"), 0
             else:
-                with _compiled_for_every_shape():
+                with compiled_as_often_as_needed():
                     found, tried = _live_through(point, life)
             yield {
                 **case.columns,
@@ -115,13 +110,6 @@ def live(
             }
             if until_failure and found.fails and not point.condition:
                 return
-
-
-def _compiled_for_every_shape() -> AbstractContextManager:
-    """A life has more shapes than `torch.compile` compiles by default before it goes on without, with other masks."""
-    if not compiler_is_loaded():
-        return nullcontext()
-    return torch._dynamo.config.patch(recompile_limit=_MOST_COMPILATIONS)
 
 
 def _live_through(point: Point, life: Life) -> tuple[Found, int]:
