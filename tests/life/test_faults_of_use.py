@@ -374,7 +374,7 @@ FAULTS = {
     ClearsInput: ("not_finite", "beside a row of nan", "writes into its input"),
     ClearsInfinity: ("not_finite", "beside a row of inf", "writes into its input"),
 }
-CASES = [(fault, cell) for fault in FAULTS for cell in ("gru", "lstm")]
+CASES = [(fault, ("gru", "lstm")[place % 2]) for place, fault in enumerate(FAULTS)]  # nothing in them asks for a kind
 globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in CASES})
 
 
@@ -453,15 +453,12 @@ class InferenceModeInside(Remembering):
         return output.clone(), last.clone() if isinstance(last, torch.Tensor) else tuple(s.clone() for s in last)
 
 
-RIGHT = [(layer, cell) for layer in (TilesOfRows, CertainDraws, InferenceModeInside) for cell in ("gru", "lstm")]
-globals().update(
-    {f"{layer.__name__}_{cell}": partial(layer, cell=cell) for layer, cell in [*RIGHT, (PackedBatches, "gru")]}
-)
+# Whole lives of half a minute: each in one kind of cell.
+RIGHT = [(TilesOfRows, "gru"), (CertainDraws, "lstm"), (InferenceModeInside, "lstm"), (PackedBatches, "gru")]
+globals().update({f"{layer.__name__}_{cell}": partial(layer, cell=cell) for layer, cell in RIGHT})
 
 
-@pytest.mark.parametrize(
-    ("layer", "cell"), [*RIGHT, (PackedBatches, "gru")], ids=lambda one: getattr(one, "__name__", one)
-)
+@pytest.mark.parametrize(("layer", "cell"), RIGHT, ids=lambda one: getattr(one, "__name__", one))
 def test_unusual_draws_and_modes_of_a_right_layer_are_no_faults(layer, cell):
     case, name = draw_life("cpu", "float32", 3, cell), f"{__name__}:{layer.__name__}_{cell}"
     rows = list(live(replace(case, num_layers=3, dropout=0.3), name, seed=3, max_seconds=60))
