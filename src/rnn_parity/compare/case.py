@@ -15,7 +15,7 @@ from torch import Tensor
 from rnn_parity.cells.base import load_cell
 from rnn_parity.compare import causes, criterion
 from rnn_parity.compare.reference import Reference, relative_errors
-from rnn_parity.compare.run import WITHOUT, Role, RunResult
+from rnn_parity.compare.run import WITHOUT_GRADIENTS, Role, RunResult
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import PASSING, Verdict, because_of_baseline, coarsest_roundoff
 from rnn_parity.layers.running import numerics
@@ -227,7 +227,7 @@ def compare_quantity(
         worse = criterion.judge(*alone.values(), u=u, bit_identical=False)
         if worse[0] == Verdict.DIFFERENT:
             (verdict, reason, ratio), theirs, identical = worse, inferred, False
-            pairs, when = alone, f"{WITHOUT}, "
+            pairs, when = alone, f"{WITHOUT_GRADIENTS}, "
     if verdict == Verdict.DIFFERENT:
         who, value, right = f"{when}it", theirs, reference
         if criterion.worst_ratio(pairs["baseline_error"], pairs["limit"]) > 1:

@@ -22,7 +22,7 @@ from rnn_parity.layers.running import SpoiledGradient, call_layer, classify_exce
 from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 
-WITHOUT = "without gradients"
+WITHOUT_GRADIENTS = "without gradients"
 
 
 class Role(StrEnum):
@@ -80,8 +80,7 @@ def _run(case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, mask
             outputs = _forward_with_masks(case, name, module, inputs, seed, masks, result)
         else:
             outputs = call_layer(module, inputs[0], inputs[1:])
-        for quantity, value, like in zip(forward, outputs, stimulus.cotangents, strict=True):
-            record(result, quantity, value, like.shape, like.dtype)
+        _record_outputs(result, forward, outputs, stimulus)
     except InputError:
         raise
     except Unrecoverable as error:
@@ -163,12 +162,13 @@ def _run_inference(case: Case, module: nn.Module, stimulus: Stimulus, result: Ru
     try:
         with torch.no_grad():
             outputs = call_layer(module, stimulus.input.to(case.device), [s.to(case.device) for s in stimulus.states])
-        for quantity, value, like in zip(names, outputs, stimulus.cotangents, strict=True):
-            record(again, quantity, value, like.shape, like.dtype)
+        _record_outputs(again, names, outputs, stimulus)
     except Exception as error:  # as in the forward pass
         again.missing |= dict.fromkeys(names, classify_exception(error))
     result.inference = again.values
-    result.missing |= {quantity: (verdict, f"{WITHOUT}, {why}") for quantity, (verdict, why) in again.missing.items()}
+    result.missing |= {
+        quantity: (verdict, f"{WITHOUT_GRADIENTS}, {why}") for quantity, (verdict, why) in again.missing.items()
+    }
 
 
 def take_gradients(
@@ -193,6 +193,11 @@ def take_gradients(
     gradients = dict(zip(named, filled, strict=True))
     of_parameters = {name: gradients.pop(name) for name in leaves if name in gradients}
     return gradients | dict(canonical_gradients(module, of_parameters))
+
+
+def _record_outputs(result: RunResult, names: Sequence[str], outputs: Sequence[Tensor], stimulus: Stimulus) -> None:
+    for quantity, value, like in zip(names, outputs, stimulus.cotangents, strict=True):
+        record(result, quantity, value, like.shape, like.dtype)
 
 
 def record(result: RunResult, quantity: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

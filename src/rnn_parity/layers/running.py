@@ -108,8 +108,9 @@ def compiler_is_loaded() -> bool:
 
 
 def compiled_as_often_as_needed() -> AbstractContextManager:
-    """A `with` for more modules, modes and shapes than `torch.compile` compiles before it goes on without, with other
-    masks.
+    """A `with` in which `torch.compile` recompiles for every module, mode and shape.
+
+    At its own limit it would go on uncompiled, and then draw other masks.
     """
     if not compiler_is_loaded():
         return nullcontext()

@@ -116,7 +116,7 @@ class Drawing:
 
 
 def repetition(masks: Float[Tensor, "G T B H"], dropout: float, gaps: str = "two gaps between layers") -> str:
-    """Where masks repeat themselves, as no law of chance does: `drops the same entries …`; empty where they do not."""
+    """What masks repeat beyond all chance, as `drops the same entries in …`; empty where they repeat nothing."""
     alike = math.log(dropout**2 + (1 - dropout) ** 2)  # of the chance that an entry is the same in two masks
 
     def repeats(one: Tensor, other: Tensor) -> bool:

@@ -50,8 +50,14 @@ def _zeroed(tensor: Tensor, *place) -> Tensor:
     return tensor
 
 
-def _weights(stimulus: Stimulus, change: Callable[[str, Tensor], Tensor]) -> Stimulus:
-    return replace(stimulus, weights={name: change(name, weight) for name, weight in stimulus.weights.items()})
+def _of_weights(change: Callable[[Tensor], Tensor], *names: str) -> Change:
+    """The change of the weights whose names begin with one of these."""
+
+    def changed(stimulus: Stimulus) -> Stimulus:
+        weights = {name: change(w) if name.startswith(names) else w for name, w in stimulus.weights.items()}
+        return replace(stimulus, weights=weights)
+
+    return changed
 
 
 @point("States of zero")
@@ -127,9 +133,9 @@ def zero_inputs(life: Life) -> Iterator[Found]:
     )
 
 
-@point("Inputs by which a layer may guess")
+@point("Inputs that look like classes or padding")
 def telling_inputs(life: Life) -> Iterator[Found]:
-    """Numbers as they stand for a class, a mask or padding elsewhere, and rows that begin alike, are numbers."""
+    """An input that is one-hot, has a step of -1 or a feature of 0, or whose rows begin alike, is like any other."""
 
     def of_input(change: Callable[[Tensor], Tensor]) -> Change:
         return lambda stimulus: replace(stimulus, input=change(stimulus.input.clone()))
@@ -141,10 +147,6 @@ def telling_inputs(life: Life) -> Iterator[Found]:
         input[len(input) // 2] = -1
         return input
 
-    def without_last_feature(input: Tensor) -> Tensor:
-        input[..., -1] = 0
-        return input
-
     def begun_alike(stimulus: Stimulus) -> Stimulus:
         first = stimulus.input[:1, :1].expand_as(stimulus.input[:1])
         states = tuple(state[:, :1].expand_as(state).contiguous() for state in stimulus.states)
@@ -153,7 +155,7 @@ def telling_inputs(life: Life) -> Iterator[Found]:
     changes: dict[str, Change] = {
         "an input that is one-hot": of_input(classes),
         "a step of -1": of_input(masked),
-        "a last feature of zeros": of_input(without_last_feature),
+        "a last feature of zeros": of_input(lambda input: _zeroed(input, ..., -1)),
         "rows that begin alike": begun_alike,
     }
     yield from _each(life, changes)
@@ -193,18 +195,15 @@ def not_finite(life: Life) -> Iterator[Found]:
 
 @point("Matrices with zeros")
 def zero_weights(life: Life) -> Iterator[Found]:
-    """Matrices of zero, and pruned ones, learn: of the state, of the input, and three entries in four of all."""
-
-    def of_matrices(change: Callable[[Tensor], Tensor], *names: str) -> Change:
-        return lambda stimulus: _weights(stimulus, lambda name, w: change(w) if name.startswith(names) else w)
+    """Entries that are zero still learn: all of weight_hh, all of weight_ih, or three in four of every matrix."""
 
     def pruned(weight: Tensor) -> Tensor:
         return weight * (torch.arange(weight.numel()).view_as(weight) % 4 == 0)
 
     changes = {
-        "weight_hh of zero": of_matrices(torch.zeros_like, "weight_hh"),
-        "weight_ih of zero": of_matrices(torch.zeros_like, "weight_ih"),
-        "pruned weights": of_matrices(pruned, "weight"),
+        "weight_hh of zero": _of_weights(torch.zeros_like, "weight_hh"),
+        "weight_ih of zero": _of_weights(torch.zeros_like, "weight_ih"),
+        "pruned weights": _of_weights(pruned, "weight"),
     }
     yield from _each(life, changes)
 
@@ -214,20 +213,18 @@ def zero_biases(life: Life) -> Iterator[Found]:
     """Biases of zero: all, those of the input, those of the state; all with an input and states of zero, from which a
     layer gives exact zeros.
     """
+    without_biases = _of_weights(torch.zeros_like, "bias")
 
     def nothing_but_matrices(stimulus: Stimulus) -> Stimulus:
         without = replace(without_states(stimulus), input=torch.zeros_like(stimulus.input))
-        return of_biases("bias")(without)
-
-    def of_biases(*names: str):
-        return lambda stimulus: _weights(stimulus, lambda name, w: 0 * w if name.startswith(names) else w)
+        return without_biases(without)
 
     yield from _each(
         life,
         {
-            "biases of zero": of_biases("bias"),
-            "bias_ih of zero": of_biases("bias_ih"),
-            "bias_hh of zero": of_biases("bias_hh"),
+            "biases of zero": without_biases,
+            "bias_ih of zero": _of_weights(torch.zeros_like, "bias_ih"),
+            "bias_hh of zero": _of_weights(torch.zeros_like, "bias_hh"),
             "biases, input and states of zero": nothing_but_matrices,
         },
     )
@@ -245,10 +242,7 @@ def large(life: Life) -> Iterator[Found]:
     def of_states(stimulus):
         return replace(stimulus, states=tuple(LARGE * state for state in stimulus.states))
 
-    def of_weights(stimulus):
-        return _weights(stimulus, lambda name, w: HEAVY * w if name.startswith("weight") else w)
-
-    changes: dict[str, Change] = {"large inputs": of_input, "large weights": of_weights}
+    changes: dict[str, Change] = {"large inputs": of_input, "large weights": _of_weights(lambda w: HEAVY * w, "weight")}
     yield from _each(life, changes | ({"large states": of_states} if life.takes_states else {}))
 
 

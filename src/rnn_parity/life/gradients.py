@@ -171,7 +171,7 @@ def written_early(life: Life) -> Iterator[Found]:
     condition="its arguments are not written to before the backward pass",
 )
 def arguments_written(life: Life) -> Iterator[Found]:
-    """As a batch that is read into the same memory: it raises, or the gradients are those of what it computed with."""
+    """The next batch may be read into the same memory: it raises, or the gradients are those of what it was given."""
     given = life.draw()
     module = life.build(given)
 
@@ -188,7 +188,7 @@ def arguments_written(life: Life) -> Iterator[Found]:
 
 
 def _right_or_raised(found: Found) -> Found:
-    """What raises warns its user, as autograd does for the tensors that it keeps: nothing is wrong."""
+    """An error warns the user, as autograd does for the tensors that it keeps: nothing is wrong."""
     raised = found.verdict in (Verdict.FAILED, Verdict.UNSUPPORTED)
     return Found(Verdict.EQUIVALENT, when=found.when) if raised else found
 

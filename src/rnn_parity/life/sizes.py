@@ -116,7 +116,7 @@ def _paused(cell: type[Cell], stimulus: Stimulus) -> Stimulus:
 
 def _forgetting(cell: type[Cell], bias: float, stimulus: Stimulus) -> Stimulus:
     """The same with a bias by which its gates forget the states at every step; keep them, where it is negative."""
-    of_gates = [math.copysign(bias, bias * cell.closed[gate]) if gate in cell.closed else 0.0 for gate in cell.gates]
+    of_gates = [bias * math.copysign(1, cell.closed[gate]) if gate in cell.closed else 0.0 for gate in cell.gates]
 
     def biased(name: str, weight: Tensor) -> Tensor:
         more = torch.tensor(of_gates, dtype=weight.dtype).repeat_interleave(len(weight) // len(of_gates))

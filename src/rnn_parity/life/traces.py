@@ -55,8 +55,8 @@ def many_calls(life: Life) -> Iterator[Found]:
                 kept += [(name, value.detach(), value.detach().clone()) for name, value in found.items()]
                 if time.monotonic() - started > MANY_S:
                     break
-        when = f"after {len(kept) // len(found)} calls of one module, in {mode}"
-        for name in {name for name, value, copy in kept if not same(value, copy)}:
+        when = f"after {call + 1} calls of one module, in {mode}"
+        for name in dict.fromkeys(name for name, value, copy in kept if not same(value, copy)):
             yield Found(Verdict.DIFFERENT, name, "of an earlier call has changed", when=when)
         yield life.judge(module, given, mode, when)
 
@@ -75,7 +75,9 @@ def threads(life: Life) -> Iterator[Found]:
             torch.set_num_threads(life.case.threads)  # the oracle need not wait for another thread
 
     for mode in life.modes:
-        yield life.judge(module, given, mode, f"with {number} CPU threads, in {mode}", through=through)
+        yield life.judge(
+            module, given, mode, f"with {number} CPU thread{'s' * (number > 1)}, in {mode}", through=through
+        )
 
 
 @point("Tensors that it keeps")
@@ -115,11 +117,8 @@ def other_generators(life: Life) -> Iterator[Found]:
     own = {name: read() for name, (_, read, _) in generators.items()}
 
     def states() -> dict[str, str]:
-        of_torch = {"torch": torch.get_rng_state().tolist()}
-        return {
-            name: repr(value)
-            for name, value in ({n: read() for n, (_, read, _) in generators.items()} | of_torch).items()
-        }
+        others = {name: repr(read()) for name, (_, read, _) in generators.items()}
+        return others | {"torch": repr(torch.get_rng_state().tolist())}
 
     built, called = [], []
     try:

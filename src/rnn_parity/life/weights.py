@@ -80,7 +80,7 @@ def written(life: Life) -> Iterator[Found]:
         for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
             parameter.data.copy_(new)
 
-    def replaced_data(module, other):  # as who keeps all weights in one buffer
+    def replaced_data(module, other):  # parts of one flat buffer
         parameters = list(module.parameters())
         flat = torch.cat([new.data.flatten() for new in other.parameters()])
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
@@ -107,7 +107,7 @@ def written(life: Life) -> Iterator[Found]:
 @point("`load_state_dict`", may_refuse=True)
 def loaded(life: Life) -> Iterator[Found]:
     """After `load_state_dict`, which copies, or with `assign=True` replaces the parameters, the new weights count."""
-    yield from _moved(  # as it is read from safetensors: without the versions that a state_dict carries
+    yield from _moved(  # a plain dict, as safetensors gives: it has no versions
         life, "after load_state_dict", lambda module, other: module.load_state_dict(dict(other.state_dict()))
     )
     yield from _moved(
@@ -124,7 +124,7 @@ def loaded(life: Life) -> Iterator[Found]:
 
 @point("Made on the device `meta`, then loaded", may_refuse=True, condition="it is not made on the device meta")
 def made_on_meta(life: Life) -> Iterator[Found]:
-    """Made without memory, as by who loads a large model, it is right once a `state_dict` is in."""
+    """Made on `meta`, moved by `to_empty` and loaded, as large models are, it computes the same."""
     given = life.draw()
     saved = life.build(given).state_dict()
     with torch.device("meta"):
@@ -162,9 +162,12 @@ def hooked(life: Life) -> Iterator[Found]:
         owner, _, name = path.rpartition(".")
         parametrize.register_parametrization(module.get_submodule(owner), name, _Twice())
     doubled = given.with_weights({name: 2 * weight for name, weight in given.stimulus.weights.items()})
+
+    def forward(mode: str) -> Results:
+        return life.start(module, doubled, mode).forward()
+
     for mode in life.modes:
-        run = partial(lambda mode: life.start(module, doubled, mode).forward(), mode)
-        yield life.hold(doubled, run, f"with parametrized weights, in {mode}")
+        yield life.hold(doubled, partial(forward, mode), f"with parametrized weights, in {mode}")
 
 
 @point("Copied, and moved there and back", may_refuse=True)
@@ -274,10 +277,8 @@ def frozen(life: Life) -> Iterator[Found]:
             if learning is None or len(frozen) < len(parameters):
                 yield life.judge(module, given, mode, f"{when}, in {mode}", learning=learning)
     other = life.draw(weights_of=1)
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    _lived(life, given, module)
-    copy_weights(other.stimulus.weights, module)  # as who averages the weights of another
+    _lived(life, given, module.requires_grad_(False))
+    copy_weights(other.stimulus.weights, module)  # as a moving average of another module does
     yield from _follows(life, module, other, given, "after its weights change while they are frozen")
     mode, early = life.quiet, life.build(given)
     for when, learns in (("with some parameters frozen", False), ("after its parameters were frozen", True)):

@@ -122,12 +122,8 @@ _plant("RowsByFirstStep", "Rows that begin alike are computed once, without grad
        ("telling_inputs", "zero_inputs"), given=_rows_by_first_step)  # fmt: skip
 _plant("ZerosLearnNothing", "Entries of matrices that are zero get no gradient", "zero_weights",
        parameters_of=_zeros_learn_nothing)  # fmt: skip
-_plant(
-    "RowsOfWeightsCut",
-    "Rows of weight_hh are scaled back to a norm of 3",
-    ("hooked", "large"),
-    parameters_of=_short_rows,
-)
+_plant("RowsOfWeightsCut", "Rows of weight_hh are scaled back to a norm of 3", ("hooked", "large"),
+       parameters_of=_short_rows)  # fmt: skip
 _plant("NoBiasWhereZero", "Where bias_ih is zero, bias_hh is left out too", "zero_biases",
        parameters_of=_no_bias_where_zero)  # fmt: skip
 _plant("SumOfZeroIsPadding", "A row whose inputs add up to zero is taken for padding", "zero_inputs",

@@ -118,16 +118,6 @@ def _states_learn(layer: Any, states: States, step: int, steps: int) -> States:
     return states if layer.memory["learn"] or step != 1 else tuple(state.detach() for state in states)
 
 
-class _Cleaned(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, weight: Tensor) -> Tensor:
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
-
-
 class _IntoGrad(torch.autograd.Function):
     """A parameter whose gradient is added to `.grad` where that is there, and goes nowhere else."""
 
@@ -153,9 +143,13 @@ class _ClearsGrad(Remembering):
         return super().train(mode)
 
 
-def _by_function(function: type[torch.autograd.Function], *more: Callable[[Tensor], Any]):
-    """Parameters that pass through a function."""
-    return lambda layer, k: [function.apply(w, *(of(w) for of in more)) for w in WrittenOut.parameters_of(layer, k)]
+def _each(change: Callable[[Tensor], Tensor]):
+    """Every parameter, changed."""
+    return lambda layer, k: [change(parameter) for parameter in WrittenOut.parameters_of(layer, k)]
+
+
+def _cleaned(parameter: Tensor) -> Tensor:
+    return passed(parameter, lambda gradient: torch.nan_to_num(gradient, 0.0, 0.0, 0.0))
 
 
 def _nothing_below(least: float):
@@ -201,9 +195,9 @@ _plant("VanishedBelow", "A gradient of output below 1e-15 is taken for none", "f
 _plant("RowOfZeroSumLeftOut", "A row whose gradient of output adds up to zero is left out", "forms",
        result=_of_output(lambda g: g * (g.sum((0, 2), keepdim=True).abs() > 1e-5 * g.abs().sum())))  # fmt: skip
 _plant("GradientCleaned", "What is not finite in the gradient of a parameter is set to zero", "not_finite",
-       parameters_of=_by_function(_Cleaned))  # fmt: skip
+       parameters_of=_each(_cleaned))  # fmt: skip
 _plant("GradientIntoGradAlone", "Where .grad is there, a gradient is added to it and goes nowhere else", "accumulated",
-       parameters_of=_by_function(_IntoGrad, lambda weight: weight))  # fmt: skip
+       parameters_of=_each(lambda weight: _IntoGrad.apply(weight, weight)))  # fmt: skip
 _plant("EvaluationClearsGrad", "A call of .eval() sets every .grad to None", "accumulated", base=_ClearsGrad)
 _plant("SecondDerivativesPartial", "Second derivatives leave out what goes through the input's gradient",
        "second_derivatives", given=lambda layer, x: passed(x, torch.detach))  # fmt: skip
@@ -248,31 +242,19 @@ def _remember_states(layer: Any, states: States) -> States:
     return states
 
 
-class _ReadsItsResult(torch.autograd.Function):
-    """The output as it is; the backward pass reads it once more from where it was handed out."""
+class _ReadsAgain(torch.autograd.Function):
+    """The tensor as it is; the backward pass reads it once more from where it was given, or from where it went."""
 
     @staticmethod
-    def forward(ctx, output: Tensor) -> Tensor:
-        handed_out = output.clone()
-        ctx.there, ctx.computed = handed_out.detach(), handed_out.detach().clone()
+    def forward(ctx, tensor: Tensor, where_it_went: bool) -> Tensor:
+        handed_out = tensor.clone()
+        ctx.there = (handed_out if where_it_went else tensor).detach()
+        ctx.computed = ctx.there.clone()
         return handed_out
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient * (1 + ctx.there - ctx.computed)
-
-
-class _ReadsItsInput(torch.autograd.Function):
-    """The input as it is; the backward pass reads it once more from where it was given."""
-
-    @staticmethod
-    def forward(ctx, input: Tensor) -> Tensor:
-        ctx.there, ctx.computed = input.detach(), input.detach().clone()
-        return input.clone()
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient * (1 + ctx.there - ctx.computed)
+    def backward(ctx, gradient: Tensor):
+        return gradient * (1 + ctx.there - ctx.computed), None
 
 
 def _one_buffer(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
@@ -297,8 +279,8 @@ _plant("StatesWritten", "A call without gradients writes into h0", "first_call",
        initial=_remember_states, result=_spoils("states"))  # fmt: skip
 _plant("OneBufferForAll", "hn is a part of the memory of output", "own_memory", result=_one_buffer)
 _plant("OutputNotKept", "Its backward pass reads output from where its user may have written to it", "written_early",
-       result=lambda layer, sequence, last: (_ReadsItsResult.apply(sequence), last))  # fmt: skip
+       result=lambda layer, sequence, last: (_ReadsAgain.apply(sequence, True), last))  # fmt: skip
 _plant("InputNotKept", "Its backward pass reads the input from where its user may have written to it",
-       "arguments_written", given=lambda layer, x: _ReadsItsInput.apply(x))  # fmt: skip
+       "arguments_written", given=lambda layer, x: _ReadsAgain.apply(x, False))  # fmt: skip
 _plant("LastStateIsFirst", "Without gradients the last state is written into the first, and given back", "first_call",
        initial=_remember_states, result=_first_handed_out)  # fmt: skip
