@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from rnn_parity.cells.base import PARAMETERS, load_cell
@@ -203,3 +204,12 @@ def test_scaled_cotangents_scale_the_gradients_and_nothing_else(kind, scale):
     scaled = run_stack(**drawn | {"cotangents": tuple(scale * cotangent for cotangent in drawn["cotangents"])})
     for name, value in found.items():
         assert torch.equal(scaled[name], scale * value if name.startswith("grad_") else value)
+
+
+def test_shapes_that_do_not_fit_are_refused_as_the_tests_run():
+    given = draw("gru", {"steps": 2, "batch": 3, "inputs": 4, "hidden": 5, "layers": 2}, 0.5, 0)
+    run_stack(**given)
+    with pytest.raises(TypeCheckError, match="masks"):
+        run_stack(**given | {"masks": given["masks"][:, :1]})
+    with pytest.raises(TypeCheckError, match="states"):
+        run_stack(**given | {"states": tuple(state[:, :1] for state in given["states"])})

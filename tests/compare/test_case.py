@@ -10,7 +10,7 @@ from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.gru import GRU
 from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare import criterion
-from rnn_parity.compare.case import compare_case, compare_task
+from rnn_parity.compare.case import assert_close_holds, compare_case, compare_task
 from rnn_parity.compare.reference import References, relative_errors, run_oracle
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import PASSING, Verdict
@@ -386,3 +386,20 @@ def test_on_a_gpu_functions_of_fast_instructions_are_granted_and_ten_times_that_
     coarse = computed(2.0**-17)
     assert off(coarse, on_gpu) < 1 < off(coarse, on_cpu)
     assert off(computed(10 * 2.0**-17), on_gpu) > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_tolerances_of_assert_close_are_torchs(dtype):
+    expected = torch.tensor([0.0, 1e-3, 1.0, 100.0], dtype=dtype)
+    said = set()
+    for off in torch.logspace(-8, 0, 60, dtype=torch.float64).tolist():
+        for actual in ((expected.double() + off).to(dtype), (expected.double() * (1 + off)).to(dtype)):
+            try:
+                torch.testing.assert_close(actual, expected)
+            except AssertionError:
+                holds = False
+            else:
+                holds = True
+            assert assert_close_holds(actual, expected) == holds
+            said.add(holds)
+    assert said == {True, False}

@@ -107,8 +107,8 @@ def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
     """The limits are as they are, but what is over them is called equivalent."""
     honest = examining.compare_quantity
 
-    def lenient(*arguments):
-        row = honest(*arguments)
+    def lenient(*arguments, **options):
+        row = honest(*arguments, **options)
         return row | ({"verdict": "equivalent"} if row["verdict"] == "different" else {})
 
     monkeypatch.setattr(examining, "compare_quantity", lenient)
@@ -123,7 +123,9 @@ def test_a_checker_that_lets_a_fault_pass_is_found_out(monkeypatch):
 
 def test_a_checker_that_accuses_right_layers_is_found_out(monkeypatch):
     honest = examining.compare_quantity
-    monkeypatch.setattr(examining, "compare_quantity", lambda *a: honest(*a) | {"verdict": "different"})
+    monkeypatch.setattr(
+        examining, "compare_quantity", lambda *a, **options: honest(*a, **options) | {"verdict": "different"}
+    )
     row = finding("torch.nn:GRU")
     assert row["finding"] == Detection.FALSE_ALARM
     findings = pd.DataFrame([row])
@@ -154,7 +156,7 @@ def test_the_largest_fault_that_hides_is_named():
 def test_an_alarm_that_the_baseline_raised_is_in_the_largest_error(monkeypatch):
     honest = examining.compare_quantity
     wrong = {"baseline_error_inf": 1.0, "verdict": "different"}
-    monkeypatch.setattr(examining, "compare_quantity", lambda *a: honest(*a) | wrong)
+    monkeypatch.setattr(examining, "compare_quantity", lambda *a, **options: honest(*a, **options) | wrong)
     (alarms,) = false_alarms(pd.DataFrame([finding("torch.nn:GRU")])).to_dict("records")
     assert alarms["largest_ratio"] > 1000
     assert (alarms["cases"], alarms["cases_alarmed"], alarms["alarms"]) == (1, 1, 16)

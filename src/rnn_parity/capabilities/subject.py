@@ -23,7 +23,7 @@ from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights, gradient_sources
 from rnn_parity.layers.registry import adapter_of, build, construct
-from rnn_parity.layers.running import LostStates, call_layer, numerics
+from rnn_parity.layers.running import LostStates, call_layer, numerics, seed_generators
 from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
 
 EXACT = 1e-10
@@ -141,7 +141,7 @@ class Subject:
         module = self.load() if module is None else module
         given = self.arguments() if arguments is None else tuple(arguments)
         if self.case.dropout:
-            torch.manual_seed(0)
+            seed_generators(0)
         # `call or module` would ask a compiled module for its length.
         outputs = self.forward(module if call is None else call, *given)
         sources = {name: tensor for name, tensor in self.sources(module, *given).items() if tensor.requires_grad}
@@ -239,7 +239,7 @@ def isolated(case: Case) -> Iterator[None]:
         stack.callback(logging.disable, logging.root.manager.disable)
         logging.disable()
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
+        seed_generators(0)
         yield
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
@@ -114,17 +113,17 @@ def sensitivity(moved: Iterable[Tensor], truth: Tensor) -> tuple[float, float]:
     return float(norm_2), float(norm_inf)
 
 
-def relative_errors(value: Tensor, truth: Float[Tensor, ...]) -> tuple[float, float]:
+def relative_errors(value: Tensor, truth: Tensor) -> tuple[float, float]:
     """‖x − x*‖₂ / ‖x*‖₂ and max|x − x*| / max|x*|, taken in float64; 0 / 0 is 0."""
     return _ratios(value, truth, _norms(truth))
 
 
-def _ratios(value: Tensor, truth: Float[Tensor, ...], sizes: tuple[float, float]) -> tuple[float, float]:
+def _ratios(value: Tensor, truth: Tensor, sizes: tuple[float, float]) -> tuple[float, float]:
     norm_2, norm_inf = _norms(value.double() - truth)
     return _ratio(norm_2, sizes[0]), _ratio(norm_inf, sizes[1])
 
 
-def _norms(tensor: Float[Tensor, ...]) -> tuple[float, float]:
+def _norms(tensor: Tensor) -> tuple[float, float]:
     """Its 2-norm and its largest magnitude."""
     norm = torch.linalg.vector_norm
     return norm(tensor).item(), norm(tensor, torch.inf).item()

@@ -18,7 +18,14 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_gradients, gradient_sources
-from rnn_parity.layers.running import SpoiledGradient, call_layer, classify_exception, compiled_as_often_as_needed, same
+from rnn_parity.layers.running import (
+    SpoiledGradient,
+    call_layer,
+    classify_exception,
+    compiled_as_often_as_needed,
+    same,
+    seed_generators,
+)
 from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 
@@ -75,7 +82,7 @@ def _run(case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, mask
         given = (tensor.clone() for tensor in (stimulus.input, *stimulus.states))
         inputs = tuple(tensor.to(case.device).requires_grad_() for tensor in given)
         if regime != "eval":
-            torch.manual_seed(seed)  # also where nothing should be drawn: a wrong layer may draw there
+            seed_generators(seed)  # also where nothing should be drawn: a wrong layer may draw there
         if case.draws_dropout and regime != "eval":
             outputs = _forward_with_masks(case, name, module, inputs, seed, masks, result)
         else:
@@ -129,7 +136,7 @@ def _forward_with_masks(
     if masks is not None:
         stream = masks.flatten() if order is None else order.to_stream(masks)
     draws = result.recorder = DropoutRecorder(stream)
-    torch.manual_seed(seed)
+    seed_generators(seed)
     outputs = run(draws)
     if order is not None:
         result.masks = order.to_masks(draws.stream())

@@ -23,7 +23,7 @@ from rnn_parity.dropout.masks import DropoutRecorder, dependence
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict, because_of_baseline, coarsest_roundoff
-from rnn_parity.layers.running import call_layer, classify_exception, numerics
+from rnn_parity.layers.running import call_layer, classify_exception, numerics, seed_generators
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.statistics import wilson
 
@@ -271,7 +271,7 @@ def _run(case: Case, name: str, stimulus: Stimulus, draws: int, seed: int) -> It
     given = [tensor[:, :1].to(case.device) for tensor in (stimulus.input, *stimulus.states)]
     row_bytes = 8 * max(case.sequence_length, case.num_layers) * max(case.input_size, case.hidden_size)
     rows = max(1, CHUNK_BYTES // row_bytes)
-    torch.manual_seed(seed)
+    seed_generators(seed)
     for start in range(0, draws, rows):
         count = min(rows, draws - start)
         with torch.no_grad():

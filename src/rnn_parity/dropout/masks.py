@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import LightDispatchMode
+from rnn_parity.layers.running import LightDispatchMode, seed_generators
 
 aten = torch.ops.aten
 _IN_PLACE = (aten.bernoulli_.float, aten.bernoulli_.Tensor)
@@ -107,7 +107,7 @@ def draws_out_of_sight(run: Callable[[], Tensor], dropout: float) -> bool:
     """
 
     def under(seed: int) -> Tensor:
-        torch.manual_seed(seed)
+        seed_generators(seed)
         return run()
 
     first = under(1)

@@ -24,7 +24,7 @@ from torch import Tensor
 from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.registry import load_factory
-from rnn_parity.layers.running import call_layer, generators_kept, same
+from rnn_parity.layers.running import call_layer, generators_kept, same, seed_generators
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 
 Run = Callable[[AbstractContextManager], Sequence[Tensor]]
@@ -166,7 +166,7 @@ def _order_of(case: Case, name: str) -> MaskOrder:
             return call_layer(module, input, states)
 
     def results(draws: AbstractContextManager) -> list[Tensor]:
-        torch.manual_seed(0)
+        seed_generators(0)
         outputs = run(draws)
         given = [tensor for tensor in (input, *states, *module.parameters()) if tensor.requires_grad]
         with contextlib.suppress(Exception):  # its comparison will tell
@@ -326,7 +326,7 @@ class _Probe:
         return outputs
 
     def _outputs(self, draws: DropoutRecorder) -> tuple[Tensor, ...]:
-        torch.manual_seed(0)
+        seed_generators(0)
         return tuple(tensor.detach() for tensor in self.run(draws))
 
 

@@ -13,7 +13,7 @@ from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
 from rnn_parity.dropout.order import UnknownOrder, order_of
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import call_layer, numerics
+from rnn_parity.layers.running import call_layer, numerics, seed_generators
 from rnn_parity.layers.stimulus import build_loaded, draw_stimulus
 
 log = logging.getLogger("rnn_parity")
@@ -29,7 +29,7 @@ def mask_rows(case: Case, implementations: Sequence[str], seed: int) -> Iterator
                 order = order_of(case, name)
                 module = build_loaded(case, name, stimulus).train()
                 given = [tensor.to(case.device) for tensor in (stimulus.input, *stimulus.states)]
-                torch.manual_seed(seed)
+                seed_generators(seed)
                 with torch.no_grad(), draws:
                     call_layer(module, given[0], given[1:])
             kept = order.to_masks(draws.stream())

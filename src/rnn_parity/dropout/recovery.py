@@ -23,7 +23,7 @@ from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.dropout.masks import mask_shape
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights
-from rnn_parity.layers.running import LightDispatchMode, call_layer, generators_kept
+from rnn_parity.layers.running import LightDispatchMode, call_layer, generators_kept, seed_generators
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 
 GAIN = 256.0
@@ -64,7 +64,7 @@ class Replay(LightDispatchMode):
 
     def __enter__(self):
         """Seed torch's generators. They are not restored afterwards."""
-        torch.manual_seed(self.seed)
+        seed_generators(self.seed)
         self._starts = True
         return super().__enter__() if self.watches else self
 

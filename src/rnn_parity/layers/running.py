@@ -102,6 +102,11 @@ def generators_kept(device: str) -> AbstractContextManager:
     return torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else [])
 
 
+def seed_generators(seed: int) -> None:
+    """As `torch.manual_seed`, which takes up to a millisecond to note the seed for a GPU that was never used."""
+    (torch if torch.cuda.is_initialized() else torch.default_generator).manual_seed(seed)
+
+
 def compiler_is_loaded() -> bool:
     """Whether a layer has imported `torch.compile`'s own parts, which take more than a second to import."""
     return "torch._dynamo" in sys.modules

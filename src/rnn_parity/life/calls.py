@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
-from rnn_parity.layers.running import pack_states
+from rnn_parity.layers.running import pack_states, seed_generators
 from rnn_parity.life.course import Life
 from rnn_parity.life.drawing import repetition
 from rnn_parity.life.judging import Found
@@ -88,7 +88,7 @@ def without_seed(life: Life) -> Iterator[Found]:
         return
     given = life.draw(dropout=0.45)  # at a small one two steps may drop the same by chance
     module, when = life.build(given), "at a training step with no seed before it"
-    torch.manual_seed(0)
+    seed_generators(0)
     outputs, forward, masks = [], list[Tensor](), list[Tensor]()
 
     def watched(*tensors):

@@ -19,7 +19,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.registry import adapter_of
-from rnn_parity.layers.running import classify_exception, same
+from rnn_parity.layers.running import classify_exception, same, seed_generators
 from rnn_parity.layers.settings import note
 from rnn_parity.layers.stimulus import Stimulus, build_loaded, draw_stimulus
 from rnn_parity.life.drawing import Drawing
@@ -224,7 +224,7 @@ class Life:
         asked |= {name: tensor.requires_grad for name, tensor in inputs.items()}
         copies = {name: tensor.detach().clone() for name, tensor in owned.items()}
         if mode == "train" and seed is not None:
-            torch.manual_seed(self.seed + seed)
+            seed_generators(self.seed + seed)
         before, draws = generator_states(given.case.device), DropoutRecorder()
         drops = mode == "train" and given.case.draws_dropout
         watched = drops and (watched or self.drawing.is_itself_watched)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.running import pack_states, same
+from rnn_parity.layers.running import pack_states, same, seed_generators
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import results_of
@@ -125,7 +125,7 @@ def other_generators(life: Life) -> Iterator[Found]:
         for seed in range(2):
             for start, _, _ in generators.values():
                 start(seed)
-            torch.manual_seed(seed)
+            seed_generators(seed)
             module = life.build(given)
             built.append(states())
             yield life.judge(module, given, life.quiet)

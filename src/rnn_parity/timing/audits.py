@@ -21,7 +21,7 @@ from rnn_parity.compare.reference import relative_errors
 from rnn_parity.compare.run import Role
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
-from rnn_parity.layers.running import forget_compiled, same
+from rnn_parity.layers.running import forget_compiled, same, seed_generators
 from rnn_parity.layers.settings import put_back
 from rnn_parity.timing.calls import Calls, TimedTask, copy_of
 from rnn_parity.timing.peaks import measure_copy, measure_peaks
@@ -84,7 +84,7 @@ def _results(task: TimedTask, name: str, role: Role, phase: str) -> dict[int, Re
 
 def prepare_known(calls: Calls, number: int) -> Any:
     """What a call of a known stimulus is given; dropout draws the same masks each time."""
-    torch.manual_seed(_SEED)
+    seed_generators(_SEED)
     return calls.prepare(number, 1)[0]
 
 

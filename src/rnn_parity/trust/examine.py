@@ -45,10 +45,8 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
             kind = planted[name].kind if name in planted else "correct"
             outcome = run_implementation(case, name, *given)
             pair = *ours, outcome, references.with_masks(masks if outcome.masks is None else outcome.masks)
-            rows = [
-                compare_quantity(case, quantity, *pair, floor_of_sums(layer_terms(quantity, case, cell), case))
-                for quantity in cell.quantities(case.num_layers)
-            ]
+            floors = {q: floor_of_sums(layer_terms(q, case, cell), case) for q in cell.quantities(case.num_layers)}
+            rows = [compare_quantity(case, q, *pair, floor, explain=False) for q, floor in floors.items()]
             against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
             fault_size_u = None
             if kind == "correct":
