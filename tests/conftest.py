@@ -33,7 +33,6 @@ jaxtyping.install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_pa
 SHARE_A_RUN = {
     "test_finished.py", "test_misbehaving.py", "test_decoder_workflow.py", "test_failures.py", "test_server.py"
 }  # fmt: skip
-SPOILED = []  # tests of this process since it has used threads of torch
 torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
@@ -66,11 +65,8 @@ def pytest_pyfunc_call(pyfuncitem):
     """Run a test that needs layers in processes of their own in a new one, where this one has used threads of torch."""
     from rnn_parity.layers.containment import can_contain
 
-    if not pyfuncitem.get_closest_marker("contained") or "NEW_PROCESS" in os.environ:
+    if not pyfuncitem.get_closest_marker("contained") or "NEW_PROCESS" in os.environ or can_contain():
         return None
-    if not SPOILED and can_contain():
-        return None
-    SPOILED.append(pyfuncitem.nodeid)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", pyfuncitem.nodeid]
     done = subprocess.run(

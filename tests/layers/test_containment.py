@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -86,4 +87,7 @@ def test_nor_one_that_has_used_a_gpu_or_has_threads_for_one(monkeypatch, lacks):
     else:
         monkeypatch.setattr(torch.Tensor, "backward", refuse)
     monkeypatch.setattr(containment, "_LONGEST_TRIAL_S", 60.0)
+    monkeypatch.setattr(containment, "_CANNOT_FORK", Event())
     assert not can_contain()
+    monkeypatch.setattr(containment, "Stream", None)
+    assert not can_contain()  # without another trial

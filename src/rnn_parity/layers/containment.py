@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
+from threading import Event
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -31,6 +32,8 @@ Item = TypeVar("Item")
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_TRIAL_S = 5.0
+_CANNOT_FORK = Event()
+"""Set once a trial has failed: what this process has used it keeps."""
 _PIPE_BYTES = 1 << 20
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
 """The signals that somebody else sends; every other one is a crash."""
@@ -102,7 +105,9 @@ def can_contain() -> bool:
             torch.ones(1, requires_grad=True).sum().backward()
             yield True
 
-    return not torch.cuda.is_initialized() and list(Stream(compute, _LONGEST_TRIAL_S)) == [True]
+    if not _CANNOT_FORK.is_set() and (torch.cuda.is_initialized() or list(Stream(compute, _LONGEST_TRIAL_S)) != [True]):
+        _CANNOT_FORK.set()
+    return not _CANNOT_FORK.is_set()
 
 
 @dataclass(frozen=True)
