@@ -6,6 +6,7 @@ pass in eval mode, in PyTorch's words.
 """
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,6 +129,7 @@ def cudnn(monkeypatch):
 
     monkeypatch.setattr(torch, "manual_seed", manual_seed)
     monkeypatch.setattr(torch.random, "manual_seed", manual_seed)
+    monkeypatch.setattr(torch, "default_generator", SimpleNamespace(manual_seed=manual_seed))
     yield
     library._destroy()
     _KEPT.clear()
