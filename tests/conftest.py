@@ -33,6 +33,7 @@ jaxtyping.install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_pa
 SHARE_A_RUN = {
     "test_finished.py", "test_misbehaving.py", "test_decoder_workflow.py", "test_failures.py", "test_server.py"
 }  # fmt: skip
+FIRST = [("workflow", "server"), ("contained",)]
 torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
@@ -52,8 +53,12 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Run what takes longest first; skip what needs a GPU where there is none."""
-    items.sort(key=lambda item: not (item.get_closest_marker("workflow") or item.get_closest_marker("server")))
+    """Run what takes longest first, then what cannot run once threads of torch are used; skip what needs a GPU."""
+
+    def turn(item):
+        return next((k for k, marks in enumerate(FIRST) if any(map(item.get_closest_marker, marks))), len(FIRST))
+
+    items.sort(key=turn)
     on_gpu = [item for item in items if item.get_closest_marker("cuda")]
     if on_gpu and find_cuda().major is None:
         for item in on_gpu:

@@ -28,6 +28,7 @@ CONFIG = {
     "sweeps": {"kinds": {"cell": ["gru", "lstm", "own_kind:MGU"], "num_layers": [1, 2]}},
     "timing": {"phases": ["inference", "step"], "min_rounds": 6, "max_seconds": 0.05},
     "self_test": {"cases": 1, "own_cases": True},
+    "life": False,
     "capabilities": False,
 }
 
