@@ -42,6 +42,21 @@ def test_the_help_of_a_command_says_what_it_does(name):
     assert len(result.output) > 200
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["validate", "mine:Layer"], "mine:Layer: ok\n"),
+        (["self-test", "--cell", "mine:Layer"], "error: cell: mine:Layer is not a kind of cell, expected a "),
+        (["check", "mine:Absent"], "error: candidate: mine:Absent: cannot be imported (AttributeError: "),
+    ],
+)
+def test_the_installed_command_finds_what_is_in_the_current_folder(tmp_path, arguments, said):
+    (tmp_path / "mine.py").write_text("from torch.nn import GRU as Layer\n")
+    command = [sys.executable, "-P", "-m", "rnn_parity", *arguments]  # -P: as an installed command, without the folder
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout + done.stderr).startswith(said)
+
+
 def test_cases_shows_the_grid_without_importing_torch(tmp_path):
     shown = rnn_parity("cases", "--config", "config/smoke.yaml")
     assert shown.returncode == 0

@@ -155,6 +155,13 @@ def test_a_layer_of_the_command_line_needs_no_code(run, pytester):
     assert "Traceback" not in bad.stdout.str()
 
 
+def test_it_may_be_in_the_current_folder(pytester):
+    pytester.makepyfile(beside="from torch.nn import GRU as Layer")
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "--rnn-layer=beside:Layer", "-k", "eval and outputs"]
+    result = pytester.run(*command)  # -P: as the command `pytest`, which does not look there by itself
+    result.assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["one process", "xdist"])
 def test_a_case_is_judged_once_and_in_a_process_of_its_own(run, pytester, workers):
     body = "assert not (check(layer) or __import__('pathlib').Path('built').read_text().count(str(os.getpid())))"

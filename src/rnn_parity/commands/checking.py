@@ -70,7 +70,6 @@ def check(
     sizes |= {"sequence_length": sequence_length, "batch_size": batch_size}
     settings: dict[str, Any] = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
     settings |= {"life": life, "deep": deep, "capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
-    sys.path.insert(0, str(Path.cwd()))  # the layer may be in this folder
     screens: list[Any] = []
 
     def show(report: Any) -> None:
@@ -115,7 +114,6 @@ def replay(
     """
     from rnn_parity.bundles.replay import replay as ask_again
 
-    sys.path.insert(0, str(Path.cwd()))
     with _naming_options(context):
         replayed = ask_again(bundle, time_limit, baseline, candidate)
     print(replayed.explain())

@@ -66,7 +66,7 @@ def _common(
         ),
     ] = False,
 ) -> None:
-    pass
+    sys.path.insert(0, "")  # a layer or a kind may be in this folder; `python -m rnn_parity` looks there by itself
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

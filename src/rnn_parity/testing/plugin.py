@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -97,6 +98,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if not layers:
         return
     require_layers(layers, "--rnn-layer")
+    sys.path.insert(0, str(config.invocation_params.dir))  # it may be in this folder, as for `rnn-parity check`
     for _, check, marks in _items(config, "--rnn-layer", layers, complete(config, {}), {}):
         name = f"{check.layer}-{check.name}"
         item = LayerItem.from_parent(session, name=name, nodeid=f"rnn-parity::{name}")
