@@ -40,9 +40,11 @@ def test_a_file_that_is_no_such_table_is_named(tmp_path):
     (tmp_path / "broken.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"broken\.parquet: cannot be read"):
         read_table(tmp_path / "broken.parquet", TIMING)
-    with pytest.raises(InputError, match=r"absent\.parquet: cannot be read as a table \(it is not there\); run"):
+    with pytest.raises(
+        InputError, match=r"absent\.parquet: cannot be read as a table \(it is not there\); `rnn-parity run` or "
+    ):
         read_table(tmp_path / "absent.parquet", TIMING)
-    with pytest.raises(InputError, match=r"absent\.json: cannot be read as JSON \(No such file or directory\); run"):
+    with pytest.raises(InputError, match=r"absent\.json: cannot be read as JSON \(No such file or directory\); `rnn-"):
         read_json(tmp_path / "absent.json")
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from rnn_parity.experiment.errors import DISK_FULL, InputError
 from rnn_parity.experiment.vocabulary import AXES
 
+_MAKES_IT = "`rnn-parity run` or `snakemake` makes it"
 _TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
@@ -274,9 +275,9 @@ def read_table(paths: Path | Sequence[Path], schema: pa.Schema) -> pa.Table:
             table = pq.read_table(path, partitioning=None)
         except (OSError, pa.ArrowInvalid) as error:
             reason = "it is not there" if isinstance(error, FileNotFoundError) else error
-            raise InputError(f"{path}: cannot be read as a table ({reason}); run `snakemake` to make it") from error
+            raise InputError(f"{path}: cannot be read as a table ({reason}); {_MAKES_IT}") from error
         if table.schema != schema:
-            raise InputError(f"{path}: holds other columns than this version writes; run `snakemake` to make it again")
+            raise InputError(f"{path}: holds other columns than this version writes; {_MAKES_IT} again")
         tables.append(table.replace_schema_metadata())
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
@@ -314,7 +315,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read as JSON ({reason}); run `snakemake` to make it") from error
+        raise InputError(f"{path}: cannot be read as JSON ({reason}); {_MAKES_IT}") from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ def serve_ui(uri: str, project: Path, study: str, port: int = 5000) -> None:
     if experiment:
         page += f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
     else:
-        print(f"The store holds no runs of the study {study!r} yet: run `snakemake` to make them.")
+        print(f"The store holds no runs of the study {study!r} yet: `rnn-parity run` or `snakemake` makes them.")
     if uri.startswith(("http://", "https://")):
         print(redact(uri).replace("***@", "").partition("?")[0].rstrip("/") + page)
         return
