@@ -31,24 +31,27 @@ def examine_samples(device: str, dtype: str, seeds: Iterable[int], cell: str = "
         layers = [*(name for name in right if name != sample.baseline), *faults[turn::CASES_PER_FAULT]]
         scales = {"weight_scale": sample.weight_scale, "input_scale": sample.input_scale}
         references = References(sample.case, sample.stimulus(), sample.seed)
+        _let_draw_as_their_parent(sample.case, layers)
         for row in examine(references, sample.baseline, layers):
             yield {**row, **scales, "state_scale": sample.state_scale}
 
 
 def examine_own_case(references: References, baseline: str) -> Iterator[dict[str, Any]]:
-    """Yield what every planted fault comes to in a case of an experiment, given what its layers are given.
-
-    A fault that is none of dropout draws as its parent does: trying each would double the time that this takes.
-    """
+    """Yield what every planted fault comes to in a case of an experiment, given what its layers are given."""
     case, scales = references.case, {"weight_scale": WEIGHT_SCALE, "input_scale": 1.0, "state_scale": 1.0}
     names = faults_for(case.cell, case.dtype)
-    if case.draws_dropout and case.dropout < 1:
-        known = faults_of(case.cell)
-        for name in names:
-            if known[name].kind != "dropout":
-                assume_order(case, name, PARENT)
+    _let_draw_as_their_parent(case, names)
     for row in examine(references, baseline, names):
         yield {**row, **scales}
+
+
+def _let_draw_as_their_parent(case: Case, names: Iterable[str]) -> None:
+    """Take the order of masks of faults that are none of dropout for their parent's: to try each would take longest."""
+    known = faults_of(case.cell)
+    if case.draws_dropout and case.dropout < 1:
+        for name in names:
+            if name in known and known[name].kind != "dropout":
+                assume_order(case, name, PARENT)
 
 
 def distribution_power(device: str, draws: int, trials: int) -> Iterator[dict[str, Any]]:
