@@ -19,7 +19,7 @@ check_shapes = jaxtyping.jaxtyped
 
 
 def check_shapes_where_stated(typechecker):
-    """Leave everything else as it is: a check of every call of every function took two thirds of the tests' time."""
+    """Check only what states shapes: to wrap every function took half of the time of the tests that compute."""
 
     def decorate(of):
         stated = any("[Tensor, '" in str(annotation) for annotation in getattr(of, "__annotations__", {}).values())

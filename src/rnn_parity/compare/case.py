@@ -207,8 +207,8 @@ def compare_quantity(
     """Judge one quantity of a candidate: the columns of a row that are its own.
 
     Where the references are two, since each layer has masks of its own, nothing is said of their difference. They may
-    be None where the quantity is missing. `floor` is the least error that is granted. `explain` looks for the cause of
-    a difference, which takes longer than to find it.
+    be None where the quantity is missing. `floor` is the least error that is granted. `explain`: whether the reason
+    names the cause of a difference, which takes longer to find than the difference.
     """
     row: dict[str, Any] = {"quantity": quantity}
     missing = of_candidate.missing.get(quantity)
@@ -256,5 +256,5 @@ def compare_quantity(
 
 
 def assert_close_holds(actual: Tensor, expected: Tensor) -> bool:
-    """What `torch.testing.assert_close` says of two tensors of one dtype, which takes many times as long to say no."""
+    """Whether `torch.testing.assert_close` passes two tensors of one dtype. To say no takes it many times as long."""
     return torch.allclose(actual, expected, *_TOLERANCES[actual.dtype])

@@ -33,7 +33,7 @@ Item = TypeVar("Item")
 _PR_SET_PDEATHSIG = 1
 _LONGEST_TRIAL_S = 5.0
 _CANNOT_FORK = Event()
-"""Set once a trial has failed: what this process has used it keeps."""
+"""Set once a trial has failed: a process that has used threads or a GPU cannot undo that."""
 _PIPE_BYTES = 1 << 20
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
 """The signals that somebody else sends; every other one is a crash."""

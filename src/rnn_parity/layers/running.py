@@ -103,7 +103,7 @@ def generators_kept(device: str) -> AbstractContextManager:
 
 
 def seed_generators(seed: int) -> None:
-    """As `torch.manual_seed`, which takes up to a millisecond to note the seed for a GPU that was never used."""
+    """Seed as `torch.manual_seed` does, without the up to a millisecond in which it notes the seed for unused GPUs."""
     (torch if torch.cuda.is_initialized() else torch.default_generator).manual_seed(seed)
 
 

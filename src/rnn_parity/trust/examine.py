@@ -35,6 +35,7 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
     """Yield one row per layer. With dropout the regime is `train_matched_masks`, without it `eval`."""
     case, stimulus, seed = references.case, references.stimulus, references.seed
     cell, planted = load_cell(case.cell), faults_of(case.cell)
+    floors = {q: floor_of_sums(layer_terms(q, case, cell), case) for q in cell.quantities(case.num_layers)}
     with numerics(case.threads, case.tf32):
         masks = draw_masks(mask_shape(case), case.dropout, seed) if case.draws_dropout else None
         given = stimulus, seed, "train_matched_masks" if case.dropout else "eval", masks
@@ -45,7 +46,6 @@ def examine(references: References, baseline: str, layers: Sequence[str]) -> Ite
             kind = planted[name].kind if name in planted else "correct"
             outcome = run_implementation(case, name, *given)
             pair = *ours, outcome, references.with_masks(masks if outcome.masks is None else outcome.masks)
-            floors = {q: floor_of_sums(layer_terms(q, case, cell), case) for q in cell.quantities(case.num_layers)}
             rows = [compare_quantity(case, q, *pair, floor, explain=False) for q, floor in floors.items()]
             against = sum(row["verdict"] in (Verdict.DIFFERENT, Verdict.FAILED) for row in rows)
             fault_size_u = None

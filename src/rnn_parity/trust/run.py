@@ -46,7 +46,7 @@ def examine_own_case(references: References, baseline: str) -> Iterator[dict[str
 
 
 def _let_draw_as_their_parent(case: Case, names: Iterable[str]) -> None:
-    """Take the order of masks of faults that are none of dropout for their parent's: to try each would take longest."""
+    """Assume that faults outside dropout draw masks in their parent's order: finding it for each would take longest."""
     known = faults_of(case.cell)
     if case.draws_dropout and case.dropout < 1:
         for name in names:
