@@ -190,7 +190,8 @@ def test_after_a_kill_the_same_command_goes_on_and_a_second_one_beside_it_is_ref
     assert second.returncode == 2
     refusal = f"error: another run is at work in this folder (process {first.pid} on "
     assert [line.startswith(refusal) for line in second.stderr.splitlines() if "rror" in line] == [True]
-    assert snakemake(folder, *markers(waiting), "-n", config=config).returncode == 0
+    for reading in (["-n"], ["--summary"], ["--dag"], ["--list-changes", "code"]):
+        assert snakemake(folder, *markers(waiting), *reading, config=config).returncode == 0
     while not any(finished(folder, part) for part in folder.glob("results/equivalence/*/[!.]*.parquet")):
         assert first.poll() is None
         os.sched_yield()

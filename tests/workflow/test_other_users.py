@@ -1,15 +1,21 @@
-"""Other users, folders, languages and profiles: the real pipeline gives the same rows, and writes where it may."""
+"""Other users, folders, languages and profiles: the real pipeline gives the same rows, and writes where it may.
+
+Whatever it was told of cores, no timing runs beside another.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 
 import pandas as pd
 import pytest
 
-from pipeline import TINY, runs, snakemake, write_config
-from project import copy_project
+from pipeline import TINY, jobs_run, runs, snakemake, write_config
+from project import PROJECT, copy_project
+from rnn_parity.experiment.grid import make_grid
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -61,12 +67,18 @@ def from_checkout(checkout):
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory, checkout):
-    """What a plain run of the grid gives."""
+def plain(tmp_path_factory):
+    """A copy of the project in which the grid has been run."""
     folder = copy_project(tmp_path_factory.mktemp("plain"))
     done = snakemake(folder, ROWS, config=write_config(folder, TINY))
     assert done.returncode == 0, done.stderr
-    return pd.read_parquet(folder / ROWS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(plain):
+    """What that gave."""
+    return pd.read_parquet(plain / ROWS)
 
 
 @needs_root
@@ -84,11 +96,12 @@ def test_another_user_runs_a_checkout_that_cannot_be_written_in_a_folder_of_thei
 @needs_root
 @pytest.mark.parametrize(("umask", "code"), [(0o002, 0), (0o022, 2)])
 def test_a_second_person_in_the_folder_goes_on_where_the_first_one_lets_the_group_write(
-    tmp_path, checkout, umask, code
+    tmp_path, checkout, rows, umask, code
 ):
     shared = home_of(tmp_path / "shared", OWNER, OTHER)
     first = run_as(OWNER, shared, ROWS, *from_checkout(checkout), umask=umask)
     assert first.returncode == 0, first.stderr
+    pd.testing.assert_frame_equal(pd.read_parquet(shared / ROWS), rows)
     second = run_as(OTHER, shared, "publish", *from_checkout(checkout), umask=umask)
     assert second.returncode == code, second.stderr
     assert "Traceback" not in second.stderr
@@ -124,3 +137,65 @@ def test_the_rows_are_the_same_in_other_surroundings(tmp_path, checkout, rows, n
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(pd.read_parquet(folder / ROWS), rows)
+
+
+@needs_root
+def test_who_may_only_read_a_run_reads_it(tmp_path, plain):
+    """And changes nothing there; the report goes where the reader may write."""
+    home_of(tmp_path / "reader", OTHER)
+    cache = str(tmp_path / f"cache-{OTHER}")
+    before = {path: path.stat().st_mtime_ns for path in plain.rglob("*")}
+    for reading in (["--summary"], ["--dag"], ["--list-changes", "code"], ["--report", tmp_path / "reader/run.zip"]):
+        done = run_as(OTHER, plain, ROWS, *map(str, reading), "--configfile", "other.yaml", XDG_CACHE_HOME=cache)
+        assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in plain.rglob("*")} == before
+
+
+TIMED = {
+    **TINY,
+    "candidates": ["own_layer:Stamped"],
+    "timing": {**TINY["timing"], "max_seconds": 0.5},
+    "sweeps": {"mine": {"hidden_size": [8, 9], "sequence_length": 1, "regimes": ["eval"]}},
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--set-threads", "timing=1"], ["--max-threads", "1"], ["--profile", "mine"]],
+    ids=lambda given: given[0],
+)
+def test_no_timing_runs_beside_another_whatever_was_asked_for(tmp_path, arguments):
+    """The evidence is what the layer writes down of its calls, not what a row says of itself."""
+    folder = copy_project(tmp_path)
+    (folder / "mine").mkdir()
+    (folder / "mine/config.yaml").write_text("cores: 2\nmax-threads: 1\n")
+    shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
+    tables = [f"results/timing/mine/{job.name}.parquet" for job in make_grid(TIMED).jobs]
+    done = snakemake(folder, *tables, *arguments, config=write_config(folder, TIMED))
+    assert done.returncode == 0, done.stderr
+    waited = [log for log in (folder / "logs/timing/mine").iterdir() if "waits until other" in log.read_text()]
+    assert waited  # they were started side by side
+    calls = pd.read_csv(folder / "calls.csv", names=["process", "at"]).groupby("process")["at"].agg(["min", "max"])
+    validation, first, second = calls.sort_values("min").itertuples()
+    assert validation.max < first.min
+    assert first.max < second.min
+    assert pd.concat(map(pd.read_parquet, (folder / name for name in tables)))["exclusive"].all()
+
+
+def test_an_environment_moves_with_its_folder(tmp_path):
+    """Its programs name the place where it was made; the commands of the Makefile do not start them."""
+    folder = copy_project(tmp_path / "before")
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy2(PROJECT / name, folder)
+    venv.create(folder / ".venv")
+    (site,) = folder.glob(".venv/lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (folder / ".venv/installed").touch()
+    moved = folder.rename(tmp_path / "after")
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    planned = subprocess.run(
+        ["make", "run", f"CORES=1 --dry-run --configfile {write_config(moved, TINY)}"],
+        cwd=moved, env=variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert planned.returncode == 0, planned.stderr
+    assert jobs_run(planned)["timing"] == 1
