@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: run test test-rest test-all mutants lint docs format bench gpu-reference ui wheelhouse clean
+.PHONY: run test test-all mutants lint docs format bench gpu-reference ui wheelhouse clean
 
 run: .venv/installed
 	$(BIN)/python -m snakemake --cores $(CORES)
@@ -13,16 +13,12 @@ run: .venv/installed
 
 # Two processes of tests; a file alone needs none of it: .venv/bin/pytest tests/compare
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-REST := browser or server or slow or slurm
 
+# Every room, and one small experiment from its plan to its report
 test: .venv/installed
-	$(PYTEST) -m "not ($(REST))"
+	$(PYTEST) -m "not (browser or server or slow or slurm)"
 
-# What `make test` leaves out: a real browser, a server on Postgres, a Slurm of three nodes, faults planted in the sources
-test-rest: .venv/installed
-	$(PYTEST) -m "$(REST)"
-
-# Both at once: the finished run that they share is made once
+# Also whole runs and all else that takes long, a browser, a server on Postgres, and a Slurm of three nodes
 test-all: .venv/installed
 	$(PYTEST)
 

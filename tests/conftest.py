@@ -30,9 +30,7 @@ def check_shapes_where_stated(typechecker):
 
 jaxtyping.jaxtyped = check_shapes_where_stated  # the hook decorates everything with it
 jaxtyping.install_import_hook(["rnn_parity.cells", "rnn_parity.dropout", "rnn_parity.compare"], "beartype.beartype")
-SHARE_A_RUN = {
-    "test_finished.py", "test_misbehaving.py", "test_decoder_workflow.py", "test_failures.py", "test_server.py"
-}  # fmt: skip
+SHARE_A_RUN = {"test_finished.py", "test_misbehaving.py", "test_decoder_workflow.py", "test_server.py"}
 FIRST = [("workflow", "server"), ("contained",)]
 torch.set_num_threads(1)  # the tensors are small, and two processes of tests share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

@@ -103,6 +103,7 @@ def test_one_quantity_that_is_not_identical_makes_the_verdict_and_the_nearest_to
     assert f"  eval: equivalent\n    {rows['quantity'][5]}: " in report.explain()
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_forward_pass_is_named_by_what_it_does_to_it():
     report = quick(mutants.FinalStatesReversed)
     assert (report.equivalent, report.answer.verdict) == (False, "different")
@@ -113,6 +114,7 @@ def test_a_fault_of_the_forward_pass_is_named_by_what_it_does_to_it():
     assert "at fault: all but output" in report.explain()
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_backward_pass_is_named_by_its_gradients():
     report = quick(gru_faults.BiasGradientCopied)
     assert not report.equivalent
@@ -127,6 +129,7 @@ def test_a_wrong_baseline_gets_the_cause():
     )
 
 
+@pytest.mark.slow
 def test_where_no_fault_is_known_another_quantity_may_tell():
     class CutAtFive(StackingGRUCellLoop):
         def forward(self, input, h0):
@@ -189,6 +192,7 @@ def test_a_name_is_given_back_after_an_error():
     assert "GRU" not in REGISTRY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [HiddenDropout, Unrepeatable])
 def test_a_layer_as_cudnns_is_judged_by_its_own_masks_or_without_dropout_and_by_the_law_of_its_outputs(hidden):
     class Fused(hidden):
@@ -228,6 +232,7 @@ def test_what_one_regime_cannot_judge_another_may():
     assert "because grad_input could not be judged: cudnn RNN" in report.conclusion()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("candidate", "reason"),
     [
@@ -281,6 +286,7 @@ def test_what_is_gained():
     assert f"× [{low:.2f}, {high:.2f}], " in printed(report)
 
 
+@pytest.mark.slow
 def test_the_printed_report_fits_and_needs_no_colour():
     text = printed(quick(HiddenDropout))
     assert "\x1b" not in text

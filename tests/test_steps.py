@@ -42,6 +42,7 @@ def test_what_ends_the_process_is_the_answer(candidate, answer, reason):
     assert set(report.equivalence["regime"]) == {"eval", "train_matched_masks"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("life", [False, True])
 @pytest.mark.parametrize("baseline", ["Segfaults", "SegfaultsAtOnce"])
 def test_a_baseline_that_ends_the_process_is_named_and_says_nothing_of_the_candidate(baseline, life):
@@ -61,6 +62,7 @@ def test_a_module_that_ends_the_process_when_it_is_imported_is_bad_input(tmp_pat
         check(**names, **QUICK)
 
 
+@pytest.mark.slow
 def test_the_seeds_before_the_end_are_kept(monkeypatch):
     right = steps.compare_case
 
@@ -111,6 +113,7 @@ def test_a_capability_that_crashes_is_refused_and_the_others_are_probed(monkeypa
     assert "note what would be lost: torch.func.vmap" in report.conclusion()
 
 
+@pytest.mark.slow
 def test_threads_and_words_that_a_layer_leaves_behind_keep_nothing_from_ending():
     options = ["--no-life", "--no-capabilities", "--no-timing", "--seed", "0", "--device", "cpu"]
     run = [sys.executable, "-m", "rnn_parity", "check", "faults:LeavesThread", *options]
@@ -121,6 +124,7 @@ def test_threads_and_words_that_a_layer_leaves_behind_keep_nothing_from_ending()
     assert "left behind" not in done.stdout
 
 
+@pytest.mark.slow
 def test_here_means_in_this_process_and_with_the_same_rows():
     apart, here = (quick("Wrong", life=True, contain=contain) for contain in (True, False))
     assert here.equivalence.equals(apart.equivalence)

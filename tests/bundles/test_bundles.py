@@ -38,6 +38,7 @@ def test_a_yes_writes_none(tmp_path):
     assert (report.bundle, list(tmp_path.iterdir())) == ("", [])
 
 
+@pytest.mark.slow
 def test_it_has_what_was_asked_what_was_drawn_and_what_both_gave(wrong):
     assert sorted(file.name for file in wrong.iterdir()) == ["bundle.json", "tensors.safetensors"]
     bundle = read_bundle(wrong)
@@ -90,6 +91,7 @@ def test_one_bit_is_a_difference():
     assert find_moved(then, now) == {"b": "moved by 0.0e+00", "c": "is not there any more"}
 
 
+@pytest.mark.slow
 @pytest.mark.contained
 @pytest.mark.parametrize(
     ("candidate", "options", "said"),
@@ -204,6 +206,7 @@ def test_what_a_check_refuses_is_refused_here_too(wrong, given, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.slow
 @pytest.mark.contained
 def test_a_baseline_that_ends_its_process_here_is_no_no_to_the_candidate(tmp_path):
     check(None, "faults:Wrong", bundle=tmp_path, **QUICK | {"hidden_size": 8})

@@ -66,6 +66,7 @@ def found(capability, fault):
     return probe(capability, tiny_subject(f"lacking:{fault}", "cpu"))
 
 
+@pytest.mark.slow
 def test_every_implementation_has_a_row_for_every_capability_the_baselines_first(probed, names):
     assert [(r["implementation"], r["capability"]) for r in probed] == [(n, c) for n in names for c in CAPABILITIES]
     assert {row["baseline"] for row in probed} == {names[0]}
@@ -144,6 +145,7 @@ def test_numbers_that_are_not_the_baselines_are_said_to_differ(monkeypatch):
     assert found[candidates[1], "missing_states"]["agrees"] is None
 
 
+@pytest.mark.slow
 def test_torch_compile_says_how_much_is_compiled_and_what_is_wrong(monkeypatch):
     compiled = export._compiled
     monkeypatch.setattr(export, "_compiled", lambda subject, _, fullgraph: compiled(subject, "aot_eager", fullgraph))
@@ -263,12 +265,14 @@ def test_onnx_is_not_needed(monkeypatch):
     assert (finding.outcome, finding.detail) == ("not probed", "not installed: onnx, onnxscript")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="onnxscript is not installed")
 def test_an_export_to_onnx_that_computes_another_thing_is_wrong():
     finding = found("onnx_export", "OtherWhenCompiled")
     assert (finding.outcome, finding.detail.split(" by ")[0]) == ("wrong", "output differs from that of the layer")
 
 
+@pytest.mark.slow
 def test_nothing_is_left_changed():
     def settings():
         return [

@@ -128,6 +128,7 @@ def test_where_all_take_the_tiny_size_it_is_tiny(monkeypatch):
     assert {(case.sequence_length, case.batch_size) for case in seen} == {(4, 3)}
 
 
+@pytest.mark.slow
 def test_check_probes_one_layer_where_one_is_asked_for():
     report = rnn_parity.check(
         "torch.nn:GRU", OneLayerStrict, num_layers=1, seeds=[0], timing_seconds=0, regimes=["eval"]

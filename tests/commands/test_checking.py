@@ -17,6 +17,7 @@ from rnn_parity.report.terminal import Screen
 QUICK = ["--device", "cpu", "--seed", "0", "--no-life", "--no-capabilities", "--no-timing"]
 
 
+@pytest.mark.slow
 def test_a_no_for_programs_and_its_bundle_replayed(tmp_path):
     bundle, runner = str(tmp_path / "bundle"), CliRunner()
     done = runner.invoke(app, ["check", "faults:Wrong", *QUICK, "--json", "--bundle", bundle])
@@ -54,6 +55,7 @@ def shown(*reports):
     return parts
 
 
+@pytest.mark.slow
 def test_the_verdict_comes_first_then_times_then_capabilities_each_once(told):
     verdict, times, capabilities = shown(*told)
     assert verdict.startswith("yes: torch.nn:GRU may replace stacking_gru_cell, because")

@@ -42,6 +42,7 @@ def test_the_help_of_a_command_says_what_it_does(name):
     assert len(result.output) > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -116,6 +117,7 @@ def test_a_port_that_is_none_is_refused():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_cuda().major is not None, reason="there is a GPU")
 def test_a_self_test_on_a_device_that_is_not_there_is_refused_in_one_line():
     done = rnn_parity("self-test", "--device", "cuda")
@@ -152,6 +154,7 @@ def test_code_that_ends_the_process_is_no_verdict(monkeypatch, capsys):
     assert (code, shown.splitlines()[-1].partition(";")[0]) == (3, "fault: SystemExit: 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "self-test", "convert", "gate", "compare", "cases", "validate", "job"])
 def test_a_crash_within_a_command_is_3(tmp_path, command):
     """What a command calls first is made to raise: whatever it is, the exit code is never that of a verdict."""
@@ -193,6 +196,7 @@ def test_a_pipe_that_nobody_reads_is_no_verdict():
         assert process.wait() == 141
 
 
+@pytest.mark.slow
 def test_check_accepts_what_fits():
     done = rnn_parity("validate", "torch.nn:GRU", "stacking_gru")
     assert (done.returncode, done.stdout) == (0, "torch.nn:GRU: ok\nstacking_gru: ok\n")
@@ -247,6 +251,7 @@ def validate(tmp_path, monkeypatch):
     return validate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -264,6 +269,7 @@ def test_a_layer_that_cannot_be_compared_is_refused_in_one_line_whatever_it_does
     assert done.stderr.startswith(f"error: mine:{name}: {why}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -278,6 +284,7 @@ def test_a_module_that_ends_its_process_is_refused_in_one_line(validate, text, w
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: mine:Layer: {why}\n")
 
 
+@pytest.mark.slow
 def test_a_layer_that_fails_in_its_own_way_or_runs_in_the_case_that_is_asked_for_is_no_bad_input(validate):
     """What it does wrong is a result; and what it prints is no part of the answer, which a workflow reads."""
     for options in (("Crashes",), ("Square", "--cases", '{"gru": {"input_size": 5, "hidden_size": 5}}')):
@@ -290,6 +297,7 @@ def told(done):
     return [line for line in done.stderr.splitlines() if line.startswith("x/")]
 
 
+@pytest.mark.slow
 def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
     config = tmp_path / "config.yaml"
     timing = {"phases": ["step"], "min_rounds": 6, "max_seconds": 0.05}
@@ -315,6 +323,7 @@ def test_a_job_is_measured_by_the_lines_that_cases_prints(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_log_of_a_job_and_the_validation_say_what_a_layer_sets_for_all(tmp_path):
     (tmp_path / "sets.py").write_text(
         "import torch\ntorch.backends.fp32_precision = 'ieee'\nclass Layer(torch.nn.GRU): pass\n"
@@ -365,6 +374,7 @@ def test_the_gate_stays_shut_where_nothing_could_be_judged(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_measuring_commands_import_neither_mlflow_nor_plotting_nor_the_compiler(tmp_path):
     job = make_grid(SMOKE).jobs[1]
     grid = make_grid({**SMOKE, "timing": {"phases": ["step"], "min_rounds": 6, "max_seconds": 0.01}})

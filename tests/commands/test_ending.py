@@ -31,6 +31,7 @@ def test_letters_that_an_encoding_lacks_are_written_in_ascii():
         assert written == ("2.04x ... -1 <= e? u? ?" if encoding == "ascii" else "2.04× ... -1 <= é ü ?")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surroundings", [ASCII, {"PYTHONOPTIMIZE": "2"}], ids=["ascii", "optimized"])
 def test_check_answers_in_any_surroundings(surroundings):
     quick = ["--no-life", "--no-capabilities", "--seed", "0", "--sequence-length", "2"]
@@ -61,6 +62,7 @@ def test_what_is_still_to_be_written_ends_in_the_code_of_a_closed_pipe_or_of_a_f
         assert (done.returncode, done.stderr) == (2, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("closed", "code", "said"),
     [(">&-", 2, "error: stdout: is closed, expected an open stream, such as /dev/null\n"), ("2>&-", 0, "")],
@@ -72,6 +74,7 @@ def test_a_stream_that_is_closed_is_no_fault(closed, code, said):
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_130(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
     command = [sys.executable, "-m", "rnn_parity", "validate", "slow:Layer"]

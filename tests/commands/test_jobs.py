@@ -119,6 +119,7 @@ def test_a_gpu_that_does_not_answer_is_waited_for_no_longer_than_its_limit(tmp_p
     }
 
 
+@pytest.mark.slow
 def test_a_life_that_ends_the_process_is_told_and_the_next_one_lived(tmp_path):
     from rnn_parity.commands.rules import device
 
@@ -176,6 +177,7 @@ def test_a_fault_of_the_program_is_raised_and_not_told_as_a_layers():
         list(contained(refuse, [0], 10))
 
 
+@pytest.mark.slow
 def test_a_time_that_was_taken_beside_other_jobs_is_not_called_exclusive(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "MACHINE_LOCK", tmp_path / "lock")  # not the one that other tests hold
     rows = measured(tmp_path, "timing", ["stacking_gru"], widths=(6,))

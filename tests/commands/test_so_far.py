@@ -39,6 +39,7 @@ def write_part(files, name, job):
     pq.write_table(rows.filter(pd.Series(rows["case_id"].to_pylist()).isin(ids).to_numpy()), part)
 
 
+@pytest.mark.slow
 def test_it_shows_what_is_there_and_says_what_is_missing(under_way):
     files = {path: path.stat().st_mtime_ns for path in (under_way / "results").rglob("*")}
     output = under_way / "so-far"
@@ -55,6 +56,7 @@ def test_it_shows_what_is_there_and_says_what_is_missing(under_way):
     assert {path: path.stat().st_mtime_ns for path in files} == files  # the run's own
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_is_not_called_unfinished(under_way):
     files = Results(under_way / "results")
     grid = read_grid(files.config)
@@ -77,3 +79,8 @@ def test_before_the_first_case_there_is_nothing_to_show(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(json.loads((KEPT / "config.json").read_text())))
     with pytest.raises(InputError, match="holds no compared case yet"):
         CliRunner().invoke(app, ["so-far", "--results", str(tmp_path)], catch_exceptions=False)
+
+
+def test_before_a_run_has_begun_it_says_what_begins_one(tmp_path):
+    with pytest.raises(InputError, match="no run has begun here; `rnn-parity run` or `snakemake` begins one"):
+        CliRunner().invoke(app, ["so-far", "--results", str(tmp_path / "results")], catch_exceptions=False)

@@ -175,6 +175,7 @@ def test_a_wrong_baseline_is_noticed_and_makes_nothing_equivalent():
     assert output["ratio"] < 1  # its own error would have let the right candidate pass
 
 
+@pytest.mark.slow
 def test_masks_drawn_out_of_sight_are_recovered_and_given_to_the_other():
     for baseline, candidate in (("stacking_gru", "faults:HiddenDropout"), ("faults:HiddenDropout", "stacking_gru")):
         rows = compare(baseline=baseline, candidate=candidate)
@@ -186,6 +187,7 @@ def test_masks_drawn_out_of_sight_are_recovered_and_given_to_the_other():
         assert "out of sight" in reason
 
 
+@pytest.mark.slow
 def test_two_that_draw_out_of_sight_are_each_held_to_the_oracle_with_their_own_masks():
     matched = ["train_matched_masks"]
     rows = compare(baseline="faults:HiddenDropout", candidate="faults:OtherHiddenDropout", regimes=matched)

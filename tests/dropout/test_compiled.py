@@ -108,12 +108,14 @@ def test_masks_that_are_drawn_where_it_is_compiled_are_found():
     assert "different" in {verdict for verdict, _ in found["train_same_seed"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [CompiledWrong, CompiledWrongBackward])
 def test_what_is_wrong_where_it_is_compiled_is_seen_by_masks_too(layer):
     found = verdicts(layer, "train_matched_masks")["train_matched_masks"]
     assert "different" in {verdict for verdict, _ in found}
 
 
+@pytest.mark.slow
 def test_a_compiled_layer_lives_with_masks_of_its_own_and_its_copy_with_those_that_can_be_seen():
     points = ("first_call", "same_seed", "shapes_in_turn", "copied", "frozen")
     rows = list(live(CASE, name(Compiled), points=points))

@@ -181,6 +181,7 @@ def test_wide_layers_are_projected_to_what_the_draws_can_carry():
 # Layers.
 
 
+@pytest.mark.slow
 def test_every_planted_fault_of_dropout_is_caught_and_no_right_layer():
     faults = ["NoDropout", "DropoutAfterLast", "DropoutNotRescaled", "OneMaskForAllSteps", "OneMaskForAllLayers"]
     faults = [f"{MUTANTS}:{name}" for name in [*faults, "RecurrentDropout", "FinalStateAfterDropout"]]
@@ -189,6 +190,7 @@ def test_every_planted_fault_of_dropout_is_caught_and_no_right_layer():
     assert found == dict.fromkeys(RIGHT, 0) | dict.fromkeys(faults, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_in_every_dtype_rounding_is_forgiven_and_faults_are_not(dtype):
     case = dataclasses.replace(CASE, dtype=dtype, sequence_length=6)
@@ -198,6 +200,7 @@ def test_in_every_dtype_rounding_is_forgiven_and_faults_are_not(dtype):
     assert set(by_quantity(rows).values()) == {"equivalent"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_layer_in_float32_that_rounds_its_results_alone_is_right(dtype):
     name = f"{__name__}:InFloat32"
@@ -306,6 +309,7 @@ def test_a_name_that_cannot_be_built_is_the_users_error():
 # How it is drawn.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_at_once", [64, 1])
 def test_chunks_change_no_law_and_no_number_of_draws(rows_at_once, monkeypatch):
     adapter_of(f"{__name__}:Recording", "gru")  # which tries it once

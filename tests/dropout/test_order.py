@@ -55,6 +55,7 @@ def reasons(*given):
 small = st.integers(1, 4)
 
 
+@pytest.mark.slow
 @given(
     sizes=st.tuples(small, small, small, st.integers(2, 4)),
     axes=st.sampled_from(ORDERS),

@@ -119,6 +119,7 @@ def test_no_curve_joins_points_of_two_machines(results, monkeypatch, tmp_path):
         assert [title for title in titles if title.startswith("width")] == ["width (machine 1)", "width (machine 2)"]
 
 
+@pytest.mark.slow
 def test_the_report_says_which_sweeps_are_of_unlike_machines_and_names_these(results, tmp_path):
     def written(timing):
         (tmp_path / "figures").mkdir(exist_ok=True)

@@ -454,6 +454,7 @@ class OneBiasGRU(OneBias):
         return input.new_zeros(*input.shape[:2], h0.shape[-1]), h0
 
 
+@pytest.mark.slow
 def test_one_bias_is_given_the_sum_and_its_gradient_is_that_of_both():
     report = check(OneBias, "lstm")
     assert report.equivalent, report.explain()

@@ -18,6 +18,7 @@ def rows(candidate, regimes=("eval",)):
     return list(compare_case(Layer(), CASE, "stacking_gru_cell", [candidate], [0], regimes))
 
 
+@pytest.mark.slow
 def test_a_cuda_graph_is_unsupported_on_a_cpu():
     found = [row for row in rows("graphed_loop") if row["quantity"] == "output"]
     assert [(row["verdict"], row["reason"]) for row in found] == [

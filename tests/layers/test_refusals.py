@@ -231,6 +231,7 @@ def test_a_layer_that_crashes_has_its_verdict():
     assert report.conclusion().endswith("output in eval failed: ValueError: it went wrong")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OnlyOutput", "ThirdArgument", "Swapped"])
 def test_the_commands_say_it_in_one_line_and_exit_with_2(name):
     for command in (["check", "--no-timing", "--no-capabilities"], ["validate"]):

@@ -227,6 +227,7 @@ class SetsOnce(nn.GRU):
         return super().forward(input, h0)
 
 
+@pytest.mark.slow
 def test_what_only_the_first_of_many_calls_changes_is_told_and_put_back(before):
     report = rnn_parity.check("torch.nn:GRU", SetsOnce, capabilities=False, timing_seconds=0, seeds=[0])
     assert report.settings == {"SetsOnce": "torch.get_num_threads() to 3"}

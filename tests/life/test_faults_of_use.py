@@ -458,6 +458,7 @@ RIGHT = [(TilesOfRows, "gru"), (CertainDraws, "lstm"), (InferenceModeInside, "ls
 globals().update({f"{layer.__name__}_{cell}": partial(layer, cell=cell) for layer, cell in RIGHT})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "cell"), RIGHT, ids=lambda one: getattr(one, "__name__", one))
 def test_unusual_draws_and_modes_of_a_right_layer_are_no_faults(layer, cell):
     case, name = draw_life("cpu", "float32", 3, cell), f"{__name__}:{layer.__name__}_{cell}"

@@ -36,6 +36,7 @@ def failing(name, point):
     return {key: row["when"] for key, row in found.items() if row["verdict"] in ("different", "failed")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "name", "dtype"), [("gru", "CudnnGRU", "float64"), ("lstm", "CudnnLSTM", "float32")])
 def test_a_whole_life_accuses_nothing_and_refuses_what_pytorch_refuses(cell, name, dtype):
     found = rows(f"fake_cudnn:{name}", cell=cell, dtype=dtype)
@@ -64,6 +65,7 @@ def test_without_dropout_nothing_is_said_of_it():
     assert found["without_seed"]["calls"] == 0
 
 
+@pytest.mark.slow
 def test_points_in_a_process_of_their_own_go_without_evaluation_too():
     _, of_sizes = lived_together()
     found = rows("fake_cudnn:CudnnGRU", of_sizes)

@@ -68,6 +68,7 @@ class CheckedAtRandom(torch.nn.GRU):
         return super().forward(input, states)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{Remembering.__module__}:Remembering", f"{__name__}:CheckedAtRandom"])
 def test_no_point_accuses_a_right_layer(name):
     assert not failing(name, "gru", EVERYWHERE | TELLING)
@@ -104,6 +105,7 @@ class NoBackward(torch.nn.GRU):
         return _NoGradient.apply(output), _NoGradient.apply(last)
 
 
+@pytest.mark.slow
 def test_a_layer_without_a_backward_pass_refuses_and_does_nothing_wrong():
     case = draw_life("cpu", "float32", 3, "gru")
     rows = list(live(case, f"{__name__}:NoBackward", seed=3))

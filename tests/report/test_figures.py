@@ -70,6 +70,7 @@ def test_a_figure_is_the_same_bytes_every_time(tmp_path):
     assert {path.suffix for path in (tmp_path / "one").iterdir()} == {f".{kind}" for kind in style.FORMATS}
 
 
+@pytest.mark.slow
 def test_empty_tables_are_drawn_as_what_they_lack(tmp_path):
     tables = {name: schema.empty_table().to_pandas() for name, schema in COLLECTED.items()}
     plot_all(make_grid(SMOKE).config, tables, {}, tmp_path)
@@ -89,6 +90,7 @@ GRIDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", ["page", "column"])
 @pytest.mark.parametrize("sweeps", GRIDS)
 def test_every_word_of_a_figure_can_be_read(sweeps, width):
@@ -119,6 +121,7 @@ def test_words_that_run_into_each_other_are_found():
     assert any("beyond the edge of the paper' runs over the edge" in fault for fault in found)
 
 
+@pytest.mark.slow
 def test_several_candidates_with_faults_and_gaps_are_drawn(tmp_path):
     candidates = ["stacking_gru", "torch.nn:GRU", "some_package.with_a_long_name:HandWrittenGRU"]
     sweeps = {"both": {"sequence_length": [1, 4], "dtype": ["float32", "bfloat16"], "num_layers": [2, 3]}, "one": {}}

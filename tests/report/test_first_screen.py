@@ -56,6 +56,7 @@ def test_a_baseline_stays_where_nothing_that_may_replace_it_is_faster(rivals):
     assert card(rivals(noise)).startswith("**Keep `stacking_gru_cell`.** Other layers may replace it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conclusion", ["disturbed", "slower", "within noise"])
 def test_a_phase_in_which_nobody_is_faster_is_said_with_what_is_concluded_of_it(rivals, conclusion):
     def concluded(timing):
@@ -76,6 +77,7 @@ def test_one_answer_is_told_in_two_lines_for_a_terminal(tables):
     ]
 
 
+@pytest.mark.slow
 def test_each_of_several_candidates_gets_its_own_answer(report):
     config = SMOKE | {"candidates": ["torch.nn:GRU", "stacking_gru"]}
     grid = make_grid(config)
@@ -92,6 +94,7 @@ def test_each_of_several_candidates_gets_its_own_answer(report):
     assert "\n\n**No.** `torch.nn:GRU` must not replace" in markdown
 
 
+@pytest.mark.slow
 def test_the_opening_quotes_the_sweep_that_is_asked_for(report, tables):
     equivalence, timing = tables
     for sweep in ("article", "width"):
@@ -99,6 +102,7 @@ def test_the_opening_quotes_the_sweep_that_is_asked_for(report, tables):
         assert f"In the largest case of `{sweep}`, " in card(report(equivalence, timing, config)[0])
 
 
+@pytest.mark.slow
 def test_the_opening_says_in_how_many_cases_each_regime_was_compared(report, tables):
     equivalence, timing = tables
     moot = (equivalence["regime"] == "train_matched_masks") & (equivalence["sweep"] == "article")
@@ -108,6 +112,7 @@ def test_the_opening_says_in_how_many_cases_each_regime_was_compared(report, tab
     assert "identical or equivalent, with dropout off and with dropout on and the same masks." in text
 
 
+@pytest.mark.slow
 def test_the_card_names_what_is_lost_from_the_tables(report, tables):
     equivalence, timing = tables
     text = card(report(equivalence, timing)[0])

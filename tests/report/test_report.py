@@ -59,6 +59,7 @@ def card(markdown):
     return re.sub("^> ?", "", block, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_speedups_are_read_from_the_table(report, tables):
     equivalence, timing = tables
     assert "is **faster: 1.50×** the speed (95 % interval 1.46–1.54)" in report(equivalence, timing)[0]
@@ -70,6 +71,7 @@ def test_speedups_are_read_from_the_table(report, tables):
     assert "**faster" not in markdown
 
 
+@pytest.mark.slow
 def test_what_was_timed_beside_other_jobs_says_so_beside_every_speedup(report, tables):
     equivalence, timing = tables
     alone, _ = report(equivalence, timing)
@@ -167,6 +169,7 @@ def test_what_comes_from_config_and_tables_is_inert(report, tables):
     assert len(re.findall(r"(?<!\\)\|", row)) == 8
 
 
+@pytest.mark.slow
 def test_no_value_opens_a_fold(report, tables):
     equivalence, timing = tables
     folds = report(equivalence, timing)[1].count("<details")
@@ -179,6 +182,7 @@ def test_escaping_leaves_nothing_for_markdown():
     assert escape(None) == escape(float("nan")) == "–"
 
 
+@pytest.mark.slow
 def test_a_figure_is_numbered_once_and_where_it_stands(report, tables):
     markdown, _ = report(*tables, self_test=finding_rows(make_grid(SMOKE).cases))
     assert re.findall(r"\*\*Figure (\d+)\.", markdown) == [str(at + 1) for at in range(len(SHOWN))]
@@ -186,6 +190,7 @@ def test_a_figure_is_numbered_once_and_where_it_stands(report, tables):
     assert re.findall(r"\*\*Figure (\d+)\.", few) == [str(at + 1) for at in range(len(SHOWN) - 1)]
 
 
+@pytest.mark.slow
 def test_a_long_table_of_cases_is_cut_with_the_worst_kept(report):
     sweeps = {"many": {"hidden_size": list(range(4, 4 + MOST_CASES + 30)), "sequence_length": 1}}
     grid = make_grid(SMOKE | {"sweeps": sweeps})
@@ -216,6 +221,7 @@ def test_every_table_is_written(tmp_path, tables):
     assert {"verdict", "cases", "worst_ratio", "worst_case_id", "worst_quantity", "reason"} <= set(files["verdicts"])
 
 
+@pytest.mark.slow
 def test_the_kept_rates_are_told_with_their_version_and_apart_from_what_was_tried_here(report, tables):
     cases, kept = make_grid(SMOKE).cases, rates.kept_rates(("gru",))
     held, _ = report(*tables, self_test=finding_rows(cases))
@@ -234,6 +240,7 @@ def test_the_kept_rates_are_told_with_their_version_and_apart_from_what_was_trie
     assert "Does not hold" not in there
 
 
+@pytest.mark.slow
 def test_the_power_on_this_machine_goes_before_the_kept_one(report, tables):
     equivalence = tables[0].replace({"regime": {"train_matched_masks": "train_distribution"}})
     text, _ = report(equivalence, tables[1])
@@ -245,6 +252,7 @@ def test_the_power_on_this_machine_goes_before_the_kept_one(report, tables):
     assert "trials" not in text
 
 
+@pytest.mark.slow
 def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tables):
     cases = make_grid({**SMOKE, "sweeps": {**SMOKE["sweeps"], "dry": {"dropout": 0.0}}}).cases
     dry = pd.DataFrame(equivalence_rows(make_grid({**SMOKE, "sweeps": {**SMOKE["sweeps"], "dry": {"dropout": 0.0}}})))
@@ -255,6 +263,7 @@ def test_it_says_which_case_of_the_grid_could_not_have_shown_a_fault(report, tab
     assert "No case shows: No gradient to h0." in text
 
 
+@pytest.mark.slow
 def test_where_the_layers_part_comes_first_and_is_escaped(report, tables):
     names = ["stacking_gru_cell", "stacking_gru"]
     text, html = report(*tables, capabilities=capability_rows(names))
@@ -280,6 +289,7 @@ def test_without_self_test_and_capabilities_only_the_kept_rates_are_told(report,
     assert f"{kept['alarms']} of {kept['right_calls']:,} calls in {kept['right_lives']} lives were called wrong" in text
 
 
+@pytest.mark.slow
 def test_the_first_call_is_told_and_left_out_where_it_was_not_timed(report, tables):
     equivalence, timing = tables
     text, _ = report(equivalence, timing)
@@ -290,6 +300,7 @@ def test_the_first_call_is_told_and_left_out_where_it_was_not_timed(report, tabl
     assert "| first call (baseline) |" not in report(equivalence, timing)[0]
 
 
+@pytest.mark.slow
 def test_on_a_gpu_it_says_how_busy_that_was_and_what_was_left_out(report, tables):
     equivalence, timing = tables
     assert "GPU busy" not in report(equivalence, timing)[0]
@@ -319,6 +330,7 @@ def test_a_figure_is_one_element_with_its_caption(report, tables):
     assert "Data: <code>tables/speedup.csv</code>." in caption
 
 
+@pytest.mark.slow
 def test_lives_are_shown_point_by_point_and_decide_the_card(report, tables):
     case = make_grid(SMOKE).cases[0]
     markdown, html = report(*tables, life=life_rows(case))
@@ -354,6 +366,7 @@ def test_a_result_that_changed_while_it_was_timed_is_a_no_and_no_gain(report, ta
     assert not re.search(r"\d× as fast|faster in [1-9]", markdown)
 
 
+@pytest.mark.slow
 def test_the_report_says_whether_it_ran_on_cuda_and_which_library_did(report, tables):
     equivalence, timing = tables
     assert "nothing here was run on CUDA" in report(equivalence, timing)[0]

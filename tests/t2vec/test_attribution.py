@@ -76,6 +76,7 @@ def test_shares_and_speedups_say_the_same_however_rounds_scatter():
         assert rows[way]["share"] == pytest.approx(saved[way] / saved["both"])
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_share_holds_the_true_one_about_as_often_as_it_says():
     random = np.random.default_rng(4)
     held = []
@@ -95,6 +96,7 @@ def test_a_way_that_fails_has_a_reason_and_the_others_their_numbers():
     assert rows["attention_once"]["share"] == pytest.approx(0.75, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_case_is_timed_both_ways():
     names = "stacking_gru_cell", ["stacking_gru", "faults:Crash"]
     rows = time_case(DECODER, CASE, *names, phases=PHASES, **PROTOCOL, exclusive=True)

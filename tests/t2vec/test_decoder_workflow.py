@@ -10,7 +10,7 @@ from project import copy_project
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity_t2vec.report import FIGURES
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
 def test_the_tables_of_layers_hold_the_decoders_rows_too(finished):

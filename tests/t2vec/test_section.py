@@ -228,6 +228,7 @@ def test_what_is_wrong_or_was_not_measured_is_said_or_not_said(changes, words):
         assert "Where the gain comes from** (" not in text
 
 
+@pytest.mark.slow
 def test_the_data_are_those_that_were_read():
     found = results()
     assert "Vocabulary 50, trajectories walked through a made-up city. " in markdown(found)
@@ -245,6 +246,7 @@ def test_without_a_decoder_sweep_the_report_says_nothing_of_it():
     assert "decoder" not in text
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_and_say_so_where_there_is_nothing_to_draw(tmp_path):
     tables = results()
     plot_all(GRID.config, tables, tmp_path / "full")

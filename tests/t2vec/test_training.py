@@ -42,6 +42,7 @@ def distance(rows, mode, role):
     return theirs.sub(ours, axis=0).abs().max().max()
 
 
+@pytest.mark.slow
 def test_replaced_the_training_is_the_same_down_to_the_floor(right):
     rows, _ = right
     for mode in ("no_dropout", "matched_masks"):
@@ -63,12 +64,14 @@ def test_own_masks_are_the_seeds_and_other_ones_for_the_candidate(right):
     pd.testing.assert_frame_equal(first, own[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", ["GradientTruncated", "StateDetached"])
 def test_a_fault_of_the_backward_pass_parts_further_than_the_floor(mutant):
     rows, _ = run(f"rnn_parity.trust.faults:{mutant}", seeds=[0])
     assert distance(rows, "no_dropout", "candidate") > 10 * distance(rows, "no_dropout", "perturbed")
 
 
+@pytest.mark.slow
 def test_masks_that_are_not_those_given_part_further_than_the_floor():
     rows, _ = run("rnn_parity.trust.faults:OneMaskForAllSteps", seeds=[0])
     assert distance(rows, "matched_masks", "candidate") > 10 * distance(rows, "matched_masks", "perturbed")

@@ -215,6 +215,7 @@ def test_one_mask_for_all_steps_behind_the_attention_is_found(monkeypatch):
     assert verdicts(found, "train_matched_masks")["output"] == "different"
 
 
+@pytest.mark.slow
 def test_masks_drawn_out_of_sight_are_recovered_inside_the_model():
     for pair in (("faults:HiddenDropout", "stacking_gru_cell"), ("stacking_gru", "faults:HiddenDropout")):
         rows = compare(candidate=pair[0], baseline=pair[1])
@@ -246,6 +247,7 @@ print(json.dumps({row["quantity"]: [row["verdict"], row["reason"]] for row in ro
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "layers", "shape"),
     [("WrongShape", 3, "(1, 4, 8)"), ("BatchFirstStates", 3, "(4, 3, 8)"), ("FlatStates", 1, "(4, 8)")],

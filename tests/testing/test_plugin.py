@@ -112,6 +112,7 @@ print(int(code), {"torch", "numpy", "pandas", "filelock"} & set(sys.modules))
     assert done.stdout.splitlines()[-1] == "0 set()"
 
 
+@pytest.mark.slow
 def test_each_item_fails_for_its_own_rows_and_a_crash_costs_its_own_layer(run, pytester):
     layers = "[Crashes, Right, WrongState, WrongGradient]"
     result = run("-rA", "--junitxml=found.xml", test=decorated(layers, "check(layer)"), apart=True)
@@ -139,12 +140,14 @@ def test_each_item_fails_for_its_own_rows_and_a_crash_costs_its_own_layer(run, p
     assert (right["rnn_parity_verdict"], float(right["rnn_parity_ratio"]) <= 1) == ("identical", True)
 
 
+@pytest.mark.slow
 def test_a_layer_that_never_returns_is_not_shown(run):
     result = run(test=decorated("[Hangs, Right], regimes=['eval'], time_limit=15, sequence_length=2"), apart=True)
     result.assert_outcomes(failed=3, passed=3)
     result.stdout.fnmatch_lines(["Hangs: not shown: output in eval with seed 0 is not judged: time limit: *15 s"])
 
 
+@pytest.mark.slow
 def test_a_layer_of_the_command_line_needs_no_code(run, pytester):
     result = run("--rnn-layer=layers:Right", "--rnn-layer=layers:WrongState", "-k", "outputs", "--rnn-bundle=no")
     result.assert_outcomes(passed=2, failed=2)
@@ -155,6 +158,7 @@ def test_a_layer_of_the_command_line_needs_no_code(run, pytester):
     assert "Traceback" not in bad.stdout.str()
 
 
+@pytest.mark.slow
 def test_it_may_be_in_the_current_folder(pytester):
     pytester.makepyfile(beside="from torch.nn import GRU as Layer")
     command = [sys.executable, "-P", "-m", "pytest", "-q", "--rnn-layer=beside:Layer", "-k", "eval and outputs"]
@@ -162,6 +166,7 @@ def test_it_may_be_in_the_current_folder(pytester):
     result.assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["one process", "xdist"])
 def test_a_case_is_judged_once_and_in_a_process_of_its_own(run, pytester, workers):
     body = "assert not (check(layer) or __import__('pathlib').Path('built').read_text().count(str(os.getpid())))"
@@ -172,6 +177,7 @@ def test_a_case_is_judged_once_and_in_a_process_of_its_own(run, pytester, worker
     assert len(together) == len((pytester.path / "built").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_expected_failures_are_strict_and_have_names_and_reasons(run):
     expected = {"WrongState-small-*": "the order", "small-eval-outputs": "none"}
     ini = QUICK + "rnn_expected_failures =\n    WrongGradient-*-input_gradients: detached\n"
@@ -264,6 +270,7 @@ def test_sizes_that_cannot_be_used_fail_their_items_in_one_line(run):
     result.stdout.fnmatch_lines(["hidden_size: holds 0, expected at least 1"])
 
 
+@pytest.mark.slow
 def test_github_gets_an_annotation_beside_the_test(run, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     result = run("-p", "xdist", "-n", "1", test=decorated("[WrongState, Right], regimes=['eval']"))

@@ -134,6 +134,7 @@ def unfinished(uri, folder, grid, since=0.0):
     return publish_unfinished(uri, folder, grid, Results(folder / "results"), folder / "logs", ENVIRONMENT, since)
 
 
+@pytest.mark.slow
 def test_a_failed_run_shows_what_died_with_its_reason_and_what_was_measured(uri, project, tmp_path):
     died = project.jobs[1].name
     expected = f"width/{died}: timing ended with exit code 1: cannot go on"

@@ -325,6 +325,7 @@ def test_a_server_that_never_answers_is_given_up_within_15_seconds():
     assert message == f"http://***@127.0.0.1:{port} is not available (no answer in time)"
 
 
+@pytest.mark.slow
 def test_the_ui_serves_its_file_to_this_machine_alone_until_ctrl_c(uri, store, reports, tmp_path):
     grid = small_grid()
     publish(uri, tmp_path, grid)

@@ -120,6 +120,7 @@ def test_artifacts_stay_inside_their_folder(tmp_path):
     assert artifact_location("http://127.0.0.1:5000", "smoke") is None
 
 
+@pytest.mark.slow
 def test_eight_at_once_make_one_store_and_lose_nothing(tmp_path):
     candidates = ["stacking_gru", *(f"package.module:Class{number}" for number in range(4))]
     sweeps = {"eight": {"hidden_size": [4, 5, 6, 7, 8, 9, 10, 11], "sequence_length": list(range(1, 7))}}
@@ -144,6 +145,7 @@ def test_eight_at_once_make_one_store_and_lose_nothing(tmp_path):
     assert not list(tmp_path.glob("*.creating*"))
 
 
+@pytest.mark.slow
 def test_a_store_whose_maker_is_killed_is_made_by_the_next(tmp_path):
     database, building = tmp_path / "mlflow.db", tmp_path / "mlflow.db.creating"
     maker = subprocess.Popen([sys.executable, "-c", MAKE, str(database)])
@@ -247,6 +249,7 @@ print(query(disk / "mlflow.db", "select status from runs where lifecycle_stage =
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_after_some_space_is_freed_it_goes_on(tmp_path):
     namespace = ["unshare", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:

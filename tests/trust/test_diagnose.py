@@ -83,6 +83,7 @@ def test_every_planted_fault_is_named(cell, path, regime):
     assert found(path, regime, cell=cell) == expected(cell, path, regime)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_it_is_named_in_every_dtype(cell, dtype):

@@ -37,6 +37,7 @@ def test_its_backward_step_is_that_of_autograd(steps, layers, hidden, seed):
         torch.testing.assert_close(value, right.detach(), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("candidate", "equivalent"), [("Mixed", True), ("Inverted", False)])
 def test_a_layer_of_that_kind_is_judged(candidate, equivalent):
     report = check("own_kind:Loop", f"own_kind:{candidate}", **QUICK)
@@ -54,6 +55,7 @@ def test_a_kind_that_is_not_there_is_named():
         check(Loop, "own_kind:Mixed", **QUICK | {"cell": "no_such:Kind"})
 
 
+@pytest.mark.slow
 def test_its_self_test_plants_the_faults_of_any_kind():
     found = pd.DataFrame(list(examine_samples("cpu", "float32", range(2 * CASES_PER_FAULT), KIND)))
     assert set(found.query("kind != 'correct'")["implementation"]) == set(faults_of(KIND))

@@ -51,6 +51,7 @@ def tried():
     return pd.DataFrame([row for dtype, some in seeds.items() for row in examine_samples("cpu", dtype, some)])
 
 
+@pytest.mark.slow
 def test_it_holds(tried):
     assert unmet_targets(detection(tried), false_alarms(tried)) == []
     assert (tried["finding"] == "caught").sum() > 170
@@ -74,6 +75,7 @@ def test_every_mutant_and_every_right_layer_is_tried_in_turn(tried):
     assert (in_float32["implementation"] != in_float32["baseline"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "case"),
     [
@@ -95,6 +97,7 @@ def test_what_a_case_cannot_show_is_not_exercised(mutant, case):
     assert finding(mutant)["finding"] == Detection.CAUGHT
 
 
+@pytest.mark.slow
 def test_a_fault_below_the_limit_is_hidden_by_rounding_with_its_size():
     """bfloat16 weights are 8 of float16's roundoffs off, which is within the limit of 12 and more."""
     row = finding("WeightsInBfloat16", dataclasses.replace(CASE, dtype="float16"))

@@ -36,6 +36,7 @@ def rows(caught=20, of=20, alarms=0, first=0):
     return [*planted, right | {"alarms": alarms}]
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_life_is_seen_by_the_life_alone_and_by_its_point():
     row = life("GraphOfFirstMode")
     assert (row["first_call"], row["point"], row["named"]) == (False, "modes_in_turn", True)
@@ -56,6 +57,7 @@ def test_a_life_that_sees_nothing_is_found_out(monkeypatch):
     assert missed(counts) == ["gru in float32: A graph is kept for each shape, with the mode of the first call"]
 
 
+@pytest.mark.slow
 def test_a_fault_that_is_named_by_another_point_is_caught_but_not_named(monkeypatch):
     honest = lives.live
     monkeypatch.setattr(lives, "live", lambda *a, **k: ({**row, "point": "large"} for row in honest(*a, **k)))
@@ -63,6 +65,7 @@ def test_a_fault_that_is_named_by_another_point_is_caught_but_not_named(monkeypa
     assert (row["point"], row["named"], row["alarms"]) == ("large", False, 1)
 
 
+@pytest.mark.slow
 def test_what_one_fault_keeps_for_the_process_is_gone_before_the_next():
     assert life("AllDroppedLaterInProcess")["point"] == life("AllDroppedLaterInProcess")["point"] == "same_seed"
 

@@ -17,7 +17,7 @@ from pipeline import LAYERS, RUN, jobs_run, runs, snakemake, write_config
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.report.figures import FIGURES
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 CASES = make_grid(LAYERS).cases
 EVERY_CASE, EVERY_JOB = len(CASES) + 2, 4

@@ -8,7 +8,7 @@ import pytest
 from pipeline import SMOKE, snakemake, write_config
 from project import PROJECT, copy_project
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 BATCH_FIRST = """import torch
 

@@ -16,7 +16,7 @@ from project import PROJECT, copy_project
 from rnn_parity.experiment.grid import make_grid
 from tracked import query
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 CANDIDATES = [f"my_layers:{name}" for name in ("Wrong", "OutOfMemory", "TellThreads", "Deadly")]
 MISBEHAVING = {

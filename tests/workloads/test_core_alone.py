@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 _HIDDEN = """
 import importlib, json, pkgutil, sys
 
@@ -31,6 +33,7 @@ print(json.dumps(found | {"answer": report.answer.word}))
 """
 
 
+@pytest.mark.slow
 def test_the_core_works_where_no_workload_from_outside_can_be_imported():
     done = subprocess.run([sys.executable, "-c", _HIDDEN], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)

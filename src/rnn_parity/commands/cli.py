@@ -280,6 +280,8 @@ def so_far(
 ) -> None:
     """Write a report of what a run has measured so far, while it goes on."""
     files = Results(results)
+    if not files.config.exists():
+        raise InputError(f"{results}: no run has begun here; `rnn-parity run` or `snakemake` begins one")
     grid = read_grid(files.config)
     wanted = files.parts(grid)
     parts = {name: [path for path in paths if path.exists()] for name, paths in wanted.items()}
