@@ -7,9 +7,7 @@ CORES ?= all
 
 run: .venv/installed
 	$(BIN)/python -m snakemake --cores $(CORES)
-	@echo
-	@echo "The report:     $(CURDIR)/reports/report.html  (and report.md)"
-	@echo "The MLflow UI:  make ui"
+	@echo "The MLflow UI: make ui"
 
 # Two processes of tests; a file alone needs none of it: .venv/bin/pytest tests/compare
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

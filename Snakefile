@@ -52,6 +52,9 @@ onsuccess:
 onerror:
     publish_unfinished(log)
     tell_not_published()
+    if was_interrupted(log):
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     if not gate_is_shut():
         print(f"fault: a job failed; its log is above and in {Path('logs').absolute()}", file=sys.stderr)
         sys.exit(3)

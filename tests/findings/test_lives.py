@@ -74,7 +74,7 @@ def test_what_a_condition_excuses_leaves_a_yes_that_says_so():
     ("fault", "speaks"),
     [
         ({"same_seed": STALE}, True),  # equal calls part: the case fails for what came before it
-        ({"dropout_one": STALE}, False),  # which says nothing of a case
+        ({"dropout_of": STALE}, False),  # which says nothing of a case
         ({"first_call": STALE | {"when": "now and then, in train"}}, True),
         ({"first_call": STALE | {"when": "at its first call in train"}}, False),
     ],

@@ -339,7 +339,28 @@ class PackedDropsNothing(PackedBatches):
         return sequence if self.lengths is not None else super().between(layer, sequence)
 
 
+class GoesOnWithOneRow(Remembering):
+    """Without states, one step of one row goes on from the last one, in inference."""
+
+    def forward(self, input, states=None):
+        streams = states is None and input.shape[:2] == (1, 1) and not torch.is_grad_enabled()
+        output, last = super().forward(input, self.memory.get("last") if streams else states)
+        self.memory["last"] = last if streams else None
+        return output, last
+
+
+class DropsHalf(Remembering):
+    """Every second entry is dropped, whatever p is, and what is left is scaled as p says."""
+
+    def between(self, layer, sequence):
+        if not self.training or self.dropout in (0, 1):
+            return F.dropout(sequence, self.dropout, self.training)
+        return sequence * torch.empty_like(sequence).bernoulli_(0.5) / (1 - self.dropout)
+
+
 FAULTS = {
+    GoesOnWithOneRow: ("no_states", "without states, one step of B 1, twice, in inference", ""),
+    DropsHalf: ("dropout_of", "at dropout 0.7, in train", "of the entries at p = 0.7"),
     MatrixWithItsBias: ("frozen", "with matrices alone that learn, in eval", "no gradient arrives"),
     FrozenLayerWithoutGraph: ("frozen", "with the parameters of the last layer frozen, in eval", ""),
     ReadsTheModuleLater: ("functional_gradients", "with gradients through functional_call", "error is"),
@@ -453,8 +474,35 @@ class InferenceModeInside(Remembering):
         return output.clone(), last.clone() if isinstance(last, torch.Tensor) else tuple(s.clone() for s in last)
 
 
+class SortedRows(Remembering):
+    """Right; rows are sorted by their first input, and put back."""
+
+    def forward(self, input, states=None):
+        order = input[0, :, 0].detach().argsort()
+        back = order.argsort()
+        states = states if states is None else states[:, order]
+        output, last = super().forward(input[:, order], states)
+        return output[:, back], last[:, back]
+
+
+class HalvesOfRows(Remembering):
+    """Right; the second half of the rows is computed, and draws its masks, before the first."""
+
+    def forward(self, input, states=None):
+        half = input.shape[1] // 2
+        if states is None or half == 0:
+            return super().forward(input, states)
+        second = super().forward(input[:, half:], tuple(state[:, half:] for state in states))
+        first = super().forward(input[:, :half], tuple(state[:, :half] for state in states))
+        last = tuple(torch.cat(pair, 1) for pair in zip(first[1], second[1], strict=True))
+        return torch.cat([first[0], second[0]], 1), last
+
+
 # Whole lives of half a minute: each in one kind of cell.
-RIGHT = [(TilesOfRows, "gru"), (CertainDraws, "lstm"), (InferenceModeInside, "lstm"), (PackedBatches, "gru")]
+RIGHT = [
+    (TilesOfRows, "gru"), (CertainDraws, "lstm"), (InferenceModeInside, "lstm"), (PackedBatches, "gru"),
+    (SortedRows, "gru"), (HalvesOfRows, "lstm"),
+]  # fmt: skip
 globals().update({f"{layer.__name__}_{cell}": partial(layer, cell=cell) for layer, cell in RIGHT})
 
 

@@ -70,8 +70,7 @@ def test_one_answer_is_told_in_two_lines_for_a_terminal(tables):
     config, results = make_grid(SMOKE).config, results_of(*tables)
     lines = answer_lines(collect_facts(config, {}, results)["answers"])
     assert lines == [
-        "May it be replaced? stacking_gru for stacking_gru_cell: yes, when the same seed need not "
-        "give the same dropout masks",
+        "May stacking_gru replace stacking_gru_cell? Yes, when the same seed need not give the same dropout masks",
         "Gained in the largest case: inference 1.50× (1.46–1.54) with stacking_gru; "
         "training step 1.50× (1.46–1.54) with stacking_gru",
     ]
@@ -153,7 +152,7 @@ def test_a_wrong_candidate_turns_it_into_a_no(report, tables):
 def test_a_no_in_two_lines_says_why(tables):
     wrong = pd.DataFrame(equivalence_rows(make_grid(SMOKE), wrong="stacking_gru"))
     answer, why = answer_lines(collect_facts(make_grid(SMOKE).config, {}, results_of(wrong, tables[1]))["answers"])
-    assert answer == "May it be replaced? stacking_gru for stacking_gru_cell: no"
+    assert answer == "May stacking_gru replace stacking_gru_cell? No"
     assert re.fullmatch(r"Why: stacking_gru: output: error is \S+× its limit", why)
 
 

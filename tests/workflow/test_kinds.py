@@ -67,7 +67,7 @@ def test_the_report_answers_for_every_kind(folder):
 
 def test_the_run_ends_with_the_answer_in_two_lines(folder):
     answer, gain = (folder / "run.log").read_text().splitlines()[-2:]
-    assert answer.startswith("May it be replaced? mine:BatchFirst for stacking_gru_cell: yes")
+    assert answer.startswith("May mine:BatchFirst replace stacking_gru_cell? Yes")
     assert "own_kind:Mixed for own_kind:Loop: yes" in answer
     assert gain.startswith("Gained in the largest case: ")
 

@@ -224,11 +224,17 @@ def tell_not_published():
 
 
 def tell_answer():
-    """Print the answer in two lines below all else; a terminal without "×" gets a question mark for it."""
+    """Print the answer in two lines below all else, and where the report is; a terminal without "×" gets a question mark for it."""
     answer = Path("reports/answer.txt")
     if answer.exists():
         sys.stdout.reconfigure(errors="replace")
         print(answer.read_text(encoding="utf-8"), end="")
+        print(f"The report: {Path('reports/report.html').absolute()}")
+
+
+def was_interrupted(run_logs):
+    """Whether Ctrl-C ended the run; Snakemake says so only in its log."""
+    return any("Terminating processes on user request" in Path(path).read_text(errors="replace") for path in run_logs)
 
 
 def publish_unfinished(run_logs):

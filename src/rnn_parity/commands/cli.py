@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -105,7 +106,8 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder; it may exist a
             raise InputError(f"{file}: exists already; expected a path for a new file")
         with atomic_path(file) as temporary:
             shutil.copyfile(PIPELINE / name, temporary)
-    print(f"{folder / 'config.yaml'}: written; next: cd {folder} && rnn-parity run")
+    there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+    print(f"{folder / 'config.yaml'}: written; next: {there}rnn-parity run")
 
 
 @app.command()
@@ -188,7 +190,7 @@ def self_test(
     life: Annotated[bool, typer.Option("--life", help="Test the life: many calls, not just one.")] = False,
     tricks: Annotated[bool, typer.Option("--tricks", help="Test the clock: tricks that might fool it.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
-    output: Annotated[Path | None, typer.Option(help="A file for a table of all findings.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A .parquet file for a table of all findings.")] = None,
 ) -> None:
     """Test the check itself: planted faults that it must catch, correct layers that it must not accuse.
 
@@ -207,6 +209,10 @@ def self_test(
     from rnn_parity.trust.tricks.run import examine_tricks
     from rnn_parity.workloads.layer import Layer
 
+    if output and output.suffix != ".parquet":
+        raise InputError(f"--output: holds {str(output)!r}, expected a name that ends in .parquet")
+    if tricks and (life or dtype or cases or cell != "gru" or device != "cpu"):
+        raise InputError("--tricks: tests the clock alone, without --life, --dtype, --cases, --cell and --device")
     dtypes, errors = dtype or list(Dtype), Console(stderr=True)
     if unknown := sorted(set(dtypes) - set(Dtype)):
         raise InputError(f"--dtype: holds {unknown[0]!r}, expected one of {', '.join(Dtype)}")

@@ -219,7 +219,9 @@ def load_config(path: Path) -> dict[str, Any]:
         config = _parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read ({reason}); expected a config file") from error
+        raise InputError(
+            f"{path}: cannot be read ({reason}); expected a config file; `rnn-parity init .` makes one"
+        ) from error
     if not isinstance(config, dict):
         what = "is empty" if config is None else f"holds {_short(config)}"
         raise InputError(f"{path}: {what}, expected a mapping of keys")

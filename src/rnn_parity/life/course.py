@@ -280,7 +280,7 @@ class Pass:
 
     def forward(self) -> Results:
         """The results without gradients."""
-        return self._results(self.values)
+        return self.results(self.values)
 
     def finish(self, **options: bool) -> Results:
         """The results, gradients included where the mode has any."""
@@ -291,10 +291,11 @@ class Pass:
         offence = self.life.offence_of(self.owned, self.copies, found)
         if written:
             found, offence = found | computed, f"overwrites its {written[0]} in its backward pass"
-        self.life.last = self._results(found, offence)
+        self.life.last = self.results(found, offence)
         return self.life.last
 
-    def _results(self, found: dict[str, Tensor], offence: str = "") -> Results:
+    def results(self, found: dict[str, Tensor], offence: str = "") -> Results:
+        """What was found, with the masks of the call."""
         hidden = self.mode == "train" and self.given.case.draws_dropout and self.masks is None
         values = {name: value.detach().cpu() for name, value in found.items()}
         return Results(values, self.masks, hidden, self.offence or offence)

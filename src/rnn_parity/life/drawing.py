@@ -75,7 +75,7 @@ class Drawing:
         if order is not None and draws.count != math.prod(order.drawn_shape):  # it draws more than it uses here
             order = self.orders[shape] = self.find_order(case)
         masks = None if order is None else order.to_masks(draws.stream())
-        return masks, "" if masks is None else repetition(masks, case.dropout)
+        return masks, "" if masks is None else repetition(masks, case.dropout) or unlikely_share(masks, case.dropout)
 
     def has_another_order(self, case: Case) -> bool:
         """Whether the order that was assumed of a case is not the one that trying finds, which counts from now on."""
@@ -129,6 +129,16 @@ def repetition(masks: Float[Tensor, "G T B H"], dropout: float, gaps: str = "two
             if repeats(*(masks.narrow(axis, start, masks.shape[axis] - lag) for start in (0, lag))):
                 return f"drops the same entries in {words}, {lag} apart"
     return ""
+
+
+def unlikely_share(masks: Float[Tensor, "G T B H"], dropout: float) -> str:
+    """What share of the entries is dropped where that is beyond all chance, as `drops 50% of …`; empty where it is not.
+
+    By the Chernoff bound: exp(−n · KL(share, p)) is no less than the chance of a share as far from p.
+    """
+    share = (masks == 0).double().mean().item()
+    divergence = sum(s * math.log(s / p) for s, p in ((share, dropout), (1 - share, 1 - dropout)) if s)
+    return f"drops {share:.0%} of the entries at p = {dropout:g}" if -masks.numel() * divergence < _BY_CHANCE else ""
 
 
 def _is_random(given: Given, call: Callable[[Tensor, Any], Any]) -> bool:

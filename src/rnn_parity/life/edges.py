@@ -21,8 +21,17 @@ from rnn_parity.life.points import point
 LARGE = 32.0
 """Times the inputs or the states: far into the gates' saturation, and beyond every clip that is in use for cells."""
 
+SHIFT = 10
+"""The power of two by which inputs grow or shrink: half precision holds the weights that undo it."""
+
 HEAVY = 6.0
 """Times the matrices: rows of them are then longer than the norms that are in use as a limit."""
+
+PROBABILITIES = (1.0, 0.7, 0.02)
+"""Of dropout beside the layer's own: all, more than a half, and next to none."""
+
+ROWS_OF_MASKS = 64
+"""So many rows show a share of dropped entries that is off by a tenth."""
 
 DRAWS = 3
 """As many draws are tried where one is too coarse to be judged, as saturated gates are in half precision."""
@@ -91,12 +100,13 @@ def no_states(life: Life) -> Iterator[Found]:
         yield life.judge(
             module, given, mode, f"without states, in {mode}", through=lambda input, _: module(input), with_states=False
         )
-    one_step = life.draw(sequence_length=1, weights_of=0).change(without_states)
-    for times in ("once", "twice") if "inference" in life.modes else ():
-        yield life.judge(
-            module, one_step, "inference", f"without states, one step, {times}, in inference",
-            through=lambda input, _: module(input), with_states=False,
-        )  # fmt: skip
+    for rows in (life.case.batch_size, 1) if "inference" in life.modes else ():
+        one_step = life.draw(sequence_length=1, batch_size=rows, weights_of=0).change(without_states)
+        for times in ("once", "twice"):
+            yield life.judge(
+                module, one_step, "inference", f"without states, one step of B {rows}, {times}, in inference",
+                through=lambda input, _: module(input), with_states=False,
+            )  # fmt: skip
     if life.takes_states:
         own = life.draw().with_weights(given.stimulus.weights)
         yield life.judge(module, own, life.quiet, "with states, after a call without")
@@ -233,7 +243,7 @@ def zero_biases(life: Life) -> Iterator[Found]:
 @point("Large inputs, states and weights")
 def large(life: Life) -> Iterator[Found]:
     """Inputs and states far beyond what gates tell apart; states that no sequence from zero could reach; weights that
-    have grown.
+    have grown. And numbers that no fixed range holds: inputs times a power of two, with weights that undo it.
     """
 
     def of_input(stimulus):
@@ -242,19 +252,27 @@ def large(life: Life) -> Iterator[Found]:
     def of_states(stimulus):
         return replace(stimulus, states=tuple(LARGE * state for state in stimulus.states))
 
-    changes: dict[str, Change] = {"large inputs": of_input, "large weights": _of_weights(lambda w: HEAVY * w, "weight")}
+    def shifted(power: int) -> Change:
+        undone = _of_weights(lambda weight: weight * 2.0**-power, "weight_ih_l0")
+        return lambda stimulus: undone(replace(stimulus, input=stimulus.input * 2.0**power))
+
+    changes: dict[str, Change] = {
+        f"inputs times 2^{power} and weights that undo it": shifted(power) for power in (SHIFT, -SHIFT)
+    }
+    changes |= {"large inputs": of_input, "large weights": _of_weights(lambda w: HEAVY * w, "weight")}
     yield from _each(life, changes | ({"large states": of_states} if life.takes_states else {}))
 
 
-@point("Dropout of 1", may_refuse=True)
-def dropout_one(life: Life) -> Iterator[Found]:
-    """At p = 1 everything is dropped between layers, and nothing is NaN; in evaluation nothing is."""
-    if not life.case.draws_dropout:
-        return
-    given = life.draw(dropout=1.0)
-    module = life.build(given)
-    for mode in reversed(life.modes):
-        yield life.judge(module, given, mode, f"at dropout 1, in {mode}")
+@point("Other dropout probabilities", may_refuse=True)
+def dropout_of(life: Life) -> Iterator[Found]:
+    """At p = 1 everything is dropped between layers, and nothing is NaN; in evaluation nothing is. A p of more than a
+    half, or next to none, is as good as any; and so many entries are dropped as p says.
+    """
+    for p in dict.fromkeys((*PROBABILITIES, life.case.dropout)) if life.case.draws_dropout else ():
+        given = life.draw(dropout=p, batch_size=ROWS_OF_MASKS)
+        module = life.build(given)
+        for mode in reversed(life.modes if p == 1 else life.learning_modes[-1:]):
+            yield life.judge(module, given, mode, f"at dropout {p:g}, in {mode}")
 
 
 @point("Arguments that are not contiguous", may_refuse=True)

@@ -179,7 +179,7 @@ def arguments_written(life: Life) -> Iterator[Found]:
         one = life.start(module, given, mode)
         with torch.no_grad():
             one.inputs[name].add_(1)
-        return Results({name: gradient.cpu() for name, gradient in one.gradients().items()}, one.masks)
+        return one.results(one.gradients())
 
     for name in life.cell.inputs():
         for mode in life.learning_modes:

@@ -65,8 +65,8 @@ def _estimate(life: Life, axes: dict[str, Any]) -> float:
 
 @point("Batches next to multiples of 32", may_refuse=True)
 def batches(life: Life) -> Iterator[Found]:
-    """Batches next to 32, 64 and 128 rows, and of 600, which most numbers of rows at a time divide."""
-    sizes = [{T: 3, B: rows} for rows in (31, 32, 64, 127, 128, 600)]
+    """Batches of 12, next to 32, 64 and 128 rows, and of 600, which most numbers of rows at a time divide."""
+    sizes = [{T: 3, B: rows} for rows in (12, 31, 32, 64, 127, 128, 600)]
     yield from _at(life, sizes, (life.quiet, "inference"))
     undropped: list[dict[str, Any]] = [{T: 3, B: rows, "dropout": 0.0} for rows in (33, 65, 129)]
     yield from _at(life, undropped, life.modes)
@@ -74,10 +74,23 @@ def batches(life: Life) -> Iterator[Found]:
 
 @point("Widths next to multiples of 8, 32, 64 and 128", may_refuse=True)
 def widths(life: Life) -> Iterator[Found]:
-    """Widths of 1, next to 8, 32, 64 and 128; an input as wide as all gates; all sizes alike, so that no axis is told
-    from another by its size.
+    """Widths of 1, 12, next to 8, 32, 64, 128 and 256; an input as wide as all gates; all sizes alike, so that no axis
+    is told from another by its size.
     """
-    sizes = (1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65), (65, 64), (129, 200), (64, 128)
+    sizes = (
+        (1, 1),
+        (8, 7),
+        (9, 16),
+        (33, 31),
+        (32, 32),
+        (31, 33),
+        (64, 65),
+        (65, 64),
+        (129, 200),
+        (64, 128),
+        (5, 12),
+        (3, 257),
+    )
     of_gates = {T: 3, B: 5, I: 2 * len(life.cell.gates), H: 2}
     wide = [{T: 3, B: 5, I: width, H: size} for width, size in sizes]
     yield from _at(life, [*wide, of_gates], (life.quiet, "inference"))

@@ -7,8 +7,9 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import pack_states, same, seed_generators
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
-from rnn_parity.life.one_call import results_of
+from rnn_parity.life.one_call import Given, results_of
 from rnn_parity.life.points import point
 
 REPEATED = 5
@@ -61,23 +62,58 @@ def many_calls(life: Life) -> Iterator[Found]:
         yield life.judge(module, given, mode, when)
 
 
-@point("Another number of threads")
+@contextmanager
+def _with_threads(number: int) -> Iterator[None]:
+    own = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)  # the oracle need not wait for another thread
+
+
+@contextmanager
+def _without(backend: Any) -> Iterator[None]:
+    own, backend.enabled = backend.enabled, False
+    try:
+        yield
+    finally:
+        backend.enabled = own
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    own, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(not own)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(own, warn_only=warns)
+
+
+@point("Other threads and switches", may_refuse=True)
 def threads(life: Life) -> Iterator[Found]:
-    """Called with two CPU threads in place of one, or one in place of more, it computes the same."""
-    given, number = life.draw(batch_size=5), 2 if life.case.threads == 1 else 1
-    module = life.build(given)
+    """Called with two CPU threads in place of one, or one in place of more, it computes the same; also with
+    deterministic algorithms, and without oneDNN or cuDNN, as people switch them for second derivatives.
+    """
+    number = 2 if life.case.threads == 1 else 1
+    # Another kernel may draw its masks elsewhere: they are compared under threads alone.
+    given, undropped = life.draw(batch_size=5), life.draw(batch_size=5, dropout=0.0)
+    switches: list[tuple[str, Callable[[], AbstractContextManager], Given]] = [
+        (f"with {number} CPU thread{'s' * (number > 1)}", partial(_with_threads, number), given),
+        ("with deterministic algorithms", _deterministic, undropped),
+        ("without oneDNN", partial(_without, torch.backends.mkldnn), undropped),
+        ("without cuDNN", partial(_without, torch.backends.cudnn), undropped),
+    ]
+    for when, switch, given in switches:
+        module = life.build(given)
 
-    def through(*tensors):
-        torch.set_num_threads(number)
-        try:
-            return module(*tensors)
-        finally:
-            torch.set_num_threads(life.case.threads)  # the oracle need not wait for another thread
+        def through(*tensors, module=module, switch=switch):
+            with switch():
+                return module(*tensors)
 
-    for mode in life.modes:
-        yield life.judge(
-            module, given, mode, f"with {number} CPU thread{'s' * (number > 1)}, in {mode}", through=through
-        )
+        for mode in life.modes:
+            yield life.judge(module, given, mode, f"{when}, in {mode}", through=through)
 
 
 @point("Tensors that it keeps")

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights, unwrapped
+from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import build_sized
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -106,7 +107,9 @@ def written(life: Life) -> Iterator[Found]:
 
 @point("`load_state_dict`", may_refuse=True)
 def loaded(life: Life) -> Iterator[Found]:
-    """After `load_state_dict`, which copies, or with `assign=True` replaces the parameters, the new weights count."""
+    """After `load_state_dict`, which copies, or with `assign=True` replaces the parameters, the new weights count; also
+    where a larger model loads them. States that are parameters do not become the module's own.
+    """
     yield from _moved(  # a plain dict, as safetensors gives: it has no versions
         life, "after load_state_dict", lambda module, other: module.load_state_dict(dict(other.state_dict()))
     )
@@ -115,11 +118,26 @@ def loaded(life: Life) -> Iterator[Found]:
         "after load_state_dict(assign=True)",
         lambda module, other: module.load_state_dict(copy.deepcopy(other.state_dict()), assign=True),
     )
+
+    def as_part(module, other):
+        nn.ModuleDict({"part": module}).load_state_dict(nn.ModuleDict({"part": other}).state_dict())
+
+    yield from _moved(life, "after load_state_dict of a larger model", as_part)
     before, after = life.draw(), life.draw(weights_of=1)
     saved, fresh = _lived(life, before), life.build(before)
     copy_weights(after.stimulus.weights, saved)
     fresh.load_state_dict(saved.state_dict())
     yield from _follows(life, fresh, after, before, "with the state_dict of a module whose weights changed")
+    if life.takes_states:
+        names, (input, *states) = list(saved.state_dict()), before.tensors()
+        saved.eval()(input, pack_states([nn.Parameter(state) for state in states]))
+        if more := [name for name in saved.state_dict() if name not in names]:
+            yield Found(
+                Verdict.DIFFERENT,
+                "",
+                f"has taken one into its state_dict, as {more[0]}",
+                when="from states that are parameters",
+            )
 
 
 @point("Made on the device `meta`, then loaded", may_refuse=True, condition="it is not made on the device meta")
@@ -172,10 +190,20 @@ def hooked(life: Life) -> Iterator[Found]:
 
 @point("Copied, and moved there and back", may_refuse=True)
 def copied(life: Life) -> Iterator[Found]:
-    """A deep copy has weights of its own. A module that goes to another dtype and back has those that it is given."""
+    """A deep copy has weights of its own, and its original's mode and frozen parameters. A module that goes to another
+    dtype and back has the weights that it is given.
+    """
     before, after = life.draw(), life.draw(weights_of=1)
-    module = _lived(life, before)
+    module = _lived(life, before).eval()
+    (frozen, *_) = module.parameters()
+    frozen.requires_grad_(False)
     twin = copy.deepcopy(module)
+    if twin.training != module.training:
+        yield Found(Verdict.DIFFERENT, "", "is in another mode than its original", when="as a deep copy")
+    if [p.requires_grad for p in twin.parameters()] != [p.requires_grad for p in module.parameters()]:
+        yield Found(Verdict.DIFFERENT, "", "has other parameters that learn", when="as a deep copy")
+    for one_of_both in (module, twin):
+        one_of_both.requires_grad_(True)
     for mode in life.modes:
         yield life.judge(twin, before, mode, f"as a deep copy, in {mode}")
     copy_weights(after.stimulus.weights, twin)

@@ -44,4 +44,4 @@ class Screen:
         text = Text(words, style)
         for colour, verdicts in _COLOURS.items():
             text.highlight_regex(rf"(?m)(?:(?<=[:,] )|^ *)({verdicts})(?=$|,|:)", colour)
-        self._console.print(text)
+        self._console.print(text, soft_wrap=not self._console.is_terminal)  # whole lines for `grep`

@@ -131,6 +131,8 @@ _plant("SumOfZeroIsPadding", "A row whose inputs add up to zero is taken for pad
 _plant("NotFiniteSpreads", "Every row is NaN where one is not finite", "not_finite",
        given=lambda layer, x: x + 0 * x.detach().sum())  # fmt: skip
 _plant("InputsClipped", "Inputs are clipped at ±20", "large", given=lambda layer, x: x.clamp(-20, 20))
+_plant("InputsOfFixedRange", "Inputs are cut at ±1,000, as a fixed range holds them", "large",
+       given=lambda layer, x: x.clamp(-1000, 1000))  # fmt: skip
 _plant("StatesClipped", "h0 is clipped at ±2", "large", initial=given_state(0, lambda h: h.clamp(-2, 2)))
 _plant(
     "CellClippedAtFifty", "c is clipped at ±50", "large", ("lstm",),

@@ -180,9 +180,23 @@ _plant(
     between=lambda layer, k, x: F.dropout(x, layer.dropout, layer.training or layer.number > 2),
 )  # fmt: skip
 _plant(
-    "NaNAtOne", "At dropout 1 the scale 1/(1 − p) is infinite, and 0 · inf is NaN", "dropout_one",
+    "NaNAtOne", "At dropout 1 the scale 1/(1 − p) is infinite, and 0 · inf is NaN", "dropout_of",
     between=_dropped(lambda layer, k, x: (
         x * (torch.bernoulli(torch.full_like(x, 1 - layer.dropout)) / x.new_tensor(1 - layer.dropout))
+    )),
+)  # fmt: skip
+
+_plant(
+    "KeepsForDrops", "Entries are kept with the chance p, not 1 − p", ("first_call", "dropout_of"),
+    between=_dropped(lambda layer, k, x: (
+        x * torch.bernoulli(torch.full_like(x, layer.dropout)) / (1 - layer.dropout) if layer.dropout < 1 else 0 * x
+    )),
+)  # fmt: skip
+_plant(
+    "HalfDropped", "From p = 0.5 on, every entry is dropped with a chance of one half", "dropout_of",
+    between=_dropped(lambda layer, k, x: (
+        x * torch.bernoulli(torch.full_like(x, max(0.5, 1 - layer.dropout))) / (1 - layer.dropout)
+        if layer.dropout < 1 else 0 * x
     )),
 )  # fmt: skip
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_parity.cells.base import PARAMETERS
 from rnn_parity.trust.life.planting import (
@@ -186,6 +187,34 @@ def _written_after(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, 
     return sequence, last
 
 
+class _CopiesTrain(Remembering):
+    """A deep copy is built anew, in training mode."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _CopiesTrain:
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied.train()
+
+
+class _LoadedByBareName(Remembering):
+    """Weights are looked up by names without the prefix of a larger model, and not missed."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        if not prefix:
+            super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+class _StateKept(Remembering):
+    """The state that it is given is kept as an attribute, and so as a parameter where it is one."""
+
+    def forward(self, input: Tensor, states: Any = None) -> Any:
+        for number, state in enumerate((states,) if isinstance(states, Tensor) else states or ()):
+            if isinstance(state, nn.Parameter):
+                setattr(self, f"state{number}", state)
+        return super().forward(input, states)
+
+
 _plant(
     "PackedAtFirstInference", "Weights are packed at the first call without gradients and kept for such calls", _MOVED,
     parameters_of=_packed(lambda layer: not torch.is_grad_enabled()),
@@ -262,3 +291,6 @@ _plant("MadeWithBuffer", "A constant is in no state_dict", "made_on_meta", base=
 _plant("HooksSkipped", "A call runs no hook", "hooked", base=_WithoutHooks)
 _plant("ParametersByPlace", "Parameters are taken by their place, which parametrizing changes", "hooked",
        parameters_of=_by_place)  # fmt: skip
+_plant("CopiesTrain", "A deep copy is in training mode", "copied", base=_CopiesTrain)
+_plant("LoadedByBareName", "As a part of a larger model it loads nothing", "loaded", base=_LoadedByBareName)
+_plant("StateKept", "A state that is a parameter becomes one of the layer's", "loaded", base=_StateKept)
