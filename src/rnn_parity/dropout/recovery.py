@@ -132,7 +132,7 @@ def _recover_gap(
             return kept
     share = kept.isnan().double().mean().item()
     runs = 2 * MAX_PAIRS
-    raise Unrecoverable(f"cannot recover the dropout masks: later masks hide {share:.1%} of one in all {runs} runs")
+    raise Unrecoverable(f"cannot recover the dropout masks: later masks hide {100 * share:.1f} % of one in all {runs} runs")
 
 
 @dataclass(frozen=True)
