@@ -115,7 +115,13 @@ def test_the_rates_that_are_told_are_those_of_the_kept_self_test():
     counts = [totals["judged"], totals["caught"], alarms["comparisons"], alarms["not_judged"]]
     for number in [f"{count.sum():,}" for count in counts]:
         assert number in TRUST
-    assert f"raised {alarms['alarms'].sum()} false alarms" in TRUST
+    assert f"raised {alarms['alarms'].sum()} false alarms, in three cases: one each in float64, float32 and" in TRUST
+    assert alarms.set_index("dtype")["cases_alarmed"].to_dict() == {
+        "float64": 1,
+        "float32": 1,
+        "bfloat16": 1,
+        "float16": 0,
+    }
     for name, words in (("allclose", "calls {single:.0f} %"), ("assert_close", "{single:.1f} % and {half:.0f} %")):
         shares = 100 * alarms.set_index("dtype")[name] / alarms["comparisons"].to_numpy()
         half = shares[["bfloat16", "float16"]].mean()
@@ -134,7 +140,8 @@ def test_the_rates_of_the_criterion_are_those_of_the_kept_self_test():
     judged, caught = totals[["judged", "caught"]].sum()
     assert f"Of {judged:,} planted faults that changed anything that could be judged, it caught {caught:,}" in said
     assert f"did not judge {alarms['not_judged'].sum():,}." in said
-    assert f"this criterion {alarms['alarms'].sum()}" in said
+    assert alarms["cases_alarmed"].sum() == 3
+    assert f"this criterion {alarms['alarms'].sum()}, in three cases" in said
     for name, digits in (("allclose", 0), ("assert_close", 1)):
         shares = 100 * alarms[name] / alarms["comparisons"]
         half = shares[["bfloat16", "float16"]].mean()

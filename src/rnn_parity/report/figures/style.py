@@ -199,8 +199,7 @@ def length_axis(axes: Axes, lengths: Iterable[float], *, label: str = "sequence 
     for length in lengths:
         if not shown or math.log(length / shown[-1]) > 0.12 * spread:
             shown.append(length)
-    if shown[-1] != high:  # the last has its label, in place of one that is too close
-        shown[-1 if len(shown) > 1 else len(shown) :] = [high]
+    shown[-1] = high  # in place of one that is too close
     axes.set_xlim(low * math.exp(-0.08 * spread), high * math.exp(0.08 * spread))
     fixed_ticks(axes.xaxis, shown)
     axes.xaxis.set_minor_locator(FixedLocator([length for length in lengths if length not in shown]))
