@@ -12,9 +12,9 @@ function element(name, properties, ...children) {
   return made;
 }
 
-// The number at the beginning of a cell, with its power of ten and its unit; NaN where there is none.
+// The number at the beginning of a cell, with its power of ten and its unit; no number if it begins with a word.
 function numberOf(words) {
-  if (words === "∞" || words === "inf") return Infinity;
+  if (words === "∞") return Infinity;
   const [, digits, sign, raised, prefix] = NUMBER.exec(words.replaceAll(",", "")) ?? [];
   const power = [...(raised ?? "⁰")].map((digit) => RAISED.indexOf(digit)).join("");
   return Number(digits) * 10 ** Number(`${sign ? "-" : ""}${power}`) * (PREFIXES[prefix] ?? 1);
