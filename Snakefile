@@ -1,4 +1,4 @@
-# rnn-parity: may I replace this recurrent layer by that one, when not, and what do I gain?
+# rnn-parity: may I replace this recurrent layer with that one? If not, why not? And what would I gain?
 #
 #   snakemake --cores 8    the whole of it
 #   snakemake -n           what would be done

@@ -1,4 +1,4 @@
-"""May I replace this recurrent layer by that one, when not, and what do I gain? Imports nothing heavy."""
+"""May I replace this recurrent layer with that one? If not, why not? And what would I gain? Imports nothing heavy."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

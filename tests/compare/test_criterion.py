@@ -139,7 +139,7 @@ def test_a_limit_that_would_pass_anything_is_no_test():
         return judge(*numbers, u=u, bit_identical=False)[:2]
 
     assert found(steps=100, error=0.06) == (Verdict.EQUIVALENT, "")
-    coarse = Verdict.NOT_JUDGED, "too coarse: at this precision its limit is 35% of its size"
+    coarse = Verdict.NOT_JUDGED, "too coarse: at this precision its limit is 35 % of its size"
     assert found(steps=2475, error=0.01) == coarse
     assert found(steps=1, error=0.01, sensitivity=0.35 / FACTOR) == coarse
 

@@ -16,7 +16,7 @@ from legible import illegible
 from rnn_parity.compare.criterion import unit_roundoff
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import figure_tables
-from rnn_parity.report.figures import FIGURES, SECTIONS, error_ratio, plot_all, speedup, style
+from rnn_parity.report.figures import FIGURES, SECTIONS, error_ratio, error_vs_length, plot_all, speedup, style
 from rnn_parity.report.figures.layout import Study, panels
 from rnn_parity.tables import COLLECTED
 from synthetic import environment, equivalence_rows, finding_rows, mask_rows, timing_rows
@@ -193,3 +193,23 @@ def test_the_overview_averages_speedups_geometrically():
     row = figure_tables.overview(pd.DataFrame(equivalence_rows(grid)), timing).set_index("sweep").loc["width"].iloc[0]
     assert row["step_speedup_geometric_mean"] == pytest.approx(1.0)
     assert (row["step_speedup_lowest"], row["step_speedup_highest"]) == (0.5, 2.0)
+
+
+def test_every_case_beside_the_lengths_has_a_tick_with_its_value():
+    grid = make_grid(SMOKE)
+    results = results_of(grid)
+    study = Study(grid.config, results["equivalence"], results["timing"], pd.DataFrame(), environment(grid))
+    with style.applied():
+        beside = error_vs_length.plot(study).axes[-1]
+        assert [label.get_text() for label in beside.get_xticklabels()] == ["width"]
+        assert [label.get_text() for label in beside.get_xticklabels(minor=True)] == ["H 8", "H 16"]
+
+
+def test_every_length_has_a_tick_and_the_first_and_the_last_have_labels():
+    with style.applied():
+        for lengths, named in (([1, 2, 8, 10], [1, 2, 10]), ([10, 11], [10, 11]), ([7], [7])):
+            axes = plt.subplots()[1]
+            style.length_axis(axes, lengths)
+            assert list(axes.xaxis.get_majorticklocs()) == named
+            assert sorted([*axes.xaxis.get_majorticklocs(), *axes.xaxis.get_minorticklocs()]) == lengths
+            assert {label.get_text() for label in axes.get_xticklabels(minor=True)} <= {""}

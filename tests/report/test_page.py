@@ -14,6 +14,8 @@ pytestmark = pytest.mark.browser
 
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
+WIDE = '<svg xmlns="http://www.w3.org/2000/svg" width="672px" height="300px"/>'
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
@@ -22,6 +24,7 @@ def path(tmp_path_factory):
     (folder / "figures").mkdir()
     for name in FIGURES:
         (folder / f"figures/{name}.svg").write_text(PIXEL)
+    (folder / "figures/overview.svg").write_text(WIDE)
     grid = make_grid(SMOKE | {"candidates": ["stacking_gru", "torch.nn:GRU"]})
     equivalence = pd.DataFrame(equivalence_rows(grid, wrong="torch.nn:GRU"))
     for case, ratio in zip(grid.cases, (0.12, 0.9, 9.5, 12.0, 100.0), strict=True):
@@ -89,6 +92,28 @@ def test_cases_are_sorted_by_number_not_by_letter_and_from_the_keyboard(page):
     assert keys == sorted(keys, key=float) != sorted(keys)  # 9.5 before 12, as letters do not have it
 
 
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["3.1 × 10⁻⁷", "0.02", "17", "4 × 10⁵", "1,200,000", "∞", "–"],
+        ["9.71 µs", "634 µs (30 %)", "3.15 ms (10.9 ms)", "27.5 ms", "1.20 s", "40.0 s"],
+        ["900 B", "2 kB", "1.5 MB", "1 GB", "8 TFLOP/s in a product", "–"],
+        ["0.93× to 1.63×", "2 seeds", "10 m", "11 of 12"],
+    ],
+)
+def test_a_number_is_sorted_with_its_power_of_ten_and_its_unit(page, ordered):
+    table = page.locator("#cases")
+    shuffled = [*ordered[1::2], *ordered[::2]]
+    table.locator("tbody tr").evaluate_all(f"rows => rows.slice({len(ordered)}).forEach(row => row.remove())")
+    table.locator("tbody tr").evaluate_all(
+        "(rows, texts) => rows.forEach((row, at) => row.cells[1].replaceWith("
+        "Object.assign(document.createElement('td'), { textContent: texts[at] })))",
+        shuffled,
+    )
+    table.locator("thead th button").nth(1).click()
+    assert first_cells(page, 1) == ordered
+
+
 def test_cases_are_filtered_by_words_and_by_choice(page):
     from playwright.sync_api import expect
 
@@ -111,7 +136,8 @@ def test_every_other_table_is_sorted_too_and_a_long_one_filtered(page):
     assert found == sorted(found)
     table.locator("th button", has_text="largest error / limit").click()
     errors = table.locator("tbody tr").evaluate_all("rows => rows.map(row => row.cells[4].textContent)")
-    assert [float(text.split()[0]) for text in errors] == sorted(float(text.split()[0]) for text in errors)
+    numbers = [float(text.split(" (")[0].replace(" × 10⁵", "e5").split()[0]) for text in errors]
+    assert numbers == sorted(numbers)
     assert errors != sorted(errors)  # 9.5 before 12, and 0.12 before 0.9
     fold = page.locator("main details", has_text="Every planted fault").first
     fold.locator("summary").click()
@@ -136,6 +162,18 @@ def test_a_figure_is_enlarged_and_closed_from_the_keyboard(page):
     page.keyboard.press("Escape")
     assert not page.locator("#enlarged").is_visible()
     assert page.evaluate("document.activeElement.className") == "zoom"
+
+
+def test_on_a_phone_an_enlarged_figure_is_at_least_of_its_own_width_and_scrolls(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.locator("button.zoom").first.click()
+    enlarged = page.locator("#enlarged img")
+    assert enlarged.evaluate("image => image.naturalWidth") == 672
+    width = enlarged.bounding_box()["width"]
+    assert width >= 672
+    assert page.locator("#enlarged div").evaluate("box => box.scrollWidth > box.clientWidth")
+    page.get_by_role("button", name="Twice the size").click()
+    assert enlarged.bounding_box()["width"] == pytest.approx(2 * width, abs=2)
 
 
 def test_it_prints_without_what_only_a_screen_needs(page, tmp_path):

@@ -214,46 +214,61 @@ def test_right(layer, check):
 
 
 @pytest.mark.parametrize(
-    ("test", "ini", "message"),
+    ("test", "message"),
     [
-        ("[Right], hiden_size=8", QUICK, "hiden_size: is not an option of rnn-parity; did you mean hidden_size[?]"),
-        ("[Right]", "rnn_hidden_size = big\n", "rnn_hidden_size: holds 'big', expected an integer"),
-        ("[Right]", "rnn_hidden_size = 3,4\n", "rnn_hidden_size: holds '3,4', expected an integer"),
-        ("[Right]", "rnn_hidden_size = ,\n", "rnn_hidden_size: holds ',', expected an integer"),
-        ("[Right]", "rnn_life = maybe\n", "rnn_life: holds 'maybe', expected true or false"),
-        ("[Right]", "rnn_seeds = a\n", "rnn_seeds: holds [[]'a'[]], expected an integer, or several with commas"),
-        ("[Right], regimes=['train_same_seed']", QUICK, "regimes: holds 'train_same_seed', expected any of eval, *"),
-        ("[Right], regimes='evil'", QUICK, "regimes: holds 'evil', expected any of eval, *"),
-        ("[Right], like='foo'", QUICK, "like: holds 'foo', expected one of small, article, t2vec"),
-        ("[Right]", "rnn_like = foo\n", "like: holds 'foo', expected one of small, article, t2vec"),
-        ("[3]", QUICK, "layers: holds 3, expected a class, another callable, or package.module:Class"),
-        ("['Right']", QUICK, "layers: holds 'Right', expected one of stacking_gru_cell, *, or package.module:Class*"),
-        ("[]", QUICK, "layers: holds [[][]], expected a list of at least one layer, such as [[]FastGRU[]]"),
-        ("nn.GRU", QUICK, "layers: holds <class 'torch.nn.*GRU'>, expected a list of at least one layer, *"),
-        ("'layers:Right'", QUICK, "layers: holds 'layers:Right', expected a list of at least one layer, *"),
+        ("[Right], hiden_size=8", "hiden_size: is not an option of rnn-parity; did you mean hidden_size[?]"),
+        ("[Right], regimes=['train_same_seed']", "regimes: holds 'train_same_seed', expected one of eval, *"),
+        ("[Right], regimes='evil'", "regimes: holds 'evil', expected one of eval, *"),
+        ("[Right], like='foo'", "like: holds 'foo', expected one of small, article, t2vec"),
+        ("[3]", "layers: holds 3, expected a class, another callable, or package.module:Class"),
+        ("['Right']", "layers: holds 'Right', expected one of stacking_gru_cell, *, or package.module:Class*"),
+        ("[]", "layers: holds [[][]], expected a list of at least one layer, such as [[]FastGRU[]]"),
+        ("nn.GRU", "layers: holds <class 'torch.nn.*GRU'>, expected a list of at least one layer, *"),
+        ("'layers:Right'", "layers: holds 'layers:Right', expected a list of at least one layer, *"),
+        ("[Right], expected_failures={'Wrong': 'why'}", "expected_failures: 'Wrong' names no check"),
     ],
 )
-def test_options_that_are_none_are_refused_in_one_line(run, test, ini, message):
-    result = run(test=decorated(test), ini=ini)
+def test_arguments_that_cannot_be_used_are_refused_in_one_line(run, test, message):
+    result = run(test=decorated(test))
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([message])
-    assert "plugin.py" not in result.stdout.str()
+    assert "UsageError" not in result.stdout.str()
+    assert "exception" not in result.stdout.str()
 
 
 @pytest.mark.parametrize(
-    ("argument", "message"),
+    ("argument", "ini", "message"),
     [
+        ("", "rnn_hidden_size = big\n", "rnn_hidden_size: holds 'big', expected an integer"),
+        ("", "rnn_hidden_size = 3,4\n", "rnn_hidden_size: holds '3,4', expected an integer"),
+        ("", "rnn_hidden_size = ,\n", "rnn_hidden_size: holds ',', expected an integer"),
+        ("", "rnn_life = maybe\n", "rnn_life: holds 'maybe', expected true or false"),
+        ("", "rnn_seeds = a\n", "rnn_seeds: holds [[]'a'[]], expected an integer, or several with commas"),
+        ("", "rnn_like = foo\n", "rnn_like: holds 'foo', expected one of small, article, t2vec"),
+        ("", "rnn_regimes = eval evall\n", "rnn_regimes: holds 'evall', expected one of eval, *"),
+        ("", "rnn_expected_failures = Right-*\n", "expected_failures: Right-[*] has no reason; expected *"),
+        ("--rnn-hidden-size=big", QUICK, "--rnn-hidden-size: holds 'big', expected an integer"),
+        ("--rnn-like=tiny", QUICK, "--rnn-like: holds 'tiny', expected one of small, article, t2vec"),
+        ("--rnn-regimes=evall", QUICK, "--rnn-regimes: holds 'evall', expected one of eval, *"),
         (
             "--rnn-layer=",
-            "ERROR: --rnn-layer: holds '', expected one of stacking_gru_cell, *, or package.module:Class*",
+            QUICK,
+            "--rnn-layer: holds '', expected one of stacking_gru_cell, *, or package.module:Class*",
         ),
-        ("--rnn-like=foo", "ERROR: like: holds 'foo', expected one of small, article, t2vec"),
     ],
 )
-def test_a_command_line_that_cannot_be_used_is_refused_in_one_line(run, argument, message):
-    result = run("--rnn-layer=layers:Right", argument)
+@pytest.mark.parametrize("layer", [["--rnn-layer=layers:Right"], []], ids=["no code", "decorator"])
+def test_options_that_cannot_be_used_are_one_usage_error(run, layer, argument, ini, message):
+    result = run(*layer, *filter(None, [argument]), test=decorated("[Right]"), ini=ini)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([message])
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+    assert "Error:" not in result.stdout.str() + result.stderr.str()
+
+
+def test_an_expected_failure_of_the_file_that_names_no_check_is_a_usage_error_of_the_command_line(run):
+    result = run("--rnn-layer=layers:Right", ini=QUICK + "rnn_expected_failures = Wrong: why\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: expected_failures: 'Wrong' names no check"])
 
 
 def test_a_test_that_never_calls_its_check_fails(run):

@@ -191,7 +191,8 @@ def _mask_agreement(baseline: RunResult, candidate: RunResult) -> tuple[float, s
     if baseline.masks is None or candidate.masks is None:
         return float("nan"), f"dropout masks: {drew}" if baseline.recorder or candidate.recorder else ""
     agreement = (baseline.masks == candidate.masks).double().mean().item()
-    return agreement, f"{1 - agreement:.0%} of the dropout masks' entries differ: {drew}" if agreement < 1 else ""
+    percent = 100 * (1 - agreement)
+    return agreement, f"{percent:.0f} % of the dropout masks' entries differ: {drew}" if agreement < 1 else ""
 
 
 def compare_quantity(

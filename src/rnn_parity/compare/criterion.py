@@ -116,7 +116,8 @@ def judge(
             ratio,
         )
     if not max(limits) <= LARGEST_LIMIT:
-        return Verdict.NOT_JUDGED, f"too coarse: at this precision its limit is {max(limits):.0%} of its size", ratio
+        percent = 100 * max(limits)
+        return Verdict.NOT_JUDGED, f"too coarse: at this precision its limit is {percent:.0f} % of its size", ratio
     if baseline_ratio > 1:
         reason = f"the baseline itself is {baseline_ratio:.3g}× over the limit of the equations"
         return Verdict.DIFFERENT, reason, ratio

@@ -130,9 +130,9 @@ def _recover_gap(
             kept = torch.where(kept.isnan(), shown, kept)
         if not kept.isnan().any() and (pair + 1) * kept.numel() >= COIN_TOSSES:
             return kept
-    share = kept.isnan().double().mean().item()
+    percent = 100 * kept.isnan().double().mean().item()
     runs = 2 * MAX_PAIRS
-    raise Unrecoverable(f"cannot recover the dropout masks: later masks hide {share:.1%} of one in all {runs} runs")
+    raise Unrecoverable(f"cannot recover the dropout masks: later masks hide {percent:.1f} % of one in all {runs} runs")
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def _case_rows(cases: pd.DataFrame, phases: Sequence[str]) -> dict[str, Any]:
 
 
 def _sort_key(value: float | None) -> str:
-    return "" if value is None or value != value else repr(float(value))
+    return "" if value is None or value != value else repr(float(value)).replace("inf", "∞")
 
 
 def _sha256(script: str) -> str:

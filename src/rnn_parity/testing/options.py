@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from rnn_parity.experiment.errors import InputError, did_you_mean
 from rnn_parity.experiment.names import check_name
-from rnn_parity.experiment.presets import PRESETS, require_preset
+from rnn_parity.experiment.presets import PRESETS
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS)
@@ -22,17 +23,18 @@ def _boolean(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """An option: how one value is read from a string, what it is, and whether it may have several values."""
+    """An option: how one value is read from a string, what it is, whether it has several values, and which may be."""
 
     read: Callable[[str], Any]
     help: str
     several: bool = False
+    choices: tuple[str, ...] = ()
 
 
 OPTIONS = {
     "baseline": Option(str, "the layer to be replaced; by default the loop over cells"),
     "cell": Option(str, "the kind of cell, if the parameters do not show it"),
-    "like": Option(str, f"the cases, by preset: {', '.join(PRESETS)}", several=True),
+    "like": Option(str, f"the cases, by preset: {', '.join(PRESETS)}", several=True, choices=tuple(PRESETS)),
     "input_size": Option(int, "input size I"),
     "hidden_size": Option(int, "hidden size H"),
     "num_layers": Option(int, "number of layers L"),
@@ -43,7 +45,7 @@ OPTIONS = {
     "device": Option(str, "auto, cpu or cuda"),
     "threads": Option(int, "CPU threads to compute with"),
     "seeds": Option(int, "the seeds", several=True),
-    "regimes": Option(str, f"any of {', '.join(EXPECTED_TO_HOLD)}", several=True),
+    "regimes": Option(str, f"any of {', '.join(EXPECTED_TO_HOLD)}", several=True, choices=tuple(EXPECTED_TO_HOLD)),
     "life": Option(_boolean, "whether to judge many calls, not just one: true or false"),
     "time_limit": Option(float, "seconds without a new result after which a layer is stopped"),
 }
@@ -61,13 +63,22 @@ def add_options(parser: pytest.Parser) -> None:
     add("--rnn-layer", action="append", default=[], metavar="PKG:CLASS", help="a layer to judge; may be repeated")
     add("--rnn-bundle", metavar="DIR", help="a folder for the bundles that replay each no")
     for name, option in OPTIONS.items():
-        flag, action = f"--rnn-{name.replace('_', '-')}", "append" if option.several else "store"
-        add(flag, metavar="VALUE", help=option.help, action=action)
+        add(_flag(name), metavar="VALUE", help=option.help, action="append" if option.several else "store")
         if option.several:
             parser.addini(f"rnn_{name}", option.help, type="args", default=[])
         else:
             parser.addini(f"rnn_{name}", option.help, type="string", default="")
     parser.addini("rnn_expected_failures", "lines `NAME: reason`, each of a check that must fail", "linelist", [])
+
+
+def of_session(config: pytest.Config) -> dict[str, Any]:
+    """The options that the file and the command line give; raises `pytest.UsageError`, in one line, for a wrong one."""
+    found = {}
+    for name, option in OPTIONS.items():
+        for key, given in ((f"rnn_{name}", config.getini(f"rnn_{name}")), (_flag(name), _argument(config, name))):
+            if given not in (None, "", []):
+                found[name] = _read(key, option, given)
+    return found
 
 
 def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Iterable[Mapping[str, Any]] = ()) -> dict:
@@ -76,11 +87,7 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
     Args:
         arguments: those of the decorator. markers: those of `@pytest.mark.rnn_parity`, the closest first.
     """
-    found: dict[str, Any] = dict(_DEFAULTS)
-    for name, option in OPTIONS.items():
-        for key, given in ((f"rnn_{name}", config.getini(f"rnn_{name}")), (f"--rnn-{name}", _argument(config, name))):
-            if given not in (None, "", []):
-                found[name] = _read(key, option, given)
+    found = _DEFAULTS | of_session(config)
     for given in (*reversed(list(markers)), arguments):
         for name in given:
             if name not in OPTIONS:
@@ -89,13 +96,7 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
     for name, option in OPTIONS.items():
         if option.several and isinstance(found.get(name), (*_NOT_A_LIST, int)):
             found[name] = [found[name]]
-    if wrong := [regime for regime in found["regimes"] if regime not in EXPECTED_TO_HOLD]:
-        raise pytest.UsageError(f"regimes: holds {wrong[0]!r}, expected any of {', '.join(EXPECTED_TO_HOLD)}")
-    try:
-        for preset in found["like"]:
-            require_preset(preset)
-    except InputError as error:
-        raise pytest.UsageError(str(error)) from error
+        _require_choices(name, option, found.get(name))
     return found
 
 
@@ -110,10 +111,10 @@ def require_layers(layers: Any, key: str) -> None:
             elif not callable(layer):
                 raise InputError(f"{key}: holds {layer!r}, expected a class, another callable, or package.module:Class")
         except InputError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise pytest.UsageError(str(error)) from None
 
 
-def expected_failures(config: pytest.Config, arguments: Mapping[str, str]) -> dict[str, str]:
+def expected_failures(config: pytest.Config, arguments: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Name of a check to the reason why it fails, of the file and of the decorator."""
     found = {}
     for line in config.getini("rnn_expected_failures"):
@@ -123,6 +124,10 @@ def expected_failures(config: pytest.Config, arguments: Mapping[str, str]) -> di
     if without := [name for name, reason in found.items() if not reason]:
         raise pytest.UsageError(f"expected_failures: {without[0]} has no reason; expected `NAME: reason`")
     return found
+
+
+def _flag(name: str) -> str:
+    return f"--rnn-{name.replace('_', '-')}"
 
 
 def _argument(config: pytest.Config, name: str) -> Any:
@@ -135,7 +140,13 @@ def _read(key: str, option: Option, given: Any) -> Any:
         values = [option.read(part) for text in texts for part in str(text).split(",") if part.strip()]
         if not option.several:
             (values,) = values
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError):
         several = ", or several with commas" if option.several else ""
-        raise pytest.UsageError(f"{key}: holds {given!r}, expected {_WORDS[option.read]}{several}") from error
+        raise pytest.UsageError(f"{key}: holds {given!r}, expected {_WORDS[option.read]}{several}") from None
+    _require_choices(key, option, values)
     return values
+
+
+def _require_choices(key: str, option: Option, values: Any) -> None:
+    if option.choices and (wrong := [value for value in values if value not in option.choices]):
+        raise pytest.UsageError(f"{key}: holds {wrong[0]!r}, expected one of {', '.join(option.choices)}")

@@ -17,7 +17,7 @@ import pytest
 from rnn_parity.experiment.errors import did_you_mean
 from rnn_parity.testing.checks import Check, checks_of
 from rnn_parity.testing.judging import Asked, Judge
-from rnn_parity.testing.options import add_options, complete, expected_failures, require_layers
+from rnn_parity.testing.options import add_options, complete, expected_failures, of_session, require_layers
 
 LAYERS, OPTIONS_MARK = "rnn_layers", "rnn_parity"
 """The marker that `rnn_parity.parametrize_with_checks` makes, and the one for options of a class or a module."""
@@ -33,9 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and prepare to judge."""
+    """Register the markers, refuse options that cannot be used, and prepare to judge."""
     config.addinivalue_line("markers", f"{OPTIONS_MARK}(**options): options of rnn_parity.parametrize_with_checks")
     config.addinivalue_line("markers", f"{LAYERS}(layers): what rnn_parity.parametrize_with_checks makes")
+    of_session(config)
+    expected_failures(config)
+    if layers := config.getoption("rnn_layer"):
+        require_layers(layers, "--rnn-layer")
     folder = getattr(config, "workerinput", {}).get(f"{PROPERTY}folder")
     config.stash[_JUDGE] = Judge(folder=Path(folder) if folder else None)
 
@@ -70,7 +74,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         options = complete(metafunc.config, mark.kwargs, [found.kwargs for found in item.iter_markers(OPTIONS_MARK)])
         found = list(_items(metafunc.config, item.nodeid, layers, options, expected))
     except pytest.UsageError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
     values = [
         pytest.param(layer, check, id=f"{check.layer}-{check.name}", marks=marks) for layer, check, marks in found
     ]
@@ -97,7 +101,6 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     layers = config.getoption("rnn_layer")
     if not layers:
         return
-    require_layers(layers, "--rnn-layer")
     sys.path.insert(0, str(config.invocation_params.dir))  # it may be in this folder, as for `rnn-parity check`
     for _, check, marks in _items(config, "--rnn-layer", layers, complete(config, {}), {}):
         name = f"{check.layer}-{check.name}"

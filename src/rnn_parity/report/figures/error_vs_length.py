@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_parity.findings import figure_tables
+from rnn_parity.findings.cases import case_names
 from rnn_parity.findings.figure_tables import FAMILIES
 from rnn_parity.report.figures import style
 from rnn_parity.report.figures.layout import Study, panels
@@ -17,6 +18,7 @@ from rnn_parity.report.figures.layout import Study, panels
 _SMALLEST = 0.1
 _ROW_MM, _MOST_LINES, _MOST_SWEEPS, _MOST_VECTORS = 37, 40, 24, 500
 _MOST_NAMED = 5  # lines of one candidate, each with its sweep at its end, where there is room
+_MOST_TICKS, _MOST_LETTERS, _LEAST_MM = 24, 8, 2.2  # of the cases beside; narrower, their ticks have no labels
 _LIMIT = {"color": style.GREY, "marker": "_", "ms": 4}
 _ROUNDOFF = {"color": style.DARK, "ls": ":", "lw": 0.7}
 
@@ -100,8 +102,22 @@ def _by_sweep(axes: Axes, part: pd.DataFrame, family: str, study: Study) -> None
     axes.set_xticks(range(len(sweeps)), [style.wrapped(sweep, 14) for sweep in sweeps], **turned)
     axes.set_xlim(-0.6, len(sweeps) - 0.4)
     axes.tick_params(axis="x", length=0)
+    if len(places) <= _MOST_TICKS:
+        _name_cases(axes, part, places, study)
     for edge in np.arange(0.5, len(sweeps) - 1):
         axes.axvline(edge, color="#eeeeee", lw=0.5, zorder=0)
+
+
+def _name_cases(axes: Axes, part: pd.DataFrame, places: pd.Series, study: Study) -> None:
+    """A tick for each case, with the values that its sweep varies: upright where it is narrow; sweeps stand below."""
+    across_mm = 0.4 * study.width_mm * places.sort_values().diff().min() / (axes.get_xlim()[1] - axes.get_xlim()[0])
+    names = {case_id: name for case_id, name in case_names(part).items() if len(name) <= _MOST_LETTERS}
+    words = ["" if across_mm < _LEAST_MM else names.get(case_id, "") for case_id in places.index]
+    longest = max(map(len, words))
+    upright = across_mm < 1.2 * longest
+    axes.set_xticks(places, words, minor=True, fontsize=5.5, rotation=90 if upright else 0)
+    axes.xaxis.remove_overlapping_locs = False  # a case may stand above the name of its sweep
+    axes.tick_params(axis="x", which="major", pad=5 + (3.9 * longest if upright else 7 * bool(longest)))
 
 
 def _points(axes: Axes, x: pd.Series, rows: pd.DataFrame, look: dict[str, Any], limits: bool) -> None:

@@ -24,7 +24,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from rnn_parity.tables import atomic_path
 
@@ -190,7 +190,7 @@ def _decades(low: float, high: float, wanted: int) -> list[float]:
 
 
 def length_axis(axes: Axes, lengths: Iterable[float], *, label: str = "sequence length T") -> None:
-    """A log axis of sequence lengths whose ticks are lengths that occur, as many as fit."""
+    """A log axis of sequence lengths with a tick at every length that occurs, and as many labels as fit."""
     lengths = sorted(set(lengths))
     axes.set_xscale("log")
     low, high = lengths[0], lengths[-1]
@@ -199,8 +199,11 @@ def length_axis(axes: Axes, lengths: Iterable[float], *, label: str = "sequence 
     for length in lengths:
         if not shown or math.log(length / shown[-1]) > 0.12 * spread:
             shown.append(length)
+    shown[-1] = high  # in place of one that is too close
     axes.set_xlim(low * math.exp(-0.08 * spread), high * math.exp(0.08 * spread))
     fixed_ticks(axes.xaxis, shown)
+    axes.xaxis.set_minor_locator(FixedLocator([length for length in lengths if length not in shown]))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
 
 

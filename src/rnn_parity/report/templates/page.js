@@ -2,11 +2,22 @@
 "use strict";
 const collator = new Intl.Collator("en", { numeric: true });
 const LONG = 20; // rows
+const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+const PREFIXES = { n: 1e-9, µ: 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
+const NUMBER = /^([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?: × 10(⁻?)([⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?: ([nµmkMGT])(?:s|B|B\/s|FLOP\/s)(?![\w/]))?/;
 
 function element(name, properties, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
   return made;
+}
+
+// The number at the beginning of a cell, with its power of ten and its unit; no number if it begins with a word.
+function numberOf(words) {
+  if (words === "∞") return Infinity;
+  const [, digits, sign, raised, prefix] = NUMBER.exec(words.replaceAll(",", "")) ?? [];
+  const power = [...(raised ?? "⁰")].map((digit) => RAISED.indexOf(digit)).join("");
+  return Number(digits) * 10 ** Number(`${sign ? "-" : ""}${power}`) * (PREFIXES[prefix] ?? 1);
 }
 
 function sortBy(table, column, heading) {
@@ -16,8 +27,7 @@ function sortBy(table, column, heading) {
   const compare = (a, b) => {
     const [left, right] = [text(a), text(b)];
     if (missing(left) || missing(right)) return missing(left) - missing(right); // what has no value comes last
-    const difference = Number.parseFloat(left.replaceAll(",", "")) - Number.parseFloat(right.replaceAll(",", ""));
-    const order = difference || collator.compare(left, right); // words, and numbers alike, by the words
+    const order = numberOf(left) - numberOf(right) || collator.compare(left, right); // words, and numbers alike, by the words
     return down ? -order : order;
   };
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
