@@ -397,3 +397,14 @@ def test_the_measuring_side_knows_nothing_of_the_terminal():
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+class NeverBuilt(torch.nn.GRU):
+    def __init__(self, **sizes):
+        raise ValueError("no such size")
+
+
+def test_of_a_layer_that_does_not_run_nothing_is_timed_or_lost():
+    report = check("stacking_gru_cell", f"{__name__}:NeverBuilt", life=False, contain=False)
+    assert (report.timing, report.capabilities) == (None, None)
+    assert "ValueError: no such size" in report.conclusion()

@@ -20,7 +20,7 @@ from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.one_case import make_case_of_check
 from rnn_parity.experiment.presets import PRESETS, SIZES, require_preset
-from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime
+from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime, Verdict
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
 from rnn_parity.life.live import POINTS
@@ -142,8 +142,8 @@ def check(
             return learned(**more, bundle=str(bundle))
 
         report = learned()
-        if ended:
-            return report
+        if ended or (rows["verdict"] == Verdict.FAILED).all():
+            return report  # of a layer that does not run there is nothing to time or to lose
         if report.answer.word == "no" and report.answer.deciding:
             progress("looking for the cause")
             row = report.answer.deciding
