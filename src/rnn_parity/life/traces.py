@@ -83,12 +83,13 @@ def _without(backend: Any) -> Iterator[None]:
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    own, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(not own)
+    own = torch.get_deterministic_debug_mode()
+    # As `use_deterministic_algorithms`, which imports the compiler: a second of every check.
+    torch.set_deterministic_debug_mode("default" if own else "error")
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(own, warn_only=warns)
+        torch.set_deterministic_debug_mode(own)
 
 
 @point("Other threads and switches", may_refuse=True)
