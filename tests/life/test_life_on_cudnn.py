@@ -54,7 +54,7 @@ def test_the_words_say_in_which_mode_and_with_which_dropout():
         "at its first training step",
         "at a first call in train",
         "in train after a call under torch.inference_mode, with dropout 0",
-        "at T 3, B 31, in train, with dropout 0",
+        "at T 3, B 12, in train, with dropout 0",
     ]
 
 

@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -173,17 +174,35 @@ def is_ours(process):
         return False
 
 
-def test_after_a_kill_the_same_command_goes_on_and_a_second_one_beside_it_is_refused(tmp_path):
+def waiting_run(tmp_path, **options):
+    """A run of which a job waits in its layer, until somebody writes to the pipe beside it."""
     folder = copy_project(tmp_path)
     shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
-    pipe = folder / "pipe"
-    os.mkfifo(pipe)
+    os.mkfifo(folder / "pipe")
     sweeps = {"mine": {"hidden_size": [8, 9], "sequence_length": 1, "regimes": ["eval"]}}
     waiting = {**TINY, "candidates": ["own_layer:Waiting"], "sweeps": sweeps}
     config = write_config(folder, waiting)
     command = [sys.executable, "-m", "snakemake", *markers(waiting), "--cores", "2", "--configfile", config]
-    first = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    writer = os.open(pipe, os.O_WRONLY)  # returns when a job waits in the layer
+    run = subprocess.Popen(command, cwd=folder, **options)
+    return folder, waiting, config, run, os.open(folder / "pipe", os.O_WRONLY)  # returns when a job waits in the layer
+
+
+def test_ctrl_c_ends_a_run_with_130_and_is_no_fault(tmp_path):
+    """As a terminal sends it, to the run and to its jobs."""
+    options = {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    *_, run, writer = waiting_run(tmp_path, **options)
+    os.killpg(run.pid, signal.SIGINT)
+    _, told = run.communicate(timeout=120)
+    os.close(writer)
+    assert run.returncode == 130, told
+    assert "interrupted; the same command goes on from here" in told
+    assert "fault:" not in told
+
+
+def test_after_a_kill_the_same_command_goes_on_and_a_second_one_beside_it_is_refused(tmp_path):
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    folder, waiting, config, first, writer = waiting_run(tmp_path, **silent)
+    pipe = folder / "pipe"
     jobs = [job for job in psutil.Process(first.pid).children(recursive=True) if is_ours(job)]
     assert jobs
     second = snakemake(folder, *markers(waiting), config=config)
