@@ -13,13 +13,15 @@ import venv
 import pandas as pd
 import pytest
 
-from pipeline import TINY, jobs_run, runs, snakemake, write_config
+from pipeline import SMOKE, TINY, jobs_run, runs, snakemake, write_config
 from project import PROJECT, copy_project
 from rnn_parity.experiment.grid import make_grid
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 ROWS = "results/equivalence.parquet"
+GRID = {**TINY, "sweeps": SMOKE["sweeps"]}
+"""The cases of the smoke run."""
 OWNER, OTHER, GROUP = 64001, 64002, 64000
 AS_USER = ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 """Whoever runs the tests may read where no other user can, as in a home folder; writing is as for any user."""
@@ -55,7 +57,7 @@ def home_of(folder, *users):
 def checkout(tmp_path_factory):
     """A copy of the project that nobody may write to."""
     folder = copy_project(tmp_path_factory.mktemp("checkout"))
-    write_config(folder, TINY, "own.yaml")
+    write_config(folder, GRID, "own.yaml")
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~0o222)
@@ -70,7 +72,7 @@ def from_checkout(checkout):
 def plain(tmp_path_factory):
     """A copy of the project in which the grid has been run."""
     folder = copy_project(tmp_path_factory.mktemp("plain"))
-    done = snakemake(folder, ROWS, config=write_config(folder, TINY))
+    done = snakemake(folder, ROWS, config=write_config(folder, GRID))
     assert done.returncode == 0, done.stderr
     return folder
 
