@@ -65,10 +65,11 @@ def test_the_report_answers_for_every_kind(folder):
     assert "- float32 on cpu: " in text.partition("\n`own_kind:MGU`:\n")[2]
 
 
-def test_the_run_ends_with_the_answer_in_two_lines(folder):
-    answer, gain = (folder / "run.log").read_text().splitlines()[-2:]
+def test_the_run_ends_with_the_answer_in_two_lines_and_the_place_of_the_report(folder):
+    answer, gain, report = (folder / "run.log").read_text().splitlines()[-3:]
+    assert report == f"The report: {folder / 'reports/report.html'}"
     assert answer.startswith("May mine:BatchFirst replace stacking_gru_cell? Yes")
-    assert "own_kind:Mixed for own_kind:Loop: yes" in answer
+    assert ". May own_kind:Mixed replace own_kind:Loop? Yes" in answer
     assert gain.startswith("Gained in the largest case: ")
 
 

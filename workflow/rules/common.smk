@@ -224,7 +224,7 @@ def tell_not_published():
 
 
 def tell_answer():
-    """Print the answer in two lines below all else, and where the report is; a terminal without "×" gets a question mark for it."""
+    """Print the answer in two lines below all else, and where the report is; without "×" in a terminal, a "?" for it."""
     answer = Path("reports/answer.txt")
     if answer.exists():
         sys.stdout.reconfigure(errors="replace")

@@ -103,7 +103,8 @@ def sweep_rows(equivalence: pd.DataFrame, timing: pd.DataFrame, names: Mapping[s
 
 def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """The answer in two lines for a terminal: may it be replaced, and what is gained, or why not."""
-    asked = [f"May {a['candidate']} replace {a['baseline']}? {_in_words(a['answer']).capitalize()}" for a in answers]
+    found = [(a["candidate"], a["baseline"], _in_words(a["answer"])) for a in answers]
+    asked = [f"May {candidate} replace {baseline}? {word[:1].upper()}{word[1:]}" for candidate, baseline, word in found]
     gained = []
     for entry in choices(answers):
         for phase, rows in entry["picks"].items():
@@ -115,7 +116,7 @@ def answer_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     told = f"Gained in the largest case: {'; '.join(gained) or 'nothing'}"
     if not any(answer["answer"].holds for answer in answers):
         told = f"Why: {'; '.join(why) or 'nothing was compared'}"
-    return ["; ".join(asked), told]
+    return [". ".join(asked), told]
 
 
 def _reason(answer: Answer) -> str:
