@@ -178,7 +178,7 @@ def _order_of(case: Case, name: str) -> MaskOrder:
         other = draw_stimulus(case, 1)
         given, *of_states = (t.to(case.device) for t in (other.input, *other.states))
         if not _explains(order, _Probe(case, partial(run, input=given, states=of_states))):
-            raise UnknownOrder("in which order it draws its masks depends on its input")
+            raise UnknownOrder("the order in which it draws its masks depends on its input")
         # The first two are not compared: what compiles then may draw, and what a layer keeps between calls is missing.
         _, _, watched, alone = (results(draws()) for draws in (DropoutRecorder, nullcontext) * 2)
         if _alike(watched, alone):
@@ -192,7 +192,7 @@ def _order_of(case: Case, name: str) -> MaskOrder:
 
 
 def _explains(order: MaskOrder, probe: _Probe) -> bool:
-    """Whether most rows change as an order says. Where rows are in another order, three in four of four do not."""
+    """Whether most rows change as an order says. Of four rows in an unrelated order, three on average do not."""
     sizes = 2, max(1, min(probe.case.batch_size, MOST_ENTRIES) // 2)
     drops = torch.randint(probe.count, sizes, generator=torch.Generator().manual_seed(0))
     changes = [probe.drop(positions) for positions in drops]

@@ -132,13 +132,17 @@ def repetition(masks: Float[Tensor, "G T B H"], dropout: float, gaps: str = "two
 
 
 def unlikely_share(masks: Float[Tensor, "G T B H"], dropout: float) -> str:
-    """What share of the entries is dropped where that is beyond all chance, as `drops 50% of …`; empty where it is not.
+    """What share of the entries is dropped where that is beyond all chance, as `drops 50 % of …`; empty where not.
 
     By the Chernoff bound: exp(−n · KL(share, p)) is no less than the chance of a share as far from p.
     """
     share = (masks == 0).double().mean().item()
     divergence = sum(s * math.log(s / p) for s, p in ((share, dropout), (1 - share, 1 - dropout)) if s)
-    return f"drops {share:.0%} of the entries at p = {dropout:g}" if -masks.numel() * divergence < _BY_CHANCE else ""
+    return (
+        f"drops {100 * share:.0f} % of the entries at p = {dropout:g}"
+        if -masks.numel() * divergence < _BY_CHANCE
+        else ""
+    )
 
 
 def _is_random(given: Given, call: Callable[[Tensor, Any], Any]) -> bool:

@@ -78,19 +78,9 @@ def widths(life: Life) -> Iterator[Found]:
     is told from another by its size.
     """
     sizes = (
-        (1, 1),
-        (8, 7),
-        (9, 16),
-        (33, 31),
-        (32, 32),
-        (31, 33),
-        (64, 65),
-        (65, 64),
-        (129, 200),
-        (64, 128),
-        (5, 12),
-        (3, 257),
-    )
+        (1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65), (65, 64), (129, 200), (64, 128),
+        (5, 12), (3, 257),
+    )  # fmt: skip
     of_gates = {T: 3, B: 5, I: 2 * len(life.cell.gates), H: 2}
     wide = [{T: 3, B: 5, I: width, H: size} for width, size in sizes]
     yield from _at(life, [*wide, of_gates], (life.quiet, "inference"))

@@ -63,33 +63,13 @@ def many_calls(life: Life) -> Iterator[Found]:
 
 
 @contextmanager
-def _with_threads(number: int) -> Iterator[None]:
-    own = torch.get_num_threads()
-    torch.set_num_threads(number)
+def _switched(read: Callable[[], Any], write: Callable[[Any], Any], value: Any) -> Iterator[None]:
+    own = read()
+    write(value)
     try:
         yield
     finally:
-        torch.set_num_threads(own)  # the oracle need not wait for another thread
-
-
-@contextmanager
-def _without(backend: Any) -> Iterator[None]:
-    own, backend.enabled = backend.enabled, False
-    try:
-        yield
-    finally:
-        backend.enabled = own
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    own = torch.get_deterministic_debug_mode()
-    # As `use_deterministic_algorithms`, which imports the compiler: a second of every check.
-    torch.set_deterministic_debug_mode("default" if own else "error")
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(own)
+        write(own)  # the oracle computes as before
 
 
 @point("Other threads and switches", may_refuse=True)
@@ -100,12 +80,23 @@ def threads(life: Life) -> Iterator[Found]:
     number = 2 if life.case.threads == 1 else 1
     # Another kernel may draw its masks elsewhere: they are compared under threads alone.
     given, undropped = life.draw(batch_size=5), life.draw(batch_size=5, dropout=0.0)
+    # Not `use_deterministic_algorithms`, which imports the compiler: a second of every check.
+    deterministic = torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode
     switches: list[tuple[str, Callable[[], AbstractContextManager], Given]] = [
-        (f"with {number} CPU thread{'s' * (number > 1)}", partial(_with_threads, number), given),
-        ("with deterministic algorithms", _deterministic, undropped),
-        ("without oneDNN", partial(_without, torch.backends.mkldnn), undropped),
-        ("without cuDNN", partial(_without, torch.backends.cudnn), undropped),
+        (
+            f"with {number} CPU thread{'s' * (number > 1)}",
+            partial(_switched, torch.get_num_threads, torch.set_num_threads, number),
+            given,
+        ),
+        (
+            "with deterministic algorithms",
+            partial(_switched, *deterministic, "default" if deterministic[0]() else "error"),
+            undropped,
+        ),
     ]
+    for name, backend in {"oneDNN": torch.backends.mkldnn, "cuDNN": torch.backends.cudnn}.items():
+        read, write = partial(getattr, backend, "enabled"), partial(setattr, backend, "enabled")
+        switches.append((f"without {name}", partial(_switched, read, write, False), undropped))
     for when, switch, given in switches:
         module = life.build(given)
 

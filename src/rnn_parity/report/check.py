@@ -157,8 +157,8 @@ class Report:
         differences, lines = self.capability_differences(), []
         for row in differences.itertuples():
             detail, lost = f" ({row.detail})" if row.detail else "", "lost: " if row.lost else ""
-            theirs = "gives other numbers" if row.candidate == row.baseline else row.candidate
-            theirs = "gives wrong numbers" if row.candidate == "wrong" else theirs
+            numbers = {row.baseline: "gives other numbers", "wrong": "gives wrong numbers"}
+            theirs = numbers.get(row.candidate, row.candidate)
             lines.append(f"  {lost}{row.title}: the baseline {row.baseline}, the candidate {theirs}{detail}")
         probed = self.capabilities["capability"].nunique()
         return [*lines, f"  the same in {probed - len(differences)} of {probed} capabilities"]

@@ -186,18 +186,22 @@ _plant(
     )),
 )  # fmt: skip
 
+
+def _kept_with(chance: Callable[[float], float]):
+    """Dropout that keeps entries with another chance than 1 − p, and scales them as it should."""
+    return _dropped(lambda layer, k, x: (
+        x * torch.bernoulli(torch.full_like(x, chance(layer.dropout))) / (1 - layer.dropout)
+        if layer.dropout < 1 else 0 * x
+    ))  # fmt: skip
+
+
 _plant(
     "KeepsForDrops", "Entries are kept with the chance p, not 1 − p", ("first_call", "dropout_of"),
-    between=_dropped(lambda layer, k, x: (
-        x * torch.bernoulli(torch.full_like(x, layer.dropout)) / (1 - layer.dropout) if layer.dropout < 1 else 0 * x
-    )),
+    between=_kept_with(lambda p: p),
 )  # fmt: skip
 _plant(
     "HalfDropped", "From p = 0.5 on, every entry is dropped with a chance of one half", "dropout_of",
-    between=_dropped(lambda layer, k, x: (
-        x * torch.bernoulli(torch.full_like(x, max(0.5, 1 - layer.dropout))) / (1 - layer.dropout)
-        if layer.dropout < 1 else 0 * x
-    )),
+    between=_kept_with(lambda p: max(0.5, 1 - p)),
 )  # fmt: skip
 
 _plant(

@@ -66,11 +66,6 @@ def _until_settled(layer: Any, k: int, sequence: Tensor, states: States) -> list
     return history
 
 
-def _without_bias_where_deterministic(layer: Any, k: int) -> Parameters:
-    w_ih, w_hh, b_ih, b_hh = WrittenOut.parameters_of(layer, k)
-    return [w_ih, w_hh, b_ih, 0 * b_hh if torch.are_deterministic_algorithms_enabled() else b_hh]
-
-
 def _rows_of_first_threads(layer: Any, x: Tensor) -> Tensor:
     first = PROCESS.setdefault("threads", torch.get_num_threads())
     return x if torch.get_num_threads() == first else _rows_from(x, layer.rows - 1)
@@ -113,6 +108,8 @@ _plant("BlocksOf128", "Where H is over 128 and no multiple, the last units are l
 _plant("FourLayers", "Layers beyond the fourth leave out bias_hh", "depths",
        parameters_of=lambda layer, k: (WrittenOut.parameters_of if k < 4 else _NO_BIAS)(layer, k))  # fmt: skip
 _plant("DeterministicWithoutBias", "With deterministic algorithms bias_hh is left out", "threads",
-       parameters_of=_without_bias_where_deterministic)  # fmt: skip
+       parameters_of=lambda layer, k: (
+           _NO_BIAS if torch.are_deterministic_algorithms_enabled() else WrittenOut.parameters_of
+       )(layer, k))  # fmt: skip
 _plant("ThreadsOfFirstCall", "With more or fewer threads than at the process's first call the last row reads zeros",
        "threads", given=_rows_of_first_threads)  # fmt: skip
