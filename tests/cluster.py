@@ -122,11 +122,14 @@ class Cluster:
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
-    @staticmethod
-    def wait_for(what, patience_s=300):
+    def wait_for(self, what, patience_s=300):
+        """Wait until something holds; where it never does, say what became of jobs and nodes."""
         until = time.monotonic() + patience_s
         while not what():
-            assert time.monotonic() < until, "it does not come"
+            if time.monotonic() > until:
+                log = (self.folder / "slurmctld.log").read_text().splitlines()
+                jobs = self.run("squeue", "--states=all", check=False)
+                raise AssertionError("\n".join(["it does not come", jobs, *log[-40:]]))
             time.sleep(0.2)
 
 

@@ -239,11 +239,16 @@ class Stamped(StackingGRUCellLoop):
 
 
 class OnCluster(StackingGRUCellLoop):
-    """While there is a file `trouble`, its size says with what: 8, 9 and 10 wait, 9 with 2 GiB of memory."""
+    """While there is a file `trouble`, its size says with what: 8, 9 and 10 wait, 9 with 2 GiB of memory.
+
+    A job in which it waits leaves a file `waits-JOB`.
+    """
 
     def forward(self, input, h0):
         troubled = Path("trouble").exists() and h0.shape[-1] in (8, 9, 10)
         taken = torch.ones(2**29) if troubled and h0.shape[-1] == 9 else None
+        if troubled:
+            Path(f"waits-{os.environ.get('SLURM_JOB_ID')}").touch()
         while troubled and Path("trouble").exists():
             time.sleep(0.1)
         del taken

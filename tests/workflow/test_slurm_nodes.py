@@ -223,9 +223,9 @@ def test_a_dead_head_and_a_dead_node_cost_nothing_that_was_done(cluster, tmp_pat
     before = {job["id"] for job in cluster.jobs()}
 
     def held_up():
-        """The jobs of the layer that waits, of the run at hand."""
+        """The jobs of the run at hand in which the layer waits."""
         own = [job for job in cluster.jobs() if job["id"] not in before and "-h8-" in job["comment"]]
-        return [job for job in own if job["state"] == "RUNNING"]
+        return [job for job in own if job["state"] == "RUNNING" and (folder / f"waits-{job['id']}").exists()]
 
     head = start(folder)
     cluster.wait_for(lambda: len(held_up()) == 2 and len(list(folder.rglob("results/published/mine/*-h11-*"))) == 1)
