@@ -172,13 +172,13 @@ def telling_inputs(life: Life) -> Iterator[Found]:
 
 
 @point(
-    "A row, or a gradient, that is not finite",
+    "A row, a weight or a gradient that is not finite",
     may_refuse=True,
-    condition="every input and every gradient is finite",
+    condition="every input, weight and gradient is finite",
 )
 def not_finite(life: Life) -> Iterator[Found]:
     """A row of NaN, or of infinity, spoils no other, and is left as it is. A gradient of infinity, as scaled losses
-    have it, reaches the parameters as one that is not finite.
+    have it, reaches the parameters as one that is not finite. A weight of NaN, as of a training that diverged, shows.
     """
     given, row = life.draw(), life.case.batch_size // 2
     module = life.build(given).eval()
@@ -201,6 +201,10 @@ def not_finite(life: Life) -> Iterator[Found]:
     for name, gradient in one.gradients().items():
         if name.startswith(("grad_weight", "grad_bias")) and gradient.isfinite().all():
             yield Found(Verdict.DIFFERENT, name, "is finite", when="where the gradient of output is infinite")
+    diverged = given.change(_of_weights(partial(torch.full_like, fill_value=math.nan), "weight_hh"))
+    for name, value in life.start(life.build(diverged), diverged, life.quiet).values.items():
+        if value.isfinite().any():
+            yield Found(Verdict.DIFFERENT, name, "is finite", when="where weight_hh is NaN")
 
 
 @point("Matrices with zeros")
@@ -275,10 +279,10 @@ def dropout_of(life: Life) -> Iterator[Found]:
             yield life.judge(module, given, mode, f"at dropout {p:g}, in {mode}")
 
 
-@point("Arguments that are not contiguous", may_refuse=True)
+@point("Arguments in other forms", may_refuse=True)
 def strided(life: Life) -> Iterator[Found]:
-    """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed, and one
-    tensor that is every state.
+    """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed, one
+    tensor that is every state, and states in a list.
     """
 
     def transposed(tensor: Tensor) -> Tensor:
@@ -328,3 +332,8 @@ def strided(life: Life) -> Iterator[Found]:
         for mode in life.modes:
             when = f"with one tensor as every state, in {mode}"
             yield life.judge(module, given.change(one_tensor), mode, when, through=with_one, learning=("input",))
+            found = life.judge(
+                module, given, mode, f"with states in a list, in {mode}", through=lambda x, states: module(x, [*states])
+            )
+            if found.verdict != Verdict.FAILED:  # who wants a tuple may say so
+                yield found

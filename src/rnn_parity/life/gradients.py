@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, load_cell
-from rnn_parity.cells.stack import run_forward
-from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
+from rnn_parity.cells.stack import run_forward, run_stack
+from rnn_parity.compare.reference import PERTURBATIONS, Reference, References, perturb
+from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import gradient_sources, unwrapped
+from rnn_parity.layers.parameters import canonical_parameters, gradient_sources, unwrapped
+from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, Pass
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Given, Results, results_of
@@ -250,3 +252,59 @@ def _second_derivatives(given: Given, takes_states: bool) -> Reference:
         }
 
     return perturb(case, given.references.seed, given.stimulus, run, PERTURBATIONS[True], side_by_side=True)
+
+
+@point("Parameters that layers share", may_refuse=True, condition="no two of its layers share a parameter")
+def shared(life: Life) -> Iterator[Found]:
+    """Where all layers have one weight_hh and one pair of biases between them, each computes with these, and the
+    gradient is the sum of theirs.
+    """
+    plain = life.draw()
+    weights = plain.stimulus.weights
+    first_of = {name: f"{name.rpartition('_l')[0]}_l0" for name in weights if not name.startswith("weight_ih")}
+    stimulus = replace(plain.stimulus, weights={name: weights[first_of.get(name, name)] for name in weights})
+    given = replace(
+        plain, references=References(plain.case, stimulus, plain.references.seed, partial(_sum_shared, first_of))
+    )
+    layer = life.build(given)
+    if life.case.num_layers == 1 or hasattr(own := unwrapped(layer), "load_canonical"):
+        return
+    named, paths = canonical_parameters(layer), {id(p): path for path, p in own.named_parameters()}
+    for name, first in first_of.items():
+        owner, _, attribute = paths[id(named[name])].rpartition(".")
+        setattr(own.get_submodule(owner), attribute, named[first])
+    module = _Sharing(layer, {name: named[name] for name in weights if first_of.get(name, name) == name})
+    for mode in life.modes:
+        yield life.judge(module, given, mode, f"with parameters that layers share, in {mode}")
+
+
+class _Sharing(nn.Module):
+    """A layer, and the names under which its parameters, some of which several layers share, are known."""
+
+    def __init__(self, layer: nn.Module, named: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.named = {id(parameter): (name, parameter) for name, parameter in named.items()}  # one bias has two
+
+    def canonical_parameters(self) -> dict[str, Tensor]:
+        return dict(self.named.values())
+
+    def forward(self, *given):
+        return self.layer(*given)
+
+
+def _sum_shared(
+    first_of: Mapping[str, str], case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int
+) -> Reference:
+    """The oracle's quantities, where a parameter has the gradients of all layers that share it."""
+
+    def run(stimulus, rounding) -> dict[str, Tensor]:
+        weights = {name: stimulus.weights[first_of.get(name, name)] for name in stimulus.weights}
+        inputs = stimulus.input, stimulus.states, weights, stimulus.cotangents
+        found = run_stack(load_cell(case.cell), *inputs, masks, case.dropout, Arithmetic(rounding))
+        for name, first in first_of.items():
+            if name != first:
+                found[f"grad_{first}"] = found[f"grad_{first}"] + found.pop(f"grad_{name}")
+        return found
+
+    return perturb(case, seed, stimulus, run, PERTURBATIONS[True], side_by_side=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -190,22 +192,25 @@ def hooked(life: Life) -> Iterator[Found]:
 
 @point("Copied, and moved there and back", may_refuse=True)
 def copied(life: Life) -> Iterator[Found]:
-    """A deep copy has weights of its own, and its original's mode and frozen parameters. A module that goes to another
-    dtype and back has the weights that it is given.
+    """A deep copy has weights of its own, and its original's mode and frozen parameters. So does a pickled module that
+    is read back, with its weights. A module that goes to another dtype and back has the weights that it is given.
     """
     before, after = life.draw(), life.draw(weights_of=1)
     module = _lived(life, before).eval()
     (frozen, *_) = module.parameters()
     frozen.requires_grad_(False)
-    twin = copy.deepcopy(module)
-    if twin.training != module.training:
-        yield Found(Verdict.DIFFERENT, "", "is in another mode than its original", when="as a deep copy")
-    if [p.requires_grad for p in twin.parameters()] != [p.requires_grad for p in module.parameters()]:
-        yield Found(Verdict.DIFFERENT, "", "has other parameters that learn", when="as a deep copy")
-    for one_of_both in (module, twin):
-        one_of_both.requires_grad_(True)
-    for mode in life.modes:
-        yield life.judge(twin, before, mode, f"as a deep copy, in {mode}")
+    twins = {"as a deep copy": (twin := copy.deepcopy(module))}
+    with suppress(Exception):  # a class of a notebook, or of a function, cannot be pickled
+        twins["pickled and read back"] = pickle.loads(pickle.dumps(module))
+    for when, one in twins.items():
+        if one.training != module.training:
+            yield Found(Verdict.DIFFERENT, "", "is in another mode than its original", when=when)
+        if [p.requires_grad for p in one.parameters()] != [p.requires_grad for p in module.parameters()]:
+            yield Found(Verdict.DIFFERENT, "", "has other parameters that learn", when=when)
+        one.requires_grad_(True)
+        for mode in life.modes:
+            yield life.judge(one, before, mode, f"{when}, in {mode}")
+    module.requires_grad_(True)
     copy_weights(after.stimulus.weights, twin)
     yield from _follows(life, twin, after, before, "after the weights of a deep copy change, the copy")
     yield from _follows(life, module, before, after, "after the weights of a deep copy change, the original")

@@ -160,3 +160,13 @@ class _Padded(Remembering):
 
 
 _plant("PaddingRead", "In a packed batch it reads the padding as steps", "packed", base=_Padded)
+
+
+class _ListIgnored(Remembering):
+    """Knows states by their type, a tuple."""
+
+    def forward(self, input: Any, states: Any = None) -> Any:
+        return super().forward(input, None if isinstance(states, list) else states)
+
+
+_plant("ListIgnored", "States in a list are taken for none", "strided", ("lstm",), base=_ListIgnored)

@@ -156,6 +156,11 @@ def _input_learns(layer: Any, x: Tensor) -> Tensor:
     return x.requires_grad_() if torch.is_grad_enabled() and x.is_leaf else x
 
 
+def _shared_once(layer: Any, k: int) -> Parameters:
+    found, first = WrittenOut.parameters_of(layer, k), WrittenOut.parameters_of(layer, 0)
+    return [p.detach() if k and any(p is one for one in first) else p for p in found]
+
+
 def _read_later(layer: Any, k: int) -> Parameters:
     *others, bias = WrittenOut.parameters_of(layer, k)
     # Where another was called in its place, the module's own is back by the backward pass.
@@ -187,14 +192,33 @@ def _written_after(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, 
     return sequence, last
 
 
-class _CopiesTrain(Remembering):
-    """A deep copy is built anew, in training mode."""
+class _CopiedByHand(Remembering):
+    """A deep copy is built anew, without what pickling does."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _CopiesTrain:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copied = object.__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied.train()
+        return copied
+
+
+class _CopiesTrain(_CopiedByHand):
+    """A deep copy is in training mode."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return super().__deepcopy__(memo).train()
+
+
+class _PickledInHalf(_CopiedByHand):
+    """It is pickled with its weights in half precision."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        dtype, half = self.weight_hh_l0.dtype, copy.deepcopy(self).to(torch.bfloat16)
+        return {**half.__dict__, "dtype": dtype}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.to(state["dtype"])
 
 
 class _LoadedByBareName(Remembering):
@@ -292,5 +316,10 @@ _plant("HooksSkipped", "A call runs no hook", "hooked", base=_WithoutHooks)
 _plant("ParametersByPlace", "Parameters are taken by their place, which parametrizing changes", "hooked",
        parameters_of=_by_place)  # fmt: skip
 _plant("CopiesTrain", "A deep copy is in training mode", "copied", base=_CopiesTrain)
+_plant("PickledInHalf", "It is pickled with its weights in half precision", "copied", base=_PickledInHalf)
+_plant("SharedOnce", "A parameter that layers share has the gradient of the first alone", "shared",
+       parameters_of=_shared_once)  # fmt: skip
+_plant("NaNOfWeights", "A weight of NaN counts as zero", "not_finite",
+       parameters_of=lambda layer, k: [p.nan_to_num() for p in WrittenOut.parameters_of(layer, k)])  # fmt: skip
 _plant("LoadedByBareName", "As a part of a larger model it loads nothing", "loaded", base=_LoadedByBareName)
 _plant("StateKept", "A state that is a parameter becomes one of the layer's", "loaded", base=_StateKept)
