@@ -100,6 +100,7 @@ def test_one_layer_with_dropout_warns_of_nothing_and_drops_nothing():
         ("torch.nn.GRU", r"did you mean torch\.nn:GRU\?"),
         ("no_such_package:Layer", "no_such_package:Layer: cannot be imported .ModuleNotFoundError"),
         ("torch.nn:NoSuchLayer", "cannot be imported .AttributeError"),
+        ("torch.nn:GRUU", "expected package.module:Class; did you mean GRU.$"),
         ("torch.nn:Linear", "cannot be called with input_size, hidden_size, num_layers, dropout"),
         ("../layer.py:Layer", "expected one of stacking_gru_cell"),
     ],

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import nn
 
-from rnn_parity.experiment.errors import InputError, in_one_line
+from rnn_parity.experiment.errors import InputError, did_you_mean, in_one_line
 from rnn_parity.experiment.names import REGISTRY, check_name
 from rnn_parity.layers.adapters import Adapter, find_adapter
 from rnn_parity.layers.settings import forget, put_back
@@ -39,6 +39,7 @@ def load_factory(name: str):
     if callable(found):
         return found
     module_name, _, attributes = found.partition(":")
+    factory: Any = None
     try:
         with put_back(module_name):
             factory = importlib.import_module(module_name)
@@ -47,7 +48,9 @@ def load_factory(name: str):
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the user's module may raise anything while it is imported
-        raise InputError(f"{name}: cannot be imported ({in_one_line(error)}); expected package.module:Class") from error
+        near = did_you_mean(attributes, dir(factory)) if factory else ""
+        expected = f"expected package.module:Class{near}"
+        raise InputError(f"{name}: cannot be imported ({in_one_line(error)}); {expected}") from error
     _refuse_what_builds_none(factory, name)
     return factory
 
