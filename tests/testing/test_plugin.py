@@ -154,8 +154,11 @@ def test_a_layer_of_the_command_line_needs_no_code(run, pytester):
     result.stdout.fnmatch_lines(["*to run it again elsewhere: rnn-parity replay no/WrongState-small"])
     assert sorted(path.name for path in pytester.path.glob("no/*/*")) == ["bundle.json", "tensors.safetensors"]
     bad = run("--rnn-layer=layers:Absent")
-    bad.stdout.fnmatch_lines(["candidate: layers:Absent: cannot be imported (AttributeError*"])
-    assert "Traceback" not in bad.stdout.str()
+    bad.stderr.fnmatch_lines(["ERROR: --rnn-layer: layers:Absent: cannot be imported (AttributeError*"])
+    assert bad.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in bad.stderr.str() + bad.stdout.str()
+    apart = run("--rnn-layer=layers:Absent", "-k", "outputs", "-p", "xdist", "-n", "1")
+    apart.stdout.fnmatch_lines(["candidate: layers:Absent: cannot be imported (AttributeError*"])
 
 
 @pytest.mark.slow

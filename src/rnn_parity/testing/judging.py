@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,13 @@ class Judge:
 
         self._server = iter(Stream(serve, _STEPS * limit_s))
         os.close(requests)
+
+    def require_importable(self, layers: Sequence[str]) -> None:
+        """Raise `InputError` for an import path that leads nowhere; of one that ends its process, its checks tell."""
+        from rnn_parity.layers.containment import contained
+        from rnn_parity.layers.registry import load_factory
+
+        list(contained(lambda layer: bool(load_factory(layer)), layers, TIME_LIMIT_S))
 
     def result(self, key: str) -> Mapping[str, Any]:
         """What came of a case, judged when it is first asked for."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rnn_parity.experiment.errors import did_you_mean
+from rnn_parity.experiment.errors import InputError, did_you_mean
 from rnn_parity.testing.checks import Check, checks_of
 from rnn_parity.testing.judging import Asked, Judge
 from rnn_parity.testing.options import add_options, complete, expected_failures, of_session, require_layers
@@ -151,9 +151,14 @@ def _label(layer: Any) -> str:
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Before any test runs, fork the process that judges."""
     judge = session.config.stash[_JUDGE]
-    controls = getattr(session.config.option, "dist", "no") != "no" and not hasattr(session.config, "workerinput")
-    if not controls and not session.config.option.collectonly and any(map(_check_of, session.items)):
+    is_worker = hasattr(session.config, "workerinput")
+    alone = getattr(session.config.option, "dist", "no") == "no" and not is_worker
+    if (alone or is_worker) and not session.config.option.collectonly and any(map(_check_of, session.items)):
         judge.start()
+        try:
+            judge.require_importable(session.config.getoption("rnn_layer") if alone else ())
+        except InputError as error:  # once, not for each check of the layer
+            raise pytest.UsageError(f"--rnn-layer: {error}") from None
     return (yield)
 
 
