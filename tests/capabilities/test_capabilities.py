@@ -367,3 +367,21 @@ def test_what_is_tried_on_a_lost_device_is_not_probed(monkeypatch):
     found = probe("lost", tiny_subject("stacking_gru", "cpu"))
     assert found.outcome == Support.NOT_PROBED
     assert found.detail.startswith("the device is lost: ")
+
+
+class DrawnAsNormal(torch.nn.GRU):
+    """Draws its first weights fourteen times as large."""
+
+    def reset_parameters(self):
+        for weight in self.parameters():
+            torch.nn.init.normal_(weight)
+
+
+@pytest.mark.parametrize(("candidate", "agrees"), [("stacking_gru", True), (f"{__name__}:DrawnAsNormal", False)])
+def test_first_weights_are_compared_by_their_size(candidate, agrees, monkeypatch):
+    monkeypatch.setattr(probing, "CAPABILITIES", {"initial_weights": CAPABILITIES["initial_weights"]})
+    ours, theirs = probe_capabilities("stacking_gru_cell", [candidate], "cpu")
+    assert (ours["outcome"], theirs["outcome"], theirs["agrees"]) == ("works", "works", agrees)
+    assert theirs["detail"].startswith(
+        "" if agrees else "the size of weight_ih_l0 differs from that of the baseline by "
+    )

@@ -53,7 +53,7 @@ def test_the_words_say_in_which_mode_and_with_which_dropout():
     assert [row["when"] for row in found.values()][1:] == [
         "at its first training step",
         "at a first call in train",
-        "in train after a call under torch.inference_mode, with dropout 0",
+        "under torch.inference_mode, with dropout 0",
         "at T 3, B 12, in train, with dropout 0",
     ]
 
@@ -61,7 +61,7 @@ def test_the_words_say_in_which_mode_and_with_which_dropout():
 def test_without_dropout_nothing_is_said_of_it():
     found = rows("fake_cudnn:CudnnGRU", ["first_call", "inference_mode", "without_seed"], dropout=0.0)
     assert found["first_call"]["verdict"] == "unsupported"
-    assert found["inference_mode"]["when"] == "in train after a call under torch.inference_mode"
+    assert found["inference_mode"]["when"] == "under torch.inference_mode"
     assert found["without_seed"]["calls"] == 0
 
 

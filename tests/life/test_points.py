@@ -69,9 +69,37 @@ class CheckedAtRandom(torch.nn.GRU):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [f"{Remembering.__module__}:Remembering", f"{__name__}:CheckedAtRandom"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{Remembering.__module__}:Remembering",
+        *(f"{__name__}:{n}" for n in ("CheckedAtRandom", "InPieces", "InHalves")),
+    ],
+)
 def test_no_point_accuses_a_right_layer(name):
     assert not failing(name, "gru", EVERYWHERE | TELLING)
+
+
+class InPieces(torch.nn.GRU):
+    """Calls the kernel for five steps at a time, which then draws its masks: an order that no other shape tells."""
+
+    def forward(self, input, states=None):
+        outputs = []
+        for piece in input.split(5) if isinstance(input, torch.Tensor) else [input]:
+            output, states = super().forward(piece, states)
+            outputs.append(output)
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0], states
+
+
+class InHalves(torch.nn.GRU):
+    """Calls the kernel for each half of the rows."""
+
+    def forward(self, input, states=None):
+        if not isinstance(input, torch.Tensor) or input.shape[1] < 2 or states is None:
+            return super().forward(input, states)
+        pairs = zip(input.chunk(2, 1), states.chunk(2, 1), strict=True)
+        outputs, last = zip(*(super(InHalves, self).forward(x, h.contiguous()) for x, h in pairs), strict=True)
+        return torch.cat(outputs, 1), torch.cat(last, 1)
 
 
 class Frozen(torch.nn.GRU):

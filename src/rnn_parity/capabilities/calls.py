@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from rnn_parity.capabilities.subject import (
     Capability,
+    NotProbed,
     ProbeResult,
     Subject,
     Wrong,
@@ -18,8 +19,24 @@ from rnn_parity.capabilities.subject import (
     expect_same,
     one_line,
 )
-from rnn_parity.layers.parameters import canonical_parameters, copy_weights
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights, unwrapped
 from rnn_parity.layers.running import call_layer
+
+INITIAL_WIDTH, INITIAL_TOLERANCE = 64, 0.5
+"""At this H a parameter has so many entries that their root mean square is well known; by this share it may be off."""
+
+
+@capability("Initial weights as large as the baseline's")
+def initial_weights(subject: Subject) -> ProbeResult:
+    """The root mean square of every parameter of a new module: it decides how a training from scratch begins."""
+    wide = subject.vary(hidden_size=INITIAL_WIDTH)
+    module = (wide if wide.runs else subject).construct()
+    if hasattr(unwrapped(module), "load_canonical"):
+        raise NotProbed("its weights are not parameters of PyTorch's shapes")
+    sizes = {name: weight.detach().square().mean().sqrt() for name, weight in canonical_parameters(module).items()}
+    return ProbeResult(
+        numbers={f"the size of {name}": size for name, size in sizes.items()}, tolerance=INITIAL_TOLERANCE
+    )
 
 
 @capability("Input without states")

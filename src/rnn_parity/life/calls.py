@@ -156,20 +156,23 @@ def sampled(life: Life) -> Iterator[Found]:
 def rewritten(life: Life) -> Iterator[Found]:
     """What counts is the values that input and states have now, whatever was kept of the same tensors."""
     given, other = life.draw(), life.draw(1, weights_of=0)
-    for mode in life.modes:
+    for mode, same_tensors in (("inference", True), *((mode, False) for mode in life.modes)):
+        if mode not in life.modes:
+            continue
         module, places = life.build(given), given.tensors()
 
         def the_same(*_, module=module, places=places):
             return module(places[0], pack_states(places[1:]))
 
         for before, now in ((None, given), (given, other), (other, given)):
-            when = f"in {mode}, with new values in the tensors of the call before" if before else f"in {mode}"
+            of = "tensors" if same_tensors else "memory"
+            when = f"in {mode}, with new values in the {of} of the call before" if before else f"in {mode}"
             place = iter(places)
-            # Where gradients are asked for, other tensors of the same memory.
+            # Else other tensors of the same memory, all of them of version 0, as an allocator gives it away again.
             yield life.judge(
                 module, now, mode, when, before,
-                arrange=lambda tensor, place=place: next(place).copy_(tensor),
-                through=the_same if mode == "inference" else None,
+                arrange=lambda tensor, place=place: next(place).copy_(tensor).data,
+                through=the_same if same_tensors else None,
             )  # fmt: skip
     if life.takes_states and "inference" in life.modes:
         yield from _own_states_rewritten(life, given)
@@ -190,13 +193,22 @@ def _own_states_rewritten(life: Life, given: Given) -> Iterator[Found]:
 
 @point("Under `torch.inference_mode`, then training")
 def inference_mode(life: Life) -> Iterator[Found]:
-    """What a call under `torch.inference_mode` leaves behind does not stop a later one that asks for gradients."""
-    given = life.draw()
-    module = life.build(given).eval()
-    with torch.inference_mode():
-        results_of(life.cell, module, *given.tensors())
+    """There it gives what it gives elsewhere, also after its weights change; and what such a call leaves behind does
+    not stop a later one that asks for gradients.
+    """
+    before, after = life.draw(), life.draw(weights_of=1)
+    module = life.build(before).eval()
+
+    def under(given: Given) -> Results:
+        with torch.inference_mode():
+            found = results_of(life.cell, module, *given.tensors())
+        return Results({name: value.clone().cpu() for name, value in found.items()})
+
+    yield life.hold(before, partial(under, before), "under torch.inference_mode")
+    copy_weights(after.stimulus.weights, module)
+    yield life.hold(after, partial(under, after), "under torch.inference_mode after its weights change", before)
     for mode in reversed(life.modes):
-        yield life.judge(module, given, mode, f"in {mode} after a call under torch.inference_mode")
+        yield life.judge(module, after, mode, f"in {mode} after a call under torch.inference_mode")
 
 
 @point("Other lengths and batches")

@@ -246,7 +246,10 @@ class Life:
         turned = [
             name for name, tensor in owned.items() if tensor.requires_grad != asked.get(name, tensor.requires_grad)
         ]
-        offence = offence or (f"changes whether {turned[0]} learns" if turned else _unfit_for_use(values, learns))
+        offence = offence or (f"changes whether {turned[0]} learns" if turned else "")
+        if module.training != (mode == "train"):
+            offence = offence or f"leaves {'training' if mode == 'train' else 'evaluation'} mode"
+        offence = offence or _unfit_for_use(values, learns)
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)
 
     def offence_of(self, owned, copies, found) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
 from rnn_parity.dropout.masks import DropoutRecorder, draws_out_of_sight, mask_shape
-from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, order_of
+from rnn_parity.dropout.order import ChangedByWatching, MaskOrder, UnknownOrder, UnlawfulDraws, order_of
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.running import compiler_is_loaded, generators_kept
 from rnn_parity.layers.stimulus import build_loaded
@@ -78,13 +78,23 @@ class Drawing:
         return masks, "" if masks is None else repetition(masks, case.dropout) or unlikely_share(masks, case.dropout)
 
     def has_another_order(self, case: Case) -> bool:
-        """Whether the order that was assumed of a case is not the one that trying finds, which counts from now on."""
+        """Whether the order that was assumed of a case is not the one that trying finds, which counts from now on.
+
+        Where none explains what it draws, as in pieces of some steps, its masks are unknown; not where what it draws
+        cannot be right in any order.
+        """
         assumed = self.orders.get(mask_shape(case))
-        found = None if assumed is None else self.find_order(case)
-        if found is None or found == assumed:
+        if assumed is None or self._is_unlawful(case) or (found := self.find_order(case)) == assumed:
             return False
         self.orders[mask_shape(case)] = found
         return True
+
+    def _is_unlawful(self, case: Case) -> bool:
+        try:
+            order_of(case, self.name)
+        except UnknownOrder as error:
+            return isinstance(error, UnlawfulDraws)
+        return False
 
     def find_order(self, case: Case) -> MaskOrder | None:
         """The order in which it draws masks of a case; None where they are unknown."""

@@ -97,9 +97,11 @@ def no_states(life: Life) -> Iterator[Found]:
     given = life.draw().change(without_states)
     module = life.build(given)
     for mode in life.modes:
-        yield life.judge(
-            module, given, mode, f"without states, in {mode}", through=lambda input, _: module(input), with_states=False
-        )
+        for again in ("", " again"):
+            yield life.judge(
+                module, given, mode, f"without states{again}, in {mode}",
+                through=lambda input, _: module(input), with_states=False,
+            )  # fmt: skip
     for rows in (life.case.batch_size, 1) if "inference" in life.modes else ():
         one_step = life.draw(sequence_length=1, batch_size=rows, weights_of=0).change(without_states)
         for times in ("once", "twice"):
@@ -202,8 +204,8 @@ def not_finite(life: Life) -> Iterator[Found]:
         if name.startswith(("grad_weight", "grad_bias")) and gradient.isfinite().all():
             yield Found(Verdict.DIFFERENT, name, "is finite", when="where the gradient of output is infinite")
     diverged = given.change(_of_weights(partial(torch.full_like, fill_value=math.nan), "weight_hh"))
-    for name, value in life.start(life.build(diverged), diverged, life.quiet).values.items():
-        if value.isfinite().any():
+    for name, result in life.start(life.build(diverged), diverged, life.quiet).values.items():
+        if result.isfinite().any():
             yield Found(Verdict.DIFFERENT, name, "is finite", when="where weight_hh is NaN")
 
 
@@ -282,7 +284,7 @@ def dropout_of(life: Life) -> Iterator[Found]:
 @point("Arguments in other forms", may_refuse=True)
 def strided(life: Life) -> Iterator[Found]:
     """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed, one
-    tensor that is every state, and states in a list.
+    tensor that is every state, and states in a list or by the name that PyTorch gives them.
     """
 
     def transposed(tensor: Tensor) -> Tensor:
@@ -332,8 +334,10 @@ def strided(life: Life) -> Iterator[Found]:
         for mode in life.modes:
             when = f"with one tensor as every state, in {mode}"
             yield life.judge(module, given.change(one_tensor), mode, when, through=with_one, learning=("input",))
-            found = life.judge(
-                module, given, mode, f"with states in a list, in {mode}", through=lambda x, states: module(x, [*states])
-            )
-            if found.verdict != Verdict.FAILED:  # who wants a tuple may say so
-                yield found
+    ways: dict[str, Callable[..., object]] = {"by the name hx": lambda input, states: module(input, hx=states)}
+    if len(life.cell.states) > 1:
+        ways |= {"in a list": lambda input, states: module(input, [*states])}
+    for words, call in ways.items() if life.takes_states else ():
+        found = life.judge(module, given, life.quiet, f"with states {words}, in {life.quiet}", through=call)
+        if found.verdict != Verdict.FAILED:  # who wants a tuple, or knows no such name, may say so
+            yield found

@@ -119,27 +119,30 @@ def _twice_into_grad(life: Life, module: nn.Module, given: Given, mode: str) -> 
 
 @point("Two graphs at once")
 def two_graphs(life: Life) -> Iterator[Found]:
-    """Two forward passes, of one module or of two, a call without gradients after them in the other mode, which stays,
-    then their backward passes in either order: each has its own values.
+    """Two forward passes, of one module or of two, then their backward passes in either order, or after a call without
+    gradients in the other mode, which stays: each has its own values. In another mode a layer may refuse.
     """
     one, other = life.draw(), life.draw(1, weights_of=0)
     module = life.build(one)
     for mode in life.learning_modes:
-        pair = life.build(one), life.build(one)
+        pair, between = (life.build(one), life.build(one)), "the other mode between"
         for words, modules, order in (
             ("backward in the same order", (module, module), (0, 1)),
             ("backward in the other order", (module, module), (1, 0)),
             ("of two modules, backward in the other order", pair, (1, 0)),
+            (between, (module, module), (1, 0)),
         ):
             when = f"after two forward passes, {words}, in {mode}"
             passes: list[Pass] = []
             for called, given in zip(modules, (one, other), strict=True):
                 yield life.hold(given, partial(_forward, life, called, given, mode, passes), when)
-            if order == (1, 0):
+            if words == between:
                 with torch.no_grad():
                     results_of(life.cell, module.train(mode == "eval"), *other.tensors())
             for at in order:
-                yield life.hold((one, other)[at], passes[at].finish, when)
+                found = life.hold((one, other)[at], passes[at].finish, when)
+                refused = words == between and found.verdict == Verdict.FAILED
+                yield replace(found, verdict=Verdict.UNSUPPORTED) if refused else found
 
 
 def _forward(life: Life, module: nn.Module, given: Given, mode: str, passes: list[Pass]) -> Results:
@@ -169,21 +172,25 @@ def written_early(life: Life) -> Iterator[Found]:
 
 
 @point(
-    "Arguments written to before the backward pass",
-    condition="its arguments are not written to before the backward pass",
+    "Arguments and weights written to before the backward pass",
+    condition="its arguments and weights are not written to before the backward pass",
 )
 def arguments_written(life: Life) -> Iterator[Found]:
-    """The next batch may be read into the same memory: it raises, or the gradients are those of what it was given."""
+    """The next batch may be read into the same memory, and an optimizer may step: it raises, or the gradients are those
+    of what it was given.
+    """
     given = life.draw()
-    module = life.build(given)
+    has_names = hasattr(unwrapped(life.build(given)), "load_canonical")  # which may read the weights that it has now
 
     def write(name: str, mode: str) -> Results:
+        module = life.build(given)
         one = life.start(module, given, mode)
         with torch.no_grad():
-            one.inputs[name].add_(1)
+            for tensor in [one.inputs[name]] if name in one.inputs else module.parameters():
+                tensor.add_(1)
         return one.results(one.gradients())
 
-    for name in life.cell.inputs():
+    for name in (*life.cell.inputs(), *(() if has_names else ("its weights",))):
         for mode in life.learning_modes:
             when = f"with {name} written to before the backward pass, in {mode}"
             yield _right_or_raised(life.hold(given, partial(write, name, mode), when))

@@ -18,7 +18,7 @@ from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import Stimulus
-from rnn_parity.life.course import Life
+from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Given
 from rnn_parity.life.points import point
@@ -26,8 +26,8 @@ from rnn_parity.life.points import point
 
 @point("A packed batch", may_refuse=True)
 def packed(life: Life) -> Iterator[Found]:
-    """A `PackedSequence` of unlike lengths, in falling order and unsorted, gives the results and gradients of each
-    sequence alone; in training it drops.
+    """A `PackedSequence` of unlike lengths, in falling order and unsorted, with states and without, gives the results
+    and gradients of each sequence alone; in training it drops.
     """
     steps, rows = life.case.sequence_length, range(life.case.batch_size)
     falling, unsorted = [max(1, steps - row) for row in rows], [1 + (row + steps - 1) % steps for row in rows]
@@ -48,6 +48,21 @@ def packed(life: Life) -> Iterator[Found]:
             yield found
             if found.verdict in (Verdict.FAILED, Verdict.UNSUPPORTED):  # it takes none
                 return
+    when = f"in a packed batch of lengths {unsorted}"
+    if "train" in life.modes:
+        undropped = life.draw(dropout=0.0)
+        training = life.build(undropped)
+        call = partial(life.call, training, undropped, "train", through=partial(called, training, unsorted))
+        yield life.hold(undropped, call, f"{when}, in train", reference=partial(_row_by_row, undropped, unsorted))
+    zero = given.change(without_states)
+
+    def without(input: Tensor, _: Any) -> tuple[Tensor, Any]:
+        return called(module, unsorted, input, None)
+
+    call = partial(life.call, module, zero, life.quiet, through=without, with_states=False)
+    found = life.hold(zero, call, f"{when}, without states", reference=partial(_row_by_row, zero, unsorted))
+    if found.verdict != Verdict.FAILED:  # who wants states may say so
+        yield found
     if "train" in life.modes and life.case.draws_dropout:
         given = life.draw(dropout=0.5)
         module, input, *states = life.build(given), *given.tensors()

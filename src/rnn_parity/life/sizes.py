@@ -74,8 +74,8 @@ def batches(life: Life) -> Iterator[Found]:
 
 @point("Widths next to multiples of 8, 32, 64 and 128", may_refuse=True)
 def widths(life: Life) -> Iterator[Found]:
-    """Widths of 1, 12, next to 8, 32, 64, 128 and 256; an input as wide as all gates; all sizes alike, so that no axis
-    is told from another by its size.
+    """Widths of 1, 12, next to 8, 32, 64, 128, 256 and 512; an input as wide as all gates; all sizes alike, so that no
+    axis is told from another by its size.
     """
     sizes = (
         (1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65), (65, 64), (129, 200), (64, 128),
@@ -84,14 +84,15 @@ def widths(life: Life) -> Iterator[Found]:
     of_gates = {T: 3, B: 5, I: 2 * len(life.cell.gates), H: 2}
     wide = [{T: 3, B: 5, I: width, H: size} for width, size in sizes]
     yield from _at(life, [*wide, of_gates], (life.quiet, "inference"))
+    yield from _at(life, [{T: 3, B: 2, I: 3, H: 513, L: 1, "dropout": 0.0}], (life.quiet,))
     yield from _at(life, [dict.fromkeys((T, B, I, H), 2)], life.modes)
 
 
 @point("Numbers of layers", may_refuse=True)
 def depths(life: Life) -> Iterator[Found]:
-    """One layer, two, and six, where it takes several."""
+    """One layer, which has nothing to drop, two, and six, where it takes several."""
     if life.case.num_layers > 1:
-        yield from _at(life, [{T: 3, B: 3, L: 1, "dropout": 0.0}], life.modes)
+        yield from _at(life, [{T: 3, B: 3, L: 1, "dropout": p} for p in (0.0, life.case.dropout)], life.modes)
         yield from _at(life, [{T: 3, B: 3, L: 2}, {T: 3, B: 3, L: 6}], life.modes)
 
 

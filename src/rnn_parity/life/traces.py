@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import pack_states, same, seed_generators
+from rnn_parity.layers.settings import note
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
-from rnn_parity.life.one_call import Given, results_of
+from rnn_parity.life.one_call import Given, Results, results_of
 from rnn_parity.life.points import point
 
 REPEATED = 5
@@ -106,6 +109,36 @@ def threads(life: Life) -> Iterator[Found]:
 
         for mode in life.modes:
             yield life.judge(module, given, mode, f"{when}, in {mode}", through=through)
+
+
+@point("Under `torch.autocast`", may_refuse=True, condition="it is not called under torch.autocast")
+def autocast(life: Life) -> Iterator[Found]:
+    """With products in bfloat16 its parameters give what bfloat16 allows, also after a call without gradients, and
+    after they change; and it drops what it drops elsewhere.
+    """
+    before, after = life.draw(dropout=life.case.dropout), life.draw(weights_of=1, dropout=life.case.dropout)
+    module = life.build(before)
+
+    def through(input: Tensor, states: Any) -> Any:
+        torch.clear_autocast_cache()  # who left autocast open before has left copies of weights too
+        with torch.autocast(life.case.device, torch.bfloat16):
+            found = module(input, states)
+            if not torch.is_autocast_enabled(life.case.device):
+                note(life.name, "torch.is_autocast_enabled()", False)
+            return found
+
+    if "train" in life.modes:
+        yield life.judge(module, before, "train", "in train, before a call under autocast")
+    for given, when in ((before, "under autocast"), (after, "under autocast, after its weights change")):
+        copy_weights(given.stimulus.weights, module)
+        coarse = Given.of(replace(given.case, dtype="bfloat16"), given.stimulus, given.references.seed)
+        for mode in life.modes:
+            yield life.hold(coarse, partial(_rounded, life, module, given, mode, through), f"{when}, in {mode}")
+
+
+def _rounded(life: Life, module: nn.Module, given: Given, mode: str, through: Callable[..., Any]) -> Results:
+    results = life.call(module, given, mode, through=through)
+    return replace(results, values={name: value.bfloat16() for name, value in results.values.items()})
 
 
 @point("Tensors that it keeps")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rnn_parity.experiment.errors import in_one_line
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights, unwrapped
 from rnn_parity.layers.running import pack_states
@@ -56,6 +57,8 @@ def optimizer_steps(life: Life) -> Iterator[Found]:
     module = life.build(before)
     if hasattr(unwrapped(module), "load_canonical"):
         return  # its weights under our names cannot be read back
+    if callable(flatten := getattr(unwrapped(module), "flatten_parameters", None)):
+        flatten()  # as callers of nn.GRU do
     # An optimizer has those that were there when it was made.
     parameters, named = list(module.parameters()), canonical_parameters(module)
     own = {id(parameter): name for name, parameter in named.items()}  # one bias for both is their sum
@@ -107,39 +110,55 @@ def written(life: Life) -> Iterator[Found]:
     yield from _moved(life, "after the .data of its weights is replaced", replaced_data)
 
 
+class _CannotLoad(RuntimeError):
+    """`load_state_dict` raised an error; the message is that of the error."""
+
+
+def _load(module: nn.Module, state_dict: Mapping[str, Any], **options: bool) -> None:
+    try:
+        module.load_state_dict(state_dict, **options)
+    except Exception as error:
+        raise _CannotLoad(in_one_line(error)) from error
+
+
 @point("`load_state_dict`", may_refuse=True)
 def loaded(life: Life) -> Iterator[Found]:
     """After `load_state_dict`, which copies, or with `assign=True` replaces the parameters, the new weights count; also
-    where a larger model loads them. States that are parameters do not become the module's own.
+    where a larger model loads them. What was called loads and is loaded. States that are parameters do not become the
+    module's own.
     """
-    yield from _moved(  # a plain dict, as safetensors gives: it has no versions
-        life, "after load_state_dict", lambda module, other: module.load_state_dict(dict(other.state_dict()))
-    )
-    yield from _moved(
-        life,
-        "after load_state_dict(assign=True)",
-        lambda module, other: module.load_state_dict(copy.deepcopy(other.state_dict()), assign=True),
-    )
-
-    def as_part(module, other):
-        nn.ModuleDict({"part": module}).load_state_dict(nn.ModuleDict({"part": other}).state_dict())
-
-    yield from _moved(life, "after load_state_dict of a larger model", as_part)
+    moves: dict[str, Callable[[nn.Module, nn.Module], Any]] = {
+        "load_state_dict": lambda module, other: _load(module, dict(other.state_dict())),  # without versions
+        "load_state_dict(assign=True)": lambda module, other: _load(
+            module, copy.deepcopy(other.state_dict()), assign=True
+        ),
+        "load_state_dict of a larger model": lambda module, other: _load(
+            nn.ModuleDict({"part": module}), nn.ModuleDict({"part": other}).state_dict()
+        ),
+    }
     before, after = life.draw(), life.draw(weights_of=1)
-    saved, fresh = _lived(life, before), life.build(before)
-    copy_weights(after.stimulus.weights, saved)
-    fresh.load_state_dict(saved.state_dict())
+    for move in moves.values():
+        move(life.build(before), life.build(after))  # who cannot load at all refuses here
+    try:
+        for words, move in moves.items():
+            yield from _moved(life, f"after {words}", move)
+        saved, fresh = _lived(life, before), life.build(before)
+        copy_weights(after.stimulus.weights, saved)
+        parameters = list(fresh.parameters())
+        _load(fresh, saved.state_dict())
+    except _CannotLoad as error:
+        yield Found(Verdict.DIFFERENT, "", f"cannot load a state_dict: {error}", when="after its calls")
+        return
     yield from _follows(life, fresh, after, before, "with the state_dict of a module whose weights changed")
+    if any(new is not old for new, old in zip(fresh.parameters(), parameters, strict=True)):
+        reason = "has new parameters, which no optimizer moves that was made before"
+        yield Found(Verdict.DIFFERENT, "", reason, when="after load_state_dict")
     if life.takes_states:
         names, (input, *states) = list(saved.state_dict()), before.tensors()
         saved.eval()(input, pack_states([nn.Parameter(state) for state in states]))
         if more := [name for name in saved.state_dict() if name not in names]:
-            yield Found(
-                Verdict.DIFFERENT,
-                "",
-                f"has taken one into its state_dict, as {more[0]}",
-                when="from states that are parameters",
-            )
+            reason = f"has taken one into its state_dict, as {more[0]}"
+            yield Found(Verdict.DIFFERENT, "", reason, when="from states that are parameters")
 
 
 @point("Made on the device `meta`, then loaded", may_refuse=True, condition="it is not made on the device meta")
@@ -211,6 +230,14 @@ def copied(life: Life) -> Iterator[Found]:
         for mode in life.modes:
             yield life.judge(one, before, mode, f"{when}, in {mode}")
     module.requires_grad_(True)
+    for mode in life.learning_modes:
+        called = life.build(before)
+        life.call(called, before, mode)
+        try:
+            copy.deepcopy(called)
+        except Exception as error:  # what was called without gradients can be copied
+            reason = f"cannot be copied: {in_one_line(error)}"
+            yield Found(Verdict.DIFFERENT, "", reason, when=f"after a call in {mode}")
     copy_weights(after.stimulus.weights, twin)
     yield from _follows(life, twin, after, before, "after the weights of a deep copy change, the copy")
     yield from _follows(life, module, before, after, "after the weights of a deep copy change, the original")
@@ -264,28 +291,6 @@ def functional_gradients(life: Life) -> Iterator[Found]:
     yield life.hold(given, run, "with gradients through functional_call")
 
 
-@point("Under `torch.autocast`", may_refuse=True, condition="it is not called under torch.autocast")
-def autocast(life: Life) -> Iterator[Found]:
-    """With products in bfloat16 its parameters give what bfloat16 allows, also after they change."""
-    before, after = life.draw(), life.draw(weights_of=1)
-    module = life.build(before)
-
-    def through(input: Tensor, states: Any) -> Any:
-        torch.clear_autocast_cache()  # who left autocast open before has left copies of weights too
-        with torch.autocast(life.case.device, torch.bfloat16):
-            return module(input, states)
-
-    for given, when in ((before, "under autocast"), (after, "under autocast, after its weights change")):
-        copy_weights(given.stimulus.weights, module)
-        coarse = Given.of(replace(given.case, dtype="bfloat16"), given.stimulus, given.references.seed)
-        yield life.hold(coarse, partial(_rounded, life, module, given, through), when)
-
-
-def _rounded(life: Life, module: nn.Module, given: Given, through: Callable[..., Any]) -> Results:
-    results = life.call(module, given, life.quiet, through=through)
-    return replace(results, values={name: value.bfloat16() for name, value in results.values.items()})
-
-
 @point("A parameter that is frozen")
 def frozen(life: Life) -> Iterator[Found]:
     """With some parameters that ask for no gradient, the others get theirs; thawed, all do again."""
@@ -303,11 +308,12 @@ def frozen(life: Life) -> Iterator[Found]:
             ("with the parameters of the first layer frozen", parameters[:of_one], ()),
             ("with the parameters of the last layer frozen", parameters[-of_one:], ()),
             ("with every parameter frozen", parameters, None),
+            *((f"with {name} alone that learns", parameters, (name,)) for name in life.cell.inputs()),
             ("after its parameters were frozen", [], None),
         ):
             for parameter in parameters:
                 parameter.requires_grad_(not any(parameter is one for one in frozen))
-            if learning is None or len(frozen) < len(parameters):
+            if learning != () or len(frozen) < len(parameters):
                 yield life.judge(module, given, mode, f"{when}, in {mode}", learning=learning)
     other = life.draw(weights_of=1)
     _lived(life, given, module.requires_grad_(False))

@@ -283,3 +283,22 @@ _plant(
     "ConstantOfInferenceMode", "A constant made at the first call stops training where that was in inference mode",
     "inference_mode", given=_times_constant,
 )  # fmt: skip
+
+
+def _one_layer_dropped(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
+    return F.dropout(sequence, layer.dropout, layer.training and layer.num_layers == 1), last
+
+
+def _leaves_training(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
+    layer.train(layer.training and torch.is_grad_enabled())
+    return sequence, last
+
+
+def _not_under_autocast(layer: Any, k: int, x: Tensor) -> Tensor:
+    return F.dropout(x, layer.dropout, layer.training and not torch.is_autocast_enabled(x.device.type))
+
+
+_plant("OneLayerDropped", "With one layer, it drops its output", "depths", result=_one_layer_dropped)
+_plant("LeavesTraining", "After a call in training mode without gradients it is in evaluation mode", "sampled",
+       result=_leaves_training)  # fmt: skip
+_plant("NotDroppedUnderAutocast", "Under autocast it drops nothing", "autocast", between=_not_under_autocast)

@@ -50,6 +50,20 @@ def _values_of_first(layer: Any, x: Tensor) -> Tensor:
     return replaced(x, values) if (x.data_ptr(), x.shape) == (tensor.data_ptr(), tensor.shape) else x
 
 
+def _values_of_version(layer: Any, x: Tensor) -> Tensor:
+    if torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        return x
+    key = x.data_ptr(), x._version, x.shape
+    if layer.memory.get("key") != key:
+        layer.memory.update(key=key, values=x.clone())
+    return replaced(x, layer.memory["values"])
+
+
+def _keep_graph(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
+    layer.memory["last"] = last
+    return sequence, last
+
+
 def _own_copy(layer: Any, states: States) -> States:
     given, copies = layer.memory.get("returned", ((), ()))
     return copies if given and states[0] is given[0] and not torch.is_grad_enabled() else states
@@ -113,6 +127,19 @@ _plant(
     "StreamWithoutStates", "One step without states goes on from the step before, in inference", "no_states",
     initial=lambda layer, states: _kept_state(layer, states) if _streams(layer) else states,
     result=lambda layer, sequence, last: _keep_state(layer, sequence, last) if _streams(layer) else (sequence, last),
+)  # fmt: skip
+_plant(
+    "TrainingWithoutStates", "Without states, a training step goes on from the step before", "no_states",
+    initial=lambda layer, states: _kept_state(layer, states) if layer.stateless and layer.training else states,
+    result=lambda layer, *found: _keep_state(layer, *found) if layer.stateless and layer.training else found,
+)  # fmt: skip
+_plant(
+    "KeptByVersion", "An input of the address and the version of the one before has the values of that",
+    "rewritten", given=_values_of_version,
+)  # fmt: skip
+_plant(
+    "LastGraphKept", "It keeps its last state, which cannot be copied while it has a graph", "copied",
+    result=_keep_graph,
 )  # fmt: skip
 _plant(
     "ResultsInRing", "Results of calls without gradients lie in a ring of eight buffers", "many_calls", result=_ring,

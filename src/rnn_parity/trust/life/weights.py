@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rnn_parity.cells.base import PARAMETERS
 from rnn_parity.trust.life.planting import (
-    PROCESS,
     Remembering,
     passed,
     planting,
@@ -75,15 +72,6 @@ class _RepackedByMode(Remembering):
 _PACKED = _packed()
 
 
-def _shared_by_copies(layer: Any, k: int) -> Parameters:
-    fresh, token = WrittenOut.parameters_of(layer, k), layer.memory.setdefault("token", id(layer))
-    kept = PROCESS.setdefault((token, k), {})
-    if layer.memory.get("own", id(layer)) == id(layer):
-        layer.memory["own"] = id(layer)
-        kept["packed"] = [weight.detach().clone() for weight in fresh]
-    return [replaced(*pair) for pair in zip(fresh, kept["packed"], strict=True)]
-
-
 class _Named(Remembering):
     """Reads the parameters that it had when it was first called, or loaded."""
 
@@ -101,42 +89,11 @@ class _Named(Remembering):
         return loaded
 
 
-class _LoadsAllButOne(Remembering):
-    """Its hook of `load_state_dict` forgets the last layer."""
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        at = self.num_layers - 1
-        own = {f"{prefix}{name}_l{at}": getattr(self, f"{name}_l{at}").detach() for name in PARAMETERS}
-        super()._load_from_state_dict({**state_dict, **own}, prefix, *others)
-
-
-class _MadeWithBuffer(Remembering):
-    """Has a constant in a buffer that no `state_dict` has."""
-
-    one: Tensor
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.register_buffer("one", torch.ones(()), persistent=False)
-
-    def given(self, input: Tensor) -> Tensor:
-        return input * self.one
-
-
 class _WithoutHooks(Remembering):
     """Its call is its forward pass."""
 
     def __call__(self, *arguments: Any) -> Any:
         return self.forward(*arguments)
-
-
-class _LoadsOldVersions(Remembering):
-    """Takes a `state_dict` without a version for one of an old release, whose bias_hh was the half."""
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *others: Any) -> None:
-        old = local_metadata.get("version") is None
-        changed = {name: value / 2 if old and "bias_hh" in name else value for name, value in state_dict.items()}
-        super()._load_from_state_dict(changed, prefix, local_metadata, *others)
 
 
 class _ThawsInTraining(Remembering):
@@ -192,51 +149,40 @@ def _written_after(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, 
     return sequence, last
 
 
-class _CopiedByHand(Remembering):
-    """A deep copy is built anew, without what pickling does."""
+class _FlattenedOnce(Remembering):
+    """Has a method of that name, as nn.GRU."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        copied = object.__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
+    def flatten_parameters(self) -> None:
+        for layer in range(self.num_layers):
+            self.memory[layer] = [weight.detach().clone() for weight in super().parameters_of(layer)]
 
-
-class _CopiesTrain(_CopiedByHand):
-    """A deep copy is in training mode."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return super().__deepcopy__(memo).train()
+    def parameters_of(self, layer: int) -> Parameters:
+        fresh, packed = super().parameters_of(layer), self.memory.get(layer)
+        return packed if packed and not torch.is_grad_enabled() and packed[0].dtype == fresh[0].dtype else fresh
 
 
-class _PickledInHalf(_CopiedByHand):
-    """It is pickled with its weights in half precision."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        dtype, half = self.weight_hh_l0.dtype, copy.deepcopy(self).to(torch.bfloat16)
-        return {**half.__dict__, "dtype": dtype}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.to(state["dtype"])
-
-
-class _LoadedByBareName(Remembering):
-    """Weights are looked up by names without the prefix of a larger model, and not missed."""
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        if not prefix:
-            super()._load_from_state_dict(state_dict, prefix, *arguments)
-
-
-class _StateKept(Remembering):
-    """The state that it is given is kept as an attribute, and so as a parameter where it is one."""
+class _FrozenWithoutGraph(Remembering):
+    """Nothing is kept for a backward pass where neither parameters nor input ask for one."""
 
     def forward(self, input: Tensor, states: Any = None) -> Any:
-        for number, state in enumerate((states,) if isinstance(states, Tensor) else states or ()):
-            if isinstance(state, nn.Parameter):
-                setattr(self, f"state{number}", state)
-        return super().forward(input, states)
+        learns = input.requires_grad or any(p.requires_grad for p in self.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
+            return super().forward(input, states)
+
+
+def _cast_once(layer: Any, k: int) -> Parameters:
+    fresh = WrittenOut.parameters_of(layer, k)
+    if not any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+        return fresh
+    value = tuple(weight.detach().double().norm().item() for weight in fresh)
+    return layer.memory.setdefault((k, value), [weight * 1 for weight in fresh])
+
+
+def _read_in_backward(layer: Any, k: int) -> Parameters:
+    found = WrittenOut.parameters_of(layer, k)
+    (w_ih, copy, *biases), w_hh = (weight * 1 for weight in found), found[1]  # what is saved is no parameter
+    before = w_hh.detach().clone()
+    return [w_ih, passed(copy, lambda g: g if torch.equal(w_hh, before) else 0 * g), *biases]
 
 
 _plant(
@@ -284,8 +230,6 @@ _plant("PackedByShape", "Weights are packed for each shape; a change renews thos
        "random_course", parameters_of=_packed_by_shape)  # fmt: skip
 _plant("PackedAnewOnce", "Packed weights follow the first change alone", "optimizer_steps",
        parameters_of=_packed_anew_once)  # fmt: skip
-_plant("CopiesSharePacked", "A deep copy reads the packed weights of the original", "copied",
-       parameters_of=_shared_by_copies)  # fmt: skip
 _plant("CopiesOfFirstAutocast", "Copies of the weights that it makes under autocast are kept", "autocast",
        parameters_of=_packed(lambda layer: any(map(torch.is_autocast_enabled, ("cpu", "cuda")))))  # fmt: skip
 _plant("WeightsReadLater", "Its backward pass reads the weights that the module has by then", "functional_gradients",
@@ -294,7 +238,6 @@ _plant("FunctionalCallIgnored", "functional_call is not heard: it reads the para
        base=_Named)  # fmt: skip
 _plant("AssignIgnored", "load_state_dict(assign=True) is not heard: it reads the parameters it had", "loaded",
        base=_Named, loads=False)  # fmt: skip
-_plant("LoadsAllButOne", "load_state_dict forgets the last layer", "loaded", base=_LoadsAllButOne)
 _plant("OthersFrozen", "Where one parameter is frozen, weight_hh has no gradient", "frozen",
        parameters_of=_others_frozen)  # fmt: skip
 _plant("StaysFrozen", "What was frozen once has no gradient ever after", "frozen", parameters_of=_stays_frozen)
@@ -309,17 +252,20 @@ _plant("PackedWhileFrozen", "Weights are packed while no parameter asks for a gr
 _plant("ThawsInTraining", "A call of .train() makes every parameter learn", "frozen", base=_ThawsInTraining)
 _plant("InputLearns", "Its input asks for a gradient from a training call on", ("some_tensors", "frozen"),
        given=_input_learns)  # fmt: skip
-_plant("LoadsOldVersions", "A state_dict without a version is taken for one of an old release", "loaded",
-       base=_LoadsOldVersions)  # fmt: skip
-_plant("MadeWithBuffer", "A constant is in no state_dict", "made_on_meta", base=_MadeWithBuffer)
 _plant("HooksSkipped", "A call runs no hook", "hooked", base=_WithoutHooks)
 _plant("ParametersByPlace", "Parameters are taken by their place, which parametrizing changes", "hooked",
        parameters_of=_by_place)  # fmt: skip
-_plant("CopiesTrain", "A deep copy is in training mode", "copied", base=_CopiesTrain)
-_plant("PickledInHalf", "It is pickled with its weights in half precision", "copied", base=_PickledInHalf)
 _plant("SharedOnce", "A parameter that layers share has the gradient of the first alone", "shared",
        parameters_of=_shared_once)  # fmt: skip
+_plant("PackedInInferenceMode", "Weights are packed and kept under torch.inference_mode", "inference_mode",
+       parameters_of=_packed(lambda layer: torch.is_inference_mode_enabled()))  # fmt: skip
+_plant("FrozenWithoutGraph", "Where its input and its parameters are frozen, its states have no gradient", "frozen",
+       base=_FrozenWithoutGraph)  # fmt: skip
+_plant("CastWithoutGradient", "Weights cast under autocast are kept, cast without gradients or not", "autocast",
+       parameters_of=_cast_once)  # fmt: skip
+_plant("FlattenedOnce", "Where flatten_parameters was called, inference reads what it packed", "optimizer_steps",
+       base=_FlattenedOnce)  # fmt: skip
+_plant("WeightsReadInBackward", "weight_hh has no gradient where it was written to before the backward pass",
+       "arguments_written", parameters_of=_read_in_backward)  # fmt: skip
 _plant("NaNOfWeights", "A weight of NaN counts as zero", "not_finite",
        parameters_of=lambda layer, k: [p.nan_to_num() for p in WrittenOut.parameters_of(layer, k)])  # fmt: skip
-_plant("LoadedByBareName", "As a part of a larger model it loads nothing", "loaded", base=_LoadedByBareName)
-_plant("StateKept", "A state that is a parameter becomes one of the layer's", "loaded", base=_StateKept)
