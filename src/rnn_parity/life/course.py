@@ -18,6 +18,7 @@ from rnn_parity.dropout.masks import DropoutRecorder
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.parameters import unwrapped
 from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import classify_exception, same, seed_generators
 from rnn_parity.layers.settings import note
@@ -156,6 +157,8 @@ class Life:
         if results.hides_masks and results.offence:
             return Found(Verdict.DIFFERENT, "", results.offence, when=when)
         found = judge(given.case, results.values, reference() if reference else self._reference(given, results))
+        if found.fails and found.ratio is not None and results.hides_masks:
+            found = replace(found, reason="is not what the same seed gave before")
         if found.fails and before is not None:
             value = {found.quantity: results.values[found.quantity]}
             if not judge(given.case, value, before.references.with_masks(results.masks)).fails:
@@ -247,7 +250,7 @@ class Life:
             name for name, tensor in owned.items() if tensor.requires_grad != asked.get(name, tensor.requires_grad)
         ]
         offence = offence or (f"changes whether {turned[0]} learns" if turned else "")
-        if module.training != (mode == "train"):
+        if unwrapped(module).training != (mode == "train"):
             offence = offence or f"leaves {'training' if mode == 'train' else 'evaluation'} mode"
         offence = offence or _unfit_for_use(values, learns)
         return Pass(self, module, given, mode, inputs, values, masks, offence, owned, copies, left_out)

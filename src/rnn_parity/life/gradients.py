@@ -306,6 +306,7 @@ def _sum_shared(
     """The oracle's quantities, where a parameter has the gradients of all layers that share it."""
 
     def run(stimulus, rounding) -> dict[str, Tensor]:
+        # Shared once more: every tensor is moved by roundings of its own.
         weights = {name: stimulus.weights[first_of.get(name, name)] for name in stimulus.weights}
         inputs = stimulus.input, stimulus.states, weights, stimulus.cotangents
         found = run_stack(load_cell(case.cell), *inputs, masks, case.dropout, Arithmetic(rounding))
