@@ -74,7 +74,7 @@ def test_an_experiment_is_laid_out_planned_and_run_there(installed):
         "profiles/slurm/config.yaml",
     ]
     assert call("rnn-parity", "init", ".", ok=False).returncode == 2
-    assert jobs_run(call("rnn-parity", "run", "-n"))["timing"] == 23
+    assert jobs_run(call("rnn-parity", "run", "-n"))["timing"] == 9
     (folder / "my.yaml").write_text(yaml.safe_dump(TINY))
     done = call("rnn-parity", "run", "--config", "my.yaml", "--cores", "2")
     assert "article: 2 cases compared and timed" in done.stdout + done.stderr

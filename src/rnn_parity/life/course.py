@@ -157,7 +157,7 @@ class Life:
         if results.hides_masks and results.offence:
             return Found(Verdict.DIFFERENT, "", results.offence, when=when)
         found = judge(given.case, results.values, reference() if reference else self._reference(given, results))
-        if found.fails and found.ratio is not None and results.hides_masks:
+        if results.hides_masks and found.reason.startswith("error is"):
             found = replace(found, reason="is not what the same seed gave before")
         if found.fails and before is not None:
             value = {found.quantity: results.values[found.quantity]}
