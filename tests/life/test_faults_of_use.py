@@ -372,7 +372,7 @@ FAULTS = {
     GuessesItsLayout: ("widths", "at T 2, B 2, I 2, H 2, in inference", ""),
     FloatInInference: ("first_call", "at its first call in inference", "is torch.float64, expected torch.float32"),
     GraphInInference: ("first_call", "at its first call in inference", "with a graph where gradients are off"),
-    InferenceOverwrites: ("two_graphs", "after two forward passes, the other mode between", ""),
+    InferenceOverwrites: ("two_graphs", "after two forward passes and a call in the other mode", ""),
     PackedCutsItsStates: ("packed", "in a packed batch of lengths [5, 4, 3, 2], in eval", ""),
     PackedDropsNothing: ("packed", "in a packed batch, in train", "drops nothing"),
     CutsItsStates: ("pieces", "in pieces of 1, 1, 1, 1, 1 steps, in train, with dropout 0", "error is"),

@@ -19,7 +19,7 @@ from rnn_parity.capabilities.subject import (
     expect_same,
     one_line,
 )
-from rnn_parity.layers.parameters import canonical_parameters, copy_weights, unwrapped
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself
 from rnn_parity.layers.running import call_layer
 
 INITIAL_WIDTH, INITIAL_TOLERANCE = 64, 0.5
@@ -31,7 +31,7 @@ def initial_weights(subject: Subject) -> ProbeResult:
     """The root mean square of every parameter of a new module: it decides how a training from scratch begins."""
     wide = subject.vary(hidden_size=INITIAL_WIDTH)
     module = (wide if wide.runs else subject).construct()
-    if hasattr(unwrapped(module), "load_canonical"):
+    if loads_by_itself(module):
         raise NotProbed("its weights are not parameters of PyTorch's shapes")
     sizes = {name: weight.detach().square().mean().sqrt() for name, weight in canonical_parameters(module).items()}
     return ProbeResult(

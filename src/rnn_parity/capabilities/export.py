@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, Wrong, capability, expect_same, one_line
-from rnn_parity.layers.running import pack_states
+from rnn_parity.layers.running import pack_states, unpack_states
 
 
 @capability("`torch.export`", loads="exporter")
@@ -39,7 +39,7 @@ def onnx_export(subject: Subject) -> ProbeResult:
         evaluator = ReferenceEvaluator(str(path))
 
     def run(input, states):
-        tensors = input, *([states] if isinstance(states, Tensor) else states)
+        tensors = input, *unpack_states(states)
         feeds = dict(zip(evaluator.input_names, (tensor.cpu().numpy() for tensor in tensors), strict=True))
         output, *last = (torch.from_numpy(value).to(subject.case.device) for value in evaluator.run(None, feeds))
         return output, last

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
 from rnn_parity.layers.refusals import explain_error, explain_result, explain_signature
-from rnn_parity.layers.running import compiler_is_loaded, pack_states
+from rnn_parity.layers.running import compiler_is_loaded, pack_states, unpack_states
 from rnn_parity.layers.signatures import places_of_states, second_argument, takes
 
 STEPS, ROWS, WIDTH, UNITS = 2, 7, 8, 16  # T, B, I, H; and L = S + 2
@@ -161,8 +161,8 @@ class Adapted(nn.Module):
     def forward(self, input: Tensor, states: Any = None) -> tuple[Tensor, Any]:
         """Map as `nn.GRU` or `nn.LSTM` does."""
         how = self.adapter
-        plain = (states,) if isinstance(states, Tensor) else states
-        output, last = how.run(self.adapted_layer, input, () if plain is None else GIVEN[how.states](tuple(plain)))
+        given = () if states is None else GIVEN[how.states](unpack_states(states))
+        output, last = how.run(self.adapted_layer, input, given)
         return output, pack_states(last)
 
 

@@ -82,7 +82,7 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
 def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     """Copy canonical `weights` into `module`; `WeightError` if a parameter is left over on either side."""
     layer: Any = unwrapped(module)
-    if hasattr(layer, "load_canonical"):
+    if loads_by_itself(layer):
         like = next(layer.parameters())
         try:
             with torch.no_grad():
@@ -115,13 +115,13 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
 def gradient_sources(module: nn.Module) -> dict[str, Tensor]:
     """What gradients are taken of: the canonical parameters, or those of its own where a layer names gradients."""
     layer = unwrapped(module)
-    return dict(layer.named_parameters()) if hasattr(layer, "load_canonical") else canonical_parameters(layer)
+    return dict(layer.named_parameters()) if loads_by_itself(layer) else canonical_parameters(layer)
 
 
 def canonical_gradients(module: nn.Module, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The gradients of `gradient_sources` under PyTorch's names; one that needs a gradient not given is left out."""
     layer: Any = unwrapped(module)
-    if not hasattr(layer, "load_canonical"):
+    if not loads_by_itself(layer):
         return gradients
     parameters = dict(layer.named_parameters())
     frozen = parameters.keys() - gradients.keys()
@@ -145,6 +145,11 @@ def _named_gradients(layer: Any, gradients: Mapping[str, Tensor]) -> Mapping[str
 def unwrapped(module: nn.Module) -> nn.Module:
     """The user's layer."""
     return getattr(module, "adapted_layer", module)
+
+
+def loads_by_itself(module: nn.Module) -> bool:
+    """Whether a layer has a method `load_canonical`: its weights cannot be read back under PyTorch's names."""
+    return hasattr(unwrapped(module), "load_canonical")
 
 
 def _with_both_biases(canonical: dict[str, Tensor]) -> dict[str, Tensor]:

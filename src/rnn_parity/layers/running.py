@@ -67,6 +67,11 @@ def pack_states(states: Sequence[Any]) -> Any:
     return states[0] if len(states) == 1 else tuple(states)
 
 
+def unpack_states(states: Any) -> tuple[Any, ...]:
+    """The states that a layer takes or gives, one alone or several."""
+    return (states,) if isinstance(states, Tensor) else tuple(states)
+
+
 def call_layer(module: Callable[..., Any], input: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Call a layer as PyTorch's: one state alone, several as a tuple. Returns output and the last states.
 

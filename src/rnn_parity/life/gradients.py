@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.stack import run_forward, run_stack
-from rnn_parity.compare.reference import PERTURBATIONS, Reference, References, perturb
+from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import canonical_parameters, gradient_sources, unwrapped
+from rnn_parity.layers.parameters import canonical_parameters, gradient_sources, loads_by_itself, unwrapped
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, Pass
 from rnn_parity.life.judging import Found
@@ -91,7 +91,7 @@ def accumulated(life: Life) -> Iterator[Found]:
     """After two backward passes without `zero_grad` between, `.grad` of a parameter holds the sum, an evaluation in
     between or not. What is there already changes nothing that `torch.autograd.grad` gives.
     """
-    if hasattr(unwrapped(life.build(life.draw())), "load_canonical"):
+    if loads_by_itself(life.build(life.draw())):
         return
     for mode in life.learning_modes:
         given = life.draw_undropped(mode)
@@ -125,23 +125,23 @@ def two_graphs(life: Life) -> Iterator[Found]:
     one, other = life.draw(), life.draw(1, weights_of=0)
     module = life.build(one)
     for mode in life.learning_modes:
-        pair, between = (life.build(one), life.build(one)), "the other mode between"
+        pair, in_other_mode = (life.build(one), life.build(one)), " and a call in the other mode"
         for words, modules, order in (
-            ("backward in the same order", (module, module), (0, 1)),
-            ("backward in the other order", (module, module), (1, 0)),
-            ("of two modules, backward in the other order", pair, (1, 0)),
-            (between, (module, module), (1, 0)),
+            (", backward in the same order", (module, module), (0, 1)),
+            (", backward in the other order", (module, module), (1, 0)),
+            (", of two modules, backward in the other order", pair, (1, 0)),
+            (in_other_mode, (module, module), (1, 0)),
         ):
-            when = f"after two forward passes, {words}, in {mode}"
+            when = f"after two forward passes{words}, in {mode}"
             passes: list[Pass] = []
             for called, given in zip(modules, (one, other), strict=True):
                 yield life.hold(given, partial(_forward, life, called, given, mode, passes), when)
-            if words == between:
+            if words == in_other_mode:
                 with torch.no_grad():
                     results_of(life.cell, module.train(mode == "eval"), *other.tensors())
             for at in order:
                 found = life.hold((one, other)[at], passes[at].finish, when)
-                refused = words == between and found.verdict == Verdict.FAILED
+                refused = words == in_other_mode and found.verdict == Verdict.FAILED
                 yield replace(found, verdict=Verdict.UNSUPPORTED) if refused else found
 
 
@@ -180,7 +180,6 @@ def arguments_written(life: Life) -> Iterator[Found]:
     of what it was given.
     """
     given = life.draw()
-    has_names = hasattr(unwrapped(life.build(given)), "load_canonical")  # which may read the weights that it has now
 
     def write(name: str, mode: str) -> Results:
         module = life.build(given)
@@ -190,7 +189,8 @@ def arguments_written(life: Life) -> Iterator[Found]:
                 tensor.add_(1)
         return one.results(one.gradients())
 
-    for name in (*life.cell.inputs(), *(() if has_names else ("its weights",))):
+    of_weights = () if loads_by_itself(life.build(given)) else ("its weights",)  # it may read those that it has now
+    for name in (*life.cell.inputs(), *of_weights):
         for mode in life.learning_modes:
             when = f"with {name} written to before the backward pass, in {mode}"
             yield _right_or_raised(life.hold(given, partial(write, name, mode), when))
@@ -221,7 +221,7 @@ def second_derivatives(life: Life) -> Iterator[Found]:
         return
     given = life.draw()
     module = life.build(given)
-    if hasattr(unwrapped(module), "load_canonical"):
+    if loads_by_itself(module):
         return
 
     def run() -> Results:
@@ -266,16 +266,13 @@ def shared(life: Life) -> Iterator[Found]:
     """Where all layers have one weight_hh and one pair of biases between them, each computes with these, and the
     gradient is the sum of theirs.
     """
-    plain = life.draw()
-    weights = plain.stimulus.weights
-    first_of = {name: f"{name.rpartition('_l')[0]}_l0" for name in weights if not name.startswith("weight_ih")}
-    stimulus = replace(plain.stimulus, weights={name: weights[first_of.get(name, name)] for name in weights})
-    given = replace(
-        plain, references=References(plain.case, stimulus, plain.references.seed, partial(_sum_shared, first_of))
-    )
-    layer = life.build(given)
-    if life.case.num_layers == 1 or hasattr(own := unwrapped(layer), "load_canonical"):
+    given, own = life.draw(), unwrapped(layer := life.build(life.draw()))
+    if life.case.num_layers == 1 or loads_by_itself(layer):
         return
+    weights = given.stimulus.weights
+    first_of = {name: f"{name.rpartition('_l')[0]}_l0" for name in weights if not name.startswith("weight_ih")}
+    summed = replace(given.references, compute=partial(_sum_shared, first_of), known={})
+    given = replace(given, references=summed)
     named, paths = canonical_parameters(layer), {id(p): path for path, p in own.named_parameters()}
     for name, first in first_of.items():
         owner, _, attribute = paths[id(named[name])].rpartition(".")
@@ -306,7 +303,6 @@ def _sum_shared(
     """The oracle's quantities, where a parameter has the gradients of all layers that share it."""
 
     def run(stimulus, rounding) -> dict[str, Tensor]:
-        # Shared once more: every tensor is moved by roundings of its own.
         weights = {name: stimulus.weights[first_of.get(name, name)] for name in stimulus.weights}
         inputs = stimulus.input, stimulus.states, weights, stimulus.cotangents
         found = run_stack(load_cell(case.cell), *inputs, masks, case.dropout, Arithmetic(rounding))

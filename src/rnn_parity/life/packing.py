@@ -55,11 +55,10 @@ def packed(life: Life) -> Iterator[Found]:
         call = partial(life.call, training, undropped, "train", through=partial(called, training, unsorted))
         yield life.hold(undropped, call, f"{when}, in train", reference=partial(_row_by_row, undropped, unsorted))
     zero = given.change(without_states)
-
-    def without(input: Tensor, _: Any) -> tuple[Tensor, Any]:
-        return called(module, unsorted, input, None)
-
-    call = partial(life.call, module, zero, life.quiet, through=without, with_states=False)
+    call = partial(
+        life.call, module, zero, life.quiet,
+        through=lambda input, _: called(module, unsorted, input, None), with_states=False,
+    )  # fmt: skip
     found = life.hold(zero, call, f"{when}, without states", reference=partial(_row_by_row, zero, unsorted))
     if found.verdict != Verdict.FAILED:  # who wants states may say so
         yield found

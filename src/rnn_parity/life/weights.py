@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from rnn_parity.experiment.errors import in_one_line
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import canonical_parameters, copy_weights, unwrapped
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself, unwrapped
 from rnn_parity.layers.running import pack_states
 from rnn_parity.layers.stimulus import build_sized
 from rnn_parity.life.course import Life
@@ -55,8 +55,8 @@ def optimizer_steps(life: Life) -> Iterator[Found]:
     """After its weights were moved as an optimizer moves them, the module computes with what they are now."""
     before = life.draw()
     module = life.build(before)
-    if hasattr(unwrapped(module), "load_canonical"):
-        return  # its weights under our names cannot be read back
+    if loads_by_itself(module):
+        return
     if callable(flatten := getattr(unwrapped(module), "flatten_parameters", None)):
         flatten()  # as callers of nn.GRU do
     # An optimizer has those that were there when it was made.
@@ -151,7 +151,7 @@ def loaded(life: Life) -> Iterator[Found]:
         return
     yield from _follows(life, fresh, after, before, "with the state_dict of a module whose weights changed")
     if any(new is not old for new, old in zip(fresh.parameters(), parameters, strict=True)):
-        reason = "has new parameters, which no optimizer moves that was made before"
+        reason = "has other parameters than before, so that an optimizer made before trains nothing"
         yield Found(Verdict.DIFFERENT, "", reason, when="after load_state_dict")
     if life.takes_states:
         names, (input, *states) = list(saved.state_dict()), before.tensors()
@@ -280,8 +280,8 @@ def functional_gradients(life: Life) -> Iterator[Found]:
     """The weights that it was called with get the gradients, as where one is trained through another's steps."""
     own, given = life.draw(), life.draw(weights_of=1)
     module, other = _lived(life, own), life.build(given)
-    if hasattr(unwrapped(other), "load_canonical"):
-        return  # its weights under our names cannot be read back
+    if loads_by_itself(other):
+        return
     weights: dict[str, Tensor] = dict(other.named_parameters())
 
     def run() -> Results:

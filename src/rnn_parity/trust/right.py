@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from rnn_parity.cells.base import PARAMETERS, Arithmetic, load_cell
 from rnn_parity.layers.parameters import canonical_shapes
-from rnn_parity.layers.running import pack_states
+from rnn_parity.layers.running import pack_states, unpack_states
 
 States = tuple[Tensor, ...]
 Parameters = list[Tensor]
@@ -34,7 +34,7 @@ class WrittenOut(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
     def forward(self, input: Tensor, states: Tensor | States) -> tuple[Tensor, Tensor | States]:
-        first = self.initial((states,) if isinstance(states, Tensor) else tuple(states))
+        first = self.initial(unpack_states(states))
         sequence, last = self.given(input), []
         for layer in range(self.num_layers):
             of_layer = tuple(state[layer] for state in first)

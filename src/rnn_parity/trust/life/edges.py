@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from rnn_parity.layers.running import pack_states
+from rnn_parity.layers.running import pack_states, unpack_states
 from rnn_parity.trust.life.planting import Remembering, as_if_contiguous, in_states, passed, planting, replaced
 from rnn_parity.trust.planting import coarse, given_state
 from rnn_parity.trust.right import Parameters, States, WrittenOut
@@ -192,15 +192,12 @@ class _RowByRow(Remembering):
         padded, lengths = pad_packed_sequence(input)
         found = []
         for row, length in enumerate(lengths.tolist()):
-            own = None if states is None else pack_states([t[:, [row]] for t in self.tensors_of(states)])
+            own = None if states is None else pack_states([t[:, [row]] for t in unpack_states(states)])
             found.append(super().forward(padded[:length, [row]], self.packed_from(padded, own)))
         outputs = [output[:, 0] for output, _ in found]
-        last = [torch.cat(of_rows, 1) for of_rows in zip(*(self.tensors_of(after) for _, after in found), strict=True)]
+        last = [torch.cat(of_rows, 1) for of_rows in zip(*(unpack_states(after) for _, after in found), strict=True)]
         packed = pack_padded_sequence(pad_sequence(outputs), lengths, enforce_sorted=False)
         return packed, pack_states([self.placed(state, input) for state in last])
-
-    def tensors_of(self, states: Any) -> States:
-        return (states,) if isinstance(states, Tensor) else tuple(states)
 
     def packed_from(self, padded: Tensor, states: Any) -> Any:
         return states

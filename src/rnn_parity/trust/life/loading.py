@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.cells.base import PARAMETERS
+from rnn_parity.layers.running import unpack_states
 from rnn_parity.trust.life.planting import PROCESS, Remembering, planting, replaced
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
@@ -38,8 +39,8 @@ class _MadeWithBuffer(Remembering):
 
     one: Tensor
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *arguments: Any, cell: str = "gru", **options: Any) -> None:
+        super().__init__(*arguments, cell=cell, **options)
         self.register_buffer("one", torch.ones(()), persistent=False)
 
     def given(self, input: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ class _StateKept(Remembering):
     """The state that it is given is kept as an attribute, and so as a parameter where it is one."""
 
     def forward(self, input: Tensor, states: Any = None) -> Any:
-        for number, state in enumerate((states,) if isinstance(states, Tensor) else states or ()):
+        for number, state in enumerate(() if states is None else unpack_states(states)):
             if isinstance(state, nn.Parameter):
                 setattr(self, f"state{number}", state)
         return super().forward(input, states)
@@ -127,7 +128,6 @@ _plant("MadeWithBuffer", "A constant is in no state_dict", "made_on_meta", base=
 _plant("CopiesTrain", "A deep copy is in training mode", "copied", base=_CopiesTrain)
 _plant("PickledInHalf", "It is pickled with its weights in half precision", "copied", base=_PickledInHalf)
 _plant("LoadsNewParameters", "load_state_dict makes new parameters", "loaded", base=_LoadsNewParameters)
-_plant("StateSaved", "Its last state is in its state_dict", "loaded",
-       base=_StateSaved)  # fmt: skip
+_plant("StateSaved", "Its last state is in its state_dict", "loaded", base=_StateSaved)
 _plant("LoadedByBareName", "As a part of a larger model it loads nothing", "loaded", base=_LoadedByBareName)
 _plant("StateKept", "A state that is a parameter becomes one of the layer's", "loaded", base=_StateKept)

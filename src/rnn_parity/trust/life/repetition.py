@@ -39,6 +39,14 @@ def _keep_state(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, Sta
     return sequence, last
 
 
+def _goes_on(when: Callable[[Any], bool]) -> dict[str, Any]:
+    """Steps of a layer that goes on from the last state of the call before; it knows of calls like this one alone."""
+    return {
+        "initial": lambda layer, states: _kept_state(layer, states) if when(layer) else states,
+        "result": lambda layer, *found: _keep_state(layer, *found) if when(layer) else found,
+    }
+
+
 def _one_in_nine(layer: Any, k: int) -> Parameters:
     w_ih, w_hh, *biases = WrittenOut.parameters_of(layer, k)
     wrong = random.SystemRandom().random() < 1 / 9
@@ -87,7 +95,7 @@ def _ring(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
 
 _plant(
     "StateCarried", "From its second call on it starts from the last state of the call before", _AGAIN,
-    initial=_kept_state, result=_keep_state,
+    **_goes_on(lambda layer: True),
 )  # fmt: skip
 _plant(
     "StateCarriedWithoutStates", "Without states it starts from the last state of the call before", "no_states",
@@ -125,13 +133,11 @@ _plant(
 )  # fmt: skip
 _plant(
     "StreamWithoutStates", "One step without states goes on from the step before, in inference", "no_states",
-    initial=lambda layer, states: _kept_state(layer, states) if _streams(layer) else states,
-    result=lambda layer, sequence, last: _keep_state(layer, sequence, last) if _streams(layer) else (sequence, last),
+    **_goes_on(_streams),
 )  # fmt: skip
 _plant(
     "TrainingWithoutStates", "Without states, a training step goes on from the step before", "no_states",
-    initial=lambda layer, states: _kept_state(layer, states) if layer.stateless and layer.training else states,
-    result=lambda layer, *found: _keep_state(layer, *found) if layer.stateless and layer.training else found,
+    **_goes_on(lambda layer: layer.stateless and layer.training),
 )  # fmt: skip
 _plant(
     "KeptByVersion", "An input of the address and the version of the one before has the values of that",

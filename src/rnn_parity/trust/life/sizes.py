@@ -30,14 +30,6 @@ def _without_last_units(multiple: int) -> Callable[[Any, int], Parameters]:
     return parameters
 
 
-def _first_units_recur(most: int) -> Callable[[Any, int], Parameters]:
-    def parameters(layer: Any, k: int) -> Parameters:
-        w_ih, w_hh, *biases = WrittenOut.parameters_of(layer, k)
-        return [w_ih, torch.cat([w_hh[:, :most], 0 * w_hh[:, most:]], 1), *biases]
-
-    return parameters
-
-
 def _at_boundary(length: int, least: int, change: Callable[[Tensor], Tensor]):
     """The states at every multiple of a length, in sequences longer than `least`, are changed."""
 
@@ -121,4 +113,5 @@ _plant("DeterministicWithoutBias", "With deterministic algorithms bias_hh is lef
        )(layer, k))  # fmt: skip
 _plant("ThreadsOfFirstCall", "With more or fewer threads than at the process's first call the last row reads zeros",
        "threads", given=_rows_of_first_threads)  # fmt: skip
-_plant("UnitsBehind512", "Units behind the first 512 do not recur", "widths", parameters_of=_first_units_recur(512))
+_plant("BlocksOf512", "Where H is over 512 and no multiple, the last units are left out of the product", "widths",
+       parameters_of=_without_last_units(512))  # fmt: skip
