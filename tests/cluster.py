@@ -1,12 +1,14 @@
 """A real Slurm on this machine: a controller and three nodes, one of them unlike the others, in a folder of its own."""
 
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -60,7 +62,7 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.folder, host = folder, socket.gethostname()
-        ports = [_free_port() for _ in range(len(NODES) + 1)]
+        ports = _free_ports(len(NODES) + 1)
         nodes = zip(NODES.items(), ports[1:], strict=True)
         lines = [f"NodeName={n} NodeHostname={host} Port={p} RealMemory=3000 {has}" for (n, has), p in nodes]
         (folder / "state").mkdir()
@@ -82,7 +84,12 @@ class Cluster:
         self.start_controller()
         for node in NODES:
             self.start_node(node)
-        self.wait_for(lambda: self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split() == sorted(NODES))
+        self.wait_for(self._is_ready)
+
+    def _is_ready(self):
+        """Whether every node is idle and has a daemon of its own: a node whose port another holds is idle as well."""
+        idle = self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split()
+        return idle == sorted(NODES) and all((self.folder / f"{node}.pid").exists() for node in NODES)
 
     def stop(self):
         for daemon in (*NODES, "slurmctld", "munge"):
@@ -127,9 +134,9 @@ class Cluster:
         until = time.monotonic() + patience_s
         while not what():
             if time.monotonic() > until:
-                log = (self.folder / "slurmctld.log").read_text().splitlines()
+                logs = [log.read_text().splitlines()[-40:] for log in sorted(self.folder.glob("*.log"))]
                 jobs = self.run("squeue", "--states=all", check=False)
-                raise AssertionError("\n".join(["it does not come", jobs, *log[-40:]]))
+                raise AssertionError("\n".join(["it does not come", jobs, *itertools.chain(*logs)]))
             time.sleep(0.2)
 
 
@@ -148,10 +155,16 @@ def _environment(process):
         return {}
 
 
-def _free_port():
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return free.getsockname()[1]
+def _free_ports(count):
+    """Ports that differ, below those which Linux gives to connections: a daemon that is started again finds its own."""
+    with ExitStack() as held:
+        ports = []
+        while len(ports) < count:
+            free, port = held.enter_context(socket.socket()), random.randrange(20_000, 32_000)
+            with suppress(OSError):
+                free.bind(("", port))
+                ports.append(port)
+        return ports
 
 
 def is_installed():
