@@ -109,6 +109,7 @@ def timing_rows(grid: Grid, *, speedup: float = 1.5) -> list[dict]:
                         "peak_memory_bytes": 4 * case.batch_size * case.sequence_length * case.hidden_size * 10,
                         "operator_calls": (1 if own else 2) * case.sequence_length * case.num_layers,
                         "kernel_launches": None,
+                        "page_faults": 0.0,
                         "path": "",
                         "flops": flops,
                         "sequential_flops": sequential_flops(case, cell, phase),

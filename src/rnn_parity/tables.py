@@ -87,6 +87,7 @@ TIMING = schema_of(
         "peak_memory_bytes": int,
         "operator_calls": int,
         "kernel_launches": int,
+        "page_faults": float,
         "path": str,
         "flops": int,
         "sequential_flops": int,
@@ -106,7 +107,8 @@ included; `device_busy_s` without the gaps, as a profiler saw one call. `control
 `rounds_s` is the time of all rounds. `first_call_s` is that of the module's first call in this phase, which is in no
 sample. Compilation is in it, save what the compiler finds on disk; what a process does once is not, since a module like
 it was called before. `flops`, `sequential_flops` and `least_bytes` follow from the shape; `step_gemm_flops_per_s` is
-the rate of one step's product. `path`: the library whose layer ran, as cuDNN. `other_busy_cores`,
+the rate of one step's product. `path`: the library whose layer ran, as cuDNN. `page_faults`: how many pages
+of memory the system gave to the process, per call, in the median of the samples. `other_busy_cores`,
 `other_gpu_processes` and `clock_limits`: what else the machine did during the phase; `throttled_rounds` were left out,
 since the GPU's clock was held down."""
 

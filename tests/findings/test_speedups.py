@@ -134,7 +134,7 @@ def test_the_effort_counts_each_measurement_once_and_what_was_saved():
     assert (effort["loaded"], effort["clock_limited"], effort["shared"]) == (1, 1, False)
     assert list(effort) == [
         "measurements", "stopped_early", "saved_s", "allowed_s", "loaded", "clock_limited", "throttled", "contended",
-        "shared",
+        "paged", "shared",
     ]  # fmt: skip
     table.loc[first, "exclusive"] = False
     assert timing_effort(table, 4.0)["shared"] is True
@@ -143,15 +143,19 @@ def test_the_effort_counts_each_measurement_once_and_what_was_saved():
 def test_the_effort_is_that_of_what_was_measured():
     timed = {"case_id": "a", "phase": "step", "median_s": 1e-3, "rounds_s": 3.0, "exclusive": True}
     timed |= {"other_busy_cores": 0.2, "clock_limits": "", "throttled_rounds": None, "other_gpu_processes": None}
+    timed |= {"page_faults": 50.0}  # some 50 µs of a millisecond
     rows = [timed, timed | {"case_id": "b", "median_s": None}, timed | {"case_id": "c", "rounds_s": None}]
     assert timing_effort(pd.DataFrame(rows), 5.0) == {
         "measurements": 1, "stopped_early": 1, "saved_s": 2.0, "allowed_s": 5.0, "loaded": 0, "clock_limited": 0,
         "throttled": 0, "contended": 0,
-        "shared": False,
+        "paged": 0, "shared": False,
     }  # fmt: skip
     disturbed = timed | {"case_id": "d", "rounds_s": 4.5, "throttled_rounds": 3.0, "other_gpu_processes": 1.0}
     effort = timing_effort(pd.DataFrame([timed, disturbed, disturbed | {"phase": "forward", "rounds_s": 6.0}]), 5.0)
     assert (effort["stopped_early"], effort["saved_s"], effort["throttled"], effort["contended"]) == (2, 2.5, 6, 2)
+    paged = [timed | {"page_faults": 51.0, "implementation": name} for name in ("baseline", "candidate")]
+    rows = [*paged, paged[0] | {"phase": "forward"}, timed | {"case_id": "e", "page_faults": None}]
+    assert timing_effort(pd.DataFrame(rows), 5.0)["paged"] == 2
 
 
 def test_shares_of_the_peak_are_of_the_case_that_is_asked_for():

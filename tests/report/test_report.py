@@ -321,6 +321,15 @@ def test_on_a_gpu_it_says_how_busy_that_was_and_what_was_left_out(report, tables
     assert "Beside 4, another process computed on the GPU: they are `disturbed`." in text
 
 
+def test_calls_that_take_memory_from_the_system_are_told(report, tables):
+    equivalence, timing = tables
+    assert "so much memory from the system" not in report(equivalence, timing)[0]
+    loop = timing["implementation"] == "stacking_gru_cell"
+    timing = timing.assign(page_faults=timing["page_faults"].where(~loop, 1e6))
+    cases = timing["case_id"].nunique()
+    assert f"In {4 * cases}, a call took so much memory from the system that" in report(equivalence, timing)[0]
+
+
 def test_a_figure_is_one_element_with_its_caption(report, tables):
     _, html = report(*tables)
     figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)

@@ -1,6 +1,7 @@
 """What else the machine did is what the system says, less what this process did itself."""
 
 import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -31,6 +32,38 @@ def test_another_process_is_seen_and_this_one_is_not_another():
         burner.communicate()
     assert with_burner["other_busy_cores"] > 0.3  # half a core at the least, on however few
     assert with_burner["started_at"] < with_burner["ended_at"]
+
+
+BLOCKS_OF_40_MB = """
+import ctypes
+from rnn_parity.timing.conditions import count_page_faults, keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+
+def faults(turns):
+    at = count_page_faults()
+    for _ in range(turns):
+        blocks = [libc.malloc(1_000_000) for _ in range(40)]
+        for block in reversed(blocks):
+            libc.memset(ctypes.c_void_p(block), 1, 1_000_000)
+            libc.free(ctypes.c_void_p(block))
+    return (count_page_faults() - at) / turns
+
+faults(3), print(faults(10))
+keep_freed_memory()
+faults(3), print(faults(10))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is asked")
+def test_freed_memory_is_kept_where_it_was_given_back_and_asked_for_again():
+    tunables = {name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    plain = {name: value for name, value in os.environ.items() if name not in tunables}
+    done = subprocess.run([sys.executable, "-c", BLOCKS_OF_40_MB], env=plain, capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    assert before > 5000
+    assert after < 100
 
 
 @pytest.mark.parametrize(("busy_s", "own_s", "others"), [(3.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.5, 1.0, 0.0)])

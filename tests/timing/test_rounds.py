@@ -1,6 +1,7 @@
 """Rounds, order, control and phases are what the design says; no clock is trusted in these tests."""
 
 import dataclasses
+import mmap
 import random
 
 import pytest
@@ -180,6 +181,21 @@ def test_a_call_too_short_for_the_clock_is_repeated_within_a_sample(clock):
     run(contenders, min_rounds=4)
     assert contenders[0].calls_per_sample == 11  # 100 times the resolution of 10 ns, and one more
     assert contenders[0].seconds[0] == pytest.approx(1e-7)
+
+
+def test_pages_that_the_system_gives_to_a_call_are_counted_per_call(clock):
+    def given_pages(_):
+        with mmap.mmap(-1, 50 * mmap.PAGESIZE) as memory:
+            for page in range(50):
+                memory[page * mmap.PAGESIZE] = 1
+        return 1e-7  # ten calls a sample
+
+    few, many = contender("few", [1.0]), Contender("many", Calls(given_pages))
+    control = contender("control", [1.0])
+    run([few, many, control])
+    rows = summarize([few, many], control, 0.95)
+    assert many.calls_per_sample > 5
+    assert rows[0]["page_faults"] < 5 < 50 <= rows[1]["page_faults"] < 55
 
 
 def test_one_that_fails_leaves_the_others_their_measurement(clock):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.statistics import Conclusion
+from rnn_parity.statistics import LARGEST_CHANGE, Conclusion
 from rnn_parity.tables import CASE_COLUMNS
 
 NOT_TIMED = (
@@ -18,6 +18,9 @@ NOT_TIMED = (
     Conclusion.NO_BASELINE,
 )
 UNSURE = (Conclusion.WITHIN_NOISE, Conclusion.DISTURBED)
+PAGE_FAULT_S = 1e-6
+"""About what a page of memory costs: 2 to 3 µs were measured on a virtual machine, and hardware takes less."""
+
 LOADED_CORES = 0.2
 QUOTED_SWEEP = "t2vec"
 """The sweep whose largest case is quoted first, where the grid has it."""
@@ -107,9 +110,11 @@ def timing_effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
     - `loaded`: measurements beside which other processes kept more than `LOADED_CORES` busy.
     - `clock_limited`: measurements during which the GPU's clock was held down; `throttled`: rounds left out for that.
     - `contended`: measurements beside which other processes computed on the GPU.
+    - `paged`: measurements in which page faults may be over `LARGEST_CHANGE` of a call's time.
     - `shared`: whether other jobs of the workflow ran beside.
     """
     each = timing.dropna(subset=["rounds_s", "median_s"]).drop_duplicates(["case_id", "phase"])
+    paged = timing["page_faults"] * PAGE_FAULT_S > LARGEST_CHANGE * timing["median_s"]
     unused_s = (max_seconds - each["rounds_s"]).clip(lower=0)
     return {
         "measurements": len(each),
@@ -120,6 +125,7 @@ def timing_effort(timing: pd.DataFrame, max_seconds: float) -> dict[str, Any]:
         "clock_limited": int(each["clock_limits"].fillna("").ne("").sum()),
         "throttled": int(each["throttled_rounds"].fillna(0).sum()),
         "contended": int((each["other_gpu_processes"].fillna(0) > 0).sum()),
+        "paged": len(timing[paged].drop_duplicates(["case_id", "phase"])),
         "shared": not each["exclusive"].astype(bool).all(),
     }
 

@@ -1,4 +1,4 @@
-"""What else the machine did while the clock ran: other processes, and what held the clock of the GPU down."""
+"""What else the machine did while the clock ran: pages of memory, other processes, what held the GPU's clock down."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import torch
@@ -24,6 +25,23 @@ _CLOCK_LIMITS = {
     0x100: "display clock",
 }
 """nvmlClocksEventReason* of the NVML API reference, without the one that says that the GPU is idle."""
+
+_LARGEST_ADAPTED_BYTES = 31 << 20
+"""A block of up to 32 MiB moves the thresholds of glibc when it is freed: `M_MMAP_THRESHOLD` in mallopt(3)."""
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory, as in any program that has freed a large tensor before.
+
+    Until then it may return to the system what a call frees, and ask for it again in the next call: whether it does
+    depends on what else is in the memory of the process, and can be half of the time of a call.
+    """
+    torch.empty(_LARGEST_ADAPTED_BYTES, dtype=torch.uint8)
+
+
+def count_page_faults() -> int:
+    """How many pages of memory this process has been given by the system, which fills each with zeros first."""
+    return getrusage(RUSAGE_SELF).ru_minflt
 
 
 class Watch:

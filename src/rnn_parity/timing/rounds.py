@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
@@ -33,7 +34,7 @@ from rnn_parity.statistics import (
 from rnn_parity.timing import audits
 from rnn_parity.timing.calls import Calls, TimedTask, TimedWorkload
 from rnn_parity.timing.clocks import CudaClock, WallClock
-from rnn_parity.timing.conditions import Watch
+from rnn_parity.timing.conditions import Watch, count_page_faults, keep_freed_memory
 from rnn_parity.timing.costs import measure_costs, measure_kernels
 from rnn_parity.timing.environment import machine_of
 from rnn_parity.timing.throttling import conclude_in_cycles, leave_out_throttled
@@ -68,7 +69,8 @@ class Contender:
     Attributes:
         expected: what a call of some stimuli shall give, by their numbers. differing: what timed calls gave in place.
         cpu_s, watched_s: CPU seconds of the process, and wall seconds, around its samples.
-        sm_mhz: the clock of the GPU after every sample; None where that cannot be had.
+        page_faults: how many a call took, by sample. sm_mhz: the clock of the GPU after every sample; None where that
+            cannot be had.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Contender:
     calls_per_sample: int = 1
     seconds: list[float] = field(default_factory=list)
     device_seconds: list[float] = field(default_factory=list)
+    page_faults: list[float] = field(default_factory=list)
     sm_mhz: list[int | None] = field(default_factory=list)
     not_timed: tuple[Verdict, str] | None = None
 
@@ -104,6 +107,7 @@ def time_case(
     `InputError`. `exclusive`, whether the workflow keeps its other jobs away meanwhile, is recorded beside every row.
     """
     rows = []
+    keep_freed_memory()
     with numerics(case.threads, case.tf32):
         audits.pool_of(case.threads)  # before a layer has threads of its own
         task = workload.draw(case, 0)
@@ -257,6 +261,7 @@ def _summary(
         return {**row, "conclusion": Conclusion(verdict), "reason": reason}
     row |= describe_samples(contender.seconds)
     row |= {"first_call_s": contender.first_call_s, "calls_per_sample": contender.calls_per_sample}
+    row["page_faults"] = median(contender.page_faults) if contender.page_faults else None
     if contender.device_seconds:
         row["device_median_s"] = describe_samples(contender.device_seconds)["median_s"]
     if noise is None:
@@ -319,10 +324,12 @@ def _time_once(contender: Contender, clock: WallClock, number: int) -> tuple[flo
     """Seconds per call of one sample; everything that `prepare` makes is made before the clock starts."""
     calls, count = contender.calls, contender.calls_per_sample
     prepared = calls.prepare(number, count)
+    faults = count_page_faults()
     started_s, cpu_s = perf_counter(), process_time()
     seconds, device_seconds, _ = clock.time(lambda: [calls.call(given) for given in prepared])
     contender.cpu_s += process_time() - cpu_s
     contender.watched_s += perf_counter() - started_s
+    contender.page_faults.append((count_page_faults() - faults) / count)
     return seconds / count, None if device_seconds is None else device_seconds / count
 
 
