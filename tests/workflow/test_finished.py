@@ -83,6 +83,7 @@ def test_a_log_without_a_terminal_has_a_line_for_every_sweep(finished):
     said = [line.partition(" ")[2] for line in lines if line.endswith("compared and timed")]
     sizes = {"article": 3, "width": 2, "model": 2}
     assert sorted(said) == sorted(f"{sweep}: {size} cases compared and timed" for sweep, size in sizes.items())
+    assert not [line for line in lines if "Warning" in line]
 
 
 def timed_jobs(folder):

@@ -192,7 +192,12 @@ def attempt(marker):
 
 
 def keep_config():
-    """Write the config before any job: what is published reads it, also where only some targets are asked for."""
+    """Write the config before any job: what is published reads it, also where only some targets are asked for.
+
+    Where there is none yet, the rule that makes it is the first job: Snakemake warns of a file that is there before.
+    """
+    if not RESULTS.config.exists() and any(job.rule.name == "experiment" for job in workflow.dag.needrun_jobs()):
+        return
     if not RESULTS.config.exists() or RESULTS.config.read_text(encoding="utf-8") != CONFIG:
         RESULTS.config.parent.mkdir(exist_ok=True)
         RESULTS.config.write_text(CONFIG, encoding="utf-8")

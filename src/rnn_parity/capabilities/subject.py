@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights, gradient_sources
-from rnn_parity.layers.registry import adapter_of, build, construct
 from rnn_parity.layers.running import LostStates, call_layer, numerics, seed_generators
-from rnn_parity.layers.stimulus import Stimulus, draw_stimulus
+from rnn_parity.layers.stimulus import Stimulus, build_sized, draw_stimulus
 
 EXACT = 1e-10
 """How far, relative in the 2-norm, float64 results of the same mathematics may be apart: about 10⁶ roundoffs."""
@@ -106,15 +105,7 @@ class Subject:
 
     def construct(self, **keywords: Any) -> nn.Module:
         """Build the module with weights of its own, its factory called with `keywords` besides the usual ones."""
-        case, dtype = self.case, getattr(torch, self.case.dtype)
-        sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
-        if not keywords:
-            return build(self.name, cell=case.cell, dropout=case.dropout, **sizes).to(case.device, dtype)
-        how = adapter_of(self.name, case.cell)
-        if "batch_first" in keywords and how.input == "batch_first":
-            how = replace(how, input="sequence")
-        layer = construct(self.name, case.cell, **sizes, dropout=case.dropout, **keywords)
-        return how.fit(layer, **sizes).to(case.device, dtype)
+        return build_sized(self.case, self.name, **keywords).to(self.case.device)
 
     def load(self, **keywords: Any) -> nn.Module:
         """Build the module, in training mode, with the stimulus' weights."""

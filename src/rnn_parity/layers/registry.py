@@ -15,6 +15,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -78,18 +79,34 @@ def named(implementation: str | Callable[..., Any], key: str) -> Iterator[str]:
 
 
 def build(
-    name: str, *, input_size: int, hidden_size: int, num_layers: int, dropout: float, cell: str = "gru"
+    name: str,
+    *,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    dropout: float,
+    cell: str = "gru",
+    **options: Any,
 ) -> nn.Module:
-    """Build an implementation in float32 on the CPU, called as PyTorch's; `InputError` if its factory refuses this."""
+    """Build an implementation in float32 on the CPU, called as PyTorch's; `InputError` if its factory refuses this.
+
+    `options` are given to the factory too, as `bias=False`; then what it raises is raised. A layer that is called with
+    (B, T, I) anyway takes that with `batch_first` too.
+    """
     sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
     try:
-        layer = construct(name, cell, **sizes, dropout=dropout)
+        layer = construct(name, cell, **sizes, dropout=dropout, **options)
     except TypeError as error:
+        if options:
+            raise
         arguments = ", ".join([*sizes, "dropout"])
         wrapper = f"def make({arguments}): return {_label(load_factory(name))}(…)"
         reason = f"cannot be called with {arguments} ({error}); this function would work: {wrapper}"
         raise InputError(f"{name}: {reason}") from error
-    return adapter_of(name, cell).fit(layer, **sizes)
+    how = adapter_of(name, cell)
+    if "batch_first" in options and how.input == "batch_first":
+        how = replace(how, input="sequence")
+    return how.fit(layer, **sizes)
 
 
 def construct(name: str, cell: str, **arguments: Any) -> nn.Module:

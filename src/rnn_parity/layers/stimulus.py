@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,20 +75,20 @@ def draw_stimulus(
     )
 
 
-def build_loaded(case: Case, name: str, stimulus: Stimulus) -> nn.Module:
-    """Build an implementation at the case's size, in its dtype, on its device, with the stimulus' weights."""
-    module = build_sized(case, name).to(case.device)
+def build_loaded(case: Case, name: str, stimulus: Stimulus, **options: Any) -> nn.Module:
+    """Build an implementation at the case's size, in its dtype, on its device, with the stimulus' weights.
+
+    `options` as those of `build_sized`.
+    """
+    module = build_sized(case, name, **options).to(case.device)
     copy_weights(stimulus.weights, module)
     return module
 
 
-def build_sized(case: Case, name: str) -> nn.Module:
-    """Build an implementation at the case's size, in its dtype, with weights of its own."""
-    return build(
-        name,
-        input_size=case.input_size,
-        hidden_size=case.hidden_size,
-        num_layers=case.num_layers,
-        dropout=case.dropout,
-        cell=case.cell,
-    ).to(getattr(torch, case.dtype))
+def build_sized(case: Case, name: str, **options: Any) -> nn.Module:
+    """Build an implementation at the case's size, in its dtype, with weights of its own.
+
+    `options` as those of `build`.
+    """
+    sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
+    return build(name, **sizes, dropout=case.dropout, cell=case.cell, **options).to(getattr(torch, case.dtype))

@@ -18,6 +18,7 @@ from rnn_parity.dropout.masks import DropoutRecorder
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.adapters import Adapter
 from rnn_parity.layers.parameters import unwrapped
 from rnn_parity.layers.registry import adapter_of
 from rnn_parity.layers.running import classify_exception, same, seed_generators
@@ -74,7 +75,12 @@ class Life:
     @property
     def takes_states(self) -> bool:
         """Whether it can be given states at all."""
-        return adapter_of(self.name, self.case.cell).states != "none"
+        return self.adapter.states != "none"
+
+    @property
+    def adapter(self) -> Adapter:
+        """How it is called."""
+        return adapter_of(self.name, self.case.cell)
 
     @property
     def sees_masks(self) -> bool:
@@ -114,9 +120,9 @@ class Life:
         """What a module is given in a mode that is to drop nothing: in training, dropout is 0."""
         return self.draw(dropout=0.0) if mode == "train" else self.draw()
 
-    def build(self, given: Given) -> nn.Module:
-        """Build a module with the weights that are given."""
-        return build_loaded(given.case, self.name, given.stimulus)
+    def build(self, given: Given, **options: Any) -> nn.Module:
+        """Build a module with the weights that are given; `options` as those of `build_sized`."""
+        return build_loaded(given.case, self.name, given.stimulus, **options)
 
     def judge(
         self, module: nn.Module, given: Given, mode: str, when: str = "", before: Given | None = None, **how

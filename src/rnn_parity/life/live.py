@@ -12,7 +12,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
 from rnn_parity.layers.running import classify_exception, compiled_as_often_as_needed, generators_kept, numerics
-from rnn_parity.life import calls, edges, gradients, mixed, packing, sizes, traces, weights
+from rnn_parity.life import calls, edges, forms, gradients, mixed, sizes, traces, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import Point
@@ -20,7 +20,7 @@ from rnn_parity.tables import LEFT_OUT, NOTHING_TO_TRY
 
 POINTS: dict[str, Point] = {
     name: value
-    for module in (calls, traces, weights, edges, packing, gradients, mixed, sizes)
+    for module in (calls, traces, weights, edges, forms, gradients, mixed, sizes)
     for name, value in vars(module).items()
     if isinstance(value, Point)
 }

@@ -3,4 +3,4 @@
 Import paths are `rnn_parity.trust.life.MODULE:NAME`.
 """
 
-from rnn_parity.trust.life import edges, gradients, loading, masks, repetition, sizes, weights  # noqa: F401, each plants its own
+from rnn_parity.trust.life import edges, forms, gradients, loading, masks, repetition, sizes, weights  # noqa: F401, each plants its own

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from rnn_parity.layers.running import pack_states, unpack_states
 from rnn_parity.trust.life.planting import Remembering, as_if_contiguous, in_states, passed, planting, replaced
 from rnn_parity.trust.planting import coarse, given_state
 from rnn_parity.trust.right import Parameters, States, WrittenOut
@@ -149,20 +147,6 @@ _plant("InputOffsetIgnored", "The input is read from where its storage begins", 
        given=lambda layer, x: replaced(x, as_if_contiguous(x.detach(), at_offset=not x.is_contiguous())))  # fmt: skip
 
 
-class _Padded(Remembering):
-    """Takes a packed batch, and pads it."""
-
-    def forward(self, input: Any, states: Any = None) -> Any:
-        if not isinstance(input, PackedSequence):
-            return super().forward(input, states)
-        padded, lengths = pad_packed_sequence(input)
-        output, last = super().forward(padded, states)
-        return pack_padded_sequence(output, lengths, enforce_sorted=False), last
-
-
-_plant("PaddingRead", "In a packed batch it reads the padding as steps", "packed", base=_Padded)
-
-
 class _ListIgnored(Remembering):
     """Knows states by their type, a tuple."""
 
@@ -181,42 +165,3 @@ class _NameSwallowed(Remembering):
 
 
 _plant("NameSwallowed", "States by the name hx are taken for none", "strided", base=_NameSwallowed)
-
-
-class _RowByRow(Remembering):
-    """Runs the rows of a packed batch one after another."""
-
-    def forward(self, input: Any, states: Any = None) -> Any:
-        if not isinstance(input, PackedSequence):
-            return super().forward(input, states)
-        padded, lengths = pad_packed_sequence(input)
-        found = []
-        for row, length in enumerate(lengths.tolist()):
-            own = None if states is None else pack_states([t[:, [row]] for t in unpack_states(states)])
-            found.append(super().forward(padded[:length, [row]], self.packed_from(padded, own)))
-        outputs = [output[:, 0] for output, _ in found]
-        last = [torch.cat(of_rows, 1) for of_rows in zip(*(unpack_states(after) for _, after in found), strict=True)]
-        packed = pack_padded_sequence(pad_sequence(outputs), lengths, enforce_sorted=False)
-        return packed, pack_states([self.placed(state, input) for state in last])
-
-    def packed_from(self, padded: Tensor, states: Any) -> Any:
-        return states
-
-    def placed(self, state: Tensor, input: PackedSequence) -> Tensor:
-        return state
-
-
-def _ones(layer: Any, padded: Tensor, states: Any) -> Any:
-    _, width = layer.weight_hh_l0.shape
-    ones = padded.new_ones(layer.num_layers, 1, width)
-    return pack_states([ones] * len(layer.equations.states)) if states is None else states
-
-
-def _sorted_in_training(layer: Any, state: Tensor, input: PackedSequence) -> Tensor:
-    order = input.sorted_indices
-    return state if order is None or not layer.training else state[:, order]
-
-
-_plant("PackedFromOnes", "A packed batch without states starts from ones", "packed", base=_RowByRow, packed_from=_ones)
-_plant("SortedInTraining", "In training the last states of a packed batch stay in the order of lengths", "packed",
-       base=_RowByRow, placed=_sorted_in_training)  # fmt: skip

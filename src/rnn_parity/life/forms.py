@@ -1,4 +1,4 @@
-"""A point of a life: sequences of unlike lengths in one packed batch."""
+"""Points of a life: the other forms of a layer: a packed batch, one sequence, batch first, without biases."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
 from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.running import pack_states
-from rnn_parity.layers.stimulus import Stimulus
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself
+from rnn_parity.layers.running import pack_states, unpack_states
+from rnn_parity.layers.stimulus import Stimulus, build_sized
 from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Given
@@ -71,6 +72,65 @@ def packed(life: Life) -> Iterator[Found]:
             yield Found(
                 Verdict.DIFFERENT, "output", "drops nothing, or the same again", when="in a packed batch, in train"
             )
+
+
+@point(
+    "One sequence without a batch dimension",
+    may_refuse=True,
+    condition="it is given no single sequence without a batch dimension",
+)
+def unbatched(life: Life) -> Iterator[Found]:
+    """Input (T, I) and states (L, H) give output (T, H) and states (L, H)."""
+    if life.adapter != life.adapter.plain:  # it is called in its own way, which one sequence may have another of
+        return
+
+    def called(module: nn.Module, input: Tensor, states: Any) -> tuple[Tensor, Any]:
+        alone = pack_states([state[:, 0] for state in unpack_states(states)])
+        output, last = module(input[:, 0], alone)
+        found = [output, *unpack_states(last)]
+        if any(tensor.dim() != 2 for tensor in found):
+            raise TypeError(f"gives {', '.join(str(tuple(tensor.shape)) for tensor in found)} for one sequence")
+        output, *after = (tensor[:, None] for tensor in found)
+        return output, pack_states(after)
+
+    given = life.draw(sequence_length=life.case.sequence_length + 2, batch_size=1)
+    module = life.build(given)
+    for mode in dict.fromkeys(("inference", life.quiet)):
+        yield life.judge(module, given, mode, f"given one sequence, in {mode}", through=partial(called, module))
+
+
+@point("Built with `batch_first=True`", may_refuse=True, condition="it is not built with `batch_first=True`")
+def batch_first(life: Life) -> Iterator[Found]:
+    """It maps (B, T, I) to (B, T, H); the states stay (L, B, H). Where T = B, no shape tells whether it does."""
+    if life.adapter.input == "step":
+        return
+
+    def called(module: nn.Module, input: Tensor, states: Any) -> tuple[Tensor, Any]:
+        output, last = module(input.transpose(0, 1), states)
+        return output.transpose(0, 1), last
+
+    given, built = life.draw(sequence_length=life.case.batch_size), "built with `batch_first=True`"
+    module = life.build(given, batch_first=True)
+    for mode in dict.fromkeys(("inference", life.quiet)):
+        yield life.judge(module, given, mode, f"{built} where T = B, in {mode}", through=partial(called, module))
+    yield life.judge(module, life.draw(), life.quiet, f"{built} where T and B differ", through=partial(called, module))
+
+
+@point("Built with `bias=False`", may_refuse=True, condition="it is not built with `bias=False`")
+def no_bias(life: Life) -> Iterator[Found]:
+    """It has no biases, and the results and gradients of biases of zero."""
+    given, built = life.draw(), "built with `bias=False`"
+    matrices = {name: weight for name, weight in given.stimulus.weights.items() if name.startswith("weight")}
+    given = given.with_weights({n: matrices.get(n, torch.zeros_like(w)) for n, w in given.stimulus.weights.items()})
+    module = build_sized(given.case, life.name, bias=False).to(given.case.device)
+    if loads_by_itself(module):
+        return
+    if kept := canonical_parameters(module).keys() - matrices.keys():
+        yield Found(Verdict.DIFFERENT, min(kept), "is there all the same", when=built)
+        return
+    copy_weights(matrices, module)
+    for mode in dict.fromkeys(("inference", life.quiet)):
+        yield life.judge(module, given, mode, f"{built}, in {mode}")
 
 
 def _row_by_row(given: Given, lengths: Sequence[int]) -> Reference:
