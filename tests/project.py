@@ -9,8 +9,12 @@ PROJECT = Path(__file__).parents[1]
 SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 
 
-def copy_project(folder):
-    """Copy into `folder` what a run of the workflow needs."""
+def copy_project(folder, own_lock=False):
+    """Copy into `folder` what a run of the workflow needs.
+
+    With a lock of its own its jobs wait for no other test's: where a layer waits for the test, and a timing of another
+    test for that layer's job, the next job would wait for that timing, and the test for this job.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "src"):
         source = PROJECT / name
@@ -18,4 +22,10 @@ def copy_project(folder):
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy2(source, folder / name)
+    if own_lock:
+        path = folder / "src/rnn_parity/commands/processes.py"
+        shared = "/tmp/rnn-parity.lock"
+        text = path.read_text()
+        assert shared in text
+        path.write_text(text.replace(shared, str(folder / "machine.lock")))
     return folder

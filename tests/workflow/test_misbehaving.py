@@ -176,7 +176,7 @@ def is_ours(process):
 
 def waiting_run(tmp_path, **options):
     """A run of which a job waits in its layer, until somebody writes to the pipe beside it."""
-    folder = copy_project(tmp_path)
+    folder = copy_project(tmp_path, own_lock=True)
     shutil.copy2(PROJECT / "tests/faults.py", folder / "own_layer.py")
     os.mkfifo(folder / "pipe")
     sweeps = {"mine": {"hidden_size": [8, 9], "sequence_length": 1, "regimes": ["eval"]}}

@@ -88,7 +88,7 @@ def said(folder):
 
 def with_layer(folder, config):
     """A project that compares `OnCluster`, which makes trouble."""
-    copy_project(folder)
+    copy_project(folder, own_lock=True)
     (folder / "my_layers.py").write_text((PROJECT / "tests/faults.py").read_text())
     (folder / "trouble").touch()
     write_config(folder, config, "own.yaml")
@@ -104,7 +104,7 @@ def measured(folder):
 @pytest.fixture(scope="module")
 def swept(cluster, tmp_path_factory):
     """A finished run: its folder, its jobs, and what ran where, looked at again and again."""
-    folder = copy_project(tmp_path_factory.mktemp("swept") / "project")
+    folder = copy_project(tmp_path_factory.mktemp("swept") / "project", own_lock=True)
     write_config(folder, PLAIN, "own.yaml")
     before, seen = {job["id"] for job in cluster.jobs()}, []
     head = start(folder, "constraint=old")
