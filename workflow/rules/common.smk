@@ -194,7 +194,7 @@ def attempt(marker):
 def keep_config():
     """Write the config before any job: what is published reads it, also where only some targets are asked for.
 
-    Where there is none yet, the rule that makes it is the first job: Snakemake warns of a file that is there before.
+    Where there is none yet, the first job makes it. Snakemake would warn of a file that is there before its job.
     """
     if not RESULTS.config.exists() and any(job.rule.name == "experiment" for job in workflow.dag.needrun_jobs()):
         return
