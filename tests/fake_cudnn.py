@@ -88,9 +88,9 @@ def _backward(input, weight, stride, _b, hx, cx, _o, d_output, d_hy, d_cy, mode,
 class _AsOnAGpu(nn.Module):
     kind: type[nn.Module]
 
-    def __init__(self, **sizes):
+    def __init__(self, input_size, hidden_size, num_layers, dropout=0.0):
         super().__init__()
-        self.rnn = self.kind(**sizes)
+        self.rnn = self.kind(input_size, hidden_size, num_layers, dropout=dropout)
 
     def forward(self, input, states=None):
         rnn = self.rnn

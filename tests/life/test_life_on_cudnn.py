@@ -21,6 +21,9 @@ REFUSED = {
     "first_call": "cudnn RNN backward can only be called in training mode",
     "strided": "RuntimeError: rnn: hx is not contiguous",
     "packed": "RuntimeError: Overloaded torch operator",  # the layer of the tests takes none
+    "unbatched": "IndexError: Dimension out of range",
+    "batch_first": "TypeError: _AsOnAGpu.__init__() got an unexpected keyword argument 'batch_first'",
+    "no_bias": "TypeError: _AsOnAGpu.__init__() got an unexpected keyword argument 'bias'",
     "second_derivatives": "the derivative for '_cudnn_rnn_backward' is not implemented",
 }
 
