@@ -12,8 +12,8 @@ SMOKE = yaml.safe_load((PROJECT / "config/smoke.yaml").read_text())
 def copy_project(folder, own_lock=False):
     """Copy into `folder` what a run of the workflow needs.
 
-    With a lock of its own its jobs wait for no other test's: where a layer waits for the test, and a timing of another
-    test for that layer's job, the next job would wait for that timing, and the test for this job.
+    With `own_lock`, its jobs wait for no job of another test. This is for a test whose layer waits for the test: a
+    timing of another test would wait for that layer, and the next job here for that timing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "src"):

@@ -196,9 +196,9 @@ def keep_config():
 
     Where there is none yet, the first job makes it. Snakemake would warn of a file that is there before its job.
     """
-    if not RESULTS.config.exists() and any(job.rule.name == "experiment" for job in workflow.dag.needrun_jobs()):
-        return
-    if not RESULTS.config.exists() or RESULTS.config.read_text(encoding="utf-8") != CONFIG:
+    kept = RESULTS.config.read_text(encoding="utf-8") if RESULTS.config.exists() else None
+    is_made = kept is None and any(job.rule.name == "experiment" for job in workflow.dag.needrun_jobs())
+    if kept != CONFIG and not is_made:
         RESULTS.config.parent.mkdir(exist_ok=True)
         RESULTS.config.write_text(CONFIG, encoding="utf-8")
 

@@ -19,7 +19,7 @@ NOT_TIMED = (
 )
 UNSURE = (Conclusion.WITHIN_NOISE, Conclusion.DISTURBED)
 PAGE_FAULT_S = 1e-6
-"""About what a page of memory costs: 2 to 3 µs were measured on a virtual machine, and hardware takes less."""
+"""What a page of memory is taken to cost; on a virtual machine, 2 to 3 µs were measured."""
 
 LOADED_CORES = 0.2
 QUOTED_SWEEP = "t2vec"

@@ -43,7 +43,7 @@ def packed(life: Life) -> Iterator[Found]:
     module = life.build(given)
     for lengths in (falling, unsorted):
         reference = functools.cache(partial(_row_by_row, given, lengths))
-        for mode in dict.fromkeys(("inference", life.quiet)):
+        for mode in ("inference", life.quiet):
             call = partial(life.call, module, given, mode, through=partial(called, module, lengths))
             found = life.hold(given, call, f"in a packed batch of lengths {lengths}, in {mode}", reference=reference)
             yield found
@@ -81,7 +81,7 @@ def packed(life: Life) -> Iterator[Found]:
 )
 def unbatched(life: Life) -> Iterator[Found]:
     """Input (T, I) and states (L, H) give output (T, H) and states (L, H)."""
-    if life.adapter != life.adapter.plain:  # it is called in its own way, which one sequence may have another of
+    if life.adapter != life.adapter.plain:  # an adapter is made for three dimensions
         return
 
     def called(module: nn.Module, input: Tensor, states: Any) -> tuple[Tensor, Any]:
@@ -95,7 +95,7 @@ def unbatched(life: Life) -> Iterator[Found]:
 
     given = life.draw(sequence_length=life.case.sequence_length + 2, batch_size=1)
     module = life.build(given)
-    for mode in dict.fromkeys(("inference", life.quiet)):
+    for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"given one sequence, in {mode}", through=partial(called, module))
 
 
@@ -111,7 +111,7 @@ def batch_first(life: Life) -> Iterator[Found]:
 
     given, built = life.draw(sequence_length=life.case.batch_size), "built with `batch_first=True`"
     module = life.build(given, batch_first=True)
-    for mode in dict.fromkeys(("inference", life.quiet)):
+    for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"{built} where T = B, in {mode}", through=partial(called, module))
     yield life.judge(module, life.draw(), life.quiet, f"{built} where T and B differ", through=partial(called, module))
 
@@ -129,7 +129,7 @@ def no_bias(life: Life) -> Iterator[Found]:
         yield Found(Verdict.DIFFERENT, min(kept), "is there all the same", when=built)
         return
     copy_weights(matrices, module)
-    for mode in dict.fromkeys(("inference", life.quiet)):
+    for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"{built}, in {mode}")
 
 

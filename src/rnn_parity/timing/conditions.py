@@ -33,8 +33,9 @@ _LARGEST_ADAPTED_BYTES = 31 << 20
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory, as in any program that has freed a large tensor before.
 
-    Until then it may return to the system what a call frees, and ask for it again in the next call: whether it does
-    depends on what else is in the memory of the process, and can be half of the time of a call.
+    It then keeps up to twice the size of the block that is freed here. Until then it may return to the system what a
+    call frees, and request it again in the next call, which can be a third of a call's time. Whether it does depends on
+    what else is in the memory of the process.
     """
     torch.empty(_LARGEST_ADAPTED_BYTES, dtype=torch.uint8)
 
