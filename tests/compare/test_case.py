@@ -1,6 +1,7 @@
 """The check says `identical`, `equivalent` or `different` where it must, forward and backward."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -83,6 +84,24 @@ def test_evaluation_is_judged_without_gradients_too():
     reasons = {(row["quantity"], row["verdict"], row["reason"]) for row in rows if row["verdict"] not in PASSING}
     reason = "without gradients, RuntimeError: no gradients"
     assert reasons == {(quantity, "failed", reason) for quantity in ("output", "hn")}
+
+
+class RandomInEvaluation(nn.GRU):
+    def forward(self, input, states=None):
+        output, last = super().forward(input, states)
+        return output if self.training else output * (torch.rand_like(output) > 0.5), last
+
+
+def test_what_is_random_in_evaluation_is_the_reason():
+    """Where its draws are seen, they are told; else that two calls differ."""
+    expected = {
+        "rnn_parity.trust.faults:EvalAndTrainSwapped": r"it draws dropout in evaluation \(2 masks of \(12, 4, 8\)\): ",
+        f"{__name__}:RandomInEvaluation": "in evaluation its numbers change from call to call: ",
+    }
+    for candidate, words in expected.items():
+        wrong = [row for row in compare(candidate=candidate, regimes=["eval"]) if row["verdict"] == "different"]
+        assert wrong
+        assert all(re.match(words, row["reason"]) for row in wrong)
 
 
 def test_a_backward_pass_that_writes_into_what_it_is_handed_accuses_nobody_else():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -48,7 +48,8 @@ class RunResult:
         inference: in evaluation, output and last states once more, computed without gradients.
         recorder: the dropout that was seen. masks: the masks that were applied, imposed, seen, or recovered; None for
             no dropout, or where they cannot be had. own_masks: whether the layer takes no masks of ours, since it draws
-            out of sight or in an unknown order. wrong_draws: what is wrong with what it draws; empty where nothing is.
+            out of sight or in an unknown order. wrong_draws: what is wrong with what it draws, as that
+            it draws in evaluation; empty where nothing is.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
@@ -173,9 +174,23 @@ def _run_inference(case: Case, module: nn.Module, stimulus: Stimulus, result: Ru
     except Exception as error:  # as in the forward pass
         again.missing |= dict.fromkeys(names, classify_exception(error))
     result.inference = again.values
+    if not all(same(value, result.values[quantity]) for quantity, value in again.values.items()):
+        result.wrong_draws = _drawn_in_evaluation(case, module, stimulus, again)
     result.missing |= {
         quantity: (verdict, f"{WITHOUT_GRADIENTS}, {why}") for quantity, (verdict, why) in again.missing.items()
     }
+
+
+def _drawn_in_evaluation(case: Case, module: nn.Module, stimulus: Stimulus, before: RunResult) -> str:
+    """What is random in evaluation, in words; empty where a layer draws nothing and gives what it gave `before`."""
+    again = RunResult()
+    with suppress(Exception), torch.no_grad(), DropoutRecorder() as draws:  # what raises now has been told before
+        outputs = call_layer(module, stimulus.input.to(case.device), [s.to(case.device) for s in stimulus.states])
+        _record_outputs(again, load_cell(case.cell).outputs(), outputs, stimulus)
+        if draws.drawn:
+            return f"it draws dropout in evaluation ({draws.describe()})"
+    changed = any(not same(value, before.values[quantity]) for quantity, value in again.values.items())
+    return "in evaluation its numbers change from call to call" if changed else ""
 
 
 def take_gradients(

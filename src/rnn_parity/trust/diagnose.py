@@ -53,6 +53,8 @@ def diagnose(references: References, name: str, regime: str, quantities: Sequenc
         found = {}
         for path in faults_for(case.cell, case.dtype) if right > 1 else ():
             fault = known[path]
+            if fault.kind == "dropout" and not training:  # the reason says that something is drawn there
+                continue
             # What rounds on purpose rounds as in the layer's own dtype; all else is exact.
             dtype = case.dtype if fault.kind == "precision" else "float64"
             of_fault = replace(case, device="cpu", dtype=dtype, tf32=False)
