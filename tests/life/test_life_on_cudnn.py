@@ -24,6 +24,7 @@ REFUSED = {
     "unbatched": "IndexError: Dimension out of range",
     "batch_first": "TypeError: _AsOnAGpu.__init__() got an unexpected keyword argument 'batch_first'",
     "no_bias": "TypeError: _AsOnAGpu.__init__() got an unexpected keyword argument 'bias'",
+    "bidirectional": "TypeError: _AsOnAGpu.__init__() got an unexpected keyword argument 'bidirectional'",
     "second_derivatives": "the derivative for '_cudnn_rnn_backward' is not implemented",
 }
 

@@ -1,9 +1,10 @@
-"""Points of a life: the other forms of a layer: a packed batch, one sequence, batch first, without biases."""
+"""Points of a life: the other forms of a layer: a packed batch, one sequence, and the options of its constructor."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
+from rnn_parity.cells.directions import DIRECTIONS, run_both_directions
 from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
+from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself
 from rnn_parity.layers.running import pack_states, unpack_states
@@ -131,6 +134,67 @@ def no_bias(life: Life) -> Iterator[Found]:
     copy_weights(matrices, module)
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"{built}, in {mode}")
+
+
+class _AsNamed(nn.Module):
+    """A layer with the names that it has for its parameters."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, input: Tensor, states: Any) -> Any:
+        return self.layer(input, states)
+
+    def canonical_parameters(self) -> dict[str, Tensor]:
+        return dict(self.layer.named_parameters())
+
+
+@point("Built with `bidirectional=True`", may_refuse=True, condition="it is not built with `bidirectional=True`")
+def bidirectional(life: Life) -> Iterator[Found]:
+    """Both directions of every layer, side by side: the next layer reads both, and states come layer by layer. Only
+    of a layer whose parameters have PyTorch's names.
+    """
+    if life.adapter != life.adapter.plain:
+        return
+    case = replace(life.case, num_layers=min(2, life.case.num_layers), dropout=0.0)
+    module = _AsNamed(build_sized(case, life.name, bidirectional=True)).to(case.device)
+    given = Given.of(case, _two_of_each(life, case), 0)
+    if module.canonical_parameters().keys() != given.stimulus.weights.keys():
+        return
+    copy_weights(given.stimulus.weights, module)
+    reference = functools.cache(partial(_both_directions, given))
+    for mode in ("inference", life.quiet):
+        call = partial(life.call, module, given, mode)
+        yield life.hold(given, call, f"built with `bidirectional=True`, in {mode}", reference=reference)
+
+
+def _two_of_each(life: Life, case: Case) -> Stimulus:
+    """What layers of two directions are given, put together of what layers of one are."""
+    layers = range(case.num_layers)
+    widths = [2 * case.hidden_size if layer else case.input_size for layer in layers for _ in DIRECTIONS]
+    of_one = partial(life.draw, num_layers=1, dropout=0.0)
+    parts = [of_one(seed, input_size=width).stimulus for seed, width in enumerate(widths)]
+    ends = [f"_l{layer}{direction}" for layer in layers for direction in DIRECTIONS]
+    of_each = zip(ends, parts, strict=True)
+    weights = {f"{n.removesuffix('_l0')}{end}": weight for end, part in of_each for n, weight in part.weights.items()}
+    of_output = torch.cat([part.cotangents[0] for part in parts[:2]], -1)
+    states, of_states = (
+        tuple(torch.cat(tensors) for tensors in zip(*of_parts, strict=True))
+        for of_parts in ([part.states for part in parts], [part.cotangents[1:] for part in parts])
+    )
+    return Stimulus(parts[0].input, states, weights, (of_output, *of_states))
+
+
+def _both_directions(given: Given) -> Reference:
+    """The oracle's quantities of layers of two directions."""
+    cell = load_cell(given.case.cell)
+
+    def run(stimulus: Stimulus, rounding: Rounding | None) -> dict[str, Tensor]:
+        inputs = stimulus.input, stimulus.states, stimulus.weights, stimulus.cotangents
+        return run_both_directions(cell, *inputs, Arithmetic(rounding))
+
+    return perturb(given.case, given.references.seed, given.stimulus, run, PERTURBATIONS[True], side_by_side=True)
 
 
 def _row_by_row(given: Given, lengths: Sequence[int]) -> Reference:

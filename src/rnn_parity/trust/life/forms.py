@@ -1,13 +1,15 @@
-"""Planted faults of a layer's other forms: a packed batch, one sequence, batch first, without biases."""
+"""Planted faults of a layer's other forms: a packed batch, one sequence, and the options of its constructor."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
+from rnn_parity.cells.base import PARAMETERS
+from rnn_parity.cells.directions import DIRECTIONS
 from rnn_parity.layers.running import pack_states, unpack_states
 from rnn_parity.trust.life.planting import Remembering, planting
 
@@ -95,3 +97,54 @@ class _IgnoresBias(Remembering):
 _plant("StepsAreRows", "The steps of one sequence are taken for rows", "unbatched", base=_OfTwoDimensions)
 _plant("BatchFirstIgnored", "`batch_first=True` does nothing", "batch_first", base=_IgnoresBatchFirst)
 _plant("BiasAllTheSame", "`bias=False` does nothing", "no_bias", base=_IgnoresBias)
+
+
+class _TwoDirections(Remembering):
+    """Reads in both directions where it is asked to, each with parameters of its own."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int, dropout: float, *, cell: str = "gru",
+        bidirectional: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(input_size, hidden_size, num_layers, dropout, cell=cell)
+        self.bidirectional = bidirectional
+        for layer in range(num_layers) if bidirectional else ():
+            shapes = self.equations.shapes(2 * hidden_size if layer else input_size, hidden_size)
+            for end in DIRECTIONS:
+                for name, shape in shapes.items():
+                    setattr(self, f"{name}_l{layer}{end}", nn.Parameter(torch.zeros(shape)))
+
+    def forward(self, input: Tensor, states: Any = None) -> Any:
+        if not self.bidirectional:
+            return super().forward(input, states)
+        first: list[Any] = list(zip(*unpack_states(states), strict=True))
+        last: list[Any] = []
+        for layer in range(self.num_layers):
+            halves = []
+            for place, end in enumerate(DIRECTIONS):
+                parameters = [getattr(self, f"{name}_l{layer}{end}") for name in PARAMETERS]
+                of_one, history = first[len(last)], []
+                for x in input.flip(0) if place else input:
+                    of_one = self.step(x, of_one, *parameters)
+                    history.append(of_one)
+                last.append(self.last_of(place, history))
+                halves.append(self.in_time(place, torch.stack([of_step[0] for of_step in history])))
+            input = torch.cat(halves, -1)
+        return input, pack_states([torch.stack(self.ordered(of_all)) for of_all in zip(*last, strict=True)])
+
+    def last_of(self, place: int, history: list[Any]) -> Any:
+        return history[-1]
+
+    def in_time(self, place: int, output: Tensor) -> Tensor:
+        return output.flip(0) if place else output
+
+    def ordered(self, states: Any) -> Any:
+        return states
+
+
+_plant("StateOfLastStep", "Of the other direction, hn is what it gives for the last step", "bidirectional",
+       base=_TwoDirections, last_of=lambda layer, place, history: history[0 if place else -1])  # fmt: skip
+_plant("OutputAsRead", "The other direction's output stays in the order in which it reads", "bidirectional",
+       base=_TwoDirections, in_time=lambda layer, place, output: output)  # fmt: skip
+_plant("StatesByDirection", "hn of the forward direction's layers comes first", "bidirectional",
+       base=_TwoDirections, ordered=lambda layer, states: (*states[::2], *states[1::2]))  # fmt: skip
