@@ -52,12 +52,13 @@ onsuccess:
 onerror:
     publish_unfinished(log)
     tell_not_published()
-    if was_interrupted(log):
+    if number := ending_signal(log):
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
-    if not gate_is_shut():
-        print(f"fault: a job failed; its log is above and in {Path('logs').absolute()}", file=sys.stderr)
-        sys.exit(3)
+        sys.exit(128 + number)
+    if gate_is_shut():
+        sys.exit(int(os.environ.get(GATE_VARIABLE, "1")))
+    print(f"fault: a job failed; its log is above and in {Path('logs').absolute()}", file=sys.stderr)
+    sys.exit(3)
 
 
 rule all:

@@ -138,6 +138,26 @@ def test_run_says_what_to_set_where_the_home_cannot_be_written():
     assert done.stderr.endswith("expected XDG_CACHE_HOME to name a folder\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["gatee", "-n"], "error: Snakemake ended with an error of its own"), (["--directory", "a", "-n"], "error: ")],
+)
+def test_run_ends_with_1_for_nothing_but_the_gate(tmp_path, arguments, words):
+    """A target that is none, a folder that is a file: Snakemake ends with 1 for both."""
+    (tmp_path / "a").touch()
+    (tmp_path / "config.yaml").write_text((PROJECT / "config/smoke.yaml").read_text())
+    done = rnn_parity("run", *arguments, folder=tmp_path, PYTHONPATH=str(PROJECT / "src"))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(words)
+
+
+def test_words_in_braces_are_no_wildcards(tmp_path):
+    text = (PROJECT / "config/smoke.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("study: ", "study: '{v2}' #", 1))
+    done = rnn_parity("run", "-n", folder=tmp_path, PYTHONPATH=str(PROJECT / "src"), TORCH_OF_MINE="{a}")
+    assert done.returncode == 0, done.stderr
+
+
 def test_run_takes_no_config_of_snakemakes():
     done = rnn_parity("run", "--configfile", "my.yaml", "gate")
     assert done.returncode == 2

@@ -28,6 +28,26 @@ def test_a_key_that_is_written_twice_is_refused_with_both_lines(tmp_path, text, 
     assert str(refused.value) == f"{path}: {message}, expected it once"
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 010", 'line 1: holds "010", expected a decimal number, or a text in quotes'),
+        ("a: 1\nb: [2, 1:30]", 'line 2: holds "1:30", expected a decimal number'),
+        ("a: 1:30.5", 'line 1: holds "1:30.5", expected a decimal number'),
+        (f"a: {'9' * 5000}", "is not YAML: Exceeds the limit"),
+        (f"a: {'[' * 2000}", "is not YAML: maximum recursion depth"),
+    ],
+)
+def test_a_number_that_is_none_to_people_is_refused(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as refused:
+        load_config(path)
+    assert str(refused.value).startswith(f"{path}: {message}")
+    path.write_text("a: [10, -3, 1e-3, 0.5, 1_000, '010', 0]")
+    assert load_config(path) == {"a": [10, -3, 0.001, 0.5, 1000, "010", 0]}
+
+
 def test_a_key_that_overrides_a_merged_one_is_no_second_one(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n")

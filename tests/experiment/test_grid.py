@@ -58,6 +58,11 @@ def changed(path, value):
         ("equivalence.regimes", ["test"], r"equivalence.regimes\[0\]: holds \"test\", expected one of eval"),
         ("timing.precision", 0, "timing.precision: holds 0, expected more than 0"),
         ("case_limit_s", 1e300, r"case_limit_s: holds 1e\+300, expected at most 1000000"),
+        ("timing.confidence", 0.99999, "timing.confidence: holds 0.99999, expected at most 0.999"),
+        ("equivalence.draws", 10**12, "equivalence.draws: holds 1000000000000, expected at most 100000000"),
+        ("study", "a\0b", 'study: holds "a.u0000b", expected one line of printable characters'),
+        ("study", "a" * 201, 'study: holds "a+.*, expected at most 200 characters'),
+        ("cells", {"foo": {"baseline": "x", "candidates": ["y"]}}, "cells: holds 'foo', expected one of gru, "),
         ("timing.max_seconds", "4 s", 'timing.max_seconds: holds "4 s", expected a valid number'),
         ("defaults.dropout", float("nan"), "defaults.dropout: holds NaN, expected a finite number"),
         ("timing.max_seconds", float("inf"), "timing.max_seconds: holds Infinity, expected a finite number"),
@@ -78,6 +83,22 @@ def test_bad_input_gets_one_line_that_names_the_key_the_value_and_what_was_expec
     with pytest.raises(InputError, match=message) as caught:
         make_grid(changed(path, value))
     assert "\n" not in str(caught.value)
+
+
+def test_an_interval_needs_as_many_rounds_as_its_confidence_takes():
+    """The extremes of n ratios cover the median with probability 1 - 2 / 2**n."""
+    for confidence, least in ((0.96875, 6), (0.99, 8), (0.999, 11)):
+        assert make_grid(changed("timing", {"confidence": confidence, "min_rounds": least})).cases
+        message = f"timing.min_rounds: holds {least - 1}, expected at least "
+        with pytest.raises(InputError, match=message + (str(least) if least > 6 else "6")):
+            make_grid(changed("timing", {"confidence": confidence, "min_rounds": least - 1}))
+
+
+def test_a_sweep_without_end_is_refused_before_it_is_laid_out():
+    many = list(range(1, 1002))
+    axes = {"hidden_size": many, "input_size": many}
+    with pytest.raises(InputError, match=r"sweeps.width: holds 1,002,001 cases, expected at most 1,000,000"):
+        make_grid(changed("sweeps.width", axes))
 
 
 def test_a_key_that_is_no_string_is_named():

@@ -187,14 +187,21 @@ def waiting_run(tmp_path, **options):
     return folder, waiting, config, run, os.open(folder / "pipe", os.O_WRONLY)  # returns when a job waits in the layer
 
 
-def test_ctrl_c_ends_a_run_with_130_and_is_no_fault(tmp_path):
-    """As a terminal sends it, to the run and to its jobs."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_interrupts_a_run_is_no_fault(tmp_path, number):
+    """Ctrl-C as a terminal sends it, to the run and to its jobs; a request to end goes to the run alone."""
     options = {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    *_, run, writer = waiting_run(tmp_path, **options)
-    os.killpg(run.pid, signal.SIGINT)
-    _, told = run.communicate(timeout=120)
-    os.close(writer)
-    assert run.returncode == 130, told
+    folder, *_, run, writer = waiting_run(tmp_path, **options)
+    if number == signal.SIGINT:
+        os.killpg(run.pid, number)
+    else:
+        run.send_signal(number)
+        (folder / "pipe").unlink()  # it waits for the jobs that run
+        os.close(writer)
+    _, told = run.communicate(timeout=300)
+    if number == signal.SIGINT:
+        os.close(writer)
+    assert run.returncode == 128 + number, told
     assert "interrupted; the same command goes on from here" in told
     assert "fault:" not in told
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from rnn_parity import __version__
 from rnn_parity.commands.processes import (
+    GATE_VARIABLE,
     RUN_VARIABLE,
     SOURCES,
     SOURCES_VARIABLE,
@@ -106,7 +108,7 @@ TRACKING_STORE = hashlib.sha256(
 if GRID.config["tracking"]["uri"]:
     os.environ.update(MLFLOW_TRACKING_URI=GRID.config["tracking"]["uri"])  # for the rule that makes the store
 LIMIT_S = math.ceil(GRID.config["case_limit_s"])  # a resource: another limit measures nothing again
-VARIABLES = json.dumps(environment_variables())  # a result is of the variables under which it was measured
+VARIABLES = json.dumps(environment_variables())
 FIRST = 1_000_000  # the priority of what need not be alone on the machine, before any timing
 
 
@@ -117,6 +119,11 @@ def sources(*modules, files=(), without=()):
     One parameter in place of some dozen input files also lets Snakemake plan ten thousand cases in seconds.
     """
     return digest(modules, [SOURCES.parent, Path.cwd()], [SOURCES / file for file in files], without)
+
+
+def variables(wildcards):
+    """The environment variables that a result is of. As a function, since {words} in a text would be wildcards."""
+    return VARIABLES
 
 
 def job_of(wildcards):
@@ -224,7 +231,7 @@ def measuring_jobs():
 
 def tell_not_published():
     """Say on the terminal what no server took: it costs no run its exit code."""
-    if said := RESULTS.not_published(GRID):
+    if said := RESULTS.not_published(GRID, since=STARTED):
         print(f"warning: {said}", file=sys.stderr)
 
 
@@ -237,9 +244,14 @@ def tell_answer():
         print(f"The report: {Path('reports/report.html').absolute()}")
 
 
-def was_interrupted(run_logs):
-    """Whether Ctrl-C ended the run; Snakemake says so only in its log."""
-    return any("Terminating processes on user request" in Path(path).read_text(errors="replace") for path in run_logs)
+def ending_signal(run_logs):
+    """The signal that ended the run, None for none; Snakemake says so only in its log."""
+    said = "".join(Path(path).read_text(errors="replace") for path in run_logs)
+    words = {
+        signal.SIGINT: "Terminating processes on user request",
+        signal.SIGTERM: "Will exit after finishing currently",
+    }
+    return next((number for number, begin in words.items() if begin in said), None)
 
 
 def publish_unfinished(run_logs):

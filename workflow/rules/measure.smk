@@ -19,7 +19,7 @@ rule equivalence:
         limit_s=LIMIT_S,
         cpus_per_task=cpus,
     params:
-        variables=VARIABLES,
+        variables=variables,
         sources=sources("rnn_parity.compare.case", "rnn_parity.trust.run", *LAYER_MODULES, without=NOT_TIMED),
         workload=workload_sources(*NOT_TIMED),
         job=lambda wildcards: GRID.equivalence_request(job_of(wildcards)),
@@ -49,7 +49,7 @@ rule timing:
         cpus_per_task=cpus,
         slurm_extra=whole_node(timed=True),
     params:
-        variables=VARIABLES,
+        variables=variables,
         sources=sources("rnn_parity.timing.rounds", *LAYER_MODULES, without=NOT_COMPARED),
         workload=workload_sources(*NOT_COMPARED),
         job=lambda wildcards: GRID.timing_request(job_of(wildcards)),
@@ -80,7 +80,7 @@ rule extra:
         cpus_per_task=cpus,
         slurm_extra=lambda wildcards: whole_node(extra_of(wildcards).timed),
     params:
-        variables=VARIABLES,
+        variables=variables,
         sources=sources("rnn_parity.timing.rounds", "rnn_parity.compare.case", *LAYER_MODULES),
         workload=workload_sources(),
         job=lambda wildcards: GRID.extra_request(job_of(wildcards), wildcards.extra),

@@ -9,7 +9,7 @@ rule experiment:
     priority: FIRST
     localrule: True
     params:
-        config=CONFIG,
+        config=lambda wildcards: CONFIG,  # no text that may hold {words}: Snakemake takes these for wildcards
     shell:
         "printf %s {params.config:q} > {output} 2> {log}"
 
@@ -28,7 +28,7 @@ rule environment:
         cpus_per_task=max(job.threads for job in GRID.jobs),
         slurm_extra=whole_node(timed=True),
     params:
-        variables=VARIABLES,
+        variables=variables,
         sources=sources("rnn_parity.timing.environment"),
         settings=GRID.environment_request(),
     shell:

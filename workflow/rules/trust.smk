@@ -22,7 +22,7 @@ rule device:
         limit_s=LIMIT_S,
         cpus_per_task=1,
     params:
-        variables=VARIABLES,
+        variables=variables,
         sources=lambda wildcards: DEVICE_SOURCES[wildcards.table],
         settings=lambda wildcards: GRID.device_request(wildcards.table, wildcards.device),
     message:

@@ -74,7 +74,7 @@ def _common(
 def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> None:
     """Run an experiment in this folder. Further arguments go to Snakemake, such as `-n`, `--cores 4` or `gate`.
 
-    Exits with 1 if the gate fails, and with 3 if a job failed; its log says why.
+    Exits with 1 only if the gate fails, and with 3 if a job failed; its log says why.
     """
     from rnn_parity.experiment.config import load_config
 
@@ -92,7 +92,7 @@ def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> Non
         why = f"Snakemake keeps a cache in {cache}, which cannot be made ({error.strerror})"
         raise InputError(f"HOME: {why}; expected XDG_CACHE_HOME to name a folder") from error
     settings = [f"--snakefile={(PIPELINE / 'Snakefile').resolve()}", f"--configfile={config}"]
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *settings, *context.args])
+    os.execv(sys.executable, [sys.executable, "-m", "rnn_parity.commands.snakemake_run", *settings, *context.args])
 
 
 @app.command()

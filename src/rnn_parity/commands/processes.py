@@ -23,6 +23,9 @@ RUN_VARIABLE = "RNN_PARITY_RUN"
 SOURCES_VARIABLE = "RNN_PARITY_SOURCES"
 """The environment variable in which it tells them the folder of the package that they must run."""
 
+GATE_VARIABLE = "RNN_PARITY_GATE"
+"""The environment variable that names the exit code of a gate which fails, where it is not to be 1."""
+
 SOURCES = Path(__file__).parents[1]
 
 MACHINE_LOCK = Path("/tmp/rnn-parity.lock")

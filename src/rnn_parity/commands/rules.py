@@ -36,7 +36,10 @@ def validate(
     """
     from rnn_parity.layers.containment import Ended, contained
 
-    asked = json.loads(cases)
+    try:
+        asked = dict(json.loads(cases))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--cases: holds {cases!r:.60}, expected JSON with a case for each kind of cell") from error
     pairs = [(name, cell or "gru") for cell, _, name in (given.rpartition("=") for given in implementations)]
     for (name, _), words in zip(pairs, contained(lambda pair: _try(*pair, asked), pairs, TIME_LIMIT_S), strict=True):
         if isinstance(words, Ended):

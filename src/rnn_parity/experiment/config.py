@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,10 +24,16 @@ def _once(values: list) -> list:
     return values
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("one line of printable characters")
+    return text
+
+
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Several = Annotated[list[Value], Field(min_length=1), AfterValidator(_once)]
 Seeds = Several[Seed]
 Regimes = Several[Literal[tuple(map(str, Regime))]]  # type: ignore[misc]  # mypy wants values that are written out
@@ -94,7 +101,7 @@ class Equivalence(Section):
 
     seeds: Seeds = [0, 1, 2]
     """The seeds; one stimulus is drawn from each."""
-    draws: int = Field(default=10_000, ge=1000)
+    draws: int = Field(default=10_000, ge=1000, le=10**8)
     """Dropout draws of `train_distribution`, each in its own row of a batch."""
     regimes: Regimes = [Regime.EVAL.value, Regime.TRAIN_MATCHED_MASKS.value, Regime.TRAIN_SAME_SEED.value]
     """The regimes in which every case is compared."""
@@ -107,12 +114,12 @@ class Timing(Section):
     """The phases that are timed."""
     precision: float = Field(default=0.02, gt=0)
     """Stop when the intervals of the speedup and of the baseline against itself are narrower than this fraction."""
-    min_rounds: int = Field(default=10, ge=6)
+    min_rounds: int = Field(default=10, ge=6, le=10**6)
     """Rounds that are always made; in each, every implementation is timed once, the baseline twice."""
     max_seconds: float = Field(default=4, gt=0)
     """Seconds after which no further round of a phase begins, once min_rounds are made; large cases take longer."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Coverage of the interval of a speedup."""
+    confidence: float = Field(default=0.95, gt=0.5, le=0.999)
+    """Coverage of the interval of a speedup; 0.99 takes 8 rounds, 0.999 takes 11."""
     exclusive: bool = True
     """Run no other job of the workflow while the clock runs. `false` shortens the run, and every speedup says so."""
 
@@ -142,7 +149,7 @@ class Tracking(Section):
 class Report(Section):
     """The report."""
 
-    title: str = Field(default="Recurrent layers compared", min_length=1)
+    title: Name = "Recurrent layers compared"
     """Its heading."""
     width: Literal["page", "column"] = "page"
     """The width of the figures: page for two columns of a journal (178 mm), column for one (85 mm)."""
@@ -195,7 +202,7 @@ class Config(Compared):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once in its mapping, and 1e-3 is a number."""
+    """YAML in which a key stands once in its mapping, 1e-3 is a number, and 010 and 1:30 are none."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)  # before `<<` is filled in, which may repeat keys
@@ -205,11 +212,21 @@ class _Loader(yaml.SafeLoader):
                 continue
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
-                raise InputError(f"line {line}: the key {_short(key.value)} is set here and in line {lines[name]}")
+                both = f"is set here and in line {lines[name]}"
+                raise InputError(f"line {line}: the key {_short(key.value)} {both}, expected it once")
             lines[name] = line
         return node
 
+    def construct_plain(self, node: Any) -> Any:
+        """A number as it is read by people: to YAML, 010 is 8 and 1:30 is 90."""
+        if re.search(r"^[-+]?0\d|:", node.value):
+            line, number = node.start_mark.line + 1, _short(node.value)
+            raise InputError(f"line {line}: holds {number}, expected a decimal number, or a text in quotes")
+        return self.construct_yaml_float(node) if node.tag.endswith("float") else self.construct_yaml_int(node)
 
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_plain)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), "-+0123456789")
 
 
@@ -247,10 +264,10 @@ def read_config(paths: Iterable[Path | str], settings: Iterable[str]) -> dict[st
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text.replace("\t", " ") if text.lstrip().startswith("{") else text, _Loader)  # JSON has tabs
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: is not YAML: {' '.join(str(error).split())}") from error
     except InputError as error:
-        raise InputError(f"{where}: {error}, expected it once") from None
+        raise InputError(f"{where}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, thousands of brackets
+        raise InputError(f"{where}: is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _lay_over(config: dict[str, Any], more: dict[str, Any]) -> None:
@@ -264,6 +281,10 @@ def _lay_over(config: dict[str, Any], more: dict[str, Any]) -> None:
 def complete_config(config: Any) -> dict[str, Any]:
     """Return the config with every default filled in, as plain data; raise `InputError` at the first error."""
     completed = complete(Config, config)
+    timing = completed["timing"]
+    if (least := math.ceil(1 - math.log2(1 - timing["confidence"]))) > timing["min_rounds"]:
+        of = f"the least that give an interval of confidence {timing['confidence']:g}"
+        raise InputError(f"timing.min_rounds: holds {timing['min_rounds']}, expected at least {least}, {of}")
     for sweep in completed["sweeps"].values():  # an axis that is not named takes the default, not null
         for key in [key for key, value in sweep.items() if value is None]:
             del sweep[key]
@@ -308,6 +329,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
         "greater_than": f"more than {limits.get('gt')}",
         "too_short": "at least 1 value",
         "string_too_short": "at least 1 character",
+        "string_too_long": f"at most {limits.get('max_length')} characters",
         "literal_error": "one of " + str(limits.get("expected", "")).replace("'", "").replace(" or ", ", "),
         "dict_type": "a mapping of keys",
         "model_type": "a mapping of keys",

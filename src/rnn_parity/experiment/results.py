@@ -96,11 +96,15 @@ class Results:
         """The marker of the report."""
         return self.folder / "published" / "report.json"
 
-    def not_published(self, grid: Grid, with_report: bool = True) -> str:
-        """How many cases no server took, or that it did not take the report: a sentence, empty where all was taken."""
+    def not_published(self, grid: Grid, with_report: bool = True, since: float = 0.0) -> str:
+        """How many cases no server took, or that it did not take the report: a sentence, empty where all was taken.
+
+        Only what was tried `since` then: an earlier run may have had another server.
+        """
 
         def refused(marker: Path) -> list[Any]:
-            said = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {"published": True}
+            tried = marker.exists() and marker.stat().st_mtime >= since
+            said = json.loads(marker.read_text(encoding="utf-8")) if tried else {"published": True}
             return [] if said["published"] else [said["reason"]]
 
         jobs = [(len(job.cases), why) for job in grid.jobs for why in refused(self.published(job.sweep, job.name))]

@@ -101,7 +101,7 @@ def build(
             raise
         arguments = ", ".join([*sizes, "dropout"])
         wrapper = f"def make({arguments}): return {_label(load_factory(name))}(…)"
-        reason = f"cannot be called with {arguments} ({error}); this function would work: {wrapper}"
+        reason = f"cannot be called with {arguments} ({error}); write a function that can: {wrapper}"
         raise InputError(f"{name}: {reason}") from error
     how = adapter_of(name, cell)
     if "batch_first" in options and how.input == "batch_first":

@@ -17,6 +17,7 @@ from rnn_parity.findings.answer import Answer, answer_for
 from rnn_parity.findings.capabilities import capability_rows, loses_capability
 from rnn_parity.findings.lives import fault_sentence, life_of, notes, remarks
 from rnn_parity.findings.verdicts import deciding_rows
+from rnn_parity.statistics import Conclusion
 from rnn_parity.tables import NOTHING_TO_TRY, TIMING
 
 MOST_LINES = 8
@@ -183,8 +184,9 @@ class Report:
         points = life_of(self.life, self.candidate)
         if points.empty:
             return []
-        held = points["verdict"].isin(PASSING).sum()
-        lines = [f"  over {points['calls'].sum()} calls: {held} of {len(points)} points hold"]
+        held, tried = points["verdict"].isin(PASSING).sum(), (points["calls"] > 0).sum()
+        rest = f"; {len(points) - tried} were not tried" if tried < len(points) else ""
+        lines = [f"  over {points['calls'].sum()} calls: {held} of {tried} points hold{rest}"]
         refused = [row for row in notes(points) if row["reason"] != NOTHING_TO_TRY]
         alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
         for row in (*points[points["verdict"].isin(FAILING)].to_dict("records"), *refused):
@@ -204,8 +206,11 @@ class Report:
         baseline_ms = 1e3 * medians[self.baseline, row["phase"]]
         # The speedup is of paired rounds: the candidate's time is the one that agrees with it.
         times = f"{baseline_ms / row['speedup']:.3g} ms in place of {baseline_ms:.3g} ms"
-        interval = f"[{row['speedup_ci_low']:.2f}, {row['speedup_ci_high']:.2f}]"
-        return f"{times}, {row['speedup']:.2f}× {interval}, {row['conclusion']}"
+        interval, control = (
+            f"[{row[f'{name}_ci_low']:.2f}, {row[f'{name}_ci_high']:.2f}]" for name in ("speedup", "control")
+        )
+        beside = f" (the baseline against itself {control})" if row["conclusion"] == Conclusion.WITHIN_NOISE else ""
+        return f"{times}, {row['speedup']:.2f}× {interval}, {row['conclusion']}{beside}"
 
 
 def _error_over_limit(row: pd.Series) -> str:
