@@ -15,7 +15,8 @@ import rnn_parity
 from project import PROJECT
 from rnn_parity.commands.cli import app
 from rnn_parity.experiment import devices
-from rnn_parity.experiment.config import complete_config, load_config
+from rnn_parity.experiment.config import complete_config
+from rnn_parity.experiment.config_files import load_config
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import rates
 from rnn_parity.findings.verdicts import must_hold

@@ -48,7 +48,7 @@ def plan(device: str, small: bool) -> dict[str, Any]:
     it go side by side, then the others: many are waiting for the GPU to load its libraries, so they are few groups.
     """
     sys.path.insert(0, str(PROJECT / "src"))
-    from rnn_parity.experiment.config import load_config
+    from rnn_parity.experiment.config_files import load_config
     from rnn_parity.experiment.devices import Cuda
     from rnn_parity.experiment.grid import make_grid
     from rnn_parity.experiment.results import Results

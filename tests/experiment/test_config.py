@@ -5,7 +5,7 @@ import json
 import pytest
 
 from project import SMOKE
-from rnn_parity.experiment.config import load_config, read_config
+from rnn_parity.experiment.config_files import load_config, read_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 

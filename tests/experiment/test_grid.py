@@ -10,7 +10,8 @@ import pytest
 
 from project import PROJECT, SMOKE
 from rnn_parity.experiment import devices
-from rnn_parity.experiment.config import Config, complete_config, load_config
+from rnn_parity.experiment.config import Config, complete_config
+from rnn_parity.experiment.config_files import load_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case, make_grid, parse_request
 from rnn_parity.experiment.vocabulary import AXES

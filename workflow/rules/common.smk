@@ -27,7 +27,7 @@ from rnn_parity.commands.processes import (
 from rnn_parity.commands.slurm import end_orphans
 from rnn_parity.commands.time_left import Planned, tell_time_left
 from rnn_parity.experiment.tracking_uri import HEAD_VARIABLE, here, resolve_uri
-from rnn_parity.experiment.config import read_config
+from rnn_parity.experiment.config_files import read_config
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.experiment.results import Results

@@ -76,7 +76,7 @@ def run(context: typer.Context, config: ConfigFile = Path("config.yaml")) -> Non
 
     Exits with 1 only if the gate fails, and with 3 if a job failed; its log says why.
     """
-    from rnn_parity.experiment.config import load_config
+    from rnn_parity.experiment.config_files import load_config
 
     if named := [word for word in context.args if word.partition("=")[0] in ("--configfile", "--configfiles")]:
         raise InputError(

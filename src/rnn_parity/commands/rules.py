@@ -305,7 +305,7 @@ def _collected(files: Results) -> dict[str, Any]:
 
 def read_grid(path: Path) -> Any:
     """The grid of a config file."""
-    from rnn_parity.experiment.config import load_config
+    from rnn_parity.experiment.config_files import load_config
     from rnn_parity.experiment.grid import make_grid
 
     return make_grid(load_config(path), Results(path.parent).cuda)

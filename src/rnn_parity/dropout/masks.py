@@ -129,12 +129,29 @@ def dependence(draws: Sequence[Tensor]) -> str:
     kept = torch.stack(alike).mean().item()
     spectra = [torch.fft.rfft(draw - kept) for draw in alike]
     sums = torch.fft.irfft(sum(before * after.conj() for before, after in pairwise(spectra)), entries)
-    variance, largest = kept * (1 - kept), max(kept, 1 - kept) ** 2
-    t = math.log(2 * entries / _NEVER)
-    limit = t * largest / 3 + math.sqrt((t * largest / 3) ** 2 + 2 * t * products * variance * largest)
     shift = int(sums.abs().argmax())
-    if abs(sums[shift]) <= limit:
+    if abs(sums[shift]) <= _largest_sum(torch.tensor(products), kept, entries):
         return ""
-    correlation = sums[shift].item() / (products * variance)
+    correlation = sums[shift].item() / (products * kept * (1 - kept))
     places = shift if shift <= entries / 2 else shift - entries
     return f"an entry correlates by {correlation:.2f} with the entry {places} places on in the draw before"
+
+
+def echo(kept: Float[Tensor, " N"]) -> int:
+    """How many entries on a sequence of independent draws resembles itself, or its opposite; 0 where it does not.
+
+    As `dependence`, of one draw at every distance from its start.
+    """
+    entries, share = len(kept), kept.mean().item()
+    spectrum = torch.fft.rfft(kept - share, 2 * entries)
+    sums = torch.fft.irfft(spectrum.abs().square(), 2 * entries)[1:entries]
+    excess = sums.abs() - _largest_sum(torch.arange(entries - 1, 0, -1), share, entries)
+    distance = int(excess.argmax()) + 1
+    return distance if excess[distance - 1] > 0 else 0
+
+
+def _largest_sum(products: Tensor, kept: float, tried: int) -> Tensor:
+    """Bernstein's bound of a sum of so many products of independent, centred entries, for each of those `tried`."""
+    variance, largest = kept * (1 - kept), max(kept, 1 - kept) ** 2
+    t = math.log(2 * tried / _NEVER)
+    return t * largest / 3 + torch.sqrt((t * largest / 3) ** 2 + 2 * t * products.double() * variance * largest)

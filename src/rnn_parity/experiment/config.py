@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from rnn_parity.experiment.errors import InputError, did_you_mean
+from rnn_parity.experiment.errors import InputError, did_you_mean, in_short
 from rnn_parity.experiment.vocabulary import AXES, LONGEST_LIMIT_S, MOST_THREADS, Axis, Dtype, Phase, Regime
 
 Value = TypeVar("Value")
@@ -37,6 +34,8 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_print
 Several = Annotated[list[Value], Field(min_length=1), AfterValidator(_once)]
 Seeds = Several[Seed]
 Regimes = Several[Literal[tuple(map(str, Regime))]]  # type: ignore[misc]  # mypy wants values that are written out
+MOST_CASES = 1_000_000
+"""Of a sweep."""
 SWEPT = {name: axis for name, axis in AXES.items() if name != "device"}  # `device` is a key of its own
 
 
@@ -201,83 +200,6 @@ class Config(Compared):
     report: Report = Report()
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once in its mapping, 1e-3 is a number, and 010 and 1:30 are none."""
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)  # before `<<` is filled in, which may repeat keys
-        lines: dict[tuple[str, str], int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            name, line = (key.tag, key.value), key.start_mark.line + 1
-            if name in lines:
-                both = f"is set here and in line {lines[name]}"
-                raise InputError(f"line {line}: the key {_short(key.value)} {both}, expected it once")
-            lines[name] = line
-        return node
-
-    def construct_plain(self, node: Any) -> Any:
-        """A number as it is read by people: to YAML, 010 is 8 and 1:30 is 90."""
-        if re.search(r"^[-+]?0\d|:", node.value):
-            line, number = node.start_mark.line + 1, _short(node.value)
-            raise InputError(f"line {line}: holds {number}, expected a decimal number, or a text in quotes")
-        return self.construct_yaml_float(node) if node.tag.endswith("float") else self.construct_yaml_int(node)
-
-
-for _tag in ("int", "float"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_plain)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), "-+0123456789")
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a config file as it is written; raise `InputError` where it is no YAML, has no keys or holds one twice."""
-    try:
-        config = _parse(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path}: cannot be read ({reason}); expected a config file; `rnn-parity init .` makes one"
-        ) from error
-    if not isinstance(config, dict):
-        what = "is empty" if config is None else f"holds {_short(config)}"
-        raise InputError(f"{path}: {what}, expected a mapping of keys")
-    return config
-
-
-def read_config(paths: Iterable[Path | str], settings: Iterable[str]) -> dict[str, Any]:
-    """The config of a command line: its files, a later one over an earlier, then its settings `KEY=VALUE` in YAML.
-
-    Snakemake's own reading drops the first of two equal keys, and takes a number within a section for a text.
-    """
-    config: dict[str, Any] = {}
-    for path in paths:
-        _lay_over(config, load_config(Path(path)))
-    for setting in settings:
-        key, _, text = setting.partition("=")
-        field = Config.model_fields.get(key)
-        value = text if field and field.annotation is str else _parse(text, f"--config {key}")
-        _lay_over(config, {key: value})
-    return config
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text.replace("\t", " ") if text.lstrip().startswith("{") else text, _Loader)  # JSON has tabs
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, thousands of brackets
-        raise InputError(f"{where}: is not YAML: {' '.join(str(error).split())}") from error
-
-
-def _lay_over(config: dict[str, Any], more: dict[str, Any]) -> None:
-    for key, value in more.items():
-        if isinstance(value, dict) and isinstance(config.get(key), dict):
-            _lay_over(config[key], value)
-        else:
-            config[key] = value
-
-
 def complete_config(config: Any) -> dict[str, Any]:
     """Return the config with every default filled in, as plain data; raise `InputError` at the first error."""
     completed = complete(Config, config)
@@ -285,13 +207,15 @@ def complete_config(config: Any) -> dict[str, Any]:
     if (least := math.ceil(1 - math.log2(1 - timing["confidence"]))) > timing["min_rounds"]:
         of = f"the least that give an interval of confidence {timing['confidence']:g}"
         raise InputError(f"timing.min_rounds: holds {timing['min_rounds']}, expected at least {least}, {of}")
-    for sweep in completed["sweeps"].values():  # an axis that is not named takes the default, not null
+    for name, sweep in completed["sweeps"].items():  # an axis that is not named takes the default, not null
         for key in [key for key, value in sweep.items() if value is None]:
             del sweep[key]
+        if (number := math.prod(len(sweep[axis]) for axis in SWEPT.keys() & sweep.keys())) > MOST_CASES:
+            raise InputError(f"sweeps.{name}: holds {number:,} cases, expected at most {MOST_CASES:,}")
     if (quoted := completed["report"]["sweep"]) not in (None, *completed["sweeps"]):
         hint = did_you_mean(quoted, completed["sweeps"])
         raise InputError(
-            f"report.sweep: holds {_short(quoted)}, expected one of {', '.join(completed['sweeps'])}{hint}"
+            f"report.sweep: holds {in_short(quoted)}, expected one of {', '.join(completed['sweeps'])}{hint}"
         )
     return completed
 
@@ -312,16 +236,16 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
     if kind in ("extra_forbidden", "missing"):
         *parent, name = location
         if kind == "missing":
-            return f"{_key(parent, under)}: the key {_short(name)} is missing"
+            return f"{_key(parent, under)}: the key {in_short(name)} is missing"
         known = sorted(_model_at(model, parent).model_fields)
         hint = did_you_mean(str(name), known)
-        return f"{_key(parent, under)}: unknown key {_short(name)}, expected one of {', '.join(known)}{hint}"
+        return f"{_key(parent, under)}: unknown key {in_short(name)}, expected one of {', '.join(known)}{hint}"
     if kind == "string_pattern_mismatch":
-        name = _short(first["input"])
+        name = in_short(first["input"])
         expected = "at most 64 letters, digits, - and _, the first a letter or digit"
         return f"{_key(location[:-1], under)}: the name {name} is not usable, expected {expected}"
     if kind == "invalid_key" or (kind == "string_type" and first["loc"][-1] == "[key]"):
-        return f"{_key(location[:-1], under)}: the key {_short(location[-1])} is not usable, expected a string"
+        return f"{_key(location[:-1], under)}: the key {in_short(location[-1])} is not usable, expected a string"
     expected = {
         "greater_than_equal": f"at least {limits.get('ge')}",
         "less_than_equal": f"at most {limits.get('le')}",
@@ -334,7 +258,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], given: Any, under:
         "dict_type": "a mapping of keys",
         "model_type": "a mapping of keys",
     }.get(kind, re.sub("^(Input should be|Value error,) ", "", first["msg"]))
-    return f"{_key(location, under)}: holds {_short(first['input'])}, expected {expected}"
+    return f"{_key(location, under)}: holds {in_short(first['input'])}, expected {expected}"
 
 
 def _as_written(location: Sequence[Any], given: Any) -> list[Any]:
@@ -359,8 +283,3 @@ def _model_at(model: type[BaseModel], location: Sequence[Any]) -> type[BaseModel
 def _key(location: Sequence[Any], under: str = "") -> str:
     parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return (under + parts).lstrip(".") or "config"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
+from typing import Any
 
 DISK_FULL = "the disk is full; free some space and run the same command again"
 
@@ -21,3 +23,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The known name that is closest, as the end of a message; empty where none is close."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def in_short(value: Any) -> str:
+    """A value as JSON, cut after 60 letters."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

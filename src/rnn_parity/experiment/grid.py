@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,9 +19,6 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import CELLS, check_name
 from rnn_parity.experiment.vocabulary import AXES, RATE_AXES
 from rnn_parity.experiment.workloads import LAYER, WorkloadEntry, find_workload, load_object, workloads_of
-
-MOST_CASES = 1_000_000
-"""Of a sweep."""
 
 _PROTOCOL = ("precision", "min_rounds", "max_seconds", "confidence")
 
@@ -234,10 +230,6 @@ def make_grid(config: Any, cuda: devices.Cuda | None = None) -> Grid:
     config["cells"] = _compared(config)
     config["workloads"] = _complete_workloads(config, complete)
     config["device"] = resolve_devices(config["device"], cuda)
-    for sweep, axes in config["sweeps"].items():
-        number = math.prod(len(_values(axis, values)) for axis, values in axes.items() if axis in AXES)
-        if number > MOST_CASES:
-            raise InputError(f"sweeps.{sweep}: holds {number:,} cases, expected at most {MOST_CASES:,}")
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep, cuda)]
     return Grid(config, tuple(jobs))
 

@@ -63,4 +63,5 @@ def fault_sentence(point: Mapping[str, Any]) -> str:
     """A fault as a sentence goes on after `because`: `after its weights change, output is what it was before`."""
     subject = point["quantity"] or ("it fails:" if point["verdict"] == Verdict.FAILED else "it")
     place = point["when"] or f"at {point['title']!r}"
-    return f"{place}, {subject} {point['reason']}"
+    reason = point["reason"]
+    return f"{place}, {reason}" if reason.startswith("its ") else f"{place}, {subject} {reason}"

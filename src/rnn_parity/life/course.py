@@ -163,7 +163,7 @@ class Life:
         if results.hides_masks and results.offence:
             return Found(Verdict.DIFFERENT, "", results.offence, when=when)
         found = judge(given.case, results.values, reference() if reference else self._reference(given, results))
-        if results.hides_masks and found.reason.startswith("error is"):
+        if results.hides_masks and found.reason.startswith(("error is", "is wrong")):
             found = replace(found, reason="is not what the same seed gave before")
         if found.fails and before is not None:
             value = {found.quantity: results.values[found.quantity]}

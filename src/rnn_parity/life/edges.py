@@ -198,11 +198,12 @@ def not_finite(life: Life) -> Iterator[Found]:
 
     for value in (math.nan, math.inf):
         yield life.hold(given, partial(beside, value), f"beside a row of {value}")
-    infinite = {"output": torch.full_like(given.cotangents["output"], math.inf)}
-    one = life.start(life.build(given), replace(given, cotangents={**given.cotangents, **infinite}), life.quiet)
-    for name, gradient in one.gradients().items():
-        if name.startswith(("grad_weight", "grad_bias")) and gradient.isfinite().all():
-            yield Found(Verdict.DIFFERENT, name, "is finite", when="where the gradient of output is infinite")
+    for value in (math.nan, math.inf):
+        spoilt = {"output": torch.full_like(given.cotangents["output"], value)}
+        one = life.start(life.build(given), replace(given, cotangents={**given.cotangents, **spoilt}), life.quiet)
+        for name, gradient in one.gradients().items():
+            if name.startswith(("grad_weight", "grad_bias")) and gradient.isfinite().all():
+                yield Found(Verdict.DIFFERENT, name, "is finite", when=f"where the gradient of output is {value}")
     diverged = given.change(_of_weights(partial(torch.full_like, fill_value=math.nan), "weight_hh"))
     for name, result in life.start(life.build(diverged), diverged, life.quiet).values.items():
         if result.isfinite().any():

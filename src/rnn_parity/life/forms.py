@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself, unwrapped
 from rnn_parity.layers.running import pack_states, unpack_states
 from rnn_parity.layers.stimulus import Stimulus, build_sized
 from rnn_parity.life.course import Life, without_states
@@ -34,7 +34,8 @@ def packed(life: Life) -> Iterator[Found]:
     and gradients of each sequence alone; in training it drops.
     """
     steps, rows = life.case.sequence_length, range(life.case.batch_size)
-    falling, unsorted = [max(1, steps - row) for row in rows], [1 + (row + steps - 1) % steps for row in rows]
+    falling = [max(1, steps - row) for row in rows]
+    unsorted = [*falling[-1:], *falling[:-1]]  # an order that is not its own inverse
 
     def called(module: nn.Module, lengths: Sequence[int], input: Tensor, states: Any) -> tuple[Tensor, Any]:
         output, last = module(pack_padded_sequence(input, torch.tensor(lengths), enforce_sorted=False), states)
@@ -66,15 +67,20 @@ def packed(life: Life) -> Iterator[Found]:
     found = life.hold(zero, call, f"{when}, without states", reference=partial(_row_by_row, zero, unsorted))
     if found.verdict != Verdict.FAILED:  # who wants states may say so
         yield found
-    if "train" in life.modes and life.case.draws_dropout:
-        given = life.draw(dropout=0.5)
-        module, input, *states = life.build(given), *given.tensors()
-        with torch.no_grad():
-            outputs = [called(module.train(), falling, input, pack_states(states))[0] for _ in range(3)]
-        if all(torch.equal(outputs[0], other) for other in outputs[1:]):
-            yield Found(
-                Verdict.DIFFERENT, "output", "drops nothing, or the same again", when="in a packed batch, in train"
-            )
+    yield from _drops(life, "in a packed batch", lambda module, *given: called(module, falling, *given))
+
+
+def _drops(life: Life, when: str, called: Callable[..., Any] | None = None, **options: Any) -> Iterator[Found]:
+    """In training it drops, and other entries at every call: of a layer built with `options` and `called` so."""
+    if "train" not in life.modes or not life.case.draws_dropout:
+        return
+    given = life.draw(dropout=0.5)
+    module = build_sized(given.case, life.name, **options).to(given.case.device).train()
+    input, *states = given.tensors()
+    with torch.no_grad():
+        outputs = [(called or nn.Module.__call__)(module, input, pack_states(states))[0] for _ in range(3)]
+    if all(torch.equal(outputs[0], other) for other in outputs[1:]):
+        yield Found(Verdict.DIFFERENT, "output", "drops nothing, or the same again", when=f"{when}, in train")
 
 
 @point(
@@ -100,6 +106,7 @@ def unbatched(life: Life) -> Iterator[Found]:
     module = life.build(given)
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"given one sequence, in {mode}", through=partial(called, module))
+    yield from _drops(life, "given one sequence", called)
 
 
 @point("Built with `batch_first=True`", may_refuse=True, condition="it is not built with `batch_first=True`")
@@ -117,6 +124,7 @@ def batch_first(life: Life) -> Iterator[Found]:
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"{built} where T = B, in {mode}", through=partial(called, module))
     yield life.judge(module, life.draw(), life.quiet, f"{built} where T and B differ", through=partial(called, module))
+    yield from _drops(life, built, called, batch_first=True)
 
 
 @point("Built with `bias=False`", may_refuse=True, condition="it is not built with `bias=False`")
@@ -134,6 +142,7 @@ def no_bias(life: Life) -> Iterator[Found]:
     copy_weights(matrices, module)
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"{built}, in {mode}")
+    yield from _drops(life, built, bias=False)
 
 
 class _AsNamed(nn.Module):
@@ -158,6 +167,7 @@ def bidirectional(life: Life) -> Iterator[Found]:
     if life.adapter != life.adapter.plain:
         return
     case = replace(life.case, num_layers=min(2, life.case.num_layers), dropout=0.0)
+    built = "built with `bidirectional=True`"
     module = _AsNamed(build_sized(case, life.name, bidirectional=True)).to(case.device)
     given = Given.of(case, _two_of_each(life, case), 0)
     if module.canonical_parameters().keys() != given.stimulus.weights.keys():
@@ -166,7 +176,33 @@ def bidirectional(life: Life) -> Iterator[Found]:
     reference = functools.cache(partial(_both_directions, given))
     for mode in ("inference", life.quiet):
         call = partial(life.call, module, given, mode)
-        yield life.hold(given, call, f"built with `bidirectional=True`, in {mode}", reference=reference)
+        yield life.hold(given, call, f"{built}, in {mode}", reference=reference)
+    yield from _drops(life, built, lambda layer, x, states: layer(x, _of_both(states)), bidirectional=True)
+
+
+@point(
+    "Its attribute `dropout`, set later",
+    may_refuse=True,
+    condition="its attribute `dropout` is not set after it is built",
+)
+def dropout_attribute(life: Life) -> Iterator[Found]:
+    """Where that is a number, as PyTorch's layers have it, setting it to 0 ends dropout."""
+    if "train" in life.modes and life.case.draws_dropout:
+        module, given = life.build(life.draw(dropout=life.case.dropout)), life.draw(dropout=0.0)
+        layer: Any = unwrapped(module)
+        if isinstance(getattr(layer, "dropout", None), float):
+            layer.dropout = 0.0
+            yield life.judge(module, given, "train", "after its attribute `dropout` is set to 0")
+
+
+@point("In another precision", may_refuse=True, condition="it is used in one precision alone")
+def other_precision(life: Life) -> Iterator[Found]:
+    """In float64, as for `torch.autograd.gradcheck`, it computes in float64; and in float32, if float64 is its own."""
+    dtype = "float32" if life.case.dtype == "float64" else "float64"
+    given = life.draw(dtype=dtype)
+    module = life.build(given)
+    for mode in ("inference", life.quiet):
+        yield life.judge(module, given, mode, f"in {dtype}, in {mode}")
 
 
 def _two_of_each(life: Life, case: Case) -> Stimulus:
@@ -184,6 +220,11 @@ def _two_of_each(life: Life, case: Case) -> Stimulus:
         for of_parts in ([part.states for part in parts], [part.cotangents[1:] for part in parts])
     )
     return Stimulus(parts[0].input, states, weights, (of_output, *of_states))
+
+
+def _of_both(states: Any) -> Any:
+    """The states of one direction, for both."""
+    return pack_states([state.repeat(2, 1, 1) for state in unpack_states(states)])
 
 
 def _both_directions(given: Given) -> Reference:

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from rnn_parity.cells.base import Cell
+from rnn_parity.dropout.masks import echo
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.running import seed_generators
 from rnn_parity.layers.stimulus import Stimulus
-from rnn_parity.life.course import Life
+from rnn_parity.life.course import SEED, Life
+from rnn_parity.life.drawing import unlikely_share
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Results, results_of
 from rnn_parity.life.points import point
@@ -25,6 +28,9 @@ LONGEST_S = 1.0
 
 REMEMBERING = 6.0
 """The bias with which a gate keeps the states for some 400 steps."""
+
+FORGETTING = 40.0
+"""The bias with which a gate keeps nothing of them."""
 
 T, B, I, H, L = "sequence_length", "batch_size", "input_size", "hidden_size", "num_layers"  # noqa: E741 letters of axes
 
@@ -74,12 +80,12 @@ def batches(life: Life) -> Iterator[Found]:
 
 @point("Widths next to multiples of 8, 32, 64 and 128", may_refuse=True)
 def widths(life: Life) -> Iterator[Found]:
-    """Widths of 1, 12, next to 8, 32, 64, 128, 256 and 512; an input as wide as all gates; all sizes alike, so that no
-    axis is told from another by its size.
+    """Widths of 1, 12, next to 8, 32, 64, 128, 256 and 512; inputs of 300 and 1030, and as wide as all gates; all sizes
+    alike, so that no axis is told from another by its size.
     """
     sizes = (
         (1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65), (65, 64), (129, 200), (64, 128),
-        (5, 12), (3, 257),
+        (5, 12), (3, 257), (300, 5), (1030, 3),
     )  # fmt: skip
     of_gates = {T: 3, B: 5, I: 2 * len(life.cell.gates), H: 2}
     wide = [{T: 3, B: 5, I: width, H: size} for width, size in sizes]
@@ -135,10 +141,54 @@ def many_rows(life: Life) -> Iterator[Found]:
     yield from _at(life, [{T: 16, B: 4097, H: 2, I: 2}, {T: 1, B: 65537, H: 2, I: 2}], (life.quiet, "inference"))
 
 
+@point("Dropout over many steps and rows", may_refuse=True)
+def many_masks(life: Life) -> Iterator[Found]:
+    """In hundreds of steps, thousands of rows and over 2¹⁶ entries it goes on to drop others, and of one in two hundred
+    as many as p says. With one unit, which forgets its states, the output shows what was dropped, whoever draws.
+    """
+    if "train" not in life.modes or not life.case.draws_dropout or life.case.dropout == 1 or not life.cell.closed:
+        return
+    for steps, rows, p in ((1030, 2, 0.5), (2, 4100, 0.5), (17, 4096, 0.5), (17, 4096, 0.005)):
+        axes = {T: steps, B: rows, I: 1, H: 1}
+        if (seconds := _estimate(life, axes)) > LONGEST_S:
+            yield Found(Verdict.NOT_JUDGED, reason=f"left out: it would take about {seconds:.0f} s")
+            continue
+        given = life.draw(**axes, num_layers=2, dropout=p).change(partial(_telling, life.cell))
+        module = life.build(given).train()
+        seed_generators(life.seed + SEED)
+        output = results_of(life.cell, module, *given.tensors())["output"].detach().cpu().abs().flatten().double()
+        when = f"at T {steps}, B {rows}, H 1, dropout {p:g}, in train"
+        if not output.max() > 0:
+            yield Found(Verdict.DIFFERENT, "output", "drops everything", when=when)
+            continue
+        kept = (output > output.max() / 2).double()
+        wrong = unlikely_share(kept, p)
+        if not wrong and (distance := echo(kept)):
+            before = "{} steps and {} rows before".format(*divmod(distance, rows))
+            wrong = f"drops what depends on what it dropped {before}"
+        yield Found(Verdict.DIFFERENT if wrong else Verdict.EQUIVALENT, "output" * bool(wrong), wrong, when=when)
+
+
+def _telling(cell: type[Cell], stimulus: Stimulus) -> Stimulus:
+    """The same with ones as input and weights of the input, and states that are forgotten at every step: what the
+    second layer gives is zero where its input was dropped.
+    """
+    values = {"weight_ih": 1.0, "weight_hh": 0.0, "bias_ih": 0.0, "bias_hh": 0.0}
+    weights = {name: torch.full_like(w, values[name.partition("_l")[0]]) for name, w in stimulus.weights.items()}
+    plain = replace(stimulus, weights=weights, input=torch.ones_like(stimulus.input))
+    return _forgetting(cell, FORGETTING, plain)
+
+
 @point("More than 65,535 steps", may_refuse=True, deep=True)
 def many_steps(life: Life) -> Iterator[Found]:
     """T over 65,535, forward alone."""
     yield from _at(life, [{T: 65537, B: 1, H: 2, I: 2}], ("inference",))
+
+
+@point("More than 1,024 units", may_refuse=True, deep=True)
+def many_units(life: Life) -> Iterator[Found]:
+    """H over 1,024, the most threads of a block, forward alone."""
+    yield from _at(life, [{T: 2, B: 2, I: 3, H: 1025, L: 1, "dropout": 0.0}], ("inference",))
 
 
 @point("Offsets over 2³¹", may_refuse=True, deep=True)

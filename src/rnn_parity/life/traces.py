@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import copy_weights
+from rnn_parity.layers.parameters import copy_weights, unwrapped
 from rnn_parity.layers.running import pack_states, same, seed_generators
 from rnn_parity.layers.settings import note
 from rnn_parity.life.course import Life
@@ -27,19 +28,25 @@ from rnn_parity.life.points import point
 REPEATED = 5
 """Calls between two counts of the tensors that are in memory."""
 
+AT_ONCE = 20
+"""Calls of each of two threads."""
+
 MANY, MANY_S = 100, 1.0
 """So many calls of one module in each mode; a slow one makes as many as these seconds allow."""
 
 
 @point("After a call that raised")
 def after_error(life: Life) -> Iterator[Found]:
-    """What a call left half done, as of an input too narrow, changes no later one."""
+    """What a call left half done, as of an input too narrow, or of states of fewer rows, changes no later one."""
     given = life.draw(dropout=life.case.dropout)
     module = life.build(given)
     for mode in (*life.modes, "eval"):
         input, *states = given.tensors()
-        with suppress(Exception):
-            module.train(mode == "train")(input[..., :-1], pack_states(states))
+        for narrow, rows in ((input[..., :-1], states), (input, [state[:, 1:] for state in states])):
+            with suppress(Exception):
+                module.train(mode == "train")(narrow, pack_states(rows))
+            if unwrapped(module).training != (mode == "train"):
+                yield Found(Verdict.DIFFERENT, "", "is in another mode", when=f"after a call that raised, in {mode}")
     for mode in reversed(life.modes):
         yield life.judge(module, life.draw() if mode != "train" else given, mode, f"in {mode} after a call that raised")
 
@@ -204,8 +211,14 @@ def other_generators(life: Life) -> Iterator[Found]:
 
 @point("Results written to by whoever gets them", condition="its results are not written to in place")
 def own_memory(life: Life) -> Iterator[Found]:
-    """Writing to one result changes no other, nor what the layer was given, nor its weights."""
-    given = life.draw()
+    """Writing to one result changes no other, nor what the layer was given, nor its weights; of one step, as decoders
+    take it, and one layer as well.
+    """
+    for at, axes in {"": {}, ", T 1": {"sequence_length": 1}, ", L 1": {"num_layers": 1}}.items():
+        yield from _written_to(life, life.draw(**axes), at)
+
+
+def _written_to(life: Life, given: Given, at: str) -> Iterator[Found]:
     module = life.build(given).eval()
     inputs = dict(zip(life.cell.inputs(), given.tensors(), strict=True))
     with torch.no_grad():
@@ -217,5 +230,29 @@ def own_memory(life: Life) -> Iterator[Found]:
             for name, copy in copies.items():
                 if not torch.equal(owned[name], copy):
                     reason = f"shares memory with {name}"
-                    yield Found(Verdict.DIFFERENT, written, reason, when=f"when {written} is written to")
-    yield life.judge(module, given, "inference", "after its results were written to")
+                    yield Found(Verdict.DIFFERENT, written, reason, when=f"when {written} is written to{at}")
+    yield life.judge(module, given, "inference", f"after its results were written to{at}")
+
+
+@point("Two threads at once", may_refuse=True, condition="it is not called from two threads at once")
+def two_threads(life: Life) -> Iterator[Found]:
+    """Two threads of Python that call one module without gradients, as a server does, get each its own results."""
+    given = life.draw(), life.draw(1, weights_of=0)
+    module = life.build(given[0]).eval()
+
+    def call(which: int) -> list[dict[str, Tensor]]:
+        with torch.no_grad():
+            return [results_of(life.cell, module, *given[which].tensors()) for _ in range(AT_ONCE)]
+
+    call(0)
+    own = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(call, range(2)))
+    finally:
+        sys.setswitchinterval(own)
+    for which, results in enumerate(found):
+        for one in results:
+            values = {name: value.cpu() for name, value in one.items()}
+            yield life.hold(given[which], partial(Results, values), "in two threads at once")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rnn_parity.trust.life.planting import PROCESS, planting, replaced
+from rnn_parity.trust.life.planting import PROCESS, Remembering, planting, replaced
 from rnn_parity.trust.life.repetition import first_step_of_process
 from rnn_parity.trust.right import States, WrittenOut
 
@@ -302,3 +302,27 @@ _plant("OneLayerDropped", "With one layer, it drops its output", "depths", resul
 _plant("LeavesTraining", "After a call in training mode without gradients it is in evaluation mode", "sampled",
        result=_leaves_training)  # fmt: skip
 _plant("NotDroppedUnderAutocast", "Under autocast it drops nothing", "autocast", between=_not_under_autocast)
+
+
+def _pooled(layer: Any, k: int, x: Tensor) -> Tensor:
+    """Dropout by a mask of at most 2¹⁶ entries, used again from its start for what is left."""
+    entries = min(x.numel(), 2**16)
+    pool = _mask(layer, torch.ones(entries, dtype=x.dtype, device=x.device))
+    return x * pool[torch.arange(x.numel(), device=x.device) % entries].view(x.shape)
+
+
+_plant("MasksOfAPool", "From entry 65,536 on the masks repeat", "many_masks", between=_dropped(_pooled))
+
+
+class _AsBuilt(Remembering):
+    """Knows the probability that it was built with."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int, dropout: float, *, cell: str = "gru"
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, dropout, cell=cell)
+        self.memory["p"] = dropout
+
+
+_plant("DropoutAsBuilt", "Setting its attribute `dropout` does nothing", "dropout_attribute", base=_AsBuilt,
+       between=lambda layer, k, x: F.dropout(x, layer.memory["p"], layer.training))  # fmt: skip

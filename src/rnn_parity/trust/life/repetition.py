@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rnn_parity.trust.life.planting import ANYWHERE, PROCESS, in_states, passed, planting, replaced
+from rnn_parity.trust.planting import to_bfloat16
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
 # Repetition: at the second call, at the second training step, now and then.
@@ -224,3 +225,26 @@ _plant(
     "PiecesStartAnew", "The states that it gave itself are taken for none", "pieces",
     initial=_own_states_zero, result=_remember_returned,
 )  # fmt: skip
+
+
+def _through_one_place(layer: Any, k: int, sequence: Tensor, states: States) -> list[States]:
+    """Steps whose state lies where every call of the module puts its own."""
+    history, (w_ih, w_hh, b_ih, b_hh) = [], layer.parameters_of(k)
+    for x in sequence.unbind():
+        PROCESS[id(layer)] = states
+        from_input = layer.arithmetic.product(x, w_ih) + b_ih
+        states = layer.equations.forward(from_input, PROCESS[id(layer)], w_hh, b_hh, layer.arithmetic)[0]
+        history.append(states)
+    return history
+
+
+_plant("StateOfTheModule", "The state of a call lies in the module", "two_threads", run_layer=_through_one_place)
+
+
+def _coarse_in_another(layer: Any, x: Tensor) -> Tensor:
+    own = PROCESS.setdefault("dtype", x.dtype)
+    return x if x.dtype == own else to_bfloat16(x)
+
+
+_plant("PrecisionOfTheFirst", "In another precision than its first one it computes in bfloat16", "other_precision",
+       given=_coarse_in_another)  # fmt: skip
