@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rnn_parity.dropout.masks import DropoutRecorder, dependence, draw_masks, draws_out_of_sight
+from rnn_parity.dropout.masks import DropoutRecorder, dependence, draw_masks, draws_out_of_sight, echo
 from rnn_parity.dropout.order import MaskOrder
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
 from rnn_parity.layers.registry import build
@@ -160,6 +160,19 @@ def test_entries_that_return_in_the_next_draw_are_found_where_they_stand(places)
     found = dependence([*draws, draws[-1][:100]])  # a last chunk of fewer rows is left out
     assert found.startswith("an entry correlates by 0.")
     assert found.endswith(f"with the entry {places} places on in the draw before")
+
+
+@pytest.mark.parametrize("dropout", [0.005, 0.5])
+def test_independent_draws_are_no_echo_of_themselves(dropout):
+    for seed in range(30):
+        assert echo((torch.rand(3000, generator=torch.Generator().manual_seed(seed)) >= dropout).double()) == 0
+    assert echo(torch.ones(5)) == 0
+
+
+def test_draws_that_repeat_or_oppose_themselves_are_found_where_they_do():
+    numbers = torch.rand(4000, generator=torch.Generator().manual_seed(0))
+    assert echo((numbers[torch.arange(10_000) % 4000] >= 0.5).double()) == 4000
+    assert echo((torch.stack([numbers, 1 - numbers], 1).flatten() >= 0.5).double()) == 1
 
 
 def test_nothing_to_hold_against_each_other_is_no_dependence():

@@ -358,7 +358,96 @@ class DropsHalf(Remembering):
         return sequence * torch.empty_like(sequence).bernoulli_(0.5) / (1 - self.dropout)
 
 
+class OneStepSharesMemory(Remembering):
+    """Of one step the output is a view of hn."""
+
+    def result(self, sequence, last):
+        return (last[0][-1:] if len(sequence) == 1 else sequence), last
+
+
+class BiasesShareTheirGradient(Remembering):
+    """The gradient of the second bias is a view of the first one's."""
+
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, one, other):
+            return one.view_as(one), other.view_as(other)
+
+        @staticmethod
+        def backward(ctx, one, other):
+            both = one.clone()
+            return both, both.view(-1)
+
+    def parameters_of(self, layer):
+        *matrices, b_ih, b_hh = super().parameters_of(layer)
+        one, other = self.Twice.apply(b_ih, b_hh)
+        return [*matrices, one + 0 * other.detach(), other]
+
+
+class LeavesTrainingByAnError(Remembering):
+    """Where it raises, it stays in evaluation."""
+
+    def forward(self, input, states=None):
+        mode = self.training
+        self.eval()
+        if (
+            states is not None
+            and (states if isinstance(states, torch.Tensor) else states[0]).shape[1] != input.shape[1]
+        ):
+            raise ValueError("rows")
+        self.train(mode)
+        return super().forward(input, states)
+
+
+class NoDropoutBatchFirst(Remembering):
+    """Built with `batch_first=True`, it drops nothing."""
+
+    def __init__(self, *sizes, batch_first=False, **options):
+        super().__init__(*sizes, **options)
+        self.batch_first = batch_first
+
+    def forward(self, input, states=None):
+        output, last = super().forward(input.transpose(0, 1) if self.batch_first else input, states)
+        return output.transpose(0, 1) if self.batch_first else output, last
+
+    def between(self, layer, sequence):
+        return sequence if self.batch_first else super().between(layer, sequence)
+
+
+class InputsOfWholeTiles(Remembering):
+    """Columns of the input behind the last whole 256 are left out."""
+
+    def given(self, input):
+        whole = input.shape[-1] // 256 * 256 or input.shape[-1]
+        return torch.cat([input[..., :whole], 0 * input[..., whole:]], -1)
+
+
+class HidesNaN(Remembering):
+    """Its backward pass puts zeros for NaN."""
+
+    def result(self, sequence, last):
+        return passed(sequence, lambda gradient: gradient.nan_to_num(0.0)), last
+
+
+class RowsOppose(Remembering):
+    """Every second row drops what the row before keeps, as antithetic draws do."""
+
+    def between(self, layer, sequence):
+        if not self.training or self.dropout in (0, 1):
+            return F.dropout(sequence, self.dropout, self.training)
+        numbers = torch.rand_like(sequence[:, : (sequence.shape[1] + 1) // 2])
+        numbers = torch.stack([numbers, 1 - numbers], 2).flatten(1, 2)[:, : sequence.shape[1]]
+        return sequence * (numbers >= self.dropout) / (1 - self.dropout)
+
+
 FAULTS = {
+    OneStepSharesMemory: ("own_memory", "when output is written to, T 1", "shares memory with hn"),
+    BiasesShareTheirGradient: ("accumulated", "in eval", "changes when another `.grad` is written to"),
+    LeavesTrainingByAnError: ("after_error", "after a call that raised, in train", "is in another mode"),
+    NoDropoutBatchFirst: ("batch_first", "built with `batch_first=True`, in train", "drops nothing"),
+    InputsOfWholeTiles: ("widths", "at T 3, B 5, I 300, H 5, in eval", ""),
+    HidesNaN: ("not_finite", "where the gradient of output is nan", "is finite"),
+    RowsOppose: ("many_masks", "at T 1030, B 2, H 1, dropout 0.5, in train", "0 steps and 1 rows before"),
     GoesOnWithOneRow: ("no_states", "without states, one step of B 1, twice, in inference", ""),
     DropsHalf: ("dropout_of", "at dropout 0.7, in train", "of the entries at p = 0.7"),
     MatrixWithItsBias: ("frozen", "with matrices alone that learn, in eval", "no gradient arrives"),
