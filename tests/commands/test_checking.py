@@ -3,11 +3,15 @@
 import dataclasses
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from project import PROJECT
 from rnn_parity.api import check
 from rnn_parity.capabilities import probing
 from rnn_parity.capabilities.probing import CAPABILITIES
@@ -18,6 +22,18 @@ QUICK = ["--device", "cpu", "--seed", "0", "--no-life", "--no-capabilities", "--
 
 
 @pytest.mark.slow
+def test_a_bundle_is_written_although_nobody_reads_on(tmp_path):
+    """As `check … | head -1` ends."""
+    command = [sys.executable, "-m", "rnn_parity", "check", "faults:Wrong", *QUICK, "--bundle", str(tmp_path / "b")]
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT / "src"), str(PROJECT / "tests")])}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=tmp_path, env=variables, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 141, done.stderr
+    assert (tmp_path / "b/bundle.json").exists()
+
+
 def test_a_no_for_programs_and_its_bundle_replayed(tmp_path):
     bundle, runner = str(tmp_path / "bundle"), CliRunner()
     done = runner.invoke(app, ["check", "faults:Wrong", *QUICK, "--json", "--bundle", bundle])

@@ -71,6 +71,7 @@ def check(
     settings: dict[str, Any] = {"like": like, "dtype": dtype, "device": device, "threads": threads, "seeds": seeds}
     settings |= {"life": life, "deep": deep, "capabilities": capabilities, "timing_seconds": 0.5 if timing else 0.0}
     screens: list[Any] = []
+    closed: list[SystemExit] = []
 
     def show(report: Any) -> None:
         _progress("")
@@ -82,7 +83,12 @@ def check(
             from rnn_parity.report.terminal import Screen
 
             screens.append(Screen(Console()))
-        screens[0].show(report)
+        try:
+            screens[0].show(report)
+        except SystemExit as ended:  # the other end of a pipe is closed, and nothing more is printed
+            if bundle is None:
+                raise
+            closed.append(ended)
 
     settings |= {"cell": cell, "time_limit": time_limit, "bundle": bundle, "progress": _progress, "known": show}
     try:
@@ -90,6 +96,8 @@ def check(
             report = api.check(baseline, candidate, **sizes, **settings)
     finally:
         _progress("")
+    if closed:
+        raise closed[0]
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
     raise typer.Exit(0 if report.equivalent else 1)
