@@ -366,7 +366,7 @@ class OneStepSharesMemory(Remembering):
 
 
 class BiasesShareTheirGradient(Remembering):
-    """The gradient of the second bias is a view of the first one's."""
+    """The gradients of the two biases are views of one buffer."""
 
     class Twice(torch.autograd.Function):
         @staticmethod
@@ -375,8 +375,8 @@ class BiasesShareTheirGradient(Remembering):
 
         @staticmethod
         def backward(ctx, one, other):
-            both = one.clone()
-            return both, both.view(-1)
+            both = torch.stack([one])
+            return both[0], both.view(-1)
 
     def parameters_of(self, layer):
         *matrices, b_ih, b_hh = super().parameters_of(layer)
@@ -442,7 +442,7 @@ class RowsOppose(Remembering):
 
 FAULTS = {
     OneStepSharesMemory: ("own_memory", "when output is written to, T 1", "shares memory with hn"),
-    BiasesShareTheirGradient: ("accumulated", "in eval", "changes when another `.grad` is written to"),
+    BiasesShareTheirGradient: ("accumulated", "after two backward passes into .grad, in eval", "1.5×"),
     LeavesTrainingByAnError: ("after_error", "after a call that raised, in train", "is in another mode"),
     NoDropoutBatchFirst: ("batch_first", "built with `batch_first=True`, in train", "drops nothing"),
     InputsOfWholeTiles: ("widths", "at T 3, B 5, I 300, H 5 and small inputs, in eval", ""),
@@ -498,6 +498,18 @@ def test_a_fault_of_use_is_seen_and_named(fault, cell):
     assert found["verdict"] == "different"
     assert found["when"].startswith(when)
     assert reason in found["reason"]
+
+
+class WrongForOneStep(nn.GRU):
+    def forward(self, input, states=None):
+        output, last = super().forward(input, states)
+        return output * 1.1 if len(input) == 1 else output, last
+
+
+def test_where_a_shape_alone_is_wrong_nothing_is_said_of_the_one_before():
+    case = replace(draw_life("cpu", "float32", 3, "gru"), sequence_length=5, batch_size=4)
+    *_, row = live(case, f"{__name__}:WrongForOneStep", points=["first_call", "shapes_in_turn"])
+    assert (row["verdict"], row["when"]) == ("different", "at T 1, B 4")
 
 
 class NamesItsGradients(nn.GRU):

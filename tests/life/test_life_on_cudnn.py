@@ -46,7 +46,8 @@ def test_a_whole_life_accuses_nothing_and_refuses_what_pytorch_refuses(cell, nam
     found = rows(f"fake_cudnn:{name}", cell=cell, dtype=dtype)
     refused = {point: row["reason"] for point, row in found.items() if row["verdict"] == "unsupported"}
     refused.pop("autocast", None)  # oneDNN has no LSTM in bfloat16 for every CPU
-    assert {row["verdict"] for row in found.values()} == {"equivalent", "unsupported"}
+    others = {point for point, row in found.items() if row["verdict"] not in ("equivalent", "unsupported")}
+    assert others == {"dropout_attribute"}  # the layer of the tests has none
     assert refused.keys() == REFUSED.keys()
     assert all(refused[point].startswith(words) for point, words in REFUSED.items())
     assert found["first_call"]["when"] == "at its first call in eval"

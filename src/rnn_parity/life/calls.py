@@ -223,7 +223,10 @@ def shapes_in_turn(life: Life) -> Iterator[Found]:
         module, last = life.build(first), ""
         for shape in shapes:
             words = "T {}, B {}".format(*shape)
-            yield life.judge(module, inside[shape], mode, f"at {words}{last}")
+            found = life.judge(module, inside[shape], mode, f"at {words}{last}")
+            if found.fails:  # is it the shape, or what came before?
+                yield life.judge(life.build(inside[shape]), inside[shape], mode, f"at {words}")
+            yield found
             last = f" after {words}"
 
 

@@ -78,6 +78,8 @@ def _drops(life: Life, when: str, called: Callable[..., Any] | None = None, **op
     module = build_sized(given.case, life.name, **options).to(given.case.device).train()
     input, *states = given.tensors()
     with torch.no_grad():
+        for parameter in module.parameters():  # some are built with zeros
+            parameter.uniform_(-1, 1)
         outputs = [(called or nn.Module.__call__)(module, input, pack_states(states))[0] for _ in range(3)]
     if all(torch.equal(outputs[0], other) for other in outputs[1:]):
         yield Found(Verdict.DIFFERENT, "output", "drops nothing, or the same again", when=f"{when}, in train")

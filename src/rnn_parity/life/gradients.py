@@ -89,52 +89,37 @@ def some_tensors(life: Life) -> Iterator[Found]:
 @point("Gradients that add up in `.grad`")
 def accumulated(life: Life) -> Iterator[Found]:
     """After two backward passes without `zero_grad` between, `.grad` of a parameter holds the sum, an evaluation in
-    between or not. What is there already changes nothing that `torch.autograd.grad` gives. To write to one `.grad`, as
-    clipping does, changes no other.
+    between or not; also where the parameters alone learn, when autograd takes gradients that share memory as they are.
+    What is there already changes nothing that `torch.autograd.grad` gives.
     """
     if loads_by_itself(life.build(life.draw())):
         return
     for mode in life.learning_modes:
         given = life.draw_undropped(mode)
-        module = life.build(given)
-        into = partial(_twice_into_grad, life, module, given, mode)
-        found = life.hold(given, into, f"after two backward passes into .grad, in {mode}")
-        yield found
+        for learning, of in ((None, ""), ((), " of the parameters alone")):
+            module = life.build(given)
+            into = partial(_twice_into_grad, life, module, given, mode, learning)
+            found = life.hold(given, into, f"after two backward passes into .grad{of}, in {mode}")
+            yield found
         if found.verdict != Verdict.NOT_JUDGED:  # nothing asks for a gradient
             yield life.judge(module, given, mode, f"where .grad is there already, in {mode}")
-            yield from _not_shared(life, given, mode)
 
 
-def _not_shared(life: Life, given: Given, mode: str) -> Iterator[Found]:
-    """Each `.grad` has memory of its own, where the parameters alone learn: else autograd copies more of them."""
-    module = life.build(given)
-    _into_grad(life, module, given, mode, learning=())
-    sources = {id(source): (name, source.grad) for name, source in gradient_sources(module).items()}
-    gradients = {name: gradient for name, gradient in sources.values() if gradient is not None}
-    copies = {name: gradient.clone() for name, gradient in gradients.items()}
-    for name, gradient in gradients.items():
-        if not torch.equal(gradient, copies[name]):
-            yield Found(
-                Verdict.DIFFERENT, f"grad_{name}", "changes when another `.grad` is written to", when=f"in {mode}"
-            )
-        gradient.mul_(2)
-
-
-def _twice_into_grad(life: Life, module: nn.Module, given: Given, mode: str) -> Results:
+def _twice_into_grad(
+    life: Life, module: nn.Module, given: Given, mode: str, learning: tuple[str, ...] | None
+) -> Results:
     sources = gradient_sources(module)
     for again in range(2):
         if again:
             with torch.no_grad():
                 results_of(life.cell, module.eval(), *given.tensors())
-        _into_grad(life, module, given, mode)
-    learning = {name: parameter for name, parameter in sources.items() if parameter.requires_grad}
-    found = {name: torch.zeros_like(p) if p.grad is None else p.grad / 2 for name, p in learning.items()}
+        one = life.start(module, given, mode, learning=learning)
+        loss = torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum()
+        if loss.requires_grad:
+            loss.backward()
+    learnt = {name: parameter for name, parameter in sources.items() if parameter.requires_grad}
+    found = {n: torch.zeros_like(p) if p.grad is None else p.grad / 2 for n, p in learnt.items()}
     return Results({f"grad_{name}": value.cpu() for name, value in found.items()})
-
-
-def _into_grad(life: Life, module: nn.Module, given: Given, mode: str, learning: tuple[str, ...] | None = None) -> None:
-    one = life.start(module, given, mode, learning=learning)
-    torch.stack([(value * cotangent).sum() for value, cotangent in given.weighed(one.values)]).sum().backward()
 
 
 @point("Two graphs at once")
