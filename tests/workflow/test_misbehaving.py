@@ -191,6 +191,9 @@ def waiting_run(tmp_path, **options):
 def test_what_interrupts_a_run_is_no_fault(tmp_path, number):
     """Ctrl-C as a terminal sends it, to the run and to its jobs; a request to end goes to the run alone."""
     options = {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    options["preexec_fn"] = lambda: signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # ignored by what a shell started with &
     folder, *_, run, writer = waiting_run(tmp_path, **options)
     if number == signal.SIGINT:
         os.killpg(run.pid, number)
