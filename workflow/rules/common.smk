@@ -122,7 +122,7 @@ def sources(*modules, files=(), without=()):
 
 
 def variables(wildcards):
-    """The environment variables that a result is of. As a function, since {words} in a text would be wildcards."""
+    """The variables under which a result is measured. A function: Snakemake takes {words} in a text for wildcards."""
     return VARIABLES
 
 

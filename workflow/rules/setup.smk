@@ -9,7 +9,7 @@ rule experiment:
     priority: FIRST
     localrule: True
     params:
-        config=lambda wildcards: CONFIG,  # no text that may hold {words}: Snakemake takes these for wildcards
+        config=lambda wildcards: CONFIG,  # a function: Snakemake takes {words} in a text for wildcards
     shell:
         "printf %s {params.config:q} > {output} 2> {log}"
 

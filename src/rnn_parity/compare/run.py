@@ -48,8 +48,8 @@ class RunResult:
         inference: in evaluation, output and last states once more, computed without gradients.
         recorder: the dropout that was seen. masks: the masks that were applied, imposed, seen, or recovered; None for
             no dropout, or where they cannot be had. own_masks: whether the layer takes no masks of ours, since it draws
-            out of sight or in an unknown order. wrong_draws: what is wrong with what it draws, as that
-            it draws in evaluation; empty where nothing is.
+            out of sight or in an unknown order. wrong_draws: what is wrong with what it draws, for
+            example that it draws in evaluation; empty where nothing is.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
@@ -168,9 +168,7 @@ def _run_inference(case: Case, module: nn.Module, stimulus: Stimulus, result: Ru
     """Forward once more without gradients, where many layers take another path."""
     again, names = RunResult(), load_cell(case.cell).outputs()
     try:
-        with torch.no_grad():
-            outputs = call_layer(module, stimulus.input.to(case.device), [s.to(case.device) for s in stimulus.states])
-        _record_outputs(again, names, outputs, stimulus)
+        _call_again(case, module, stimulus, again)
     except Exception as error:  # as in the forward pass
         again.missing |= dict.fromkeys(names, classify_exception(error))
     result.inference = again.values
@@ -181,12 +179,18 @@ def _run_inference(case: Case, module: nn.Module, stimulus: Stimulus, result: Ru
     }
 
 
+def _call_again(case: Case, module: nn.Module, stimulus: Stimulus, again: RunResult) -> None:
+    """Put the output and last states of a call without gradients into a result."""
+    with torch.no_grad():
+        outputs = call_layer(module, stimulus.input.to(case.device), [s.to(case.device) for s in stimulus.states])
+    _record_outputs(again, load_cell(case.cell).outputs(), outputs, stimulus)
+
+
 def _drawn_in_evaluation(case: Case, module: nn.Module, stimulus: Stimulus, before: RunResult) -> str:
     """What is random in evaluation, in words; empty where a layer draws nothing and gives what it gave `before`."""
     again = RunResult()
-    with suppress(Exception), torch.no_grad(), DropoutRecorder() as draws:  # what raises now has been told before
-        outputs = call_layer(module, stimulus.input.to(case.device), [s.to(case.device) for s in stimulus.states])
-        _record_outputs(again, load_cell(case.cell).outputs(), outputs, stimulus)
+    with suppress(Exception), DropoutRecorder() as draws:  # what raises now has been told before
+        _call_again(case, module, stimulus, again)
         if draws.drawn:
             return f"it draws dropout in evaluation ({draws.describe()})"
     changed = any(not same(value, before.values[quantity]) for quantity, value in again.values.items())

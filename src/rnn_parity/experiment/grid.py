@@ -245,7 +245,7 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
         check_name(kind, "defaults.cell" if kind == usual else "cells", CELLS)
     for sweep, axes in config["sweeps"].items():
         for kind in _values("cell", axes.get("cell", usual)):
-            check_name(kind, f"sweeps.{sweep}.cell" if "cell" in axes else "defaults.cell", CELLS)
+            check_name(kind, f"sweeps.{sweep}.cell", CELLS)
             if kind not in given:
                 raise InputError(
                     f"cells: holds no {kind}, which sweeps.{sweep} has; expected its baseline and candidates"

@@ -148,7 +148,7 @@ def no_bias(life: Life) -> Iterator[Found]:
 
 
 class _AsNamed(nn.Module):
-    """A layer with the names that it has for its parameters."""
+    """A layer whose parameters keep their own names, those of the other direction included."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -97,7 +97,7 @@ def widths(life: Life) -> Iterator[Found]:
 
 
 def _small(stimulus: Stimulus) -> Stimulus:
-    """The same with inputs of which hundreds add up to one: sums far larger than their gates tell apart say less."""
+    """The same with inputs a sixteenth as large: sums of hundreds of larger ones would saturate the gates."""
     return replace(stimulus, input=stimulus.input / 16)
 
 
@@ -150,8 +150,8 @@ def many_rows(life: Life) -> Iterator[Found]:
 
 @point("Dropout over many steps and rows", may_refuse=True)
 def many_masks(life: Life) -> Iterator[Found]:
-    """In hundreds of steps, thousands of rows and over 2¹⁶ entries it goes on to drop others, and of one in two hundred
-    as many as p says. With one unit, which forgets its states, the output shows what was dropped, whoever draws.
+    """Over hundreds of steps, thousands of rows and more than 2¹⁶ entries its masks do not repeat, and at p = 1/200 as
+    many entries are dropped as p says. The output of one unit that forgets its states shows what was dropped.
     """
     if "train" not in life.modes or not life.case.draws_dropout or life.case.dropout == 1 or not life.cell.closed:
         return

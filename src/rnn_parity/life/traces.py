@@ -245,13 +245,9 @@ def two_threads(life: Life) -> Iterator[Found]:
             return [results_of(life.cell, module, *given[which].tensors()) for _ in range(AT_ONCE)]
 
     call(0)
-    own = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(call, range(2)))
-    finally:
-        sys.setswitchinterval(own)
+    often = _switched(sys.getswitchinterval, sys.setswitchinterval, 1e-5)
+    with often, ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(call, range(2)))
     for which, results in enumerate(found):
         for one in results:
             values = {name: value.cpu() for name, value in one.items()}
