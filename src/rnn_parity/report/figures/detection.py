@@ -53,8 +53,10 @@ def _shares(axes: Axes, table: pd.DataFrame, columns: list[tuple[str, str]]) -> 
     axes.set(yscale="log", ylim=(floor, 1), xlim=(-0.5, len(table) - 0.5))
     ticks = [10.0**power for power in range(int(np.ceil(np.log10(2 * floor))), 1)]
     style.fixed_ticks(axes.yaxis, [floor, *ticks], lambda value: "0" if value == floor else f"{100 * value:g} %")
-    several = table["cell"].nunique() > 1
     labels = [tick_label("dtype", dtype) for dtype in table["dtype"]]
-    cells = [style.wrapped(cell, 8) for cell in table["cell"]]
-    labels = [f"{dtype}\n{cell}" for dtype, cell in zip(labels, cells, strict=True)] if several else labels
+    if table["cell"].nunique() > 1:  # the name of a kind once, below its dtypes
+        names = [" "] * len(labels)
+        for cell, places in table.reset_index(drop=True).groupby("cell").groups.items():
+            names[places[(len(places) - 1) // 2]] = str(cell)
+        labels = list(map("\n".join, zip(labels, names, strict=True)))
     axes.set_xticks(range(len(table)), labels)

@@ -104,7 +104,7 @@ def _differences(figure: SubFigure, table: pd.DataFrame, study: Study) -> None:
         for panel in () if many else panels(rows, "sequence_length"):
             along = panel.rows.sort_values("sequence_length")
             axes.plot(along["sequence_length"], along["shown"], color=look["color"], ls=line, lw=0.7)
-    axes.set(yscale="log", ylim=(bottom, top * 2), ylabel="largest difference from the baseline")
+    axes.set(yscale="log", ylim=(bottom, top * 2), ylabel="largest difference\nfrom the baseline")
     ticks = [bottom, *(10.0**power for power in range(int(np.log10(bottom)) + 1, int(np.ceil(np.log10(top))) + 1))]
     ticks = ticks[:: max(1, len(ticks) // 6)]
     style.fixed_ticks(axes.yaxis, ticks, lambda value: "0" if value < 1.01 * bottom else style.plain(value))
