@@ -222,8 +222,8 @@ def test_where_a_gate_saturates_the_slope_keeps_its_digits():
     assert kept["grad_bias_ih_l0"][2].item() == 0
 
 
-def test_a_rounding_reaches_every_gate_and_state():
-    """Four times a step and layer, and what is left is what is gone on with."""
+def test_a_rounding_reaches_every_gate_state_and_product():
+    """Five times a step and layer, and once more for all inputs; what is left is what is gone on with."""
     input, states, weights = drawn(steps=5, layers=2)
     seen = []
 
@@ -232,7 +232,7 @@ def test_a_rounding_reaches_every_gate_and_state():
         return tensor / 2
 
     values = run(input, states, weights, rounding=halved)
-    assert len(seen) == 4 * 5 * 2
+    assert len(seen) == (5 * 5 + 1) * 2
     assert torch.equal(values["output"][-1], seen[-1] / 2)
     assert torch.equal(values["hn"][1], seen[-1] / 2)
     exact = run(input, states, weights)
@@ -242,13 +242,16 @@ def test_a_rounding_reaches_every_gate_and_state():
 @pytest.mark.parametrize(("kind", "functions", "kept"), [("gru", 3, 1), ("gru_reset_before", 3, 2), ("lstm", 5, 2)])
 def test_what_a_function_gave_is_told_from_what_is_kept(kind, functions, kept):
     """σ and tanh may be coarser than the dtype: of a step's values those, and no others, are theirs."""
-    of_functions, others = [], []
+    of_functions, others, summed = [], [], []
 
-    def rounding(tensor, function=False):
-        (of_functions if function else others).append(tensor)
+    def rounding(tensor, function=False, terms=0):
+        assert terms in (0, tensor.shape[-1])
+        (of_functions if function else summed if terms else others).append(tensor)
         return tensor
 
-    values = run(*drawn(kind, steps=1, layers=1), kind=kind, rounding=rounding)
+    input, states, weights = drawn(kind, steps=1, layers=1)
+    values = run(input, states, weights, kind=kind, rounding=rounding)
     assert len(of_functions) == functions
     assert len(others) == kept
+    assert torch.equal(summed[0], input)
     assert torch.equal(others[-1], values["hn"][0])

@@ -13,6 +13,7 @@ from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare import criterion
 from rnn_parity.compare.case import assert_close_holds, compare_case, compare_task
 from rnn_parity.compare.reference import References, relative_errors, run_oracle
+from rnn_parity.compare.run import run_implementation
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import PASSING, Verdict
 from rnn_parity.layers.parameters import WeightError, canonical_parameters
@@ -374,9 +375,9 @@ def test_many_draws_are_compared_where_dropout_is_drawn():
     assert many(dataclasses.replace(CASE, num_layers=1), "stacking_gru") == []
 
 
-def off(values, case):
+def off(values, case, reference=None):
     """The largest error over its limit of float32 quantities, judged as on the device of a case."""
-    reference = run_oracle(case, draw_stimulus(case, 0), None, 0)
+    reference = reference or run_oracle(case, draw_stimulus(case, 0), None, 0)
     found = []
     for name, value in values.items():
         limits = criterion.judged_limits(
@@ -396,7 +397,7 @@ def test_on_a_gpu_functions_of_fast_instructions_are_granted_and_ten_times_that_
     generator = torch.Generator().manual_seed(0)
 
     def computed(error):
-        def rounding(tensor, function=False):
+        def rounding(tensor, function=False, terms=1):
             size = error if function else 2.0**-25
             return tensor * (1 + size * (2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1))
 
@@ -407,6 +408,22 @@ def test_on_a_gpu_functions_of_fast_instructions_are_granted_and_ten_times_that_
     coarse = computed(2.0**-17)
     assert off(coarse, on_gpu) < 1 < off(coarse, on_cpu)
     assert off(computed(10 * 2.0**-17), on_gpu) > 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "sizes", "seed"), [("gru", (4096, 16), 0), ("lstm", (1030, 3), 5), ("lstm", (300, 5), 1)]
+)
+def test_sums_that_saturate_gates_are_granted_their_rounding_and_no_coarse_tanh(cell, sizes, seed):
+    """With wide inputs these sums are tens in size, and so is their error beside the gates."""
+    case = dataclasses.replace(CASE, dropout=0.0, cell=cell, input_size=sizes[0], hidden_size=sizes[1], num_layers=1)
+    stimulus = draw_stimulus(case, seed)
+    reference = run_oracle(case, stimulus, None, seed)
+
+    def error(layer):
+        return off(run_implementation(case, layer, stimulus, seed, "eval", None).values, case, reference)
+
+    assert error("rnn_parity.trust.right:WrittenOut") < 0.4  # twice as much with the rounding of one number
+    assert error("rnn_parity.trust.faults:TanhOff1e4") > 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -18,7 +18,8 @@ Grouped = Sequence[tuple[Sequence[Tensor], Tensor]]
 """(gradients of the recurrent sums of some gates, the tensor that their weights multiplied), all gates in order."""
 
 Rounding = Callable[..., Tensor]
-"""`rounding(x)` rounds a kept value; `rounding(x, function=True)` rounds a result of σ or tanh."""
+"""`rounding(x)` rounds a kept value; `rounding(x, function=True)` a result of σ or tanh; `rounding(x, terms=n)` what is
+multiplied with a weight and summed, n products at a time."""
 
 PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """The parameters of one layer of any kind, in PyTorch's order."""
@@ -29,8 +30,8 @@ class Arithmetic:
     """How a step computes: exactly, or with every value rounded that a layer keeps for its backward pass.
 
     Attributes:
-        rounding: applied to every gate and state; None for the exact equations. With rounding, slopes are computed
-            from the rounded values, as in a layer that keeps its values in a dtype of finite precision.
+        rounding: applied to every gate, state and product; None for the exact equations. With rounding, slopes are
+            computed from the rounded values, as in a layer that keeps its values in a dtype of finite precision.
     """
 
     rounding: Rounding | None = None
@@ -40,8 +41,8 @@ class Arithmetic:
         return x if self.rounding is None else self.rounding(x)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Multiply rows (…, B, I) by a weight (…, R, I)."""
-        return x @ weight.mT
+        """Multiply rows (…, B, I) by a weight (…, R, I). With rounding, each sum errs as one of I terms does."""
+        return (x if self.rounding is None else self.rounding(x, terms=x.shape[-1])) @ weight.mT
 
     def sigmoid(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return σ(x) and 1 − σ(x). Without rounding, the latter is σ(−x), which is accurate near 0."""

@@ -6,7 +6,9 @@ A quantity passes when, in both norms, its relative error to the float64 oracle 
 
 where u is the unit roundoff of the dtype. `sensitivity` is how far the oracle itself moves (root mean square over some
 draws) when everything it is given, and every gate and state that a layer must keep, is multiplied by 1 ± u; on a GPU in
-float32, every value of σ and tanh by 1 ± 2⁻¹⁸. f = 2, and more where a sum is long. Baseline and candidate stand under
+float32, every value of σ and tanh by 1 ± 2⁻¹⁸. What is multiplied with a weight and summed moves by the roundoffs of
+such a sum: wide inputs and large weights saturate gates, and the error of a large sum is not that of a small gate.
+f = 2, and more where a sum is long. Baseline and candidate stand under
 the same bar, so that a baseline that leaves the equations excuses no candidate.
 """
 
@@ -52,6 +54,15 @@ def layer_terms(quantity: str, case: Case, cell: type[Cell]) -> int:
 def floor_of_sums(terms: int, case: Case) -> float:
     """f·u, the least error that is granted: f = max(2, 0.3·√n) for sums of n terms in the case's own precision."""
     return max(2.0, GROWTH * math.sqrt(terms)) * unit_roundoff(case.dtype, case.tf32)
+
+
+def roundoffs_of_sum(terms: int, case: Case) -> float:
+    """How many roundoffs a sum of n products has in the case's own precision: 0.3·√n, and at least one.
+
+    The k-th partial sum is about √k times as large as one term, and is rounded by 0.4·u of itself. Together that is
+    0.4·u·√(1 + … + n) terms, and so 0.3·√n·u of the sum, which is √n times as large as one term.
+    """
+    return 1.0 if sums_in_float32(case) else max(1.0, GROWTH * math.sqrt(terms))
 
 
 def sums_in_float32(case: Case) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rnn_parity.cells.base import Arithmetic, Rounding, load_cell
 from rnn_parity.cells.stack import run_stack
+from rnn_parity.compare.criterion import roundoffs_of_sum
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import function_roundoff, unit_roundoff
 from rnn_parity.layers.stimulus import Stimulus
@@ -90,14 +91,15 @@ class References:
 
 
 def draw_rounding(case: Case, seed: int) -> Callable[..., Tensor]:
-    """`rounded(tensor, tf32=False, function=False)`: 1 ± u times the tensor, signs drawn anew for every entry and call.
+    """`rounded(tensor, tf32=False, function=False, terms=1)`: 1 ± u times the tensor, signs drawn anew for every call.
 
     Not the nearest number of the dtype: luck must not make a case look exact.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def rounded(tensor: Tensor, tf32: bool = False, function: bool = False) -> Tensor:
+    def rounded(tensor: Tensor, tf32: bool = False, function: bool = False, terms: int = 1) -> Tensor:
         u = function_roundoff(case.device, case.dtype) if function else unit_roundoff(case.dtype, tf32)
+        u *= roundoffs_of_sum(terms, case)
         factors = torch.randint(0, 2, tensor.shape, generator=generator, dtype=torch.float64)
         # 1 + u (2 x - 1), in place: large tensors are not made five times.
         return tensor * factors.mul_(2).sub_(1).mul_(u).add_(1)

@@ -85,20 +85,13 @@ def widths(life: Life) -> Iterator[Found]:
     """
     sizes = (
         (1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65), (65, 64), (129, 200), (64, 128),
-        (5, 12), (3, 257),
+        (5, 12), (3, 257), (300, 5), (1030, 3),
     )  # fmt: skip
     of_gates = {T: 3, B: 5, I: 2 * len(life.cell.gates), H: 2}
     wide = [{T: 3, B: 5, I: width, H: size} for width, size in sizes]
     yield from _at(life, [*wide, of_gates], (life.quiet, "inference"))
-    inputs = [{T: 3, B: 5, I: 300, H: 5}, {T: 3, B: 5, I: 1030, H: 3}]
-    yield from _at(life, inputs, (life.quiet, "inference"), _small, " and small inputs")
     yield from _at(life, [{T: 3, B: 2, I: 3, H: 513, L: 1, "dropout": 0.0}], (life.quiet,))
     yield from _at(life, [dict.fromkeys((T, B, I, H), 2)], life.modes)
-
-
-def _small(stimulus: Stimulus) -> Stimulus:
-    """The same with inputs a sixteenth as large: sums of hundreds of larger ones would saturate the gates."""
-    return replace(stimulus, input=stimulus.input / 16)
 
 
 @point("Numbers of layers", may_refuse=True)
