@@ -185,6 +185,15 @@ class Exits(EndsProcess):
         sys.exit("enough")
 
 
+class ExitsInThread(StackingGRUCellLoop):
+    """Right, and the end of its process where another thread than the first calls it."""
+
+    def forward(self, input, h0):
+        if threading.current_thread() is not threading.main_thread():
+            os._exit(7)
+        return super().forward(input, h0)
+
+
 class ExitsInLife(Exits):
     widths = (6,)
 

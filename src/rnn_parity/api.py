@@ -23,8 +23,8 @@ from rnn_parity.experiment.presets import PRESETS, SIZES, require_preset
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime, Verdict
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
-from rnn_parity.life.live import POINTS
-from rnn_parity.steps import Look, Steps, with_end
+from rnn_parity.life.live import POINTS, live_contained
+from rnn_parity.steps import Look, Steps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ def check(
         progress("judging many calls, and comparing numbers")
         if ended:
             compared = iter([steps.ended_rows(case, (ours, theirs), seeds[0], regimes, ended)])
-            lives = with_end(case, theirs, list(POINTS), deep, [ended])
+            lives = live_contained(case, theirs, list(POINTS), deep, lambda work: [ended])
         else:
             # The life first: what the very first call of a process leaves behind is to be seen.
             lives = steps.live(case, theirs, deep) if life else iter(())

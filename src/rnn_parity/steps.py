@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rnn_parity.capabilities.probing import CAPABILITIES, Pair, all_pairs, capability_rows, probe_each
-from rnn_parity.capabilities.subject import ProbeResult, Support
+from rnn_parity.capabilities.probing import probe_capabilities
 from rnn_parity.cells.base import load_cell
 from rnn_parity.compare.case import compare_case
 from rnn_parity.experiment.errors import InputError
@@ -21,8 +19,8 @@ from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, LONGEST_LIMIT_S, 
 from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import fits_no_call, infer_kind, require_call, require_kind
 from rnn_parity.layers.registry import adapter_of, load_factory
-from rnn_parity.layers.settings import put_back, settings_changed_by
-from rnn_parity.life.live import POINTS, life_case, live
+from rnn_parity.layers.settings import settings_changed_by
+from rnn_parity.life.live import POINTS, live_contained
 from rnn_parity.timing.environment import describe_environment, machine_of
 from rnn_parity.timing.rounds import time_case
 from rnn_parity.trust.diagnose import diagnose
@@ -35,8 +33,6 @@ DISTRIBUTION_DRAWS = 2000
 
 PHASES = ("inference", "step")
 _PROTOCOL: dict[str, Any] = {"precision": 0.02, "min_rounds": 10, "confidence": 0.95, "exclusive": False}
-
-_NONE = 255
 
 _OF_SIZES = {name for name, point in POINTS.items() if point.probe.__module__.endswith(".sizes")}
 """The points that take a third of a life, each on modules of its own: they can be lived through beside the others."""
@@ -153,14 +149,10 @@ class Steps:
     def live(self, case: Case, candidate: str, deep: bool) -> Iterator[Row]:
         """Start the life of a candidate, in two processes; the iterator waits for its rows."""
 
-        def started(points: Sequence[str]) -> Iterator[Row]:
-            def work() -> Iterator[Row]:
-                with put_back(candidate):
-                    yield from live(life_case(case, candidate), candidate, deep, points=points)
+        def start(work: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+            return self.start(work, candidate)
 
-            return with_end(case, candidate, points, deep, self.start(work, candidate))
-
-        streams = [started(points) for points in lived_together()]
+        streams = [live_contained(case, candidate, points, deep, start) for points in lived_together()]
         rows = (row for stream in streams for row in stream)
         return rows if self.contained else iter(list(rows))
 
@@ -266,73 +258,14 @@ class Steps:
 
     def probe(self, case: Case, baseline: str, candidate: str) -> list[Row]:
         """The rows of the table of capabilities; a layer that ends its process there refuses."""
-        names = baseline, candidate
-        pairs, ended = all_pairs(names), ProbeResult()
-        results: dict[Pair, ProbeResult] = {}
         given = case.device, case.threads, case.cell, (case.input_size, case.hidden_size, case.num_layers)
-        if not self.contained:
-            results = dict(self.start(lambda: probe_each(names, pairs, *given), *names))
-            return list(capability_rows(names, case.device, case.cell, results))
-        # Of cores there are several: one loads the compiler, one the exporter, and both share what is left. A GPU that
-        # one capability leaves unfit is so for all.
-        apart = case.device != "cuda"
-        loads = [CAPABILITIES[capability].loads if apart else "" for _, capability in pairs]
-        own, others, common = (
-            _queue([n for n, what in enumerate(loads) if what == wanted]) for wanted in ("compiler", "exporter", "")
-        )
 
-        def start(*queues: int) -> tuple[mmap.mmap, tuple[int, ...], Iterator[Any]]:
-            at = mmap.mmap(-1, 1)  # shared: the last pair that the process took
-            at[0] = _NONE
+        def start(work: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+            return self.start(work, baseline, candidate)
 
-            def taken() -> Iterator[Pair]:
-                for queue in queues:
-                    while number := os.read(queue, 1):
-                        at[0] = number[0]
-                        yield pairs[number[0]]
-
-            return at, queues, self.start(lambda: probe_each(names, taken(), *given), *names)
-
-        running = [start(own, common), start(others, common)] if apart else [start(common)]
-        while running:
-            at, queues, stream = running.pop(0)
-            for found in stream:
-                if not isinstance(found, Ended):
-                    results[found[0]] = found[1]
-                    continue
-                outcome = Support.REFUSES if found.verdict == Verdict.FAILED else Support.NOT_PROBED
-                ended = ProbeResult(outcome, found.reason)
-                if at[0] != _NONE:
-                    results.setdefault(pairs[at[0]], ended)
-                    running.append(start(*queues))
-        results = {pair: ended for pair in pairs if pair not in results} | results
-        for queue in (own, others, common):
-            os.close(queue)
-        return list(capability_rows(names, case.device, case.cell, results))
-
-
-def _queue(numbers: Sequence[int]) -> int:
-    """A pipe from which whoever is free takes the next number, of one byte."""
-    queue, entry = os.pipe()
-    os.write(entry, bytes(numbers))
-    os.close(entry)
-    return queue
+        return list(probe_capabilities(baseline, [candidate], *given, start=start, side_by_side=True))
 
 
 def lived_together() -> list[list[str]]:
     """The points of a life by the process that they share, in order."""
     return [[key for key in POINTS if (key in _OF_SIZES) == of_sizes] for of_sizes in (False, True)]
-
-
-def with_end(case: Case, candidate: str, points: Sequence[str], deep: bool, rows: Iterable[Any]) -> Iterator[Row]:
-    """The rows of a life, with one for the point in which its process ended."""
-    left = [key for key in points if deep or not POINTS[key].deep]
-    for row in rows:
-        if not isinstance(row, Ended):
-            left.remove(row["point"])
-            yield row
-        elif left:
-            point = POINTS[left[0]]
-            found = {"verdict": str(row.verdict), "when": "", "quantity": "", "reason": row.reason, "calls": 0}
-            about = {"implementation": candidate, "point": left[0], "title": point.title, "condition": point.condition}
-            yield {**case.columns, **about, **found}

@@ -136,6 +136,34 @@ def test_a_life_that_ends_the_process_is_told_and_the_next_one_lived(tmp_path):
     }
 
 
+def test_behind_a_point_that_ends_the_process_and_only_makes_a_condition_the_life_goes_on(tmp_path, monkeypatch):
+    from rnn_parity.commands.rules import device
+    from rnn_parity.life import live
+
+    few = ["first_call", "two_threads", "zero_states"]
+    monkeypatch.setattr(live, "POINTS", {name: live.POINTS[name] for name in few})
+    asked = make_grid(SMOKE | {"candidates": ["faults:ExitsInThread"]}).life_request("cpu")
+    device("life", "cpu", json.dumps(asked | {"cases": asked["cases"][:1]}), tmp_path, 60.0)
+    rows = read_table(tmp_path / "life/cpu.parquet", LIFE).to_pylist()
+    assert [row["point"] for row in rows if row["verdict"] != "failed"] == ["first_call", "zero_states"]
+    assert [row["point"] for row in rows] == few
+    assert rows[1]["reason"] == "it ends its process: exit code 7"
+    assert rows[1]["condition"] == live.POINTS["two_threads"].condition != ""
+
+
+def test_a_layer_that_ends_its_process_where_it_is_probed_refuses_that_alone(tmp_path, monkeypatch):
+    from rnn_parity.commands.rules import device
+
+    few = ["multi_threading", "carried_state"]
+    monkeypatch.setattr(probing, "CAPABILITIES", {name: probing.CAPABILITIES[name] for name in few})
+    asked = make_grid(SMOKE | {"candidates": ["faults:ExitsInThread"]}).device_request("capabilities", "cpu")
+    device("capabilities", "cpu", asked, tmp_path, 60.0)
+    rows = read_table(tmp_path / "capabilities/cpu.parquet", CAPABILITIES).to_pylist()
+    found = {(row["implementation"], row["capability"]): (row["outcome"], row["detail"]) for row in rows}
+    assert found.pop(("faults:ExitsInThread", "multi_threading")) == ("refuses", "it ends its process: exit code 7")
+    assert [outcome for outcome, _ in found.values()] == ["works"] * 3
+
+
 def test_what_layers_can_do_is_probed_for_every_kind(tmp_path, monkeypatch):
     from rnn_parity.commands.rules import device
 

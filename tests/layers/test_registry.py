@@ -8,7 +8,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import REGISTRY
 from rnn_parity.layers.fused import StackingGRU
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights
-from rnn_parity.layers.registry import build
+from rnn_parity.layers.registry import build, named
 from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stepwise import StackingGRUCell, StackingGRUCellLoop
 
@@ -109,6 +109,19 @@ def test_what_cannot_be_built_gets_one_line(name, message):
     with pytest.raises(InputError, match=message) as caught:
         build(name, **SIZES)
     assert "\n" not in str(caught.value)
+
+
+def test_a_type_error_of_a_layers_own_code_is_its_refusal_of_a_size():
+    class EvenWidths(nn.GRU):
+        def __init__(self, input_size, hidden_size, num_layers, dropout):
+            if hidden_size % 2:
+                raise TypeError(f"hidden_size must be an even int, got {hidden_size}")
+            super().__init__(input_size, hidden_size, num_layers, dropout=dropout)
+
+    with named(EvenWidths, "candidate") as name:
+        build(name, **SIZES | {"hidden_size": 4})
+        with pytest.raises(TypeError, match="^hidden_size must be an even int, got 5$"):
+            build(name, **SIZES | {"hidden_size": 5})
 
 
 @pytest.mark.parametrize("kind", ["RuntimeError", "SystemExit", "BaseException"])

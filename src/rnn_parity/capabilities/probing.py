@@ -31,6 +31,8 @@ from rnn_parity.capabilities.subject import (
 )
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
+from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.containment import Ended, Start, served
 from rnn_parity.layers.registry import adapter_of, load_factory
 from rnn_parity.layers.running import device_is_lost, refused_by_system
 
@@ -54,17 +56,58 @@ Pair = tuple[str, str]
 
 
 def probe_capabilities(
-    baseline: str, candidates: Sequence[str], device: str, threads: int = 1, cell: str = "gru", own: Sizes = TINY
+    baseline: str,
+    candidates: Sequence[str],
+    device: str,
+    threads: int = 1,
+    cell: str = "gru",
+    own: Sizes = TINY,
+    *,
+    start: Start = lambda work: work(),
+    side_by_side: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per implementation × capability, the baseline's first. See `probe_each` and `capability_rows`."""
+    """Yield one row per implementation × capability, the baseline's first. See `probe_each` and `capability_rows`.
+
+    A layer that ends its process refuses what was probed there. Behind a time limit nothing more is waited for.
+
+    Args:
+        start: as in `served`; here, in this process, unless another is given. side_by_side: whether two processes may
+            share the work: one loads the compiler and the other the exporter, which take half of the time each. Not
+            on a GPU, which one capability may leave unfit for all.
+    """
     names = [baseline, *candidates]
-    results = dict(probe_each(names, all_pairs(names), device, threads, cell, own))
-    yield from capability_rows(names, device, cell, results)
+    results: dict[Pair, ProbeResult] = {}
+    ended = ProbeResult(Support.NOT_PROBED)
+
+    def serve(pairs: Sequence[Pair]) -> Iterator[ProbeResult]:
+        return (result for _, result in probe_each(names, pairs, device, threads, cell, own))
+
+    shares = _shares(all_pairs(names), side_by_side and device != "cuda")
+    for pairs, probed in [(pairs, served(serve, pairs, start)) for pairs in shares]:
+        for pair, found in zip(pairs, probed, strict=False):
+            results[pair] = found
+            if isinstance(found, Ended):
+                refused = found.verdict == Verdict.FAILED
+                ended = ProbeResult(Support.REFUSES if refused else Support.NOT_PROBED, found.reason)
+                results[pair] = ended
+                if not refused:
+                    break
+    yield from capability_rows(names, device, cell, dict.fromkeys(all_pairs(names), ended) | results)
 
 
 def all_pairs(names: Sequence[str]) -> list[Pair]:
     """What is probed, in order. The capture of a CUDA graph comes last: where it fails, the device may be unfit."""
     return [(name, capability) for capability in CAPABILITIES for name in names]
+
+
+def _shares(pairs: list[Pair], two: bool) -> list[list[Pair]]:
+    """The pairs by the process that probes them: what loads the compiler, the exporter, and half of the rest each."""
+    if not two:
+        return [pairs]
+    compiled, exported, rest = (
+        [pair for pair in pairs if CAPABILITIES[pair[1]].loads == what] for what in ("compiler", "exporter", "")
+    )
+    return [compiled + rest[::2], exported + rest[1::2]]
 
 
 def probe_each(

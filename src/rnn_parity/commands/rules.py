@@ -6,7 +6,7 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,7 +113,10 @@ def device(
 
 
 def _rows_of_device(table: str, name: str, asked: dict[str, Any], limit: float) -> list[dict[str, Any]]:
-    from rnn_parity.layers.containment import Ended, contained
+    from rnn_parity.layers.containment import Stream
+
+    def start(work: Callable[[], Iterable[Any]]) -> Stream:
+        return Stream(work, limit)
 
     if name == "cuda" and (why := why_no_gpu()):
         log(f"{table}: not measured: {why}")
@@ -130,27 +133,18 @@ def _rows_of_device(table: str, name: str, asked: dict[str, Any], limit: float) 
         rows = list(distribution_power(name, **asked))
     elif table == "life":
         from rnn_parity.experiment.grid import Case
-        from rnn_parity.life.live import POINTS, life_case, live
+        from rnn_parity.life.live import POINTS, live_contained
 
-        lives = [(Case("life", **axes), who) for axes in asked["cases"] for who in asked["candidates"][axes["cell"]]]
-        lived = contained(lambda life: list(live(life_case(*life), life[1])), lives, limit)
-        rows = []
-        for (case, who), points in zip(lives, lived, strict=True):
-            if isinstance(points, Ended):
-                log(f"{who}: {points.reason}")
-                found = {"implementation": who, "verdict": str(points.verdict), "reason": points.reason, "calls": 0}
-                points = [
-                    {**case.columns, "point": key, "title": point.title, "condition": point.condition, **found}
-                    for key, point in POINTS.items()
-                    if not point.deep
-                ]
-            rows += points
+        cases = [Case("life", **axes) for axes in asked["cases"]]
+        lives = [(case, who) for case in cases for who in asked["candidates"][case.cell]]
+        rows = [row for life in lives for row in live_contained(*life, list(POINTS), False, start)]
     else:
         from rnn_parity.capabilities.probing import probe_capabilities
 
         # With this workspace cuBLAS can be asked to be deterministic, which is one of the capabilities.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        rows = [row for cell, names in asked.items() for row in probe_capabilities(device=name, cell=cell, **names)]
+        probe = functools.partial(probe_capabilities, device=name, start=start)
+        rows = [row for cell, names in asked.items() for row in probe(cell=cell, **names)]
     return rows
 
 

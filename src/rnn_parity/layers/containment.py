@@ -29,6 +29,8 @@ from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import DeviceLost, classify_exception, is_out_of_memory
 
 Item = TypeVar("Item")
+Start = Callable[[Callable[[], Iterable[Any]]], Iterable[Any]]
+"""Starts some work, and gives what it yields, and at last `Ended` where it ended too early."""
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_TRIAL_S = 5.0
@@ -82,14 +84,28 @@ class Stream:
 
 def contained(work: Callable[[Item], Any], items: Sequence[Item], limit_s: float) -> Iterator[Any]:
     """Yield what `work` makes of each item, or `Ended`; the next item then gets a new process. See `Stream`."""
+    return served(partial(map, work), items, lambda rest: Stream(rest, limit_s))
+
+
+def served(serve: Callable[[Sequence[Item]], Iterable[Any]], items: Sequence[Item], start: Start) -> Iterator[Any]:
+    """Start a process that serves items, and yield what it gives for each, or `Ended`; then a new one serves the rest.
+
+    Args:
+        serve: yields one result for each item that it is given, in order. start: starts such work, as `Stream` does.
+    """
+    return _served(serve, items, start, start(lambda: serve(items)))
+
+
+def _served(serve, items, start, stream) -> Iterator[Any]:
     done = 0
-    while done < len(items):
-        rest = items[done:]
-        for result in Stream(partial(map, work, rest), limit_s):
-            done += 1
-            yield result
-            if done == len(items):
-                return
+    while True:
+        for result in stream:
+            if done < len(items):  # a process may end behind its last item too
+                done += 1
+                yield result
+        if done == len(items):
+            return
+        stream = start(partial(serve, items[done:]))
 
 
 def can_contain() -> bool:

@@ -12,6 +12,7 @@ import functools
 import importlib
 import inspect
 import itertools
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def build(
     try:
         layer = construct(name, cell, **sizes, dropout=dropout, **options)
     except TypeError as error:
-        if options:
+        if options or not re.search(r"\bargument", str(error)):  # its own code raised it
             raise
         arguments = ", ".join([*sizes, "dropout"])
         wrapper = f"def make({arguments}): return {_label(load_factory(name))}(…)"

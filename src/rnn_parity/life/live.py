@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
+from rnn_parity.layers.containment import Ended, Start, served
 from rnn_parity.layers.running import classify_exception, compiled_as_often_as_needed, generators_kept, numerics
+from rnn_parity.layers.settings import put_back
 from rnn_parity.life import calls, edges, forms, gradients, mixed, sizes, traces, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -134,3 +136,36 @@ def _live_through(point: Point, life: Life) -> tuple[Found, int]:
         tried += 1
         if found.fails:
             return found, tried
+
+
+def live_contained(
+    case: Case, candidate: str, points: Sequence[str], deep: bool, start: Start
+) -> Iterator[dict[str, Any]]:
+    """Start a life at the sizes that the layer takes, and yield its rows; a point that ends its process has failed.
+
+    Where that point only makes a condition of the answer, a new process lives through those behind it, since they may
+    yet make it a no. Behind any other the answer is known; and a time limit is not waited for twice.
+
+    Args:
+        points: of `POINTS`, in order. start: as in `served`.
+    """
+    tried = [key for key in points if deep or not POINTS[key].deep]
+
+    def serve(points: Sequence[str]) -> Iterator[dict[str, Any]]:
+        with put_back(candidate):
+            yield from live(life_case(case, candidate), candidate, deep, points=points)
+
+    return _rows(case, candidate, tried, served(serve, tried, start))
+
+
+def _rows(case: Case, candidate: str, points: Sequence[str], found: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    for key, row in zip(points, found, strict=False):
+        if not isinstance(row, Ended):
+            yield row
+            continue
+        point = POINTS[key]
+        about = {"implementation": candidate, "point": key, "title": point.title, "condition": point.condition}
+        ended = {"verdict": str(row.verdict), "when": "", "quantity": "", "reason": row.reason, "calls": 0}
+        yield {**case.columns, **about, **ended}
+        if not point.condition or row.verdict != Verdict.FAILED:
+            return
