@@ -15,6 +15,7 @@ import typer
 from rnn_parity.commands.jobs import JobName, Limit, ResultsFolder, log, run_job, why_no_gpu
 from rnn_parity.commands.processes import on_this_machine
 from rnn_parity.experiment.errors import InputError, in_one_line
+from rnn_parity.experiment.names import with_kind
 from rnn_parity.experiment.results import Results
 from rnn_parity.experiment.vocabulary import TIME_LIMIT_S, Verdict
 
@@ -229,9 +230,38 @@ def join_parts(files: Results, parts: Mapping[str, Sequence[Path]], joined: Resu
     """Join parts of some results into the tables of others."""
     from rnn_parity.tables import read_json, read_table, write_table
 
-    schemas = _schemas(read_json(files.config))
+    config = read_json(files.config)
+    schemas = _schemas(config)
     for name, paths in parts.items():
-        write_table(joined.table(name), read_table(paths, schemas[name]))
+        write_table(joined.table(name), _with_kinds(read_table(paths, schemas[name]), config["cells"]))
+
+
+def _with_kinds(table: Any, cells: Mapping[str, Any]) -> Any:
+    """The table with every layer's name as `with_kind` has it."""
+    named = [name for one in cells.values() for name in {one["baseline"], *one["candidates"]}]
+    if len(named) == len(set(named)) or "cell" not in table.column_names:
+        return table
+    for at, column in enumerate(table.schema):
+        if column.name in ("baseline", "implementation"):
+            pairs = zip(table[column.name].to_pylist(), table["cell"].to_pylist(), strict=True)
+            table = table.set_column(at, column, [[with_kind(name, cell, cells) for name, cell in pairs]])
+    return table
+
+
+def _config(files: Results) -> dict[str, Any]:
+    """The config, with the names of the collected tables."""
+    from rnn_parity.tables import read_json
+
+    config = read_json(files.config)
+    cells = {
+        kind: one
+        | {
+            "baseline": with_kind(one["baseline"], kind, config["cells"]),
+            "candidates": [with_kind(name, kind, config["cells"]) for name in one["candidates"]],
+        }
+        for kind, one in config["cells"].items()
+    }
+    return config | {"cells": cells}
 
 
 @command()
@@ -239,10 +269,9 @@ def figures(results: ResultsFolder, output: Output) -> None:
     """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
     from rnn_parity.experiment.workloads import load_object, workloads_of
     from rnn_parity.report.figures import plot_all
-    from rnn_parity.tables import read_json
 
     files = Results(results)
-    config, collected = read_json(files.config), _collected(files)
+    config, collected = _config(files), _collected(files)
     plot_all(config, collected, _environment(files), output)
     for entry in workloads_of(config):
         if entry.plot:
@@ -265,11 +294,10 @@ def write_collected(files: Results, output: Path, more: dict[str, Any]) -> None:
     """The report of collected tables; `more` is what it says beside the environment."""
     from rnn_parity.report.tables import write_tables
     from rnn_parity.report.write import write_report
-    from rnn_parity.tables import read_json
 
     tables, environment = _collected(files), _environment(files)
     write_tables(tables, environment, output / "tables")
-    write_report(read_json(files.config), environment | more, tables, output)
+    write_report(_config(files), environment | more, tables, output)
 
 
 def _environment(files: Results) -> dict[str, Any]:

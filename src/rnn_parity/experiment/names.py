@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rnn_parity.experiment.errors import InputError, did_you_mean
@@ -35,6 +35,15 @@ BASELINES = {
 """Kind of cell to the baseline of `rnn-parity check`, where none is named."""
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def with_kind(name: str, cell: str, cells: Mapping[str, Mapping[str, Any]]) -> str:
+    """A layer's name where several kinds are reported together: with its kind, if the config has it in several.
+
+    A factory with a parameter `cell` builds layers of any kind. To a reader these are as many layers as kinds.
+    """
+    kinds = [kind for kind, one in cells.items() if name in (one["baseline"], *one["candidates"])]
+    return f"{name} ({cell})" if len(kinds) > 1 else name
 
 
 def check_name(name: str, key: str, known: Iterable[str] = REGISTRY, path: str = "package.module:Class") -> None:
