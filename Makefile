@@ -12,7 +12,7 @@ run: .venv/installed
 # Two processes of tests; a file alone needs none of it: .venv/bin/pytest tests/compare
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Every room, and one small experiment from its plan to its report
+# Tests of every part, and one small experiment from its plan to its report
 test: .venv/installed
 	$(PYTEST) -m "not (browser or server or slow or slurm)"
 

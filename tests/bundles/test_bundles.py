@@ -1,4 +1,4 @@
-"""A `no` that travels: asked again it is bit for bit what it was, and what moves is told."""
+"""A `no` in a folder: run again it is bit for bit what it was, and what moves is told."""
 
 import json
 import re

@@ -1,1 +1,1 @@
-"""A `no` that travels: written to a folder, and asked again on another machine."""
+"""A `no` in a folder: everything that another machine needs to run the check again."""

@@ -1,5 +1,5 @@
-"""What the clock does not believe: results of timed calls that are not what the layer gave before, or not finished,
-and times that took more threads than were granted, or less than this machine can do.
+"""Checks of timed calls: whether their results are what the layer gave before, and finished, and whether their times
+took more threads than were granted, or are shorter than this machine can be.
 """
 
 from __future__ import annotations

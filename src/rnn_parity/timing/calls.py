@@ -1,4 +1,4 @@
-"""The seam to a workload: what of it is timed, and the calls that each phase asks of a layer."""
+"""The interface to a workload: what of it is timed, and the calls that each phase asks of a layer."""
 
 from __future__ import annotations
 

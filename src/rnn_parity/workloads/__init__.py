@@ -1,1 +1,1 @@
-"""The seam between a workload and what is done with any: compared, timed and shown."""
+"""The interface between a workload and what is done with any: compared, timed and shown."""

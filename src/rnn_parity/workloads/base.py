@@ -1,4 +1,4 @@
-"""The seam: what a workload offers to be compared and timed."""
+"""The interface: what a workload offers to be compared and timed."""
 
 from __future__ import annotations
 
