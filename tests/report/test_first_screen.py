@@ -1,6 +1,7 @@
 """The first screen of the report: the answer, which candidate to take, what is gained and what is lost."""
 
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -9,6 +10,8 @@ from test_report import report as report
 from test_report import tables as tables
 
 from rnn_parity.experiment.grid import make_grid
+from rnn_parity.findings.answer import SameSeed
+from rnn_parity.report.caveats import find_caveats
 from rnn_parity.report.facts import collect_facts
 from rnn_parity.report.first_screen import answer_lines
 from rnn_parity.report.gate import gate
@@ -40,12 +43,10 @@ def test_several_candidates_are_ranked_and_the_best_for_each_use_is_named(rivals
         "take `rivals:fast_in_inference` for inference and `rivals:fast_in_training` or `rivals:close_in_training` for"
     )
     assert take in card(markdown)
-    assert "inference has 3.00× the speed (2.94–3.06) and a training step has 2.00× the speed (1.96–2.04)" in card(
-        markdown
-    )
+    assert "inference is 3.00× as fast (2.94–3.06) and a training step is 2.00× as fast (1.96–2.04)" in card(markdown)
     ranked = re.findall(r"^\| `rivals:(\w+)` \| \*\*", markdown, re.MULTILINE)
     assert ranked == ["fast_in_training", "close_in_training", "fast_in_inference", "slow", "wrong"]
-    assert markdown.index("rivals:wrong") > markdown.index("| price, or why not |")
+    assert markdown.index("rivals:wrong") > markdown.index("| drawbacks, or why not |")
 
 
 def test_a_baseline_stays_where_nothing_that_may_replace_it_is_faster(rivals):
@@ -53,7 +54,7 @@ def test_a_baseline_stays_where_nothing_that_may_replace_it_is_faster(rivals):
         right = timing["implementation"].isin([f"rivals:{name}" for name in RIVALS[:-1]])
         return timing.assign(conclusion=timing["conclusion"].mask(right, "within noise"))
 
-    assert card(rivals(noise)).startswith("**Keep `stacking_gru_cell`.** Other layers may replace it")
+    assert card(rivals(noise)).startswith("**Keep `stacking_gru_cell`.** At least one candidate may replace it")
 
 
 @pytest.mark.slow
@@ -124,6 +125,21 @@ def test_the_card_names_what_is_lost_from_the_tables(report, tables):
     timing.loc[ours & (timing["phase"] == "inference"), "peak_memory_bytes"] *= 3
     text = card(report(equivalence, timing)[0])
     assert "A training step is slower in 1 case (width H 8). In the case above inference takes 3.00×" in text
+
+
+@pytest.mark.parametrize(
+    ("differing", "drawing", "words"),
+    [
+        (1, 1, "so the one case with dropout between layers differs,"),
+        (2, 2, "so both cases with dropout between layers differ,"),
+        (1, 7, "so 1 of the 7 cases with dropout between layers differs,"),
+        (7, 7, "so all 7 cases with dropout between layers differ,"),
+    ],
+)
+def test_the_number_of_cases_with_other_masks_is_a_whole_sentence(differing, drawing, words):
+    seed = SameSeed(drawing, differing, 2, 3, always=True, masks_differ=0.3, out_of_sight=False)
+    (caveat,) = find_caveats(SimpleNamespace(same_seed=seed, conditions=()), (), (), {}, (), {})
+    assert words in caveat
 
 
 def test_within_noise_is_said_with_the_noise(report, tables):

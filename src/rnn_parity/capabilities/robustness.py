@@ -25,7 +25,7 @@ THREADS = 8
 CALLS_PER_THREAD = 8
 
 
-@capability("NaN stays in its row")
+@capability("Containment of a NaN in its row")
 def nan_propagation(subject: Subject) -> ProbeResult:
     """A NaN in the input of one sequence at one step makes its later outputs NaN, and no other."""
     module, (input, *states) = subject.load(), subject.arguments()
@@ -38,7 +38,7 @@ def nan_propagation(subject: Subject) -> ProbeResult:
     return expect_same(found, expected, "a NaN kept in its row")
 
 
-@capability("Very large input")
+@capability("Saturation at very large input")
 def large_input(subject: Subject) -> ProbeResult:
     """Input of the order of 10³⁰ saturates every gate: output, last states and all gradients stay finite."""
     input, *states = subject.arguments()
@@ -49,7 +49,7 @@ def large_input(subject: Subject) -> ProbeResult:
     return ProbeResult(numbers=forward)  # its gradients are zero, or nearly
 
 
-@capability("Same seed, same bits")
+@capability("Bitwise repeatability under one seed")
 def repeatable(subject: Subject) -> ProbeResult:
     """Two calls of one module under one seed, with dropout 0.3, are equal bit for bit, forward and backward."""
     subject = subject.vary(dropout=0.3)

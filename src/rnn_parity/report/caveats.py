@@ -34,11 +34,13 @@ def find_caveats(
     found = [f"it holds only when {condition}; otherwise its numbers are wrong" for condition in answer.conditions]
     found += [f"it {escape(words)}" for words in remarks]
     if seed and seed.differing:
-        some = "all" if seed.differing == seed.drawing else f"{seed.differing} of the"
-        drawing = "both cases" if seed.differing == seed.drawing == 2 else f"{some} {count(seed.drawing, 'case')}"
+        drawing = count(seed.drawing, "case")
+        every = {1: "the one case", 2: "both cases"}.get(seed.drawing, f"all {drawing}")
+        some = every if seed.differing == seed.drawing else f"{seed.differing} of the {drawing}"
         found.append(
-            f"the same seed gives other dropout masks, so {drawing} with "
-            f"dropout between layers differ, from T = {seed.first_length} and L = {seed.first_layers} on"
+            f"the same seed gives other dropout masks, so {some} with dropout between layers "
+            f"{'differs' if seed.differing == 1 else 'differ'}, "
+            f"from T = {seed.first_length} and L = {seed.first_layers} on"
         )
     if lost:
         lost = list(map(in_sentence, lost))
