@@ -35,7 +35,7 @@ def check(
     baseline: Annotated[
         str | None, typer.Option(help="The layer to be replaced; by default the loop over cells.")
     ] = None,
-    cell: Annotated[str | None, typer.Option(help="The kind of cell, if the parameters do not show it.")] = None,
+    cell: Annotated[str | None, typer.Option(help="The kind of cell: gru, lstm, …; inferred by default.")] = None,
     like: Annotated[str, typer.Option(help="Default sizes and seeds: small, article or t2vec.")] = "small",
     input_size: Annotated[int | None, typer.Option(help="Input size I.")] = None,
     hidden_size: Annotated[int | None, typer.Option(help="Hidden size H.")] = None,
@@ -47,17 +47,17 @@ def check(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads to compute with.")] = 1,
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="A seed; may be given more than once.")] = None,
-    life: Annotated[bool, typer.Option(help="Judge many calls, not just one.")] = True,
+    life: Annotated[bool, typer.Option(help="Also test hundreds of other calls.")] = True,
     deep: Annotated[bool, typer.Option("--deep", help="Also try sizes that take minutes or gigabytes.")] = False,
     capabilities: Annotated[bool, typer.Option(help="Probe what both layers can do.")] = True,
     timing: Annotated[bool, typer.Option(help="Time both layers.")] = True,
     time_limit: TimeLimit = TIME_LIMIT_S,
-    bundle: Annotated[Path | None, typer.Option(help="A folder for the bundle that replays a no.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="A folder for files that reproduce a failure.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON, at the end.")] = False,
 ) -> None:
     """May this layer replace the baseline? Checks numbers, many calls, capabilities and time, without a config.
 
-    Prints the verdict as soon as it is known. Exits with 1 if it may not, or if that could not be shown.
+    Prints the verdict as soon as it is known. Exits with 1 if the answer is no, or if the check could not decide.
     """
     from rnn_parity import api
 

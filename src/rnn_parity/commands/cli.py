@@ -43,9 +43,9 @@ PIPELINE = Path(__file__).parents[1] / "pipeline"
 def main() -> None:
     """Run a command.
 
-    Exit code 0: done, 1: a verdict against, 2: bad input, in one line, 3: a fault of this program, with its traceback
-    and a last line that says what to do with it. Nothing else is ever 1: neither a pipe that nobody reads any more,
-    141 as in a shell, nor Ctrl-C, 130, nor a layer that ends the process.
+    Exit code 0: done. 1: a negative verdict. 2: bad input, reported in one line. 3: a bug in this program, with its
+    traceback and a last line that says what to do. 130: Ctrl-C. 141: a closed pipe, as in a shell. Nothing but a
+    negative verdict ends with 1, not even a layer that ends the process.
     """
     end_with_code(app)
 
@@ -129,7 +129,7 @@ def convert(
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="The optimizer's key, such as m0_optimizer.")] = None,
 ) -> None:
-    """Convert a checkpoint for the other layer, and verify it: the same bits, and layers that compute the same.
+    """Convert a checkpoint between a list of cells and a fused layer, and verify that both compute the same.
 
     Nothing in the file is executed. Exits with 1, and writes nothing, if this cannot be shown.
     """
@@ -187,14 +187,14 @@ def self_test(
         int | None,
         typer.Option(min=1, help="Random cases per dtype (default 500), or lives of each layer (default 1)."),
     ] = None,
-    life: Annotated[bool, typer.Option("--life", help="Test the life: many calls, not just one.")] = False,
-    tricks: Annotated[bool, typer.Option("--tricks", help="Test the clock: tricks that might fool it.")] = False,
+    life: Annotated[bool, typer.Option("--life", help="Plant faults that only a later or unusual call shows.")] = False,
+    tricks: Annotated[bool, typer.Option("--tricks", help="Test the timing: tricks that might fool it.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to run side by side.")] = os.cpu_count() or 1,
     output: Annotated[Path | None, typer.Option(help="A .parquet file for a table of all findings.")] = None,
 ) -> None:
     """Test the check itself: planted faults that it must catch, correct layers that it must not accuse.
 
-    The clock is always tested on the CPU, in float32 and in this process.
+    `--tricks` always runs on the CPU, in float32 and in this process.
     """
     import pandas as pd
     from rich.console import Console
@@ -236,9 +236,9 @@ def self_test(
 
 @app.command()
 def gate(
-    equivalence: Annotated[Path, typer.Option(help="All comparisons.")] = Path("results/equivalence.parquet"),
-    life: Annotated[Path, typer.Option(help="All lives, if they were judged.")] = Path("results/life.parquet"),
-    timing: Annotated[Path, typer.Option(help="All timings, if there are any.")] = Path("results/timing.parquet"),
+    equivalence: Annotated[Path, typer.Option(help="Table of all comparisons.")] = Path("results/equivalence.parquet"),
+    life: Annotated[Path, typer.Option(help="Table of all lives, if there is one.")] = Path("results/life.parquet"),
+    timing: Annotated[Path, typer.Option(help="Table of all timings, if any.")] = Path("results/timing.parquet"),
 ) -> None:
     """Exit with 1 unless every candidate may replace the baseline, naming what fails or could not be judged."""
     from rnn_parity.report.gate import gate
@@ -284,7 +284,7 @@ def so_far(
     results: ResultsFolder = Path("results"),
     output: Annotated[Path, typer.Option(help="A folder for the report.")] = Path("reports/so-far"),
 ) -> None:
-    """Write a report of what a run has measured so far, while it goes on."""
+    """Write a report of the results so far, while a run goes on."""
     files = Results(results)
     if not files.config.exists():
         raise InputError(f"{results}: no run has begun here; `rnn-parity run` or `snakemake` begins one")

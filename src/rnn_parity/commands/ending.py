@@ -21,7 +21,7 @@ ADVICE = "this is a bug, not a verdict: please report it with the lines above"
 
 
 def end_with_code(command: Callable[[], Any]) -> None:
-    """Run a command, and end the process with 0, 1, 2, 3, 130 or 141: `cli.main` says which means what."""
+    """Run a command, and end the process with 0, 1, 2, 3, 130 or 141: `cli.main` explains these codes."""
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 a closed one: nobody wants to be told
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="in_ascii")  # type: ignore[union-attr]  # a terminal may know no × and no ≤
@@ -51,7 +51,7 @@ def end_with_code(command: Callable[[], Any]) -> None:
 
 @contextmanager
 def ending_in_3() -> Iterator[None]:
-    """End with 3 what raises within, as the code of the Snakefile."""
+    """End with 3 if the code within, such as that of the Snakefile, raises an error."""
     try:
         yield
     except Exception as error:
@@ -59,7 +59,7 @@ def ending_in_3() -> Iterator[None]:
 
 
 def _in_ascii(error: Any) -> tuple[str, int]:
-    """What an encoding lacks, in letters that each has."""
+    """Replace the characters that an encoding lacks by ASCII, which every encoding has."""
     letters = error.object[error.start : error.end].translate(_ASCII)
     return unicodedata.normalize("NFKD", letters).encode("ascii", "replace").decode(), error.end
 
@@ -69,7 +69,7 @@ codecs.register_error("in_ascii", _in_ascii)
 
 
 def _flush() -> None:
-    """Write what is left here, where it can still be told that nobody reads it, or that a disk is full."""
+    """Write what is left of the output, while a closed pipe or a full disk can still be reported."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -80,7 +80,7 @@ def _flush() -> None:
 
 
 def _drop_output() -> None:
-    """Write no more of it, or Python tries once more, and ends with 120."""
+    """Discard the rest of the output. Otherwise Python tries to write it at its end, and exits with 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -91,7 +91,7 @@ def _raised_in(error: BaseException) -> str:
 
 
 def report_fault(error: BaseException) -> NoReturn:
-    """End with 3: a traceback, and a last line that says what to do with it. With 2 where the disk is full."""
+    """End with 3, a traceback, and a last line that says what to do. If the disk is full, end with 2 in one line."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         _drop_output()
         print(f"error: {DISK_FULL}", file=sys.stderr)

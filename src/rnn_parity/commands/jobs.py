@@ -1,7 +1,7 @@
-"""The one command that measures: the cases of a job to tables.
+"""The one command that measures: it turns the cases of a job into tables.
 
-Every case is measured in a process of its own making: a layer that ends the process, loses the device or never returns
-costs its own rows. The candidates of that case are measured again then, each by itself, to tell which one it was.
+Every case is measured in a separate process: a layer that ends the process, loses the device or never returns affects
+only its own rows. The candidates of that case are then measured again, each by itself, to find which one it was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rnn_parity.experiment.results import Results
     from rnn_parity.layers.containment import Ended
 
-JobName = Annotated[str, typer.Option("--name", help="What its files are called: sweep/job.")]
+JobName = Annotated[str, typer.Option("--name", help="The name of its files: sweep/job.")]
 ResultsFolder = Annotated[Path, typer.Option("--results", help="The folder of the result tables.")]
 Limit = Annotated[float, typer.Option("--limit", help="Seconds after which a case is ended and not judged.")]
 
@@ -37,10 +37,10 @@ def run_job(
     results: ResultsFolder = Path("results"),
     limit: Limit = 3600.0,
 ) -> None:
-    """Measure every case of a job, and write RESULTS/KIND/NAME.parquet, anew after each case.
+    """Measure every case of a job, and write RESULTS/KIND/NAME.parquet again after each case.
 
-    `equivalence` writes the tables `coverage` and `masks` beside its own. Run a timing alone on the machine: whatever
-    runs beside it is measured too.
+    `equivalence` also writes the tables `coverage` and `masks`. Run a timing alone on the machine: other work would
+    change the times.
     """
     from rnn_parity.experiment.grid import parse_request
     from rnn_parity.experiment.results import Results
@@ -80,7 +80,7 @@ def run_job(
 
 @dataclass(frozen=True)
 class _Measurement:
-    """What is measured of the cases of a job. `compute` is that of an extra table."""
+    """Measures the cases of a job. `compute` is the function of an extra table."""
 
     kind: str
     workload: Any
@@ -105,7 +105,7 @@ class _Measurement:
             yield part
 
     def with_kernels(self, cases: Sequence[Case], rows: Rows) -> Rows:
-        """The rows of the times, with the kernels that a profiler counts: it can hang, or take the device down."""
+        """The rows of the times, with the kernels that a profiler counts. Separate: it may hang, or lose the device."""
         from rnn_parity.layers.containment import Ended, contained
         from rnn_parity.timing.rounds import count_kernels
 
@@ -120,9 +120,9 @@ class _Measurement:
         return counted
 
     def _one_by_one(self, case: Case, ended: Ended) -> Tables:
-        """A case whose process ended, with each candidate by itself, and at last the baseline beside itself.
+        """Measure a case whose process ended again: each candidate by itself, then the baseline against itself.
 
-        Only where all end does it matter what the baseline does: then it is at fault.
+        If all these processes end, the baseline is at fault.
         """
         from rnn_parity.experiment.vocabulary import because_of_baseline
         from rnn_parity.layers.containment import Ended, contained
@@ -160,7 +160,7 @@ class _Measurement:
     def _not_measured(
         self, case: Case, ended: Ended, candidates: Sequence[str] = (), with_baseline: bool = True
     ) -> Tables:
-        """Rows that say why there is nothing; an extra table knows no such rows."""
+        """Rows that say why nothing was measured. An extra table has no such rows."""
         candidates = candidates or self.request["candidates"]
         named = {**case.columns, "baseline": self.request["baseline"], "reason": ended.reason}
         if self.kind == "timing":
@@ -181,7 +181,7 @@ class _Measurement:
         return {"equivalence": rows}
 
     def _quantities(self, case: Case) -> list[str]:
-        """What is compared of a case; it is drawn for that, which may be what ends the process."""
+        """The quantities of a case. To find them, the case is drawn in a separate process, which drawing may end."""
         from rnn_parity.layers.containment import Ended, contained
 
         on_cpu = replace(case, device="cpu")
@@ -189,7 +189,7 @@ class _Measurement:
         return ["output"] if isinstance(found, Ended) else found
 
     def _measure(self, case: Case, **other: Any) -> Tables:
-        """The tables of a case; `other` replaces what is asked."""
+        """The tables of a case. `other` overrides parts of the request."""
         from rnn_parity.layers.running import numerics
         from rnn_parity.layers.settings import settings_changed_by
 
@@ -212,7 +212,7 @@ class _Measurement:
 
 
 def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -> None:
-    """Write what this machine is, and the rates that it reaches, unless the results tell it of one of its kind."""
+    """Write what this machine is, and its peak rates, unless the results have them for a machine of its kind."""
     from rnn_parity.experiment.variables import environment_variables
     from rnn_parity.experiment.vocabulary import RATE_AXES
     from rnn_parity.layers.containment import Ended, contained
@@ -233,7 +233,7 @@ def _describe_machine(results: Results, name: str, rows: Rows, limit_s: float) -
 
 
 def why_no_gpu() -> str | None:
-    """Try the GPU in a process of its own: nothing that is asked of a layer is at fault where it does not work."""
+    """Try the GPU in a separate process, before any layer could be blamed. Return the reason if it does not work."""
     from rnn_parity.layers.containment import Ended, contained
     from rnn_parity.layers.preflight import MAX_SECONDS, preflight
 

@@ -1,4 +1,4 @@
-"""Locks and guards: one run per folder, timings alone, jobs end with their run, one set of sources."""
+"""Locks and guards: one run per folder, no job beside a timing, no job without its run, one set of sources."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ RUN_VARIABLE = "RNN_PARITY_RUN"
 """The environment variable in which a run of the workflow tells its jobs its process id."""
 
 SOURCES_VARIABLE = "RNN_PARITY_SOURCES"
-"""The environment variable in which it tells them the folder of the package that they must run."""
+"""The environment variable in which a run tells its jobs the folder of the package that they must use."""
 
 GATE_VARIABLE = "RNN_PARITY_GATE"
-"""The environment variable that names the exit code of a gate which fails, where it is not to be 1."""
+"""The environment variable with the exit code of a failing gate, if it is not 1."""
 
 SOURCES = Path(__file__).parents[1]
 
 MACHINE_LOCK = Path("/tmp/rnn-parity.lock")
-"""What all jobs of this machine share, whoever runs them: a timing alone, the others together."""
+"""A lock for all jobs on this machine, of any user. A timing holds it alone, other jobs share it."""
 
 
 def lock_working_folder(snakemake_folder: Path) -> int:
     """Make this process the one run of its folder until it ends or closes the returned file descriptor.
 
-    The system lets go of the lock when the process ends, however it ends; so whoever gets it knows that locks which
-    Snakemake left are a dead run's, and removes them. Raises `InputError` if another run holds the folder, or
-    this user may not write there.
+    The system releases the lock when the process ends, however it ends. So a process that gets the lock knows that
+    locks left by Snakemake are of a dead run, and removes them. Raises `InputError` if another run holds the folder, or
+    if this user may not write there.
     """
     lock = snakemake_folder / "run.lock"
     try:
@@ -61,10 +61,10 @@ def lock_working_folder(snakemake_folder: Path) -> int:
 
 @contextmanager
 def on_this_machine(alone: bool, patience_s: float, say: Callable[[str], None]) -> Iterator[bool]:
-    """Run beside no timing of this machine, or, `alone`, beside no job at all; yields whether that is so.
+    """Wait until no timing runs on this machine, or, if `alone`, no job at all. Yield whether this was granted.
 
     A scheduler that was given other numbers of cores, another executor, or another user's run may start such jobs side
-    by side. It is not so where there can be no lock, or after waiting for `patience_s` seconds, which is told.
+    by side. Nothing is granted where there can be no lock, or after `patience_s` seconds; `say` gets the reason.
     """
     try:
         turn, lock = _open(MACHINE_LOCK.with_suffix(".turn")), _open(MACHINE_LOCK)
@@ -113,7 +113,7 @@ def _lock(lock: int, kind: int, until: float, say: Callable[[str], None]) -> boo
 
 
 def exit_with_workflow() -> None:
-    """End by SIGTERM with the run of the workflow that started this process: nothing must run beside the next one."""
+    """End by SIGTERM when the run that started this process ends, so that nothing runs beside the next run."""
     try:
         workflow = os.pidfd_open(int(os.environ[RUN_VARIABLE]))
     except (AttributeError, KeyError, ValueError, OSError):  # started by hand, in a container of its own, not on Linux
@@ -127,7 +127,7 @@ def exit_with_workflow() -> None:
 
 
 def require_own_sources() -> None:
-    """Raise `InputError` where this process runs other sources than its workflow, or than the checkout it stands in."""
+    """Raise `InputError` if this process runs other sources than its workflow, or than the checkout it is in."""
     asked = os.environ.get(SOURCES_VARIABLE)
     if asked and not _is_same(Path(asked), SOURCES):
         raise InputError(

@@ -1,4 +1,4 @@
-"""What is asked of Slurm where it runs the jobs: that nothing is left of a dead run, and whether a node is shared."""
+"""Calls of Slurm: to end the jobs that a dead run left, and to learn whether a node is shared."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PATIENCE_S = 120
 
 
 def end_orphans(folder: Path, say: Callable[[str], None]) -> None:
-    """Cancel the jobs of Slurm that a dead run of this folder left, and wait until none runs beside the next one.
+    """Cancel the jobs that a dead run of this folder left in Slurm, and wait until they have ended.
 
-    For whoever holds the lock of the folder: then no other run of it is alive.
+    Call it only while holding the lock of the folder, which shows that no other run of it is alive.
     """
     if shutil.which("squeue") is None:
         return
@@ -29,7 +29,7 @@ def end_orphans(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _jobs_of(folder: Path) -> list[str]:
-    """The ids of what Snakemake has in Slurm's queue for a folder: the comment of its jobs names their rule."""
+    """The ids of Snakemake's jobs for a folder in Slurm's queue. Their comment names their rule."""
     lines = _ask("squeue", "--me", "--noheader", "--format=%A|%Z|%k").splitlines()
     jobs = [line.split("|", 2) for line in lines]
     return [number for number, place, comment in jobs if comment.startswith("rule_") and Path(place) == folder]

@@ -1,4 +1,4 @@
-"""How long a run will still take, told while it goes on: from what its finished jobs took."""
+"""An estimate of the time that a run will still take, from the times of its finished jobs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Planned:
 
     Attributes:
         kind: what it does. cases: how many it has. alone: whether it has the machine alone.
-        benchmark: the file in which Snakemake says what it took. is_done: whether it is done by now.
-        expected_s: what it takes, where that is known before any like it is done.
+        benchmark: the file in which Snakemake writes its time. is_done: whether it is done by now.
+        expected_s: its time, if that is known before any job of its kind is done.
     """
 
     kind: str
@@ -54,11 +54,11 @@ def progress_line(jobs: Sequence[Planned], cores: int, elapsed_s: float) -> str:
 
 
 def time_left_s(jobs: Iterable[Planned], cores: int, elapsed_s: float) -> float | None:
-    """Seconds that are left; None where nobody knows yet what jobs of some kind take.
+    """Seconds that are left. None if the time of some kind of job is not known yet.
 
-    What runs alone follows one another; the rest shares the cores. What a job takes is told by those of its kind with
-    as many cases: every job has its own start, so that small ones take longer for a case. A run takes longer than its
-    jobs, by as much as it has until now.
+    Jobs that run alone follow one another. The others share the cores. The time of a job is that of finished jobs of
+    its kind with as many cases, since every job also needs time to start. A run takes longer than the sum of its jobs:
+    the estimate is scaled by the ratio so far.
     """
     by_kind: dict[str, list[Planned]] = {}
     for job in jobs:
@@ -76,12 +76,12 @@ def time_left_s(jobs: Iterable[Planned], cores: int, elapsed_s: float) -> float 
 
 
 def _share(job: Planned, seconds: float, cores: int) -> float:
-    """How much longer a run takes by a job of so many seconds."""
+    """The seconds by which a job makes a run longer."""
     return seconds if job.alone else seconds / cores
 
 
 def _expected_s(job: Planned, known: Sequence[tuple[int, float]]) -> float | None:
-    """What a job will take, from the cases and seconds of others of its kind."""
+    """The expected seconds of a job, from the cases and seconds of others of its kind."""
     if alike := [seconds for cases, seconds in known if cases == job.cases]:
         return mean(alike)
     if job.expected_s is not None or not known:

@@ -80,9 +80,9 @@ def show_lives(lives: pd.DataFrame, console: Console) -> bool:
 
 
 def show_tricks(tricks: pd.DataFrame, console: Console) -> bool:
-    """Print what is said of every trick, and those that keep their gain; return whether none does."""
+    """Print the outcome of every trick, and those that keep their gain. Return whether none does."""
     believed = Column("speedup, naive clock", justify="right")
-    table = Table("trick", believed, "said", title="Tricks on the clock", title_justify="left")
+    table = Table("trick", believed, "outcome", title="Tricks on the timing", title_justify="left")
     for row in tricks.itertuples():
         table.add_row(row.trick, f"{row.believed:.1f}×", row.reason or f"{row.conclusion}, {row.speedup:.2f}×")
     console.print(table)

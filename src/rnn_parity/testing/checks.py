@@ -1,4 +1,4 @@
-"""One item of the plugin: which rows of a judged case are its own, and what they come to. Imports no torch."""
+"""One item of the plugin: which rows of a judged case are its own, and their verdict. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, Regime, Verdict
 
 Judged = Mapping[str, Any]
-"""A case as `judging.judge` tells it: rows of the comparison and of the life, and the answer in words."""
+"""A case as `judging.judge` returns it: rows of the comparison and of the life, and the answer in words."""
 
 LIFE = "life"
 GROUPS = ("outputs", "input_gradients", "parameter_gradients")
@@ -29,8 +29,8 @@ class Check:
     """One check of a layer; called with the layer, it fails, is skipped, or returns.
 
     Attributes:
-        layer: its label. case: the preset. regime, group: which rows it looks at; `life` and none for those of many
-            calls. judged: tells what came of the case, the same for all its checks. properties: what it came to.
+        layer: its label. case: the preset. regime, group: which rows it looks at; `life` and "" for the life.
+        judged: gives the results of the case, the same for all its checks. properties: those of JUnit.
         called: whether its test has called it.
     """
 
@@ -48,7 +48,7 @@ class Check:
         return "-".join(filter(None, (self.case, self.regime, self.group)))
 
     def __call__(self, layer: Any = None) -> None:
-        """Judge the layer, or look up what came of it. The argument is there for the reader of a test."""
+        """Judge the layer, or look up the result. The argument only makes the test readable."""
         self.called = True
         judged = self.judged()
         if error := judged.get("error"):
@@ -67,7 +67,7 @@ class Check:
         pytest.fail(message, pytrace=False)
 
     def rows(self, judged: Judged) -> list[Mapping[str, Any]]:
-        """Its rows. Where masks cannot be had, the law of many draws speaks for matched masks."""
+        """The rows of this check. For matched masks, also those of `train_distribution`, which may replace them."""
         if self.regime == LIFE:
             return judged["life"]
         asked = {self.regime} | ({Regime.TRAIN_DISTRIBUTION} if self.regime == Regime.TRAIN_MATCHED_MASKS else set())

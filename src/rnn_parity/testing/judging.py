@@ -1,7 +1,7 @@
-"""Judging the cases of a test session, each once: in a process that was forked before any test had run.
+"""Judging the cases of a test session, each once, in a process that is forked before the first test runs.
 
-That process has used neither a GPU nor threads, whatever the tests do, so that a layer may crash what it forks. It has
-every class that the tests define. Under pytest-xdist the workers share what each of them found, in a folder.
+That process uses neither a GPU nor threads, whatever the tests do. So it can fork a process for each layer, which may
+crash. It has every class that the tests define. Under pytest-xdist the workers share their results in a folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass
 class Judge:
-    """Knows what was asked, and what came of it.
+    """Holds the cases of a session and their results.
 
     Attributes:
         asked: by key, all cases of the session. folder: what the workers share; None where there is one process.
@@ -62,14 +62,14 @@ class Judge:
         os.close(requests)
 
     def require_importable(self, layers: Sequence[str]) -> None:
-        """Raise `InputError` for an import path that leads nowhere; of one that ends its process, its checks tell."""
+        """Raise `InputError` for a path that cannot be imported. If importing ends the process, the checks say so."""
         from rnn_parity.layers.containment import contained
         from rnn_parity.layers.registry import load_factory
 
         list(contained(lambda layer: bool(load_factory(layer)), layers, TIME_LIMIT_S))
 
     def result(self, key: str) -> Mapping[str, Any]:
-        """What came of a case, judged when it is first asked for."""
+        """The results of a case, which is judged when they are first asked for."""
         if key not in self._known:
             self._known[key] = self._ask(key) if self.folder is None else self._shared(key, self.folder)
         return self._known[key]
@@ -108,7 +108,7 @@ class Judge:
 
 
 def judge(asked: Asked) -> Mapping[str, Any]:
-    """Judge a layer in one case; the rows and words that its checks need, as JSON can hold them."""
+    """Judge a layer in one case, and return the rows and words that its checks need, in types that JSON has."""
     from rnn_parity.api import check
     from rnn_parity.experiment.errors import InputError
     from rnn_parity.findings.lives import was_cut_short

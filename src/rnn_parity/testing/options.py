@@ -1,4 +1,4 @@
-"""The options of the plugin: an argument goes before a marker, a marker before the command line, that before a file."""
+"""The options of the plugin. An argument overrides a marker, a marker the command line, the command line the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _boolean(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """An option: how one value is read from a string, what it is, whether it has several values, and which may be."""
+    """An option: how a value is read from a string, its help, whether it takes several values, and which it may be."""
 
     read: Callable[[str], Any]
     help: str
@@ -33,7 +33,7 @@ class Option:
 
 OPTIONS = {
     "baseline": Option(str, "the layer to be replaced; by default the loop over cells"),
-    "cell": Option(str, "the kind of cell, if the parameters do not show it"),
+    "cell": Option(str, "the kind of cell: gru, gru_reset_before, lstm or PKG:CLASS; inferred by default"),
     "like": Option(str, f"the cases, by preset: {', '.join(PRESETS)}", several=True, choices=tuple(PRESETS)),
     "input_size": Option(int, "input size I"),
     "hidden_size": Option(int, "hidden size H"),
@@ -46,7 +46,7 @@ OPTIONS = {
     "threads": Option(int, "CPU threads to compute with"),
     "seeds": Option(int, "the seeds", several=True),
     "regimes": Option(str, f"any of {', '.join(EXPECTED_TO_HOLD)}", several=True, choices=tuple(EXPECTED_TO_HOLD)),
-    "life": Option(_boolean, "whether to judge many calls, not just one: true or false"),
+    "life": Option(_boolean, "whether to test hundreds of other calls too: true or false"),
     "time_limit": Option(float, "seconds without a new result after which a layer is stopped"),
 }
 """Every option by its name as an argument; `--rnn-NAME` on the command line, `rnn_NAME` in pytest's configuration."""
@@ -61,7 +61,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("rnn-parity", "rnn-parity: may this recurrent layer replace that one?")
     add = group.addoption
     add("--rnn-layer", action="append", default=[], metavar="PKG:CLASS", help="a layer to judge; may be repeated")
-    add("--rnn-bundle", metavar="DIR", help="a folder for the bundles that replay each no")
+    add("--rnn-bundle", metavar="DIR", help="a folder for files that reproduce each failure")
     for name, option in OPTIONS.items():
         add(_flag(name), metavar="VALUE", help=option.help, action="append" if option.several else "store")
         if option.several:
@@ -82,7 +82,7 @@ def of_session(config: pytest.Config) -> dict[str, Any]:
 
 
 def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Iterable[Mapping[str, Any]] = ()) -> dict:
-    """The options of one test; raises `pytest.UsageError`, in one line, for those that are none.
+    """The options of one test; raises `pytest.UsageError`, in one line, for an unknown one.
 
     Args:
         arguments: those of the decorator. markers: those of `@pytest.mark.rnn_parity`, the closest first.

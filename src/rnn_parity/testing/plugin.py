@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give the workers of pytest-xdist a folder for what each of them found."""
+    """Give the workers of pytest-xdist a folder in which they share their results."""
     stash = node.config.stash
     if _FOLDER not in stash:
         stash[_FOLDER] = tempfile.mkdtemp(prefix="rnn-parity-")
@@ -54,7 +54,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End what judges, and clear up."""
+    """End the judging process, and remove the shared folder."""
     if _JUDGE in config.stash:
         config.stash[_JUDGE].close()
     if _FOLDER in config.stash:
@@ -87,7 +87,7 @@ class LayerItem(pytest.Item):
     check: Check
 
     def runtest(self) -> None:
-        """Judge the layer, or look up what came of it."""
+        """Judge the layer, or look up the result."""
         self.check()
 
     def reportinfo(self) -> tuple[Path, None, str]:
@@ -164,7 +164,7 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Record what a check came to: `record_property` for JUnit and other reports. Fail a test that calls none."""
+    """Record the result of a check as properties, for JUnit and other reports. Fail a test that calls no check."""
     check = _check_of(item)
     try:
         result = yield
