@@ -445,7 +445,7 @@ FAULTS = {
     BiasesShareTheirGradient: ("accumulated", "after two backward passes into .grad, in eval", "1.5×"),
     LeavesTrainingByAnError: ("after_error", "after a call that raised, in train", "is in another mode"),
     NoDropoutBatchFirst: ("batch_first", "built with `batch_first=True`, in train", "drops nothing"),
-    InputsOfWholeTiles: ("widths", "at T 3, B 5, I 300, H 5 and small inputs, in eval", ""),
+    InputsOfWholeTiles: ("widths", "at T 3, B 5, I 300, H 5, in eval", ""),
     HidesNaN: ("not_finite", "where the gradient of output is nan", "is finite"),
     RowsOppose: ("many_masks", "at T 1030, B 2, H 1, dropout 0.5, in train", "0 steps and 1 rows before"),
     GoesOnWithOneRow: ("no_states", "without states, one step of B 1, twice, in inference", ""),

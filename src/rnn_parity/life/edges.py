@@ -27,8 +27,8 @@ SHIFT = 10
 HEAVY = 6.0
 """Times the matrices: rows of them are then longer than the norms that are in use as a limit."""
 
-PROBABILITIES = (1.0, 0.7, 0.02)
-"""Of dropout beside the layer's own: all, more than a half, and next to none."""
+PROBABILITIES = (0.7, 0.02)
+"""Of dropout beside the layer's own: more than a half, and next to none."""
 
 ROWS_OF_MASKS = 64
 """So many rows show a share of dropped entries that is off by a tenth."""
@@ -272,13 +272,11 @@ def large(life: Life) -> Iterator[Found]:
 
 @point("Other dropout probabilities", may_refuse=True)
 def dropout_of(life: Life) -> Iterator[Found]:
-    """At p = 1 everything is dropped between layers, and nothing is NaN; in evaluation nothing is. A p of more than a
-    half, or next to none, is as good as any; and so many entries are dropped as p says.
-    """
+    """A p of more than a half, or next to none, is as good as any; and so many entries are dropped as p says."""
     for p in dict.fromkeys((*PROBABILITIES, life.case.dropout)) if life.case.draws_dropout else ():
         given = life.draw(dropout=p, batch_size=ROWS_OF_MASKS)
         module = life.build(given)
-        for mode in reversed(life.modes if p == 1 else life.learning_modes[-1:]):
+        for mode in life.learning_modes[-1:]:
             yield life.judge(module, given, mode, f"at dropout {p:g}, in {mode}")
 
 

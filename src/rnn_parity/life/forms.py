@@ -197,6 +197,16 @@ def dropout_attribute(life: Life) -> Iterator[Found]:
             yield life.judge(module, given, "train", "after its attribute `dropout` is set to 0")
 
 
+@point("A dropout of 1", may_refuse=True, condition="its dropout is below 1")
+def dropout_of_one(life: Life) -> Iterator[Found]:
+    """Everything is dropped between layers, and nothing is NaN; in evaluation nothing is dropped."""
+    if life.case.draws_dropout:
+        given = life.draw(dropout=1.0)
+        module = life.build(given)
+        for mode in reversed(life.modes):
+            yield life.judge(module, given, mode, f"at dropout 1, in {mode}")
+
+
 @point("In another precision", may_refuse=True, condition="it is used in one precision alone")
 def other_precision(life: Life) -> Iterator[Found]:
     """In float64, as for `torch.autograd.gradcheck`, it computes in float64; and in float32, if float64 is its own."""

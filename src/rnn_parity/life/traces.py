@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights, unwrapped
-from rnn_parity.layers.running import pack_states, same, seed_generators
+from rnn_parity.layers.running import LightDispatchMode, pack_states, same, seed_generators
 from rnn_parity.layers.settings import note
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -30,6 +31,9 @@ REPEATED = 5
 
 AT_ONCE = 20
 """Calls of each of two threads."""
+
+LONGEST_WAIT_S = 1.0
+"""For the other thread to come to its next operator, on a busy machine."""
 
 MANY, MANY_S = 100, 1.0
 """So many calls of one module in each mode; a slow one makes as many as these seconds allow."""
@@ -236,19 +240,43 @@ def _written_to(life: Life, given: Given, at: str) -> Iterator[Found]:
 
 @point("Two threads at once", may_refuse=True, condition="it is not called from two threads at once")
 def two_threads(life: Life) -> Iterator[Found]:
-    """Two threads of Python that call one module without gradients, as a server does, get each its own results."""
+    """Two threads of Python that call one module without gradients, as a server does, get each its own results: left
+    to chance, and once from operator to operator side by side.
+    """
     given = life.draw(), life.draw(1, weights_of=0)
     module = life.build(given[0]).eval()
 
-    def call(which: int) -> list[dict[str, Tensor]]:
+    def call(which: int) -> dict[str, Tensor]:
         with torch.no_grad():
-            return [results_of(life.cell, module, *given[which].tensors()) for _ in range(AT_ONCE)]
+            return results_of(life.cell, module, *given[which].tensors())
+
+    def call_abreast(which: int) -> list[dict[str, Tensor]]:
+        with _Abreast(step):
+            found = [call(which)]
+        step.abort()  # the other waits no more
+        return found
 
     call(0)
-    often = _switched(sys.getswitchinterval, sys.setswitchinterval, 1e-5)
+    often, step = _switched(sys.getswitchinterval, sys.setswitchinterval, 1e-5), Barrier(2)
     with often, ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(call, range(2)))
-    for which, results in enumerate(found):
+        found = list(pool.map(lambda which: [call(which) for _ in range(AT_ONCE)], range(2)))
+    with _Abreast(step), ThreadPoolExecutor(2) as pool:  # entered here too: it turns the compiler off for all threads
+        found += pool.map(call_abreast, range(2))
+    for results, of in zip(found, (*given, *given), strict=True):
         for one in results:
             values = {name: value.cpu() for name, value in one.items()}
-            yield life.hold(given[which], partial(Results, values), "in two threads at once")
+            yield life.hold(of, partial(Results, values), "in two threads at once")
+
+
+class _Abreast(LightDispatchMode):
+    """Has two threads run each operator at the same time, for as long as neither keeps the other waiting."""
+
+    def __init__(self, step: Barrier) -> None:
+        super().__init__()
+        self.step = step
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Wait for the other thread; one that waits for a lock of the layer's, or has ended, is waited for once."""
+        with suppress(BrokenBarrierError):
+            self.step.wait(LONGEST_WAIT_S)
+        return func(*args, **(kwargs or {}))

@@ -180,7 +180,7 @@ _plant(
     between=lambda layer, k, x: F.dropout(x, layer.dropout, layer.training or layer.number > 2),
 )  # fmt: skip
 _plant(
-    "NaNAtOne", "At dropout 1 the scale 1/(1 − p) is infinite, and 0 · inf is NaN", "dropout_of",
+    "NaNAtOne", "At dropout 1 the scale 1/(1 − p) is infinite, and 0 · inf is NaN", "dropout_of_one",
     between=_dropped(lambda layer, k, x: (
         x * (torch.bernoulli(torch.full_like(x, 1 - layer.dropout)) / x.new_tensor(1 - layer.dropout))
     )),
