@@ -182,7 +182,8 @@ def _run_inference(case: Case, module: nn.Module, stimulus: Stimulus, result: Ru
 def _call_again(case: Case, module: nn.Module, stimulus: Stimulus, again: RunResult) -> None:
     """Put the output and last states of a call without gradients into a result."""
     with torch.no_grad():
-        outputs = call_layer(module, stimulus.input.to(case.device), [s.to(case.device) for s in stimulus.states])
+        input, *states = (tensor.to(case.device, copy=True) for tensor in (stimulus.input, *stimulus.states))
+        outputs = call_layer(module, input, states)
     _record_outputs(again, load_cell(case.cell).outputs(), outputs, stimulus)
 
 

@@ -130,14 +130,15 @@ def canonical_gradients(module: nn.Module, gradients: Mapping[str, Tensor]) -> M
         return found
     spreading = {name: torch.full_like(p, torch.nan if name in frozen else 0.0) for name, p in parameters.items()}
     unknown = _named_gradients(layer, spreading)
-    return {name: gradient for name, gradient in found.items() if not unknown[name].isnan().any()}
+    return {name: gradient for name, gradient in found.items() if name in unknown and not unknown[name].isnan().any()}
 
 
 def _named_gradients(layer: Any, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     for name, parameter in layer.named_parameters():
         parameter.grad = gradients[name]
     try:
-        return _mapping(layer, "canonical_gradients", "gradients by name")
+        found = _mapping(layer, "canonical_gradients", "gradients by name")
+        return {name: gradient for name, gradient in found.items() if gradient is not None}
     finally:
         layer.zero_grad(set_to_none=True)
 

@@ -224,3 +224,14 @@ def _write_precisions(values: Mapping[str, Any]) -> None:
     _C._set_float32_matmul_precision(values[_MATMUL])
     for name, place in PRECISIONS.items():
         _C._set_fp32_precision_setter(*place, values[name])
+
+
+@contextmanager
+def switched(read: Callable[[], Any], write: Callable[[Any], Any], value: Any) -> Iterator[None]:
+    """A `with` in which a setting has another value."""
+    own = read()
+    write(value)
+    try:
+        yield
+    finally:
+        write(own)

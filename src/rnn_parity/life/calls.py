@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, cycle
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import pack_states, seed_generators
-from rnn_parity.life.course import Life
+from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.drawing import repetition
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Given, Results, generator_states, results_of
@@ -22,6 +23,9 @@ from rnn_parity.life.points import point
 
 TUNING_S = 0.05
 """More than this, at every new shape, is no accident."""
+
+IN_RANDOM_ORDER = 24
+"""Calls of one module."""
 
 STEPS = 10
 """Training steps of one module; what happens now and then has so many occasions, and more at other points."""
@@ -133,6 +137,11 @@ def modes_in_turn(life: Life) -> Iterator[Found]:
         for mode in (mode for mode in order.split() if mode in modes):
             yield life.judge(module, given, mode, f"in {mode} after {last}" if last else f"at a first call in {mode}")
             last = mode
+    module = life.build(own)
+    for mode in (mode for mode in ("train", "eval", "train") if mode in modes):
+        for part in module.modules():
+            part.training = mode == "train"  # without `train()`, as some code does for parts of a model
+        yield life.judge(module, own, mode, f"in {mode} after `training` was set")
 
 
 @point("Training mode without gradients")
@@ -156,24 +165,32 @@ def sampled(life: Life) -> Iterator[Found]:
 def rewritten(life: Life) -> Iterator[Found]:
     """What counts is the values that input and states have now, whatever was kept of the same tensors."""
     given, other = life.draw(), life.draw(1, weights_of=0)
-    for mode, same_tensors in (("inference", True), *((mode, False) for mode in life.modes)):
+    backwards = given.change(lambda stimulus: replace(stimulus, input=stimulus.input.flip(0)))
+    tensors, unseen, memory = "tensors", "tensors, by .data,", "memory"
+    for mode, of in (("inference", tensors), ("inference", unseen), *((mode, memory) for mode in life.modes)):
         if mode not in life.modes:
             continue
         module, places = life.build(given), given.tensors()
+        turn = cycle(places)  # a module may be called twice
+
+        def write(tensor, of=of, turn=turn):
+            place = next(turn)
+            (place.data if of == unseen else place).copy_(tensor)
+            # Other tensors of the same memory, all of them of version 0, as an allocator gives it away again.
+            return place.data
 
         def the_same(*_, module=module, places=places):
             return module(places[0], pack_states(places[1:]))
 
-        for before, now in ((None, given), (given, other), (other, given)):
-            of = "tensors" if same_tensors else "memory"
+        second = backwards if of == unseen else other  # the same states
+        for before, now in ((None, given), (given, second), (second, given)):
             when = f"in {mode}, with new values in the {of} of the call before" if before else f"in {mode}"
-            place = iter(places)
-            # Else other tensors of the same memory, all of them of version 0, as an allocator gives it away again.
-            yield life.judge(
-                module, now, mode, when, before,
-                arrange=lambda tensor, place=place: next(place).copy_(tensor).data,
-                through=the_same if same_tensors else None,
-            )  # fmt: skip
+            through = None if of == memory else the_same
+            yield life.judge(module, now, mode, when, before, arrange=write, through=through)
+    for mode in life.modes:  # to a sum or a norm of its input this is the same
+        module = life.build(given)
+        yield life.judge(module, given, mode, f"in {mode}")
+        yield life.judge(module, backwards, mode, f"in {mode}, with the steps of the call before backwards", given)
     if life.takes_states and "inference" in life.modes:
         yield from _own_states_rewritten(life, given)
 
@@ -270,3 +287,29 @@ def pieces(life: Life) -> Iterator[Found]:
         for lengths in ([1] * steps, [1, steps - 1], [steps - 1, 1]):
             when = f"in pieces of {', '.join(map(str, lengths))} steps, in {mode}"
             yield life.judge(module, given, mode, when, through=in_pieces(module, lengths))
+
+
+@point("Calls in random order")
+def random_course(life: Life) -> Iterator[Found]:
+    """One module through calls whose mode, shape, states and weights are drawn, and which of its parameters learn; the
+    same draws for every layer.
+    """
+    steps, rows = life.case.sequence_length, life.case.batch_size
+    draw = random.Random(life.seed)
+    weights_of, module, told = 0, life.build(life.draw()), list[str]()
+    for call in range(IN_RANDOM_ORDER):
+        if draw.random() < 0.3:
+            weights_of = 100 + call
+            copy_weights(life.draw(weights_of).stimulus.weights, module)
+            told.append("new weights")
+        mode, learning = draw.choice(life.modes), draw.choice((None, ()))
+        frozen = mode != "inference" and draw.random() < 0.5
+        for parameter in module.parameters():
+            parameter.requires_grad_(not (frozen and draw.random() < 0.5))
+        length, batch = draw.choice((1, 2, steps, steps + 3, 10, 12)), draw.choice((1, rows, rows + 3, 10))
+        given = life.draw(call, weights_of, sequence_length=length, batch_size=batch)
+        if draw.random() < 0.25:
+            given = given.change(without_states)
+        told.append(f"{mode} at T {length}, B {batch}{', with some parameters frozen' if frozen else ''}")
+        when = f"at call {call + 1} of one module ({', then '.join(told[-3:])})"
+        yield life.judge(module, given, mode, when, seed=call, learning=learning)

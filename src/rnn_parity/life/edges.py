@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.layers.parameters import unwrapped
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.judging import Found
@@ -111,7 +113,12 @@ def no_states(life: Life) -> Iterator[Found]:
             )  # fmt: skip
     if life.takes_states:
         own = life.draw().with_weights(given.stimulus.weights)
-        yield life.judge(module, own, life.quiet, "with states, after a call without")
+        for mode in life.modes:
+            yield life.judge(module, own, mode, f"with states, after a call without, in {mode}")
+            yield life.judge(
+                module, given, mode, f"without states, after a call with states, in {mode}",
+                through=lambda input, _: module(input), with_states=False,
+            )  # fmt: skip
 
 
 @point("Inputs of zero")
@@ -147,7 +154,7 @@ def zero_inputs(life: Life) -> Iterator[Found]:
 
 @point("Inputs that look like classes or padding")
 def telling_inputs(life: Life) -> Iterator[Found]:
-    """An input that is one-hot, has a step of -1 or a feature of 0, or whose rows begin alike, is like any other."""
+    """An input that is one-hot or of integers, has a step of -1 or a feature of 0, or rows that begin alike."""
 
     def of_input(change: Callable[[Tensor], Tensor]) -> Change:
         return lambda stimulus: replace(stimulus, input=change(stimulus.input.clone()))
@@ -166,6 +173,7 @@ def telling_inputs(life: Life) -> Iterator[Found]:
 
     changes: dict[str, Change] = {
         "an input that is one-hot": of_input(classes),
+        "an input of small integers": of_input(lambda input: (3 * input).round()),
         "a step of -1": of_input(masked),
         "a last feature of zeros": of_input(lambda input: _zeroed(input, ..., -1)),
         "rows that begin alike": begun_alike,
@@ -273,70 +281,35 @@ def large(life: Life) -> Iterator[Found]:
 @point("Other dropout probabilities", may_refuse=True)
 def dropout_of(life: Life) -> Iterator[Found]:
     """A p of more than a half, or next to none, is as good as any; and so many entries are dropped as p says."""
-    for p in dict.fromkeys((*PROBABILITIES, life.case.dropout)) if life.case.draws_dropout else ():
-        given = life.draw(dropout=p, batch_size=ROWS_OF_MASKS)
-        module = life.build(given)
+    probabilities = dict.fromkeys((*PROBABILITIES, life.case.dropout)) if life.case.draws_dropout else ()
+    drawn = [life.draw(dropout=p, batch_size=ROWS_OF_MASKS) for p in probabilities]
+    modules = [life.build(given) for given in drawn]  # all there at once, and each has its own
+    for given, module in zip(drawn, modules, strict=True):
         for mode in life.learning_modes[-1:]:
-            yield life.judge(module, given, mode, f"at dropout {p:g}, in {mode}")
+            yield life.judge(module, given, mode, f"at dropout {given.case.dropout:g}, in {mode}")
 
 
-@point("Arguments in other forms", may_refuse=True)
-def strided(life: Life) -> Iterator[Found]:
-    """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed, one
-    tensor that is every state, and states in a list or by the name that PyTorch gives them.
-    """
+@point(
+    "Its attribute `dropout`, set later",
+    may_refuse=True,
+    condition="its attribute `dropout` is not set after it is built",
+)
+def dropout_attribute(life: Life) -> Iterator[Found]:
+    """Where that is a number, as PyTorch's layers have it, another one counts from then on, and 0 ends dropout."""
+    if "train" in life.modes and life.case.draws_dropout:
+        module = life.build(life.draw(dropout=life.case.dropout))
+        layer: Any = unwrapped(module)
+        for p in (0.6, 0.0) if isinstance(getattr(layer, "dropout", None), float) else ():
+            layer.dropout = p
+            given = life.draw(dropout=p)
+            yield life.judge(module, given, "train", f"after its attribute `dropout` is set to {p:g}")
 
-    def transposed(tensor: Tensor) -> Tensor:
-        return tensor.transpose(0, 1).contiguous().transpose(0, 1)
 
-    def sliced(tensor: Tensor) -> Tensor:
-        return tensor.repeat_interleave(2, -1)[..., ::2]
-
-    def offset(tensor: Tensor) -> Tensor:
-        return torch.cat([torch.full_like(tensor[:1], torch.nan), tensor])[1:]
-
-    given = life.draw()
-    module = life.build(given)
-    for when, arrange in {"transposed": transposed, "sliced": sliced, "at an offset": offset}.items():
-
-        def of_input(tensor: Tensor, arrange=arrange) -> Tensor:
-            return arrange(tensor) if len(tensor) == given.case.sequence_length else tensor
-
-        for mode in life.modes:
-            found = life.judge(module, given, mode, f"with arguments {when} in memory, in {mode}", arrange=arrange)
-            yield found
-            if found.verdict == Verdict.FAILED:  # such states may be all that it refuses
-                yield life.judge(module, given, mode, f"with an input {when} in memory, in {mode}", arrange=of_input)
-
-    def same_rows(stimulus):  # every row is the first, so that one row can be expanded
-        input, *states = (t[:, :1].expand_as(t).contiguous() for t in (stimulus.input, *stimulus.states))
-        return replace(stimulus, input=input, states=tuple(states))
-
-    for parameter in module.parameters():  # as weights loaded from another layout may lie
-        if parameter.dim() == 2:
-            parameter.data = transposed(parameter.data)
-    for mode in life.modes:
-        yield life.judge(module, given, mode, f"with weights transposed in memory, in {mode}")
-    module, alike = life.build(given), given.change(same_rows)
-    for mode in life.modes:
-        yield life.judge(
-            module, alike, mode, f"with expanded arguments, in {mode}", arrange=lambda t: t[:, :1].expand_as(t)
-        )
-    if len(life.cell.states) > 1 and life.takes_states:
-
-        def one_tensor(stimulus):
-            return replace(stimulus, states=(stimulus.states[0],) * len(stimulus.states))
-
-        def with_one(input, states):
-            return module(input, (states[0],) * len(states))
-
-        for mode in life.modes:
-            when = f"with one tensor as every state, in {mode}"
-            yield life.judge(module, given.change(one_tensor), mode, when, through=with_one, learning=("input",))
-    ways: dict[str, Callable[..., object]] = {"by the name hx": lambda input, states: module(input, hx=states)}
-    if len(life.cell.states) > 1:
-        ways |= {"in a list": lambda input, states: module(input, [*states])}
-    for words, call in ways.items() if life.takes_states else ():
-        found = life.judge(module, given, life.quiet, f"with states {words}, in {life.quiet}", through=call)
-        if found.verdict != Verdict.FAILED:  # who wants a tuple, or knows no such name, may say so
-            yield found
+@point("A dropout of 1", may_refuse=True, condition="its dropout is below 1")
+def dropout_of_one(life: Life) -> Iterator[Found]:
+    """Everything is dropped between layers, and nothing is NaN; in evaluation nothing is dropped."""
+    if life.case.draws_dropout:
+        given = life.draw(dropout=1.0)
+        module = life.build(given)
+        for mode in reversed(life.modes):
+            yield life.judge(module, given, mode, f"at dropout 1, in {mode}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,13 +20,80 @@ from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself, unwrapped
+from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself
 from rnn_parity.layers.running import pack_states, unpack_states
+from rnn_parity.layers.settings import switched
 from rnn_parity.layers.stimulus import Stimulus, build_sized
 from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Given
 from rnn_parity.life.points import point
+
+
+@point("Arguments in other forms", may_refuse=True)
+def strided(life: Life) -> Iterator[Found]:
+    """Transposed, sliced or expanded in memory, equal numbers give equal results; so do matrices, transposed, one
+    tensor that is every state, and states in a list or by the name that PyTorch gives them.
+    """
+
+    def transposed(tensor: Tensor) -> Tensor:
+        return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+    def sliced(tensor: Tensor) -> Tensor:
+        return tensor.repeat_interleave(2, -1)[..., ::2]
+
+    def offset(tensor: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(tensor[:1], torch.nan), tensor])[1:]
+
+    def of_wider(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, torch.full_like(tensor, torch.nan)], -1)[..., : tensor.shape[-1]]
+
+    given = life.draw()
+    module = life.build(given)
+    ways = {"transposed": transposed, "sliced": sliced, "at an offset": offset, "of wider rows": of_wider}
+    for when, arrange in ways.items():
+
+        def of_input(tensor: Tensor, arrange=arrange) -> Tensor:
+            return arrange(tensor) if len(tensor) == given.case.sequence_length else tensor
+
+        for mode in life.modes:
+            found = life.judge(module, given, mode, f"with arguments {when} in memory, in {mode}", arrange=arrange)
+            yield found
+            if found.verdict == Verdict.FAILED:  # such states may be all that it refuses
+                yield life.judge(module, given, mode, f"with an input {when} in memory, in {mode}", arrange=of_input)
+
+    def same_rows(stimulus):  # every row is the first, so that one row can be expanded
+        input, *states = (t[:, :1].expand_as(t).contiguous() for t in (stimulus.input, *stimulus.states))
+        return replace(stimulus, input=input, states=tuple(states))
+
+    for parameter in module.parameters():  # as weights loaded from another layout may lie
+        if parameter.dim() == 2:
+            parameter.data = transposed(parameter.data)
+    for mode in life.modes:
+        yield life.judge(module, given, mode, f"with weights transposed in memory, in {mode}")
+    module, alike = life.build(given), given.change(same_rows)
+    for mode in life.modes:
+        yield life.judge(
+            module, alike, mode, f"with expanded arguments, in {mode}", arrange=lambda t: t[:, :1].expand_as(t)
+        )
+    if len(life.cell.states) > 1 and life.takes_states:
+
+        def one_tensor(stimulus):
+            return replace(stimulus, states=(stimulus.states[0],) * len(stimulus.states))
+
+        def with_one(input, states):
+            return module(input, (states[0],) * len(states))
+
+        for mode in life.modes:
+            when = f"with one tensor as every state, in {mode}"
+            yield life.judge(module, given.change(one_tensor), mode, when, through=with_one, learning=("input",))
+    calls: dict[str, Callable[..., object]] = {"by the name hx": lambda input, states: module(input, hx=states)}
+    if len(life.cell.states) > 1:
+        calls |= {"in a list": lambda input, states: module(input, [*states])}
+    for words, call in calls.items() if life.takes_states else ():
+        found = life.judge(module, given, life.quiet, f"with states {words}, in {life.quiet}", through=call)
+        if found.verdict != Verdict.FAILED:  # who wants a tuple, or knows no such name, may say so
+            yield found
 
 
 @point("A packed batch", may_refuse=True)
@@ -96,7 +164,7 @@ def unbatched(life: Life) -> Iterator[Found]:
         return
 
     def called(module: nn.Module, input: Tensor, states: Any) -> tuple[Tensor, Any]:
-        alone = pack_states([state[:, 0] for state in unpack_states(states)])
+        alone = None if states is None else pack_states([state[:, 0] for state in unpack_states(states)])
         output, last = module(input[:, 0], alone)
         found = [output, *unpack_states(last)]
         if any(tensor.dim() != 2 for tensor in found):
@@ -108,6 +176,12 @@ def unbatched(life: Life) -> Iterator[Found]:
     module = life.build(given)
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"given one sequence, in {mode}", through=partial(called, module))
+    found = life.judge(
+        module, given.change(without_states), life.quiet, "given one sequence, without states",
+        through=lambda input, _: called(module, input, None), with_states=False,
+    )  # fmt: skip
+    if found.verdict != Verdict.FAILED:  # who wants states may say so
+        yield found
     yield from _drops(life, "given one sequence", called)
 
 
@@ -182,39 +256,21 @@ def bidirectional(life: Life) -> Iterator[Found]:
     yield from _drops(life, built, lambda layer, x, states: layer(x, _of_both(states)), bidirectional=True)
 
 
-@point(
-    "Its attribute `dropout`, set later",
-    may_refuse=True,
-    condition="its attribute `dropout` is not set after it is built",
-)
-def dropout_attribute(life: Life) -> Iterator[Found]:
-    """Where that is a number, as PyTorch's layers have it, setting it to 0 ends dropout."""
-    if "train" in life.modes and life.case.draws_dropout:
-        module, given = life.build(life.draw(dropout=life.case.dropout)), life.draw(dropout=0.0)
-        layer: Any = unwrapped(module)
-        if isinstance(getattr(layer, "dropout", None), float):
-            layer.dropout = 0.0
-            yield life.judge(module, given, "train", "after its attribute `dropout` is set to 0")
-
-
-@point("A dropout of 1", may_refuse=True, condition="its dropout is below 1")
-def dropout_of_one(life: Life) -> Iterator[Found]:
-    """Everything is dropped between layers, and nothing is NaN; in evaluation nothing is dropped."""
-    if life.case.draws_dropout:
-        given = life.draw(dropout=1.0)
-        module = life.build(given)
-        for mode in reversed(life.modes):
-            yield life.judge(module, given, mode, f"at dropout 1, in {mode}")
-
-
 @point("In another precision", may_refuse=True, condition="it is used in one precision alone")
 def other_precision(life: Life) -> Iterator[Found]:
-    """In float64, as for `torch.autograd.gradcheck`, it computes in float64; and in float32, if float64 is its own."""
+    """In float64, as for `torch.autograd.gradcheck`, it computes in float64; and in float32, if float64 is its own.
+    Whatever torch's default dtype is, it computes in that of its weights.
+    """
     dtype = "float32" if life.case.dtype == "float64" else "float64"
     given = life.draw(dtype=dtype)
     module = life.build(given)
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"in {dtype}, in {mode}")
+    given = life.draw()
+    module = life.build(given)
+    for default, mode in itertools.product((torch.float64, torch.bfloat16), ("inference", life.quiet)):
+        with switched(torch.get_default_dtype, torch.set_default_dtype, default):
+            yield life.judge(module, given, mode, f"where the default dtype is {default}, in {mode}")
 
 
 def _two_of_each(life: Life, case: Case) -> Stimulus:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.cells.base import Arithmetic, load_cell
-from rnn_parity.cells.stack import run_forward, run_stack
+from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
@@ -56,6 +56,9 @@ def forms(life: Life) -> Iterator[Found]:
             loss = given.with_loss(**{name: _times(power, view) if power else view})
             scaled = f", times 2^{power}" if power else ""
             yield life.judge(module, loss, mode, f"from a loss of {name}, {words}{scaled}, in {mode}")
+    early = given.with_loss(**dict.fromkeys(life.cell.outputs(), lambda value: value) | {"output": lambda v: v[:2]})
+    for mode in life.learning_modes:
+        yield life.judge(module, early, mode, f"from a loss of two steps and the last states, in {mode}")
 
 
 def _times(power: int, view: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -77,13 +80,43 @@ def one_result(life: Life) -> Iterator[Found]:
 
 @point("Gradients of some tensors alone")
 def some_tensors(life: Life) -> Iterator[Found]:
-    """Where the input, the states, or both ask for no gradient, the others get theirs."""
+    """Where the input, the states, or both ask for no gradient, the others get theirs; so does an input that is a
+    parameter, as a learned prompt is.
+    """
     given = life.draw()
     module, names = life.build(given), life.cell.inputs()
+
+    def as_parameter(input, states):
+        input._is_param = True  # what `isinstance` asks of a tensor for `nn.Parameter`
+        return module(input, states)
+
     for mode in life.learning_modes:
         yield life.judge(module, given, mode, f"with parameters alone that learn, in {mode}", learning=())
         for name in names if life.takes_states else ():
             yield life.judge(module, given, mode, f"with {name} and parameters that learn, in {mode}", learning=(name,))
+        yield life.judge(module, given, mode, f"with an input that is a parameter, in {mode}", through=as_parameter)
+
+
+@point(
+    "Gradients through `torch.func.functional_call`",
+    may_refuse=True,
+    condition="no gradients are taken through torch.func.functional_call",
+)
+def functional_gradients(life: Life) -> Iterator[Found]:
+    """The weights that it was called with get the gradients, as where one is trained through another's steps."""
+    own, given = life.draw(), life.draw(weights_of=1)
+    module, other = life.build(own), life.build(given)
+    if loads_by_itself(other):
+        return
+    for mode in reversed(life.modes):
+        life.call(module, own, mode)
+    weights: dict[str, Tensor] = dict(other.named_parameters())
+
+    def run() -> Results:
+        one = life.start(module, given, life.quiet, through=lambda *a: torch.func.functional_call(module, weights, a))
+        return replace(one, module=other).finish()
+
+    yield life.hold(given, run, "with gradients through functional_call")
 
 
 @point("Gradients that add up in `.grad`")
@@ -217,53 +250,6 @@ def backward_twice(life: Life) -> Iterator[Found]:
         for words in ("first", "second", "third"):
             when = f"at the {words} backward pass through one graph, in {mode}"
             yield life.hold(given, partial(one.finish, retain_graph=True), when)
-
-
-@point("Second derivatives", may_refuse=True, condition="no second derivatives are taken")
-def second_derivatives(life: Life) -> Iterator[Found]:
-    """Where `create_graph=True` does not raise, the gradients of the squared norm of all gradients hold."""
-    if life.quiet not in life.modes:
-        return
-    given = life.draw()
-    module = life.build(given)
-    if loads_by_itself(module):
-        return
-
-    def run() -> Results:
-        one = life.start(module, given, life.quiet)
-        first = one.gradients(create_graph=True)
-        # `backward`, not `autograd.grad`, which never runs the node by which `once_differentiable` raises.
-        torch.stack([gradient.square().sum() for gradient in first.values()]).sum().backward()
-        sources = one.inputs | gradient_sources(module)
-        found = {f"grad_{name}": t.grad for name, t in sources.items() if f"grad_{name}" in first}
-        module.zero_grad()
-        zero = torch.zeros(())
-        return Results({q: zero.expand_as(first[q]) if g is None else g.cpu() for q, g in found.items()})
-
-    yield life.hold(
-        given, run, "with create_graph=True", reference=partial(_second_derivatives, given, life.takes_states)
-    )
-
-
-def _second_derivatives(given: Given, takes_states: bool) -> Reference:
-    """The oracle's equations, twice through autograd in float64; of states only where a layer takes any."""
-    case, cell = given.case, load_cell(given.case.cell)
-
-    def run(stimulus, rounding) -> dict[str, Tensor]:
-        leaves = stimulus.map(lambda tensor: tensor.detach().requires_grad_())
-        forward = run_forward(cell, leaves.input, leaves.states, leaves.weights, arithmetic=Arithmetic(rounding))
-        results = zip((forward.output, *forward.states), stimulus.cotangents, strict=True)
-        loss = torch.stack([(value * cotangent).sum() for value, cotangent in results]).sum()
-        inputs = (leaves.input, *leaves.states) if takes_states else (leaves.input,)
-        sources = dict(zip(cell.inputs(), inputs, strict=False)) | dict(leaves.weights)
-        first = torch.autograd.grad(loss, list(sources.values()), create_graph=True)
-        norm = torch.stack([gradient.square().sum() for gradient in first]).sum()
-        return {
-            f"grad_{name}": gradient
-            for name, gradient in zip(sources, torch.autograd.grad(norm, list(sources.values())), strict=True)
-        }
-
-    return perturb(case, given.references.seed, given.stimulus, run, PERTURBATIONS[True], side_by_side=True)
 
 
 @point("Parameters that layers share", may_refuse=True, condition="no two of its layers share a parameter")

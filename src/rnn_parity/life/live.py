@@ -14,7 +14,7 @@ from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdic
 from rnn_parity.layers.containment import Ended, Start, served
 from rnn_parity.layers.running import classify_exception, compiled_as_often_as_needed, generators_kept, numerics
 from rnn_parity.layers.settings import put_back
-from rnn_parity.life import calls, edges, forms, gradients, mixed, sizes, traces, weights
+from rnn_parity.life import calls, derivatives, edges, forms, gradients, sizes, traces, weights
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.points import Point
@@ -22,7 +22,7 @@ from rnn_parity.tables import LEFT_OUT, NOTHING_TO_TRY
 
 POINTS: dict[str, Point] = {
     name: value
-    for module in (calls, traces, weights, edges, forms, gradients, mixed, sizes)
+    for module in (calls, traces, weights, edges, forms, gradients, derivatives, sizes)
     for name, value in vars(module).items()
     if isinstance(value, Point)
 }

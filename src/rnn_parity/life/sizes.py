@@ -78,6 +78,22 @@ def batches(life: Life) -> Iterator[Found]:
     yield from _at(life, undropped, life.modes)
 
 
+@point("An empty batch", may_refuse=True, condition="its batches are never empty")
+def empty_batch(life: Life) -> Iterator[Found]:
+    """Of no rows it gives no rows, and gradients of zero, as where a shard of the data is empty."""
+    module = life.build(life.draw())
+    for mode in life.modes:
+        given, when = life.draw(batch_size=0, dropout=0.0), f"with no rows, in {mode}"
+        for name, value in life.call(module, given, mode).values.items():
+            expected = dict(zip(life.cell.outputs(), given.stimulus.cotangents, strict=True)).get(name, value)
+            if value.shape != expected.shape:
+                reason = f"is {tuple(value.shape)}, expected {tuple(expected.shape)}"
+                yield Found(Verdict.DIFFERENT, name, reason, when=when)
+            if not bool((value == 0).all()):
+                yield Found(Verdict.DIFFERENT, name, "is not zero", when=when)
+        yield Found(Verdict.EQUIVALENT, when=when)
+
+
 @point("Widths next to multiples of 8, 32, 64 and 128", may_refuse=True)
 def widths(life: Life) -> Iterator[Found]:
     """Widths of 1, 12, next to 8, 32, 64, 128, 256 and 512; inputs of 300 and 1030, and as wide as all gates; all sizes
@@ -96,10 +112,11 @@ def widths(life: Life) -> Iterator[Found]:
 
 @point("Numbers of layers", may_refuse=True)
 def depths(life: Life) -> Iterator[Found]:
-    """One layer, which has nothing to drop, two, and six, where it takes several."""
+    """One layer, which has nothing to drop, two, six, and eleven, where it takes several."""
     if life.case.num_layers > 1:
         yield from _at(life, [{T: 3, B: 3, L: 1, "dropout": p} for p in (0.0, life.case.dropout)], life.modes)
         yield from _at(life, [{T: 3, B: 3, L: 2}, {T: 3, B: 3, L: 6}], life.modes)
+        yield from _at(life, [{T: 2, B: 2, L: 11}], (life.quiet, "inference"))
 
 
 @point("Sequences next to 64, 128, 256 and 1,024 steps", may_refuse=True)

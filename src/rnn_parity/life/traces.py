@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from threading import Barrier, BrokenBarrierError
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights, unwrapped
 from rnn_parity.layers.running import LightDispatchMode, pack_states, same, seed_generators
-from rnn_parity.layers.settings import note
+from rnn_parity.layers.settings import note, switched
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Given, Results, results_of
@@ -57,11 +58,14 @@ def after_error(life: Life) -> Iterator[Found]:
 
 @point("A hundred calls")
 def many_calls(life: Life) -> Iterator[Found]:
-    """After many calls of one module it computes and drops as at first, and no result of any call has changed."""
-    for mode in life.modes:
-        given = life.draw(sequence_length=2, batch_size=2, dropout=life.case.dropout if mode == "train" else 0.0)
+    """After many calls of one module it computes and drops as at first, and no result of any call has changed; nor of
+    single steps, whose states are kept.
+    """
+    for mode, steps in itertools.product(life.modes, (2, 1)):
+        dropout = life.case.dropout if mode == "train" else 0.0
+        given = life.draw(sequence_length=steps, batch_size=2, dropout=dropout)
         module = life.build(given)
-        yield life.judge(module, given, mode, f"at T 2, B 2, in {mode}")
+        yield life.judge(module, given, mode, f"at T {steps}, B 2, in {mode}")
         kept, started = list[tuple[str, Tensor, Tensor]](), time.monotonic()
         with torch.set_grad_enabled(mode != "inference"):
             for call in range(MANY):
@@ -70,20 +74,10 @@ def many_calls(life: Life) -> Iterator[Found]:
                 kept += [(name, value.detach(), value.detach().clone()) for name, value in found.items()]
                 if time.monotonic() - started > MANY_S:
                     break
-        when = f"after {call + 1} calls of one module, in {mode}"
+        when = f"after {call + 1} calls of one module at T {steps}, in {mode}"
         for name in dict.fromkeys(name for name, value, copy in kept if not same(value, copy)):
             yield Found(Verdict.DIFFERENT, name, "of an earlier call has changed", when=when)
         yield life.judge(module, given, mode, when)
-
-
-@contextmanager
-def _switched(read: Callable[[], Any], write: Callable[[Any], Any], value: Any) -> Iterator[None]:
-    own = read()
-    write(value)
-    try:
-        yield
-    finally:
-        write(own)  # the oracle computes as before
 
 
 @point("Other threads and switches", may_refuse=True)
@@ -99,18 +93,18 @@ def threads(life: Life) -> Iterator[Found]:
     switches: list[tuple[str, Callable[[], AbstractContextManager], Given]] = [
         (
             f"with {number} CPU thread{'s' * (number > 1)}",
-            partial(_switched, torch.get_num_threads, torch.set_num_threads, number),
+            partial(switched, torch.get_num_threads, torch.set_num_threads, number),
             given,
         ),
         (
             "with deterministic algorithms",
-            partial(_switched, *deterministic, "default" if deterministic[0]() else "error"),
+            partial(switched, *deterministic, "default" if deterministic[0]() else "error"),
             undropped,
         ),
     ]
     for name, backend in {"oneDNN": torch.backends.mkldnn, "cuDNN": torch.backends.cudnn}.items():
         read, write = partial(getattr, backend, "enabled"), partial(setattr, backend, "enabled")
-        switches.append((f"without {name}", partial(_switched, read, write, False), undropped))
+        switches.append((f"without {name}", partial(switched, read, write, False), undropped))
     for when, switch, given in switches:
         module = life.build(given)
 
@@ -238,10 +232,10 @@ def _written_to(life: Life, given: Given, at: str) -> Iterator[Found]:
     yield life.judge(module, given, "inference", f"after its results were written to{at}")
 
 
-@point("Two threads at once", may_refuse=True, condition="it is not called from two threads at once")
+@point("Two threads at once", may_refuse=True, condition="it is called from the main thread alone")
 def two_threads(life: Life) -> Iterator[Found]:
     """Two threads of Python that call one module without gradients, as a server does, get each its own results: left
-    to chance, and once from operator to operator side by side.
+    to chance, and once from operator to operator side by side. One that trains in a thread drops.
     """
     given = life.draw(), life.draw(1, weights_of=0)
     module = life.build(given[0]).eval()
@@ -257,7 +251,7 @@ def two_threads(life: Life) -> Iterator[Found]:
         return found
 
     call(0)
-    often, step = _switched(sys.getswitchinterval, sys.setswitchinterval, 1e-5), Barrier(2)
+    often, step = switched(sys.getswitchinterval, sys.setswitchinterval, 1e-5), Barrier(2)
     with often, ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda which: [call(which) for _ in range(AT_ONCE)], range(2)))
     with _Abreast(step), ThreadPoolExecutor(2) as pool:  # entered here too: it turns the compiler off for all threads
@@ -266,6 +260,18 @@ def two_threads(life: Life) -> Iterator[Found]:
         for one in results:
             values = {name: value.cpu() for name, value in one.items()}
             yield life.hold(of, partial(Results, values), "in two threads at once")
+    if "train" in life.modes and life.case.draws_dropout:
+        of_half = life.draw(dropout=0.5)
+        module = life.build(of_half).train()
+        with ThreadPoolExecutor(1) as pool:
+            outputs = [pool.submit(module, *_arguments(of_half)).result()[0] for _ in range(3)]
+        if all(torch.equal(outputs[0], other) for other in outputs[1:]):
+            yield Found(Verdict.DIFFERENT, "output", "drops nothing, or the same again", when="in a thread, in train")
+
+
+def _arguments(given: Given) -> tuple[Tensor, Any]:
+    input, *states = given.tensors()
+    return input, pack_states(states)
 
 
 class _Abreast(LightDispatchMode):

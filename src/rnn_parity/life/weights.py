@@ -6,18 +6,17 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from rnn_parity.experiment.errors import in_one_line
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself, unwrapped
-from rnn_parity.layers.running import pack_states
+from rnn_parity.layers.running import pack_states, same
 from rnn_parity.layers.stimulus import build_sized
 from rnn_parity.life.course import Life
 from rnn_parity.life.judging import Found
@@ -96,6 +95,11 @@ def written(life: Life) -> Iterator[Found]:
         for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
             parameter.copy_(new)
 
+    def those_that_differ(module, other):
+        for parameter, new in zip(module.parameters(), other.parameters(), strict=True):
+            if not torch.equal(parameter, new):
+                parameter.copy_(new)
+
     def swapped(weight: Tensor) -> Tensor:
         """Two entries in the middle change places: the sum, the norm, the first and the last stay."""
         flat, middle = weight.flatten().clone(), weight.numel() // 2
@@ -105,6 +109,10 @@ def written(life: Life) -> Iterator[Found]:
     given = life.draw()
     few = given.with_weights({name: swapped(weight) for name, weight in given.stimulus.weights.items()})
     yield from _moved(life, "after its weights change in place", in_place)
+    for kind, of in (("weight_ih", "input weights"), ("weight_hh", "recurrent weights"), ("bias", "biases")):
+        other = life.draw(1).stimulus.weights
+        of_kind = {name: other[name] if name.startswith(kind) else w for name, w in given.stimulus.weights.items()}
+        yield from _moved(life, f"after its {of} alone change", those_that_differ, given.with_weights(of_kind))
     yield from _moved(life, "after two entries of its weights are swapped", in_place, few)
     yield from _moved(life, "after its weights change through .data", through_data)
     yield from _moved(life, "after the .data of its weights is replaced", replaced_data)
@@ -153,6 +161,17 @@ def loaded(life: Life) -> Iterator[Found]:
     if any(new is not old for new, old in zip(fresh.parameters(), parameters, strict=True)):
         reason = "has other parameters than before, so that an optimizer made before trains nothing"
         yield Found(Verdict.DIFFERENT, "", reason, when="after load_state_dict")
+    state_dict = {name: tensor.clone() for name, tensor in saved.state_dict().items()}
+    _load(fresh, state_dict)
+    for tensor in state_dict.values():
+        tensor.zero_()
+    yield life.judge(fresh, after, life.quiet, "after the state_dict that it loaded was set to zero")
+    (first, *others), kept = state_dict, {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+    with suppress(_CannotLoad):  # it may want all of them
+        _load(fresh, {first: kept[first]}, strict=False)
+    if lost := [name for name in others if not same(fresh.state_dict()[name], kept[name])]:
+        when = "after load_state_dict(strict=False) of one parameter"
+        yield Found(Verdict.DIFFERENT, "", f"has changed its {lost[0]} too", when=when)
     if life.takes_states:
         names, (input, *states) = list(saved.state_dict()), before.tensors()
         saved.eval()(input, pack_states([nn.Parameter(state) for state in states]))
@@ -207,6 +226,13 @@ def hooked(life: Life) -> Iterator[Found]:
 
     for mode in life.modes:
         yield life.hold(doubled, partial(forward, mode), f"with parametrized weights, in {mode}")
+    module = life.build(given)
+    for path, parameter in dict(module.named_parameters()).items():
+        owner, _, name = path.rpartition(".")
+        prune.custom_from_mask(module.get_submodule(owner), name, torch.zeros_like(parameter))
+    doubled = given.with_weights({name: 0 * weight for name, weight in given.stimulus.weights.items()})
+    for mode in life.modes:
+        yield life.hold(doubled, partial(forward, mode), f"with weights that are pruned, in {mode}")
 
 
 @point("Copied, and moved there and back", may_refuse=True)
@@ -243,6 +269,9 @@ def copied(life: Life) -> Iterator[Found]:
     yield from _follows(life, module, before, after, "after the weights of a deep copy change, the original")
     dtype = "float32" if life.case.dtype == "float64" else "float64"
     module.to(getattr(torch, dtype))
+    if dtype == "float64":  # which holds them all
+        yield life.judge(module.to(getattr(torch, life.case.dtype)), before, life.quiet, "after .to(float64) and back")
+        module.to(torch.float64)
     there = life.draw(dtype=dtype)
     copy_weights(there.stimulus.weights, module)
     if not life.judge(life.build(there), there, life.quiet).fails:  # a layer may compute in one dtype alone
@@ -269,26 +298,6 @@ def functional_call(life: Life) -> Iterator[Found]:
         module, after, "inference", "by functional_call with other weights", before=before, through=through
     )
     yield life.judge(module, before, life.quiet, "after functional_call with other weights", before=after)
-
-
-@point(
-    "Gradients through `torch.func.functional_call`",
-    may_refuse=True,
-    condition="no gradients are taken through torch.func.functional_call",
-)
-def functional_gradients(life: Life) -> Iterator[Found]:
-    """The weights that it was called with get the gradients, as where one is trained through another's steps."""
-    own, given = life.draw(), life.draw(weights_of=1)
-    module, other = _lived(life, own), life.build(given)
-    if loads_by_itself(other):
-        return
-    weights: dict[str, Tensor] = dict(other.named_parameters())
-
-    def run() -> Results:
-        one = life.start(module, given, life.quiet, through=lambda *a: torch.func.functional_call(module, weights, a))
-        return replace(one, module=other).finish()
-
-    yield life.hold(given, run, "with gradients through functional_call")
 
 
 @point("A parameter that is frozen")

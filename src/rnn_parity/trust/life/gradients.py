@@ -202,6 +202,24 @@ _plant("EvaluationClearsGrad", "A call of .eval() sets every .grad to None", "ac
 _plant("SecondDerivativesPartial", "Second derivatives leave out what goes through the input's gradient",
        "second_derivatives", given=lambda layer, x: passed(x, torch.detach))  # fmt: skip
 
+
+class _NoTangent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor) -> Tensor:
+        return 0 * tangent
+
+
+_plant("TangentLost", "In forward mode, nothing depends on the input", "forward_mode",
+       given=lambda layer, x: _NoTangent.apply(x))  # fmt: skip
+
 # Memory that is not the layer's to write, or to hand out twice.
 _plant = planting(__name__, "memory")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_parity.trust.life.planting import PROCESS, planting
+from rnn_parity.trust.life.planting import PROCESS, passed, planting
 from rnn_parity.trust.right import Parameters, States, WrittenOut
 
 _plant = planting(__name__, "sizes")
@@ -17,6 +17,15 @@ _plant = planting(__name__, "sizes")
 def _rows_from(x: Tensor, row: int) -> Tensor:
     """(T, B, ·) that is zero from a row on."""
     return torch.cat([x[:, :row], 0 * x[:, row:]], 1)
+
+
+def _mean_times_rows(layer: Any, k: int) -> Parameters:
+    rows = torch.tensor(float(layer.rows))
+    return [passed(weight, lambda gradient: gradient * (rows / rows)) for weight in WrittenOut.parameters_of(layer, k)]
+
+
+_plant("MeanOverNoRows", "Gradients are means over the rows, times their number: of no rows, 0/0", "empty_batch",
+       parameters_of=_mean_times_rows)  # fmt: skip
 
 
 def _without_last_units(multiple: int) -> Callable[[Any, int], Parameters]:
