@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from project import PROJECT
+from rnn_parity.commands import cli
 from rnn_parity.commands.cli import app
 from rnn_parity.commands.rules import read_grid
 from rnn_parity.experiment.errors import InputError
@@ -31,9 +32,10 @@ def under_way(tmp_path):
     return tmp_path
 
 
-def write_part(files, name, job):
+def write_part(files, name, job, cases=None):
+    """A part with the first `cases` of its job, all by default: a job writes it anew after each case."""
     rows = pq.read_table(KEPT / f"{name}.parquet")
-    ids = [case.case_id for case in job.cases]
+    ids = [case.case_id for case in job.cases[:cases]]
     part = files.of_job(name, job.sweep, job.name)
     part.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows.filter(pd.Series(rows["case_id"].to_pylist()).isin(ids).to_numpy()), part)
@@ -56,8 +58,9 @@ def test_it_shows_what_is_there_and_says_what_is_missing(under_way):
     assert {path: path.stat().st_mtime_ns for path in files} == files  # the run's own
 
 
-@pytest.mark.slow
-def test_a_run_that_has_ended_is_not_called_unfinished(under_way):
+@pytest.fixture
+def ended(under_way):
+    """The same with the parts of all its jobs."""
     files = Results(under_way / "results")
     grid = read_grid(files.config)
     for job in grid.jobs:
@@ -68,11 +71,26 @@ def test_a_run_that_has_ended_is_not_called_unfinished(under_way):
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(KEPT / f"{name}.parquet", path)
-    output = under_way / "so-far"
-    said = CliRunner().invoke(app, ["so-far", "--results", str(files.folder), "--output", str(output)])
+    return files
+
+
+@pytest.mark.slow
+def test_a_run_that_has_ended_is_not_called_unfinished(ended, tmp_path):
+    output = tmp_path / "so-far"
+    said = CliRunner().invoke(app, ["so-far", "--results", str(ended.folder), "--output", str(output)])
     assert said.exit_code == 0, said.output
     assert said.output == f"{output / 'report.html'}: 40 of 40 cases are compared, 40 are timed\n"
     assert "is not finished" not in (output / "report.md").read_text()
+
+
+def test_a_run_whose_last_job_is_in_its_first_case_is_unfinished(ended, monkeypatch):
+    last = next(job for job in read_grid(ended.config).jobs if len(job.cases) == 3)
+    write_part(ended, "timing", last, cases=1)
+    told = {}
+    monkeypatch.setattr(cli, "figures", lambda *_: None)
+    monkeypatch.setattr(cli, "write_collected", lambda joined, output, more: told.update(more))
+    CliRunner().invoke(app, ["so-far", "--results", str(ended.folder)], catch_exceptions=False)
+    assert told == {"so_far": "40 of 40 cases are compared, 38 are timed"}
 
 
 def test_before_the_first_case_there_is_nothing_to_show(tmp_path):

@@ -285,6 +285,8 @@ def so_far(
     output: Annotated[Path, typer.Option(help="A folder for the report.")] = Path("reports/so-far"),
 ) -> None:
     """Write a report of the results so far, while a run goes on."""
+    from rnn_parity.tables import COLLECTED, read_table
+
     files = Results(results)
     if not files.config.exists():
         raise InputError(f"{results}: no run has begun here; `rnn-parity run` or `snakemake` begins one")
@@ -300,13 +302,15 @@ def so_far(
             target = joined.folder / kept.relative_to(files.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(kept, target)
-        compared, timed = (
-            sum(len(job.cases) for job in grid.jobs if files.of_job(name, job.sweep, job.name) in parts[name])
+        ids = {case.case_id for case in grid.cases}
+        compared, timed = (  # a job writes its part anew after each case
+            len(ids.intersection(read_table(joined.table(name), COLLECTED[name])["case_id"].to_pylist()))
             for name in ("equivalence", "timing")
         )
-        words = f"{compared} of {len(grid.cases)} cases are compared, {timed} are timed"
+        words = f"{compared} of {len(ids)} cases are compared, {timed} are timed"
         figures(joined.folder, output / "figures")
-        write_collected(joined, output, {} if parts == wanted else {"so_far": words})
+        finished = parts == wanted and compared == timed == len(ids)
+        write_collected(joined, output, {} if finished else {"so_far": words})
     print(f"{output / 'report.html'}: {words}")
 
 
