@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from rnn_parity.experiment import devices
-from rnn_parity.experiment.devices import Cuda, find_cuda
+from rnn_parity.experiment.devices import Cuda, find_cuda, resolve_devices
+from rnn_parity.experiment.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,12 @@ def test_the_version_file_says_whether_torch_has_cuda(tmp_path, monkeypatch, lin
     spec = importlib.machinery.ModuleSpec("torch", None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     assert devices.torch_is_built_with_cuda() is built
+
+
+@pytest.mark.parametrize("cuda", [Cuda(9), Cuda(why="there is none")])
+def test_a_device_of_another_name_is_not_taken_for_a_gpu(cuda):
+    with pytest.raises(InputError, match="^device: holds 'gpu', expected auto, cpu or cuda$"):
+        resolve_devices(["gpu"], cuda)
 
 
 def a_driver(monkeypatch, tried):

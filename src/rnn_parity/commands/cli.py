@@ -201,7 +201,7 @@ def self_test(
     from rich.progress import track
 
     from rnn_parity.cells.base import load_cell
-    from rnn_parity.experiment.grid import resolve_devices
+    from rnn_parity.experiment.devices import resolve_devices
     from rnn_parity.report.self_test import show_lives, show_rates, show_tricks
     from rnn_parity.tables import LIVES, SELF_TEST, TRICKS, write_rows
     from rnn_parity.trust.lives import examine_lives

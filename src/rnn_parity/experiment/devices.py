@@ -12,6 +12,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rnn_parity.experiment.errors import InputError
+
 VARIABLE = "RNN_PARITY_CUDA"
 """The environment variable in which a process hands what it found to all that it starts: a GPU is tried once a run."""
 
@@ -31,6 +33,24 @@ def find_cuda() -> Cuda:
     if VARIABLE not in os.environ:
         os.environ[VARIABLE] = json.dumps(asdict(_try_cuda()))
     return Cuda(**json.loads(os.environ[VARIABLE]))
+
+
+def resolve_devices(wanted: list[str], cuda: Cuda | None = None) -> list[str]:
+    """The devices that `auto` or several names mean on this machine; `InputError` for one that it has not."""
+    if unknown := set(wanted) - {"auto", "cpu", "cuda"}:
+        raise InputError(f"device: holds {min(unknown)!r}, expected auto, cpu or cuda")
+    if wanted == ["cpu"]:
+        return wanted
+    if wanted != ["auto"] and "auto" in wanted:
+        raise InputError("device: holds 'auto' beside others, expected auto alone")
+    found = cuda or find_cuda()
+    if wanted == ["auto"]:
+        wanted = ["cpu" if found.major is None else "cuda"]
+    elif found.major is None:
+        raise InputError(f"device: holds 'cuda', but {found.why}; expected auto or cpu")
+    if "cuda" in wanted and (override := os.environ.get("NVIDIA_TF32_OVERRIDE")):
+        raise InputError(f"NVIDIA_TF32_OVERRIDE: holds {override!r}, which overrules every switch; expected none")
+    return wanted
 
 
 def _try_cuda() -> Cuda:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -49,6 +48,11 @@ class Case:
     def columns(self) -> dict[str, Any]:
         """The columns of a table row that say which case it is of."""
         return {"case_id": self.case_id, **asdict(self)}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """I, H and L, as a factory takes them."""
+        return {name: getattr(self, name) for name in ("input_size", "hidden_size", "num_layers")}
 
     @property
     def draws_dropout(self) -> bool:
@@ -229,7 +233,7 @@ def make_grid(config: Any, cuda: devices.Cuda | None = None) -> Grid:
     config = complete_config(config)
     config["cells"] = _compared(config)
     config["workloads"] = _complete_workloads(config, complete)
-    config["device"] = resolve_devices(config["device"], cuda)
+    config["device"] = devices.resolve_devices(config["device"], cuda)
     jobs = [job for sweep in config["sweeps"] for job in _jobs_of_sweep(config, sweep, cuda)]
     return Grid(config, tuple(jobs))
 
@@ -300,22 +304,6 @@ def _jobs_of_sweep(config: Mapping[str, Any], sweep: str, cuda: devices.Cuda | N
 def _values(axis: str, value: Any) -> tuple:
     values = value if isinstance(value, list | tuple) else [value]
     return tuple(AXES[axis].type(item) for item in values)
-
-
-def resolve_devices(wanted: list[str], cuda: devices.Cuda | None = None) -> list[str]:
-    """The devices that `auto` or several names mean on this machine; `InputError` for one that it has not."""
-    if wanted == ["cpu"]:
-        return wanted
-    if wanted != ["auto"] and "auto" in wanted:
-        raise InputError("device: holds 'auto' beside others, expected auto alone")
-    found = cuda or devices.find_cuda()
-    if wanted == ["auto"]:
-        wanted = ["cpu" if found.major is None else "cuda"]
-    elif found.major is None:
-        raise InputError(f"device: holds 'cuda', but {found.why}; expected auto or cpu")
-    if "cuda" in wanted and (override := os.environ.get("NVIDIA_TF32_OVERRIDE")):
-        raise InputError(f"NVIDIA_TF32_OVERRIDE: holds {override!r}, which overrules every switch; expected none")
-    return wanted
 
 
 def _complete_workloads(config: Mapping[str, Any], complete: Callable[..., dict[str, Any]]) -> dict[str, Any]:

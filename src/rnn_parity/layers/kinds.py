@@ -83,9 +83,8 @@ def require_call(name: str, case: Case, key: str = "") -> None:
     states = [torch.zeros(case.num_layers, case.batch_size, case.hidden_size, **like)] * len(
         load_cell(case.cell).states
     )
-    sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
     try:
-        module = _build(name, case.cell, **sizes).to(**like).eval()
+        module = _build(name, case.cell, **case.sizes).to(**like).eval()
         with put_back(name), torch.random.fork_rng():
             call_layer(module, torch.zeros(case.sequence_length, case.batch_size, case.input_size, **like), states)
     except Exception as error:

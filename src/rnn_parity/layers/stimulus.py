@@ -90,5 +90,4 @@ def build_sized(case: Case, name: str, **options: Any) -> nn.Module:
 
     `options` as those of `build`.
     """
-    sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
-    return build(name, **sizes, dropout=case.dropout, cell=case.cell, **options).to(getattr(torch, case.dtype))
+    return build(name, **case.sizes, dropout=case.dropout, cell=case.cell, **options).to(getattr(torch, case.dtype))
