@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from conftest import PROJECT
+from rnn_parity.commands.cli import init
 from rnn_parity.experiment.devices import find_cuda
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.tables import EQUIVALENCE, MASKS, SELF_TEST, TIMING, read_table, write_rows
 from rnn_parity.trust.run import faults_for
@@ -109,6 +111,15 @@ def test_bad_input_gets_one_line_and_exit_code_2(arguments, message):
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_init_writes_nothing_beside_a_file_that_is_there(tmp_path):
+    there = tmp_path / "profiles/slurm/config.yaml"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    with pytest.raises(InputError, match=f"^{there}: exists already; expected a path for a new file$"):
+        init(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [there]
 
 
 def test_a_port_that_is_none_is_refused():

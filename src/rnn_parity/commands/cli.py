@@ -52,9 +52,9 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from rnn_parity.experiment.workloads import load_object
+        from rnn_parity import __version__
 
-        print(f"rnn-parity {load_object('rnn_parity:__version__')} ({SOURCES})")
+        print(f"rnn-parity {__version__} ({SOURCES})")
         raise typer.Exit
 
 
@@ -100,14 +100,15 @@ def init(folder: Annotated[Path, typer.Argument(help="The folder; it may exist a
     """Write a config.yaml and Snakemake profiles to a folder. Edit them, and start `rnn-parity run` there."""
     from rnn_parity.tables import atomic_path
 
-    for name in ("config.yaml", "profiles/default/config.yaml", "profiles/slurm/config.yaml"):
-        file = folder / name
-        if file.exists():
-            raise InputError(f"{file}: exists already; expected a path for a new file")
+    names = ("config.yaml", "profiles/default/config.yaml", "profiles/slurm/config.yaml")
+    files = {folder / name: PIPELINE / name for name in names}
+    if there := [file for file in files if file.exists()]:
+        raise InputError(f"{there[0]}: exists already; expected a path for a new file")
+    for file, source in files.items():
         with atomic_path(file) as temporary:
-            shutil.copyfile(PIPELINE / name, temporary)
-    there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
-    print(f"{folder / 'config.yaml'}: written; next: {there}rnn-parity run")
+            shutil.copyfile(source, temporary)
+    enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+    print(f"{folder / 'config.yaml'}: written; next: {enter}rnn-parity run")
 
 
 @app.command()
