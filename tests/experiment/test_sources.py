@@ -2,6 +2,7 @@
 
 import pytest
 
+from project import PROJECT
 from rnn_parity.experiment import sources
 from rnn_parity.experiment.sources import digest
 
@@ -107,3 +108,9 @@ def test_other_files_count_as_they_are(tmp_path):
     before = digest([], [], [page.parent])
     page.write_text("two")
     assert digest([], [], [page.parent]) != before
+
+
+def test_both_rules_that_read_kept_rates_are_run_again_with_others():
+    rules = (PROJECT / "workflow/rules/report.smk").read_text()
+    assert rules.count('"findings/kept"') == 2
+    assert (PROJECT / "src/rnn_parity/findings/kept").is_dir()

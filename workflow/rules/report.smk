@@ -36,7 +36,7 @@ rule figures:
         "logs/figures.log",
     params:
         captions={name: figure.caption for name, figure in ALL_FIGURES.items()},
-        sources=sources("rnn_parity.report.figures.*", files=("report/figures/rnn_parity.mplstyle",)),
+        sources=sources("rnn_parity.report.figures.*", files=("report/figures/rnn_parity.mplstyle", "findings/kept")),
         workloads=report_sources("plot"),
     shell:
         "logged {log} python -m rnn_parity figures --results results --output reports/figures"
@@ -63,7 +63,7 @@ rule report:
     log:
         "logs/report.log",
     params:
-        sources=sources("rnn_parity.report.write", files=("report/templates",)),
+        sources=sources("rnn_parity.report.write", files=("report/templates", "findings/kept")),
         workloads=report_sources("section"),
         layers=json.dumps(RUN_AS),
     shell:
