@@ -53,7 +53,6 @@ OPTIONS = {
 
 _WORDS: dict[Any, str] = {int: "an integer", float: "a number", _boolean: "true or false", str: "a word"}
 _DEFAULTS: dict[str, Any] = {"like": ["small"], "regimes": list(REGIMES), "life": True}
-_NOT_A_LIST = (str, bytes)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -75,7 +74,10 @@ def of_session(config: pytest.Config) -> dict[str, Any]:
     """The options that the file and the command line give; raises `pytest.UsageError`, in one line, for a wrong one."""
     found = {}
     for name, option in OPTIONS.items():
-        for key, given in ((f"rnn_{name}", config.getini(f"rnn_{name}")), (_flag(name), _argument(config, name))):
+        for key, given in (
+            (f"rnn_{name}", config.getini(f"rnn_{name}")),
+            (_flag(name), config.getoption(f"rnn_{name}")),
+        ):
             if given not in (None, "", []):
                 found[name] = _read(key, option, given)
     return found
@@ -92,11 +94,12 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
         for name in given:
             if name not in OPTIONS:
                 raise pytest.UsageError(f"{name}: is not an option of rnn-parity{did_you_mean(name, OPTIONS)}")
-        found |= given
+        found |= {name: value for name, value in given.items() if value is not None}
     for name, option in OPTIONS.items():
-        if option.several and isinstance(found.get(name), (*_NOT_A_LIST, int)):
+        if option.several and isinstance(found.get(name), (str, bytes, int)):
             found[name] = [found[name]]
-        _require_choices(name, option, found.get(name))
+        if name in found:
+            _require_values(name, option, found[name])
     return found
 
 
@@ -130,10 +133,6 @@ def _flag(name: str) -> str:
     return f"--rnn-{name.replace('_', '-')}"
 
 
-def _argument(config: pytest.Config, name: str) -> Any:
-    return config.getoption(f"rnn_{name}")
-
-
 def _read(key: str, option: Option, given: Any) -> Any:
     texts = given if isinstance(given, list) else [given]
     try:
@@ -143,10 +142,12 @@ def _read(key: str, option: Option, given: Any) -> Any:
     except (ValueError, KeyError):
         several = ", or several with commas" if option.several else ""
         raise pytest.UsageError(f"{key}: holds {given!r}, expected {_WORDS[option.read]}{several}") from None
-    _require_choices(key, option, values)
+    _require_values(key, option, values)
     return values
 
 
-def _require_choices(key: str, option: Option, values: Any) -> None:
+def _require_values(key: str, option: Option, values: Any) -> None:
+    if option.several and not values:
+        raise pytest.UsageError(f"{key}: holds nothing, expected at least one value")
     if option.choices and (wrong := [value for value in values if value not in option.choices]):
         raise pytest.UsageError(f"{key}: holds {wrong[0]!r}, expected one of {', '.join(option.choices)}")
