@@ -2,14 +2,18 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from xml.etree import ElementTree
 
 import pytest
 
 from project import PROJECT
+from rnn_parity.testing import judging
+from rnn_parity.testing.checks import checks_of
 from rnn_parity.testing.options import OPTIONS
 
 pytest_plugins = ["pytester"]
@@ -162,6 +166,18 @@ def test_a_layer_of_the_command_line_needs_no_code(run, pytester):
 
 
 @pytest.mark.slow
+def test_tests_of_one_layer_have_a_bundle_and_a_line_each(run, pytester):
+    wide = decorated("[WrongState], hidden_size=24, regimes=['eval']")
+    narrow = decorated("[WrongState], num_layers=1, regimes=['eval']").replace("test_it", "test_other")
+    result = run("--rnn-bundle=no", test=wide.replace("test_it", "test_one") + wide + narrow)
+    result.assert_outcomes(failed=6, passed=3)
+    result.stdout.fnmatch_lines_random(["*rnn-parity replay no/WrongState-small", "*replay no/WrongState-2-small"])
+    assert {path.name for path in pytester.path.glob("no/*")} == {"WrongState-small", "WrongState-2-small"}
+    lines = [line.split(":")[1].strip() for line in result.outlines if line.startswith("rnn-parity: ")]
+    assert sorted(lines) == ["no", "no", "yes"]
+
+
+@pytest.mark.slow
 def test_it_may_be_in_the_current_folder(pytester):
     pytester.makepyfile(beside="from torch.nn import GRU as Layer")
     command = [sys.executable, "-P", "-m", "pytest", "-q", "--rnn-layer=beside:Layer", "-k", "eval and outputs"]
@@ -206,7 +222,7 @@ def told(check):
     return [asked.options[name] for name in ("hidden_size", "num_layers", "batch_size", "dropout")]
 
 @pytest.mark.rnn_parity(hidden_size=12, num_layers=2)
-@rnn_parity.parametrize_with_checks([Right], hidden_size=11)
+@rnn_parity.parametrize_with_checks([Right], hidden_size=11, like=None)
 def test_right(layer, check):
     assert told(check) == [11, 2, 3, 0.4]
     check(layer)
@@ -223,6 +239,7 @@ def test_right(layer, check):
         ("[Right], regimes=['train_same_seed']", "regimes: holds 'train_same_seed', expected one of eval, *"),
         ("[Right], regimes='evil'", "regimes: holds 'evil', expected one of eval, *"),
         ("[Right], like='foo'", "like: holds 'foo', expected one of small, article, t2vec"),
+        ("[Right], like=[]", "like: holds nothing, expected at least one value"),
         ("[3]", "layers: holds 3, expected a class, another callable, or package.module:Class"),
         ("['Right']", "layers: holds 'Right', expected one of stacking_gru_cell, *, or package.module:Class*"),
         ("[]", "layers: holds [[][]], expected a list of at least one layer, such as [[]FastGRU[]]"),
@@ -251,6 +268,8 @@ def test_arguments_that_cannot_be_used_are_refused_in_one_line(run, test, messag
         ("", "rnn_regimes = eval evall\n", "rnn_regimes: holds 'evall', expected one of eval, *"),
         ("", "rnn_expected_failures = Right-*\n", "expected_failures: Right-[*] has no reason; expected *"),
         ("--rnn-hidden-size=big", QUICK, "--rnn-hidden-size: holds 'big', expected an integer"),
+        ("--rnn-like=", QUICK, "--rnn-like: holds nothing, expected at least one value"),
+        ("--rnn-seeds=,", QUICK, "--rnn-seeds: holds nothing, expected at least one value"),
         ("--rnn-like=tiny", QUICK, "--rnn-like: holds 'tiny', expected one of small, article, t2vec"),
         ("--rnn-regimes=evall", QUICK, "--rnn-regimes: holds 'evall', expected one of eval, *"),
         (
@@ -303,6 +322,33 @@ def test_the_three_lines_of_the_readme_are_a_test(run):
     (block,) = re.findall(r"^```python\n(.*?)^```", (PROJECT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert block.count("\n") == 3
     run(test=f"FastGRU = Right\n{block}").assert_outcomes(passed=6)
+
+
+def test_a_row_that_fails_under_a_condition_alone_decides_nothing_and_one_without_a_ratio_is_the_worst():
+    row = {"title": "", "verdict": "equivalent", "quantity": "hn", "ratio": 0.5, "reason": "", "cut_short": False}
+    wrong = row | {"verdict": "different", "ratio": 1.2}
+
+    def properties(*rows):
+        judged = {"conclusion": "", "bundle": "", "life": rows, "cause": "", "baseline": "", "rows": []}
+        (check,) = checks_of("Right", "small", {"regimes": [], "life": True}, lambda: judged, "Right small")
+        with suppress(pytest.fail.Exception):
+            check()
+        return check.properties
+
+    assert properties(row, wrong | {"condition": "x"})["verdict"] == "equivalent"
+    assert properties(row, wrong, wrong | {"ratio": None, "quantity": "output"})["quantity"] == "output"
+
+
+def test_where_what_judges_was_killed_one_check_is_an_error_and_the_next_starts_another(monkeypatch):
+    monkeypatch.setattr(judging, "judge", lambda asked: {"pid": os.getpid()})
+    judge = judging.Judge(asked={key: judging.Asked(None, "small", {}, None) for key in "ab"})
+    pid = judge.result("a")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(BrokenPipeError):
+        judge.result("b")
+    assert judge.result("b")["pid"] != pid
+    judge.close()
 
 
 def test_every_option_is_documented():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,13 +95,15 @@ class Check:
         return "\n".join(lines)
 
 
-def checks_of(layer: str, case: str, options: Mapping[str, Any], judged: Callable[[], Judged]) -> Iterator[Check]:
-    """The checks of one layer in one case."""
+def checks_of(
+    layer: str, case: str, options: Mapping[str, Any], judged: Callable[[], Judged], place: str
+) -> Iterator[Check]:
+    """The checks of one layer in one case; `place` names the two among all that is asked in a session."""
     for regime in options["regimes"]:
         for group in GROUPS:
-            yield Check(layer, case, str(regime), group, judged)
+            yield Check(layer, case, str(regime), group, judged, {"case": place})
     if options["life"]:
-        yield Check(layer, case, LIFE, "", judged)
+        yield Check(layer, case, LIFE, "", judged, {"case": place})
 
 
 def _words(row: Mapping[str, Any]) -> str:
@@ -111,8 +114,14 @@ def _words(row: Mapping[str, Any]) -> str:
 
 
 def _properties(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The row that decides, for a report that a program reads."""
-    if not rows:
+    """The row that decides, for a report that a program reads; one that fails under a condition decides nothing."""
+
+    def rank(row: Mapping[str, Any]) -> tuple[bool, float]:
+        fails, ratio = row["verdict"] in FAILING, row.get("ratio")
+        return fails, ratio or (math.inf if fails and ratio is None else 0.0)  # JSON has no infinite ratio
+
+    deciding = [row for row in rows if row["verdict"] not in FAILING or not row.get("condition")]
+    if not deciding:
         return {}
-    worst = max(rows, key=lambda row: (row["verdict"] in FAILING, row.get("ratio") or 0.0))
+    worst = max(deciding, key=rank)
     return {name: worst[name] for name in ("verdict", "quantity", "ratio", "reason") if worst.get(name) is not None}

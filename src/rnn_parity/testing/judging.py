@@ -22,12 +22,13 @@ _STEPS = 20
 
 @dataclass
 class Asked:
-    """A layer in one case, with its options."""
+    """A layer in one case, with its options; `place` names the two among all that is asked."""
 
     layer: Any
     case: str
     options: Mapping[str, Any]
     bundle: Path | None
+    place: str = ""
 
 
 @dataclass
@@ -88,8 +89,8 @@ class Judge:
 
         if self._server is None:
             self.start()
-        os.write(self._entry, f"{key}\n".encode())
         try:
+            os.write(self._entry, f"{key}\n".encode())
             found = next(self._server)
         except BaseException:  # the next case starts another
             self.close()

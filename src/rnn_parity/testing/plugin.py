@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -118,14 +119,17 @@ def _items(
     expected, judge, found = expected_failures(config, expected), config.stash[_JUDGE], []
     labels: list[str] = []
     for layer in layers:
-        label = _label(layer)
+        label = next(name for name in _numbered(_label(layer)) if name not in labels)
         labels.append(label)
-        label += f"-{labels.count(label)}" if labels.count(label) > 1 else ""
         for case in options["like"]:
             key, bundles = f"{origin} {label} {case}", config.getoption("rnn_bundle")
-            bundle = Path(bundles, f"{label}-{case}") if bundles else None
-            judge.asked[key] = Asked(layer, case, options, bundle)
-            found += [(layer, check, key) for check in checks_of(label, case, options, partial(judge.result, key))]
+            known = {asked.place for asked in judge.asked.values()}  # of other tests, maybe with other options
+            place = next(f"{name} {case}" for name in _numbered(label) if f"{name} {case}" not in known)
+            bundle = Path(bundles, place.replace(" ", "-")) if bundles else None
+            judge.asked[key] = Asked(layer, case, options, bundle, place)
+            found += [
+                (layer, check, key) for check in checks_of(label, case, options, partial(judge.result, key), place)
+            ]
     names = [name for _, check, _ in found for name in (f"{check.layer}-{check.name}", check.name)]
     for pattern in expected:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -145,6 +149,11 @@ def _label(layer: Any) -> str:
         return layer.rpartition(":")[2]
     layer = getattr(layer, "func", layer)
     return getattr(layer, "__name__", type(layer).__name__)
+
+
+def _numbered(label: str) -> Iterator[str]:
+    """The label, and the same with a number, for where that is taken."""
+    return (label if number == 1 else f"{label}-{number}" for number in itertools.count(1))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -176,7 +185,6 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     finally:
         if check:
             item.user_properties += [(f"{PROPERTY}{name}", value) for name, value in check.properties.items() if value]
-            item.user_properties.append((f"{PROPERTY}case", f"{check.layer} {check.case}"))
 
 
 def _check_of(item: pytest.Item) -> Check | None:
