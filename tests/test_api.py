@@ -51,6 +51,13 @@ def quick(candidate, baseline=LOOP, **options):
     return check(baseline, candidate, **QUICK | options)
 
 
+def test_where_nothing_was_compared_it_is_not_shown():
+    report = quick("stacking_gru", regimes=["train_distribution"], num_layers=1)
+    assert report.conclusion().endswith(", because nothing was compared: the case draws no dropout")
+    assert report.explain().startswith(report.conclusion())
+    assert (report.as_dict()["answer"], report.equivalent) == ("not shown", False)
+
+
 def printed(report, is_terminal=False):
     console = Console(file=io.StringIO(), width=80, force_terminal=is_terminal, color_system=None)
     Screen(console).show(report)

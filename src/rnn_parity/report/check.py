@@ -92,6 +92,8 @@ class Report:
             does = "failed" if row["verdict"] == Verdict.FAILED else "is different"
             reason = "; ".join(filter(None, (row["reason"], self.cause)))
             return f"{names}, because {row['quantity']} in {row['regime']} {does}: {reason}"
+        if row is None:
+            return f"not shown: whether {names}, because nothing was compared: the case draws no dropout"
         if not self.answer.holds:
             return f"not shown: whether {names}, because {row['quantity']} could not be judged: {row['reason']}"
         alike = "bit for bit the same" if self.answer.verdict == Verdict.IDENTICAL else "within its limit"
