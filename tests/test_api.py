@@ -335,6 +335,8 @@ def test_other_dtypes():
         ({"seeds": []}, "seeds: holds [], expected at least 1 value"),
         ({"seeds": [-1]}, "seeds[0]: holds -1, expected at least 0"),
         ({"regimes": ["train_same_seed"]}, "regimes: holds train_same_seed, expected at least one of eval"),
+        ({"regimes": "eval"}, "regimes: holds 'eval', expected a list"),
+        ({"seeds": 3}, "seeds: holds 3, expected a list"),
         ({"regimes": ["eval", "evil"]}, 'regimes[1]: holds "evil", expected one of'),
         ({"time_limit": 0.0}, "time_limit: holds 0.0, expected more than 0 and at most 1000000"),
         ({"time_limit": float("inf")}, "time_limit: holds inf, expected more than 0 and at most 1000000"),

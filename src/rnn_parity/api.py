@@ -19,7 +19,7 @@ from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.one_case import make_case_of_check
-from rnn_parity.experiment.presets import PRESETS, SIZES, require_preset
+from rnn_parity.experiment.presets import PRESETS, SIZES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, TIME_LIMIT_S, Regime, Verdict
 from rnn_parity.layers.containment import Ended
 from rnn_parity.layers.registry import named
@@ -86,7 +86,11 @@ def check(
     Raises `InputError`, in one line, for arguments that cannot be used, and for a layer whose parameters do not fit its
     kind, or whose interface cannot be adapted. Any other error that a layer raises is in the report.
     """
-    require_preset(like)
+    if like not in PRESETS:
+        raise InputError(f"like: holds {like!r}, expected one of {', '.join(PRESETS)}")
+    for key, some in (("regimes", regimes), ("seeds", seeds)):
+        if isinstance(some, str | int):
+            raise InputError(f"{key}: holds {some!r}, expected a list")
     if not timing_seconds >= 0:
         raise InputError(f"timing_seconds: holds {timing_seconds!r}, expected at least 0")
     if not set(regimes) & set(EXPECTED_TO_HOLD):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rnn_parity.experiment.errors import InputError
-
 SIZES = ("input_size", "hidden_size", "num_layers", "sequence_length", "batch_size", "dropout")
 
 PRESETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -14,9 +12,3 @@ PRESETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "t2vec": (dict(zip(SIZES, (256, 256, 3, 30, 128, 0.2), strict=True)), (0,)),
 }
 """Sizes and seeds by name. `small` shows every planted fault: I ≠ H, L = 3, steps and dropout enough."""
-
-
-def require_preset(name: str) -> None:
-    """Raise `InputError` for a name that is no preset's."""
-    if name not in PRESETS:
-        raise InputError(f"like: holds {name!r}, expected one of {', '.join(PRESETS)}")
