@@ -1,5 +1,6 @@
 """A `no` in a folder: run again it is bit for bit what it was, and what moves is told."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -36,6 +37,11 @@ def copy(wrong, tmp_path):
 def test_a_yes_writes_none(tmp_path):
     report = check(None, "torch.nn:GRU", bundle=tmp_path / "none", **QUICK)
     assert (report.bundle, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_a_partial_has_no_path_and_keeps_its_label(tmp_path):
+    check(None, functools.partial(faults.Wrong), bundle=tmp_path, **QUICK)
+    assert read_bundle(tmp_path).question.candidate == "Wrong"
 
 
 @pytest.mark.slow

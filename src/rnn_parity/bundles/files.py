@@ -16,7 +16,7 @@ from safetensors.torch import save
 from rnn_parity.bundles.questions import Evidence, Question, shapes_of
 from rnn_parity.experiment.errors import InputError, in_one_line
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.names import REGISTRY
+from rnn_parity.experiment.names import IMPORT_PATH, REGISTRY
 from rnn_parity.experiment.one_case import make_case_of_check
 from rnn_parity.experiment.vocabulary import AXES, Regime
 from rnn_parity.life.live import POINTS
@@ -69,7 +69,7 @@ def _import_path(name: str) -> str:
     if isinstance(factory, str):
         return name
     path = f"{getattr(factory, '__module__', '')}:{getattr(factory, '__qualname__', '')}"
-    return name if "<" in path else path
+    return path if IMPORT_PATH.fullmatch(path) else name
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -34,7 +34,7 @@ BASELINES = {
 }
 """Kind of cell to the baseline of `rnn-parity check`, where none is named."""
 
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def with_kind(name: str, cell: str, cells: Mapping[str, Mapping[str, Any]]) -> str:
@@ -48,7 +48,7 @@ def with_kind(name: str, cell: str, cells: Mapping[str, Mapping[str, Any]]) -> s
 
 def check_name(name: str, key: str, known: Iterable[str] = REGISTRY, path: str = "package.module:Class") -> None:
     """Raise `InputError`, naming the config's `key`, for a name that is neither known nor an import path."""
-    if name not in known and not _IMPORT_PATH.fullmatch(name):
+    if name not in known and not IMPORT_PATH.fullmatch(name):
         colon = ":".join(name.rsplit(".", 1))
-        hint = did_you_mean(name, known) or (f"; did you mean {colon}?" if _IMPORT_PATH.fullmatch(colon) else "")
+        hint = did_you_mean(name, known) or (f"; did you mean {colon}?" if IMPORT_PATH.fullmatch(colon) else "")
         raise InputError(f"{key}: holds {name!r}, expected one of {', '.join(known)}, or {path}{hint}")
