@@ -204,7 +204,7 @@ def run_rounds(
         _attempt(_warm_up, contender, clock)
     start = perf_counter()
     unforeseen = random.Random(order.random())
-    known = {unforeseen.randrange(min_rounds): audits.EARLY} | {0: audits.FIRST}
+    known = {0: audits.FIRST, unforeseen.randrange(1, min_rounds): audits.EARLY}
     rounds, next_check, precise, done = 0, min_rounds, False, False
     while not done:
         done = rounds >= min_rounds and (precise or perf_counter() >= start + max_seconds)
