@@ -12,7 +12,7 @@ from conftest import PROJECT
 from rnn_parity.experiment.grid import make_grid
 from rnn_parity.findings import life_rates, rates
 from rnn_parity.report.figures import FIGURES
-from rnn_parity.report.markdown import cudnn_version, escape, number, rate, seconds
+from rnn_parity.report.markdown import amount_of_bytes, cudnn_version, escape, in_sentence, number, rate, seconds, times
 from rnn_parity.report.tables import write_tables
 from rnn_parity.report.write import MOST_CASES, write_report
 from synthetic import (
@@ -391,7 +391,13 @@ def test_numbers_and_units_are_those_that_a_person_would_write():
         "0.012", "130", "15,000", "4.6 × 10⁵", "9.9 × 10¹³", "3 × 10⁻⁷",
     ]  # fmt: skip
     assert [seconds(value) for value in (2.0, 0.0153, 9.6e-6, None)] == ["2.00 s", "15.3 ms", "9.60 µs", "–"]
-    assert [rate(value, "FLOP/s") for value in (1.02e11, 5.12e13)] == ["102 GFLOP/s", "51.2 TFLOP/s"]
+    assert [rate(value, "FLOP/s") for value in (1.02e11, 1.234e12)] == ["102 GFLOP/s", "1.23 TFLOP/s"]
+    assert [seconds(value) for value in (0.9996, 9.996e-4)] == ["1.00 s", "1.00 ms"]
+    assert [amount_of_bytes(value) for value in (999, 999_600, 2.5e12)] == ["999 B", "1 MB", "2.5 TB"]
+    assert [times(value) for value in (1.2, 12.34, 999.6, 1234.5)] == ["1.20×", "12.3×", "1,000×", "1,234×"]
+    assert [in_sentence(title) for title in ("NaN stays", "ONNX export", "Autocast to x")] == [
+        "NaN stays", "ONNX export", "autocast to x",
+    ]  # fmt: skip
     assert [cudnn_version(value) for value in (91900, 8902, "none")] == ["9.19.0", "8.9.2", "none"]
 
 

@@ -14,6 +14,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 _LARGE_POWER = 5  # of ten: a number that is larger is written with it
+_ROUNDS_UP = 999.5
+"""To three digits this is 1000, which is 1 of the next unit."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -78,8 +80,8 @@ def percent(share: float | None) -> Text:
 
 
 def fixed(value: float) -> str:
-    """A ratio with two decimals, or three digits where it is large."""
-    return f"{value:.2f}" if value < 10 else f"{value:.3g}"
+    """A ratio with two decimals, or three digits where it is large, or as an integer from a thousand on."""
+    return f"{value:.2f}" if value < 10 else f"{value:.3g}" if value < _ROUNDS_UP else f"{value:,.0f}"
 
 
 def times(ratio: float | None) -> Text:
@@ -114,31 +116,32 @@ def listed(words: Sequence[str], last: str = "and") -> Text:
 
 
 def in_sentence(title: str) -> str:
-    """A title as it stands within a sentence: `ONNX export`, but `autocast to bfloat16`."""
-    return title[:1].lower() + title[1:] if title[1:2].islower() else title
+    """A title as it stands within a sentence: `ONNX export` and `NaN stays in its row`, but `autocast to bfloat16`."""
+    return title[:1].lower() + title[1:] if title.partition(" ")[0][1:].islower() else title
 
 
 def amount_of_bytes(value: float) -> Text:
     """Bytes in the unit that a person would choose."""
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < _ROUNDS_UP:
             return Text(f"{value:.3g} {unit}")
         value /= 1000
-    return Text(f"{value:.3g} GB")
+    return Text(f"{value:.3g} TB")
 
 
 def seconds(value: float | None) -> Text:
     """A time in seconds, milliseconds or microseconds."""
     if value is None or math.isnan(value):
         return Text("–")
-    factor, unit = (1, "s") if value >= 1 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+    ms = 1e3 * value
+    factor, unit = (1, "s") if ms >= _ROUNDS_UP else (1e3, "ms") if 1e3 * ms >= _ROUNDS_UP else (1e6, "µs")
     return Text(f"{f'{factor * value:#.3g}'.rstrip('.')} {unit}")
 
 
 def rate(value: float | None, unit: str) -> Text:
     """A rate in the multiple of its unit, from giga on, that a person would choose: `51.2 TFLOP/s`."""
     giga = (value or 0) / 1e9
-    return Text(f"{giga / 1e3:.3g} T{unit}" if giga >= 2e3 else f"{giga:.3g} G{unit}")
+    return Text(f"{giga / 1e3:.3g} T{unit}" if giga >= _ROUNDS_UP else f"{giga:.3g} G{unit}")
 
 
 def cudnn_version(number: int | str) -> str:
