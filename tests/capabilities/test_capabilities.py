@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from rnn_parity import api as checking
 from rnn_parity.capabilities import export, probing
 from rnn_parity.capabilities.probing import CAPABILITIES, probe, probe_capabilities, tiny_subject
 from rnn_parity.capabilities.subject import NotProbed, ProbeResult, Subject, Support, disagreement, one_line
+from rnn_parity.cells.gru import GRU
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.steps import Steps
 from rnn_parity.tables import CAPABILITIES as TABLE
@@ -357,6 +359,22 @@ def test_the_compiler_writes_elsewhere_where_its_cache_takes_no_file(monkeypatch
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"].startswith(
         str(tmp_path / ("torchinductor_" if elsewhere else "cache"))
     )
+
+
+class StateOfAnotherLetter(GRU):
+    """A kind of cell whose state is not h."""
+
+    states = ("s",)
+    bounds: ClassVar = {"s": 1.0}
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_probe_asks_for_no_letter_of_a_state(name):
+    found, usual = (
+        probe(name, tiny_subject("torch.nn:GRU", "cpu", cell=cell))
+        for cell in (f"{__name__}:StateOfAnotherLetter", "gru")
+    )
+    assert (found.outcome, found.detail) == (usual.outcome, usual.detail)
 
 
 def test_what_is_tried_on_a_lost_device_is_not_probed(monkeypatch):

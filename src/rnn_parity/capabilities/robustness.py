@@ -115,7 +115,7 @@ def autocast(subject: Subject) -> ProbeResult:
     module = narrow.load()
     found = narrow.run(module, call=torch.autocast(subject.case.device, torch.bfloat16)(module.__call__))
     expect_same(found, subject.run(), "float64", COARSE)
-    dtypes = " and ".join(str(found[name].dtype).removeprefix("torch.") for name in ("output", "hn"))
+    dtypes = " and ".join(str(found[name].dtype).removeprefix("torch.") for name in subject.cell.outputs()[:2])
     return ProbeResult(detail=f"gives {dtypes}", numbers=found, tolerance=COARSE)
 
 
