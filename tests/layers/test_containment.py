@@ -24,6 +24,12 @@ def test_what_came_before_the_end_is_there_and_the_end_is_last():
     assert list(Stream(work, 10)) == [1, 2, Ended("failed", "it crashes its process: SIGSEGV")]
 
 
+def test_a_signal_without_a_name_is_a_crash_too():
+    assert list(Stream(lambda: [os.kill(os.getpid(), 40)], 10)) == [
+        Ended("failed", "it crashes its process: signal 40")
+    ]
+
+
 @pytest.mark.parametrize("size", [1 << 40, 1 << 61])
 def test_what_there_is_no_memory_for_is_not_judged(size):
     (ended,) = Stream(lambda: [torch.zeros(size, dtype=torch.float64)], 10)

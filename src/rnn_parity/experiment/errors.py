@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,12 @@ class InputError(ValueError):
 def in_one_line(error: BaseException) -> str:
     """`KeyError: 'x'`: its type and all that it says, which may be nothing."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def signal_words(number: int) -> str:
+    """A signal by its name; a real-time one has none. Of SIGKILL also who sends it."""
+    name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
+    return name + (" (by the system where memory runs out, or by hand)" if number == signal.SIGKILL else "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

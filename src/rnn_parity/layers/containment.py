@@ -24,7 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 
-from rnn_parity.experiment.errors import InputError, in_one_line
+from rnn_parity.experiment.errors import InputError, in_one_line, signal_words
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import DeviceLost, classify_exception, is_out_of_memory
 
@@ -198,11 +198,10 @@ def _receive(receiver: Connection, child: int, limit_s: float) -> Any:
     assert end is not None  # it has ended
     if end.si_code == os.CLD_EXITED:
         return Ended(Verdict.FAILED, f"it ends its process: exit code {end.si_status}")
-    name = signal.Signals(end.si_status).name
+    words = signal_words(end.si_status)
     if end.si_status in _SENT:
-        memory = " (by the system where memory runs out, or by hand)" if end.si_status == signal.SIGKILL else ""
-        return Ended(Verdict.NOT_JUDGED, f"its process was killed by {name}{memory}")
-    return Ended(Verdict.FAILED, f"it crashes its process: {name}")
+        return Ended(Verdict.NOT_JUDGED, f"its process was killed by {words}")
+    return Ended(Verdict.FAILED, f"it crashes its process: {words}")
 
 
 def _kill(child: int) -> None:

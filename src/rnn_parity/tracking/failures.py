@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import signal
 from dataclasses import dataclass
 from pathlib import Path
+
+from rnn_parity.experiment.errors import signal_words
 
 _TAIL_LINES, _TAIL_LETTERS = 40, 4000
 _ENDED_BY_SLURM = re.compile(r"SLURM status is: '(\w+)'.*?\n *log: ([^,\s]+)(?:, (\S+))?", re.DOTALL)
@@ -56,9 +57,7 @@ def read_failure(rule: str, log: Path, slurm: SlurmEnd | None = None) -> Failure
         return Failure(rule, "KILLED", reason, _tail(written))
     number = int(code[1])
     if number > 128:
-        name = signal.Signals(number - 128).name if number - 128 in list(signal.Signals) else f"signal {number - 128}"
-        cause = " (by the system where memory runs out, or by hand)" if name == "SIGKILL" else ""
-        return Failure(rule, "KILLED", f"{rule} was killed by {name}{cause}", _tail(written))
+        return Failure(rule, "KILLED", f"{rule} was killed by {signal_words(number - 128)}", _tail(written))
     last = written[-1] if written else "its log is empty"
     return Failure(rule, "FAILED", f"{rule} ended with exit code {number}: {last}", _tail(written))
 
