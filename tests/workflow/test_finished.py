@@ -129,6 +129,12 @@ def test_a_second_run_does_nothing(finished):
     pd.testing.assert_frame_equal(runs(finished), before)
 
 
+def test_a_run_without_the_report_tells_no_answer_of_an_earlier_one(finished_copy):
+    done = snakemake(finished_copy, "results/config.json", "--force")
+    assert (done.returncode, jobs_run(done)["experiment"]) == (0, 1)
+    assert "The report: " not in done.stdout
+
+
 def test_without_an_argument_it_is_the_config_beside_the_snakefile(finished_copy):
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "2"]
     planned = subprocess.run(command, cwd=finished_copy, capture_output=True, text=True, check=False)
