@@ -173,7 +173,12 @@ def test_an_optimizer_of_several_models_is_followed_by_name(tmp_path, kind):
 )
 def test_an_optimizer_that_does_not_fit_is_left_as_it_is(tmp_path, optimizer_of):
     path = with_optimizer(tmp_path, optimizer_of)
-    refused(path, tmp_path, "--optimizer: optimizer has not the parameters of the model", optimizer="optimizer")
+    refused(
+        path,
+        tmp_path,
+        "has not the parameters of the model that holds .*, or that one has buffers",
+        optimizer="optimizer",
+    )
     done = convert_checkpoint(path, tmp_path / "out.pt", "stacking_gru")
     assert "optimizer: left as it is" in done
     assert same(torch.load(path)["optimizer"], torch.load(tmp_path / "out.pt")["optimizer"])

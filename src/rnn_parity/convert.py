@@ -261,7 +261,9 @@ def optimizer_moments(content: Any, stack: Stack, wanted: str | None) -> dict[st
         raise InputError(f"--optimizer: holds {wanted!r}, expected {expected}")
     kept = {key: moments(value, stack) if wanted in (None, key) else None for key, value in known.items()}
     if wanted is not None and kept[wanted] is None:
-        raise InputError(f"--optimizer: {wanted} has not the parameters of the model that holds {stack.name}")
+        raise InputError(
+            f"--optimizer: {wanted} has not the parameters of the model that holds {stack.name}, or that one has buffers"
+        )
     return kept
 
 
