@@ -1,5 +1,7 @@
 """Tables are written whole or not at all, and only with the columns that are written down."""
 
+import shutil
+
 import pytest
 
 from rnn_parity.experiment.errors import InputError
@@ -62,6 +64,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
     assert path.stat().st_mode & 0o444 == 0o444
+
+
+def test_a_file_that_is_missing_while_another_is_written_is_no_fault_of_the_place(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "file.txt") as temporary:
+        shutil.copyfile(tmp_path / "absent", temporary)
 
 
 def test_a_place_that_takes_no_file_is_named_and_what_was_there_is_kept(tmp_path):

@@ -298,6 +298,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise InputError(f"{path}: {DISK_FULL}") from error
+        named = [str(name) for name in (error.filename, error.filename2) if name]
+        if named and not any(map(temporary.is_relative_to, named)):
+            raise  # of a file that the block reads
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be written ({reason}); expected a place for a new file") from error
     finally:
