@@ -217,6 +217,7 @@ def test_every_table_is_written(tmp_path, tables):
     drawn = {figure.table or name for name, figure in FIGURES.items()}
     assert set(files) >= {"equivalence", "timing", "verdicts", "speedup"} | drawn - {"detection"}
     assert len(files["equivalence"]) == len(equivalence)
+    assert set(files["detection"]["cell"]) == set(files["false_alarms"]["cell"]) == {"gru"}  # as the figure has it
     assert len(files["speedup"]) == 5 * 4
     assert {"verdict", "cases", "worst_ratio", "worst_case_id", "worst_quantity", "reason"} <= set(files["verdicts"])
 

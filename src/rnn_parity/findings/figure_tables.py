@@ -30,6 +30,7 @@ def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) 
     A sweep that was timed on unlike machines is split, as in the figures.
     """
     timing = results["timing"]
+    kept = rates.kept_rates(tuple(results["equivalence"]["cell"].unique()))
     equivalence, timing = (split_sweeps(table, timing) for table in (results["equivalence"], timing))
     return {
         "overview": overview(equivalence, timing),
@@ -40,7 +41,7 @@ def tables(results: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]) 
         "error_ratio": error_ratio(equivalence),
         "error_vs_length": error_vs_length(equivalence),
         "dropout": dropout(equivalence),
-        "detection": rates.kept_rates().detection,
+        "detection": kept.detection,
     }
 
 
@@ -128,7 +129,8 @@ def sample_size(name: str, results: Mapping[str, pd.DataFrame]) -> str:
     """The n of a figure, in words for its caption."""
     equivalence, timing = results["equivalence"], split_sweeps(results["timing"], results["timing"])
     if name == "detection":
-        return f"n = {rates.kept_rates().cases} random cases in each dtype of a kind of cell."
+        kept = rates.kept_rates(tuple(equivalence["cell"].unique()))
+        return f"n = {kept.cases} random cases in each dtype of a kind of cell."
     if name in TIMED:
         rows = TIMED[name](timing.dropna(subset=["median_s"]))
     else:

@@ -51,7 +51,7 @@ def write_tables(results: Mapping[str, pd.DataFrame], environment: Mapping, fold
     verdicts, speedups = verdict_table(equivalence), speedup_table(timing)
     tables = {
         **results,
-        "false_alarms": rates.kept_rates().false_alarms,
+        "false_alarms": rates.kept_rates(tuple(equivalence["cell"].unique())).false_alarms,
         "verdicts": verdicts,
         "speedup": speedups,
         "cases": case_table(equivalence, timing),
