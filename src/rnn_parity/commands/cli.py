@@ -52,9 +52,9 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from rnn_parity import __version__
+        from rnn_parity.experiment.workloads import load_object
 
-        print(f"rnn-parity {__version__} ({SOURCES})")
+        print(f"rnn-parity {load_object('rnn_parity:__version__')} ({SOURCES})")
         raise typer.Exit
 
 
