@@ -262,7 +262,7 @@ def optimizer_moments(content: Any, stack: Stack, wanted: str | None) -> dict[st
     kept = {key: moments(value, stack) if wanted in (None, key) else None for key, value in known.items()}
     if wanted is not None and kept[wanted] is None:
         raise InputError(
-            f"--optimizer: {wanted} has not the parameters of the model that holds {stack.name}, or that one has buffers"
+            f"--optimizer: {wanted} has not the parameters of the model that holds {stack.name}, or it has buffers"
         )
     return kept
 
