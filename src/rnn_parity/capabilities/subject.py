@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rnn_parity.cells.base import Cell, load_cell
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights, gradient_sources
-from rnn_parity.layers.running import LostStates, call_layer, numerics, seed_generators
+from rnn_parity.layers.running import LostStates, call_layer, generators_kept, numerics, seed_generators
 from rnn_parity.layers.stimulus import Stimulus, build_sized, draw_stimulus
 
 EXACT = 1e-10
@@ -217,10 +217,9 @@ def disagreement(
 @contextmanager
 def isolated(case: Case) -> Iterator[None]:
     """Run under seed 0 with the case's threads, in silence; leave generators and settings as they were."""
-    devices = [torch.cuda.current_device()] if case.device == "cuda" else []
     with (
         ExitStack() as stack,
-        torch.random.fork_rng(devices),
+        generators_kept(case.device),
         numerics(case.threads, case.tf32),
         warnings.catch_warnings(),
         redirect_stdout(io.StringIO()),

@@ -14,7 +14,7 @@ _AXES = {"output": ("step", "row"), "grad_input": ("step", "row")}
 _OF_STATE, _OF_PARAMETER = re.compile("[a-z]n|grad_[a-z]0"), re.compile(r"grad_(weight|bias)_[ih]h_l\d+")
 
 BETTER = 10.0
-"""How many times smaller an error must become by a cause."""
+"""How many times smaller an error must become by a cause, or by the numbers of a planted fault."""
 
 CHANCE = 1e-6
 """With so many numbers of such precision that they match by chance less often than this, a match is no chance."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ class Given:
     @classmethod
     def of(cls, case: Case, stimulus: Stimulus, seed: int) -> Given:
         """A stimulus whose cotangents are those of the loss."""
-        names = _results(case)
+        names = load_cell(case.cell).outputs()
         cotangents = dict(zip(names, stimulus.cotangents, strict=True))
         return cls(References(case, stimulus, seed), dict.fromkeys(names, _whole), cotangents)
 
@@ -69,7 +69,7 @@ class Given:
         generator, dtype = torch.Generator().manual_seed(self.references.seed), getattr(torch, self.case.dtype)
         cotangents: dict[str, Tensor] = {}
         dense: list[Tensor] = []
-        for name, whole in zip(_results(self.case), self.stimulus.cotangents, strict=True):
+        for name, whole in zip(load_cell(self.case.cell).outputs(), self.stimulus.cotangents, strict=True):
             leaf = torch.zeros_like(whole, dtype=torch.float64, requires_grad=True)
             if name in views:
                 shown = views[name](leaf)
@@ -84,10 +84,6 @@ class Given:
     def weighed(self, values: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The pairs (view(q), C) of the loss."""
         return [(view(values[name]), self.cotangents[name].to(values[name])) for name, view in self.views.items()]
-
-
-def _results(case: Case) -> Sequence[str]:
-    return ["output", *(f"{state}n" for state in load_cell(case.cell).states)]
 
 
 def generator_states(device: str) -> list[Tensor]:

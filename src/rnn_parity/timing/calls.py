@@ -124,7 +124,7 @@ def phase_calls(
     def backward(outputs):
         torch.autograd.backward(outputs[:count_outputs], weighed)
 
-    def outputs_of(outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    def outputs_of(_: Any, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
         return dict(zip(cotangents, outputs, strict=False))
 
     def gradients_of(*_: Any) -> dict[str, Tensor]:
@@ -132,14 +132,12 @@ def phase_calls(
         return {f"grad_{name}": gradient for name, gradient in found.items()}
 
     return {
-        "inference": Calls(infer, write, lambda given, outputs: outputs_of(outputs)),
-        "forward": Calls(
-            lambda given: as_plain_tensors(forward(*given)), write, lambda given, outputs: outputs_of(outputs)
-        ),
+        "inference": Calls(infer, write, outputs_of),
+        "forward": Calls(lambda given: as_plain_tensors(forward(*given)), write, outputs_of),
         "backward": Calls(
             backward,
             lambda number, count: [forward(*given) for given in write(number, count)],
-            lambda outputs, _: outputs_of(outputs) | gradients_of(),
+            lambda outputs, _: outputs_of(None, outputs) | gradients_of(),
         ),
         "step": Calls(lambda given: backward(forward(*given)), write, gradients_of),
     }[phase]

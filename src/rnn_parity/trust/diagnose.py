@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rnn_parity.cells.base import load_cell
 from rnn_parity.compare import criterion
+from rnn_parity.compare.causes import BETTER
 from rnn_parity.compare.reference import References, relative_errors
 from rnn_parity.compare.run import take_gradients
 from rnn_parity.dropout.masks import DropoutRecorder, mask_shape
@@ -20,9 +21,6 @@ from rnn_parity.layers.settings import put_back
 from rnn_parity.layers.stimulus import Stimulus, build_loaded
 from rnn_parity.trust.examine import fault_title, faults_of
 from rnn_parity.trust.run import faults_for
-
-BETTER = 10.0
-"""How many times nearer than the right numbers those of a planted fault must be."""
 
 Values = Mapping[str, Tensor]
 

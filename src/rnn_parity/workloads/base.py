@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,18 +25,18 @@ class Task(ComparedTask, TimedTask, Protocol):
 
 
 @dataclass
-class ReferencedTask:
+class ReferencedTask(ABC):
     """The part of a task that is the same in every workload: one stimulus, with its references."""
 
     references: References
 
+    @abstractmethod
     def draw_masks(self) -> Tensor | None:
         """Masks of dropout; None where there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def terms(self, quantity: str) -> int:
         """The terms of the longest sum on the way to a quantity."""
-        raise NotImplementedError
 
     @property
     def case(self) -> Case:
