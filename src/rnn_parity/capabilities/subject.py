@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_parity.cells.base import Cell, load_cell
+from rnn_parity.experiment.errors import COLOURS
 from rnn_parity.experiment.grid import Case
 from rnn_parity.layers.parameters import copy_weights, gradient_sources
 from rnn_parity.layers.running import LostStates, call_layer, generators_kept, numerics, seed_generators
@@ -32,7 +33,6 @@ COARSE = 2.0**-4
 """The same for float16 and bfloat16, sixteen roundoffs of bfloat16: results of different order, not of other gates."""
 
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
@@ -235,6 +235,6 @@ def isolated(case: Case) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """`RuntimeError: the first line of the message`, without folders and addresses, which differ from run to run."""
-    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    lines = [line.strip() for line in COLOURS.sub("", str(error)).splitlines() if line.strip()]
     text = ": ".join([type(error).__name__, *lines[:1]])
     return _ADDRESS.sub("0x…", _FOLDERS.sub("", text))

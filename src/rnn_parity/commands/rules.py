@@ -61,15 +61,14 @@ def _try(name: str, cell: str, cases: Mapping[str, Any]) -> str:
     os.dup2(2, 1)  # what a layer prints is no part of the answer
     axes = {"device": "cpu", "dtype": "float32", "tf32": False, "sequence_length": 2, "batch_size": 7, "dropout": 0.0}
     case = Case(**{"sweep": "validate", **axes, "threads": 1, "cell": cell, **SIZES, **cases.get(cell, {})})
-    sizes = {"input_size": case.input_size, "hidden_size": case.hidden_size, "num_layers": case.num_layers}
     require_kind(name, cell)
     try:
-        layer = construct(name, cell, **sizes, dropout=case.dropout)
+        layer = construct(name, cell, **case.sizes, dropout=case.dropout)
     except InputError:
         raise
     except Exception as error:
         if classify_exception(error)[0] == Verdict.FAILED:
-            with_sizes = ", ".join(f"{key} {value}" for key, value in sizes.items())
+            with_sizes = ", ".join(f"{key} {value}" for key, value in case.sizes.items())
             raise InputError(f"{name}: cannot be built with {with_sizes} ({in_one_line(error)})") from error
     else:
         if vars(layer).get("forward", getattr(type(layer), "forward", None)) is nn.Module.forward:

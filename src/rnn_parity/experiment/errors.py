@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import signal
 from collections.abc import Iterable
 from typing import Any
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What a terminal shows as colours."""
 
 DISK_FULL = "the disk is full; free some space and run the same command again"
 
@@ -16,8 +20,9 @@ class InputError(ValueError):
 
 
 def in_one_line(error: BaseException) -> str:
-    """`KeyError: 'x'`: its type and all that it says, which may be nothing."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    """`KeyError: 'x'`: its type and all that it says, which may be nothing, without colours and other controls."""
+    text = " ".join(COLOURS.sub("", f"{type(error).__name__}: {error}").split()).removesuffix(":")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def signal_words(number: int) -> str:
