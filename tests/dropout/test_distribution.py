@@ -234,6 +234,15 @@ def test_a_row_is_a_statistic_and_fits_the_table():
     )
 
 
+def test_averages_that_differ_late_are_told_apart():
+    ours, theirs = (
+        Moments(1000, torch.tensor([mean], dtype=torch.float64), torch.full((1, 1), 1e-12, dtype=torch.float64), mean)
+        for mean in (0.226941, 0.226938)
+    )
+    reason = compare("output_mean", ours, theirs, 0.0, 1e-3).reason
+    assert reason.startswith("output mean is 0.226938 and the baseline's 0.226941 ")
+
+
 def test_a_fault_of_hn_alone_shows_in_hn_alone():
     found = by_quantity(rows_of(candidate=f"{MUTANTS}:FinalStateAfterDropout"))
     assert {found[name] for name in STATISTICS[:3]} == {"equivalent"}

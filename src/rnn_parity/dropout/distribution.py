@@ -258,8 +258,10 @@ def compare(statistic: str, ours: Moments, theirs: Moments, slack: float, level:
     ridge = slack**2 + 1e-9 * covariance.diagonal().mean().item()
     squared = difference @ torch.linalg.solve(covariance + ridge * torch.eye(features, dtype=torch.float64), difference)
     distance = math.sqrt(max(squared.item(), 0.0))
+    digits = next((n for n in range(4, 12) if f"{ours.average:.{n}g}" != f"{theirs.average:.{n}g}"), 4)
+    found, expected = (f"{moments.average:.{digits}g}" for moments in (theirs, ours))
     reason = (
-        f"{name} is {theirs.average:.4g} and the baseline's {ours.average:.4g} (average over units); with all units "
+        f"{name} is {found} and the baseline's {expected} (average over units); with all units "
         f"together {distance:.1f} standard errors apart over {theirs.draws:,} draws, limit {limit:.1f}"
     )
     return TwoSampleTest(distance, limit, reason if distance > limit else "")
