@@ -17,6 +17,7 @@ from rnn_parity.compare.criterion import (
     judged_limits,
     layer_terms,
     limit,
+    roundoffs_of_sum,
     unit_roundoff,
 )
 from rnn_parity.experiment.grid import Case
@@ -60,6 +61,17 @@ def test_the_floor_grows_with_the_sums_that_are_made_in_the_dtype():
     for dtype in ("float32", "float64"):
         of_weight = factor("grad_weight_hh_l1", dtype=dtype, sequence_length=500, batch_size=128)
         assert of_weight == pytest.approx(0.3 * math.sqrt(500 * 128))
+
+
+@pytest.mark.parametrize(
+    ("terms", "precision", "roundoffs"),
+    [
+        (1, {}, 1), (11, {}, 1), (100, {}, 3), (10_000, {"dtype": "float64"}, 30),
+        (10_000, {"dtype": "bfloat16"}, 1), (10_000, {"tf32": True}, 1),
+    ],
+)  # fmt: skip
+def test_a_sum_is_rounded_in_the_dtype_by_a_third_of_the_root_of_its_terms(terms, precision, roundoffs):
+    assert roundoffs_of_sum(terms, dataclasses.replace(CASE, **precision)) == pytest.approx(roundoffs)
 
 
 @pytest.mark.parametrize("precision", [{"dtype": "float16"}, {"dtype": "bfloat16"}, {"tf32": True}])
