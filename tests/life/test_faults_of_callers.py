@@ -1,5 +1,6 @@
 """Faults that show by what a caller does around a call: what is kept, loaded, pruned, set, cut or run in a thread."""
 
+import itertools
 import threading
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from rnn_parity.life.live import live
 from rnn_parity.trust.life.planting import Remembering, result_passed
@@ -221,7 +223,36 @@ class IntegersAsBytes(Remembering):
         return input
 
 
+class Reentrant(Remembering):
+    """Right, as long as its input asks for a gradient: checkpoints of the old kind give parameters none without one."""
+
+    def run_layer(self, layer, sequence, states):
+        def steps(sequence, *states):
+            return tuple(itertools.chain(*super(Reentrant, self).run_layer(layer, sequence, states)))
+
+        found = checkpoint(steps, sequence, *states, use_reentrant=True)
+        return list(zip(*[iter(found)] * len(states), strict=True))
+
+
+class ReentrantAlways(Reentrant):
+    """Right: what it hands to the checkpoint asks for a gradient."""
+
+    def given(self, input):
+        return input + torch.zeros((), requires_grad=True) if torch.is_grad_enabled() else input
+
+
+class LeavesGradientsOff(Remembering):
+    def forward(self, input, states=None):
+        enabled = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        input @ self.weight_ih_l0.T  # raises for an input too narrow
+        torch.set_grad_enabled(enabled)
+        return super().forward(input, states)
+
+
 FAULTS = {
+    Reentrant: ("some_tensors", "with parameters alone that learn", "no gradient arrives"),
+    LeavesGradientsOff: ("after_error", "after a call that raised, in", "leaves gradients off"),
     RingOfStates: ("many_calls", "after 100 calls of one module at T 1, in inference", "has changed"),
     LastStatesWithLastOutput: ("forms", "from a loss of two steps and the last states", ""),
     UnwrapsParameters: ("some_tensors", "with an input that is a parameter", "no gradient arrives"),
@@ -243,6 +274,8 @@ FAULTS = {
     ModeOfTheThread: ("two_threads", "in a thread, in train", "drops nothing"),
     IntegersAsBytes: ("telling_inputs", "with an input of small integers", ""),
 }
+pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of checkpoints
+RIGHT = partial(ReentrantAlways, cell="lstm")
 CASES = [(fault, ("gru", "lstm")[place % 2]) for place, fault in enumerate(FAULTS)]
 globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in CASES})
 
@@ -257,3 +290,10 @@ def test_a_fault_of_callers_is_seen_and_named(fault, cell):
     assert found["verdict"] == "different"
     assert found["when"].startswith(when)
     assert reason in found["reason"]
+
+
+def test_a_checkpoint_that_takes_only_backward_is_no_fault():
+    case = replace(draw_life("cpu", "float32", 3, "lstm"), sequence_length=5, batch_size=4, num_layers=3, dropout=0.3)
+    points = ["first_call", "same_seed", "forms", "some_tensors", "accumulated", "backward_twice", "frozen"]
+    rows = list(live(case, f"{__name__}:RIGHT", seed=3, points=points))
+    assert {row["verdict"] for row in rows} <= {"identical", "equivalent", "unsupported"}

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -213,13 +215,40 @@ def take_gradients(
     if pairs and named:
         values, cotangents = zip(*pairs, strict=True)
         handed = [cotangent.clone() for cotangent in cotangents]
-        found = torch.autograd.grad(values, list(named.values()), handed, allow_unused=True, **options)
+        take = _by_backward if _is_checkpointed(values) else partial(torch.autograd.grad, allow_unused=True)
+        found = take(values, list(named.values()), handed, **options)
         if not all(map(same, handed, cotangents)):
             raise SpoiledGradient("its backward pass writes into the gradient that it is handed")
     filled = (torch.zeros_like(t) if g is None else g for t, g in zip(named.values(), found, strict=True))
     gradients = dict(zip(named, filled, strict=True))
     of_parameters = {name: gradients.pop(name) for name in leaves if name in gradients}
     return gradients | dict(canonical_gradients(module, of_parameters))
+
+
+def _is_checkpointed(values: Iterable[Tensor]) -> bool:
+    """Whether a checkpoint with `use_reentrant=True` is on the way back: it takes `.backward()`, and no other call."""
+    seen, left = set[Any](), [value.grad_fn for value in values]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            if node.name() == "CheckpointFunctionBackward":
+                return True
+            seen.add(node)
+            left += [before for before, _ in node.next_functions]
+    return False
+
+
+def _by_backward(values, sources: Sequence[Tensor], cotangents, **options: Any) -> list[Tensor | None]:
+    """The gradients of leaves, by way of `.grad`, which stays as it was."""
+    before = [source.grad for source in sources]
+    for source in sources:
+        source.grad = None
+    try:
+        torch.autograd.backward(values, cotangents, **options)
+        return [source.grad for source in sources]
+    finally:
+        for source, gradient in zip(sources, before, strict=True):
+            source.grad = gradient
 
 
 def _record_outputs(result: RunResult, names: Sequence[str], outputs: Sequence[Tensor], stimulus: Stimulus) -> None:

@@ -50,6 +50,9 @@ def after_error(life: Life) -> Iterator[Found]:
         for narrow, rows in ((input[..., :-1], states), (input, [state[:, 1:] for state in states])):
             with suppress(Exception):
                 module.train(mode == "train")(narrow, pack_states(rows))
+            if not torch.is_grad_enabled():
+                torch.set_grad_enabled(True)
+                yield Found(Verdict.DIFFERENT, "", "leaves gradients off", when=f"after a call that raised, in {mode}")
             if unwrapped(module).training != (mode == "train"):
                 yield Found(Verdict.DIFFERENT, "", "is in another mode", when=f"after a call that raised, in {mode}")
     for mode in reversed(life.modes):
