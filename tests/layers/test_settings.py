@@ -11,6 +11,7 @@ import torch
 from torch import _C, nn
 
 import rnn_parity
+from rnn_parity import steps
 from rnn_parity.compare.run import run_implementation
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
@@ -232,6 +233,21 @@ def test_what_only_the_first_of_many_calls_changes_is_told_and_put_back(before):
     report = rnn_parity.check("torch.nn:GRU", SetsOnce, capabilities=False, timing_seconds=0, seeds=[0])
     assert report.settings == {"SetsOnce": "torch.get_num_threads() to 3"}
     assert Settings.read() == before
+
+
+class SetsAtSevenSteps(nn.GRU):
+    """Sets the threads at a length that is not the case's."""
+
+    def forward(self, input, h0=None):
+        if len(input) == 7:
+            torch.set_num_threads(3)
+        return super().forward(input, h0)
+
+
+def test_what_a_layer_changes_at_a_point_of_its_life_is_told(monkeypatch):
+    monkeypatch.setattr(steps, "lived_together", lambda: [["first_call", "first_at_shape"]])
+    report = rnn_parity.check("torch.nn:GRU", SetsAtSevenSteps, capabilities=False, timing_seconds=0, seeds=[0])
+    assert report.settings == {"SetsAtSevenSteps": "torch.get_num_threads() to 3"}
 
 
 def test_a_report_says_nothing_of_a_layer_that_changes_nothing():

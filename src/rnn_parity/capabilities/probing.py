@@ -84,7 +84,7 @@ def probe_capabilities(
 
     shares = _shares(all_pairs(names), side_by_side and device != "cuda")
     for pairs, probed in [(pairs, served(serve, pairs, start)) for pairs in shares]:
-        for pair, found in zip(pairs, probed, strict=False):
+        for found, pair in zip(probed, pairs, strict=False):  # in this order probing ends behind the last one
             results[pair] = found
             if isinstance(found, Ended):
                 refused = found.verdict == Verdict.FAILED

@@ -94,7 +94,7 @@ def live(
             elif started.worked_s > most:
                 found, tried = Found(Verdict.NOT_JUDGED, reason=f"{LEFT_OUT} {most:g} s before"), 0
             else:
-                with compiled_as_often_as_needed():
+                with compiled_as_often_as_needed(), put_back(name):
                     found, tried = _live_through(point, life)
             yield {
                 **case.columns,
@@ -152,14 +152,13 @@ def live_contained(
     tried = [key for key in points if deep or not POINTS[key].deep]
 
     def serve(points: Sequence[str]) -> Iterator[dict[str, Any]]:
-        with put_back(candidate):
-            yield from live(life_case(case, candidate), candidate, deep, points=points)
+        yield from live(life_case(case, candidate), candidate, deep, points=points)
 
     return _rows(case, candidate, tried, served(serve, tried, start))
 
 
 def _rows(case: Case, candidate: str, points: Sequence[str], found: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    for key, row in zip(points, found, strict=False):
+    for row, key in zip(found, points, strict=False):  # in this order what comes behind the last row is read too
         if not isinstance(row, Ended):
             yield row
             continue
