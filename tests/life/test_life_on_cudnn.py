@@ -26,6 +26,7 @@ REFUSED = {
     "no_bias": "TypeError: _AsOnAGpu.__init__() got an unexpected keyword argument 'bias'",
     "bidirectional": "TypeError: _AsOnAGpu.__init__() got an unexpected keyword argument 'bidirectional'",
     "second_derivatives": "the derivative for '_cudnn_rnn_backward' is not implemented",
+    "forward_mode": "Trying to use forward AD with _cudnn_rnn that does not support it",
 }
 
 
