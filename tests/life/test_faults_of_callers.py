@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from rnn_parity.life.live import live
 from rnn_parity.trust.life.planting import Remembering, result_passed
 from rnn_parity.trust.lives import draw_life
+from seen import assert_seen_and_named
 
 
 class RingOfStates(Remembering):
@@ -282,14 +283,7 @@ globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for faul
 
 @pytest.mark.parametrize(("fault", "cell"), CASES, ids=lambda one: getattr(one, "__name__", one))
 def test_a_fault_of_callers_is_seen_and_named(fault, cell):
-    point, when, reason = FAULTS[fault]
-    case, name = draw_life("cpu", "float32", 3, cell), f"{__name__}:{fault.__name__}_{cell}"
-    case = replace(case, sequence_length=5, batch_size=4, num_layers=3, dropout=0.3)
-    *first, found = live(case, name, seed=3, points=["first_call", point])
-    assert [row["verdict"] for row in first] in ([], ["identical"], ["equivalent"])
-    assert found["verdict"] == "different"
-    assert found["when"].startswith(when)
-    assert reason in found["reason"]
+    assert_seen_and_named(f"{__name__}:{fault.__name__}_{cell}", cell, *FAULTS[fault])
 
 
 def test_a_checkpoint_that_takes_only_backward_is_no_fault():

@@ -16,6 +16,7 @@ from rnn_parity.layers.settings import settings_changed_by
 from rnn_parity.life.live import live
 from rnn_parity.trust.life.planting import Remembering, passed
 from rnn_parity.trust.lives import draw_life
+from seen import assert_seen_and_named
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -490,14 +491,7 @@ globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for faul
 
 @pytest.mark.parametrize(("fault", "cell"), CASES, ids=lambda one: getattr(one, "__name__", one))
 def test_a_fault_of_use_is_seen_and_named(fault, cell):
-    point, when, reason = FAULTS[fault]
-    case, name = draw_life("cpu", "float32", 3, cell), f"{__name__}:{fault.__name__}_{cell}"
-    case = replace(case, sequence_length=5, batch_size=4, num_layers=3, dropout=0.3)
-    *first, found = live(case, name, seed=3, points=["first_call", point])
-    assert [row["verdict"] for row in first] in ([], ["identical"], ["equivalent"])
-    assert found["verdict"] == "different"
-    assert found["when"].startswith(when)
-    assert reason in found["reason"]
+    assert_seen_and_named(f"{__name__}:{fault.__name__}_{cell}", cell, *FAULTS[fault])
 
 
 class WrongForOneStep(nn.GRU):

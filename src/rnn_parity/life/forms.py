@@ -135,10 +135,10 @@ def packed(life: Life) -> Iterator[Found]:
     found = life.hold(zero, call, f"{when}, without states", reference=partial(_row_by_row, zero, unsorted))
     if found.verdict != Verdict.FAILED:  # who wants states may say so
         yield found
-    yield from _drops(life, "in a packed batch", lambda module, *given: called(module, falling, *given))
+    yield from drops(life, "in a packed batch", lambda module, *given: called(module, falling, *given))
 
 
-def _drops(life: Life, when: str, called: Callable[..., Any] | None = None, **options: Any) -> Iterator[Found]:
+def drops(life: Life, when: str, called: Callable[..., Any] | None = None, **options: Any) -> Iterator[Found]:
     """In training it drops, and other entries at every call: of a layer built with `options` and `called` so."""
     if "train" not in life.modes or not life.case.draws_dropout:
         return
@@ -182,7 +182,7 @@ def unbatched(life: Life) -> Iterator[Found]:
     )  # fmt: skip
     if found.verdict != Verdict.FAILED:  # who wants states may say so
         yield found
-    yield from _drops(life, "given one sequence", called)
+    yield from drops(life, "given one sequence", called)
 
 
 @point("Built with `batch_first=True`", may_refuse=True, condition="it is not built with `batch_first=True`")
@@ -200,7 +200,7 @@ def batch_first(life: Life) -> Iterator[Found]:
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"{built} where T = B, in {mode}", through=partial(called, module))
     yield life.judge(module, life.draw(), life.quiet, f"{built} where T and B differ", through=partial(called, module))
-    yield from _drops(life, built, called, batch_first=True)
+    yield from drops(life, built, called, batch_first=True)
 
 
 @point("Built with `bias=False`", may_refuse=True, condition="it is not built with `bias=False`")
@@ -218,7 +218,7 @@ def no_bias(life: Life) -> Iterator[Found]:
     copy_weights(matrices, module)
     for mode in ("inference", life.quiet):
         yield life.judge(module, given, mode, f"{built}, in {mode}")
-    yield from _drops(life, built, bias=False)
+    yield from drops(life, built, bias=False)
 
 
 class _AsNamed(nn.Module):
@@ -253,7 +253,7 @@ def bidirectional(life: Life) -> Iterator[Found]:
     for mode in ("inference", life.quiet):
         call = partial(life.call, module, given, mode)
         yield life.hold(given, call, f"{built}, in {mode}", reference=reference)
-    yield from _drops(life, built, lambda layer, x, states: layer(x, _of_both(states)), bidirectional=True)
+    yield from drops(life, built, lambda layer, x, states: layer(x, _of_both(states)), bidirectional=True)
 
 
 @point("In another precision", may_refuse=True, condition="it is used in one precision alone")

@@ -23,6 +23,7 @@ from rnn_parity.layers.parameters import copy_weights, unwrapped
 from rnn_parity.layers.running import LightDispatchMode, pack_states, same, seed_generators
 from rnn_parity.layers.settings import note, switched
 from rnn_parity.life.course import Life
+from rnn_parity.life.forms import drops
 from rnn_parity.life.judging import Found
 from rnn_parity.life.one_call import Given, Results, results_of
 from rnn_parity.life.points import point
@@ -263,18 +264,8 @@ def two_threads(life: Life) -> Iterator[Found]:
         for one in results:
             values = {name: value.cpu() for name, value in one.items()}
             yield life.hold(of, partial(Results, values), "in two threads at once")
-    if "train" in life.modes and life.case.draws_dropout:
-        of_half = life.draw(dropout=0.5)
-        module = life.build(of_half).train()
-        with ThreadPoolExecutor(1) as pool:
-            outputs = [pool.submit(module, *_arguments(of_half)).result()[0] for _ in range(3)]
-        if all(torch.equal(outputs[0], other) for other in outputs[1:]):
-            yield Found(Verdict.DIFFERENT, "output", "drops nothing, or the same again", when="in a thread, in train")
-
-
-def _arguments(given: Given) -> tuple[Tensor, Any]:
-    input, *states = given.tensors()
-    return input, pack_states(states)
+    with ThreadPoolExecutor(1) as pool:
+        yield from drops(life, "in a thread", lambda module, *given: pool.submit(module, *given).result())
 
 
 class _Abreast(LightDispatchMode):

@@ -221,18 +221,18 @@ def hooked(life: Life) -> Iterator[Found]:
         parametrize.register_parametrization(module.get_submodule(owner), name, _Twice())
     doubled = given.with_weights({name: 2 * weight for name, weight in given.stimulus.weights.items()})
 
-    def forward(mode: str) -> Results:
-        return life.start(module, doubled, mode).forward()
+    def forward(module: nn.Module, given: Given, mode: str) -> Results:
+        return life.start(module, given, mode).forward()
 
     for mode in life.modes:
-        yield life.hold(doubled, partial(forward, mode), f"with parametrized weights, in {mode}")
+        yield life.hold(doubled, partial(forward, module, doubled, mode), f"with parametrized weights, in {mode}")
     module = life.build(given)
     for path, parameter in dict(module.named_parameters()).items():
         owner, _, name = path.rpartition(".")
         prune.custom_from_mask(module.get_submodule(owner), name, torch.zeros_like(parameter))
-    doubled = given.with_weights({name: 0 * weight for name, weight in given.stimulus.weights.items()})
+    pruned = given.with_weights({name: 0 * weight for name, weight in given.stimulus.weights.items()})
     for mode in life.modes:
-        yield life.hold(doubled, partial(forward, mode), f"with weights that are pruned, in {mode}")
+        yield life.hold(pruned, partial(forward, module, pruned, mode), f"with weights that are pruned, in {mode}")
 
 
 @point("Copied, and moved there and back", may_refuse=True)
