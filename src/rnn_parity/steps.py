@@ -34,8 +34,8 @@ DISTRIBUTION_DRAWS = 2000
 PHASES = ("inference", "step")
 _PROTOCOL: dict[str, Any] = {"precision": 0.02, "min_rounds": 10, "confidence": 0.95, "exclusive": False}
 
-_OF_SIZES = {name for name, point in POINTS.items() if point.probe.__module__.endswith(".sizes")}
-"""The points that take a third of a life, each on modules of its own: they can be lived through beside the others."""
+_ASIDE = {name for name, point in POINTS.items() if point.probe.__module__.endswith((".edges", ".sizes"))}
+"""The points that take half of a life, each on modules of its own: they can be lived through beside the others."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,9 @@ class Steps:
             yield Look(ours, case, adapted)
 
         found = self.start(work, *filter(None, (baseline, candidate)))
-        # Meanwhile: else the first backward pass of every process to come would import it, and sympy with it.
-        import torch.fx.experimental.symbolic_shapes  # noqa: F401
+        # Meanwhile: else every process to come would import it, for a backward pass or a derivative in forward mode.
+        with suppress(Exception):  # as where there is no folder for temporary files
+            import torch._dynamo  # noqa: F401
 
         imported = ""
         for one in found:
@@ -268,4 +269,4 @@ class Steps:
 
 def lived_together() -> list[list[str]]:
     """The points of a life by the process that they share, in order."""
-    return [[key for key in POINTS if (key in _OF_SIZES) == of_sizes] for of_sizes in (False, True)]
+    return [[key for key in POINTS if (key in _ASIDE) == aside] for aside in (False, True)]

@@ -73,8 +73,8 @@ def test_without_dropout_nothing_is_said_of_it():
 
 @pytest.mark.slow
 def test_points_in_a_process_of_their_own_go_without_evaluation_too():
-    _, of_sizes = lived_together()
-    found = rows("fake_cudnn:CudnnGRU", of_sizes)
+    _, aside = lived_together()
+    found = rows("fake_cudnn:CudnnGRU", aside)
     assert {row["verdict"] for row in found.values()} == {"equivalent"}
 
 

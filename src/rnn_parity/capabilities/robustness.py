@@ -22,7 +22,7 @@ from rnn_parity.capabilities.subject import (
 )
 
 THREADS = 8
-CALLS_PER_THREAD = 8
+CALLS_PER_THREAD = 3
 
 
 @capability("Containment of a NaN in its row")
