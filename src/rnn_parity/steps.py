@@ -77,12 +77,15 @@ class Steps:
         """End what still runs."""
         self._started.close()
 
-    def start(self, work: Callable[[], Iterable[Any]], *names: str) -> Iterator[Any]:
-        """What `work` yields, as `Stream` does; `names` are the layers that it runs."""
+    def start(self, work: Callable[[], Iterable[Any]], *names: str, heard: bool = False) -> Iterator[Any]:
+        """What `work` yields, as `Stream` does; `names` are the layers that it runs.
+
+        `heard`: whether what they print is to be read. It goes to stderr, since it is no part of the answer.
+        """
 
         def telling() -> Iterator[Any]:
             if self.contained:
-                os.dup2(2, 1)  # what a layer prints is no part of the answer
+                os.dup2(2 if heard else os.open(os.devnull, os.O_WRONLY), 1)
             yield from work()
             yield _Told({name: words for name in names if (words := settings_changed_by(name))})
 
@@ -133,7 +136,8 @@ class Steps:
             adapted = {name: words for name in (ours, candidate) if (words := adapter_of(name, case.cell).words)}
             yield Look(ours, case, adapted)
 
-        found = self.start(work, *filter(None, (baseline, candidate)))
+        # Of all processes this one tells what a layer prints: each imports it, and some call it hundreds of times.
+        found = self.start(work, *filter(None, (baseline, candidate)), heard=True)
         # Meanwhile: else every process to come would import it, for a backward pass or a derivative in forward mode.
         with suppress(Exception):  # as where there is no folder for temporary files
             import torch._dynamo  # noqa: F401

@@ -34,6 +34,21 @@ def test_a_bundle_is_written_although_nobody_reads_on(tmp_path):
     assert (tmp_path / "b/bundle.json").exists()
 
 
+@pytest.mark.slow
+def test_what_a_layer_prints_is_read_once_and_is_no_part_of_the_answer(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nprint('compiled by hand')\n"
+        "class Chatty(torch.nn.GRU):\n"
+        "    def forward(self, *given):\n        print('called')\n        return super().forward(*given)\n"
+    )
+    command = [sys.executable, "-m", "rnn_parity", "check", "mine:Chatty", *QUICK, "--json"]
+    variables = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["answer"]) == (0, "yes")
+    assert done.stderr.count("compiled by hand") == 1
+    assert 1 <= done.stderr.count("called") < 20
+
+
 def test_a_no_for_programs_and_its_bundle_replayed(tmp_path):
     bundle, runner = str(tmp_path / "bundle"), CliRunner()
     done = runner.invoke(app, ["check", "faults:Wrong", *QUICK, "--json", "--bundle", bundle])

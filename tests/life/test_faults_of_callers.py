@@ -265,8 +265,16 @@ FAULTS = {
     ClearsWhatItDoesNotLoad: ("loaded", "after load_state_dict(strict=False) of one parameter", "has changed its"),
     MovedWithItsDtype: ("copied", "after .to(float64) and back", ""),
     ReadsTheUnpruned: ("hooked", "with weights that are pruned", ""),
-    RemembersBySum: ("rewritten", "in inference, with new values in the tensors, by .data,", "what it was before"),
-    RemembersByVersion: ("rewritten", "in inference, with new values in the tensors, by .data,", "what it was before"),
+    RemembersBySum: (
+        "rewritten",
+        "in inference, with values written through .data to the tensors of the call before",
+        "what it was before",
+    ),
+    RemembersByVersion: (
+        "rewritten",
+        "in inference, with values written through .data to the tensors of the call before",
+        "what it was before",
+    ),
     RoundsInBfloat16: ("other_precision", "where the default dtype is torch.bfloat16", ""),
     StatesOfTheCallBefore: ("no_states", "without states, after a call with states, in inference", ""),
     PackedByInputWeights: ("written", "after its recurrent weights alone change, in inference", "what it was before"),

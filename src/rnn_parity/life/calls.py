@@ -166,7 +166,11 @@ def rewritten(life: Life) -> Iterator[Found]:
     """What counts is the values that input and states have now, whatever was kept of the same tensors."""
     given, other = life.draw(), life.draw(1, weights_of=0)
     backwards = given.change(lambda stimulus: replace(stimulus, input=stimulus.input.flip(0)))
-    tensors, unseen, memory = "tensors", "tensors, by .data,", "memory"
+    tensors, unseen, memory = (
+        "new values in the tensors",
+        "values written through .data to the tensors",
+        "new values in the memory",
+    )
     for mode, of in (("inference", tensors), ("inference", unseen), *((mode, memory) for mode in life.modes)):
         if mode not in life.modes:
             continue
@@ -184,13 +188,15 @@ def rewritten(life: Life) -> Iterator[Found]:
 
         second = backwards if of == unseen else other  # the same states
         for before, now in ((None, given), (given, second), (second, given)):
-            when = f"in {mode}, with new values in the {of} of the call before" if before else f"in {mode}"
+            when = f"in {mode}, with {of} of the call before" if before else f"in {mode}"
             through = None if of == memory else the_same
             yield life.judge(module, now, mode, when, before, arrange=write, through=through)
     for mode in life.modes:  # to a sum or a norm of its input this is the same
         module = life.build(given)
         yield life.judge(module, given, mode, f"in {mode}")
-        yield life.judge(module, backwards, mode, f"in {mode}, with the steps of the call before backwards", given)
+        yield life.judge(
+            module, backwards, mode, f"in {mode}, with the steps of the call before in reverse order", given
+        )
     if life.takes_states and "inference" in life.modes:
         yield from _own_states_rewritten(life, given)
 
