@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from rnn_parity.cells.base import Arithmetic, load_cell
 from rnn_parity.cells.gru import GRU
@@ -239,6 +240,31 @@ def test_masks_that_were_recovered_have_their_law_tried_too():
     assert set(verdicts(found["faults:HiddenOneMask"], "train_matched_masks").values()) == {"equivalent"}
     assert "different" in verdicts(found["faults:HiddenOneMask"], "train_distribution").values()
     assert {row["regime"] for row in found["stacking_gru"]} == {"train_matched_masks"}
+
+
+class ComputedAgain(nn.GRU):
+    """Its forward pass is computed again in the backward pass, with the masks of the first time."""
+
+    same_masks = True
+
+    def forward(self, input, states=None):
+        again = super().forward
+        return checkpoint(again, input, states, use_reentrant=False, preserve_rng_state=self.same_masks)
+
+
+class ComputedWithOthers(ComputedAgain):
+    same_masks = False
+
+
+def test_a_layer_that_draws_again_in_its_backward_pass_is_judged_under_masks_of_its_own():
+    """Masks of ours, given in the forward pass, it would not have the second time."""
+    right = compare(candidate=f"{__name__}:ComputedAgain", regimes=["train_matched_masks"])
+    assert {row["verdict"] for row in right} <= {"identical", "equivalent"}
+    assert {row["regime"] for row in right} == {"train_matched_masks", "train_distribution"}
+    rows = compare(baseline=f"{__name__}:ComputedAgain", regimes=["train_matched_masks"])
+    assert {row["verdict"] for row in rows} <= {"identical", "equivalent"}
+    wrong = verdicts(compare(candidate=f"{__name__}:ComputedWithOthers"), "train_matched_masks")
+    assert wrong["output"] in PASSING and wrong["grad_input"] == "different"
 
 
 def test_a_pass_that_a_layer_refuses_is_unsupported_and_the_rest_is_judged():

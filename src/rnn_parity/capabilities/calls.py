@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -28,12 +28,22 @@ INITIAL_WIDTH, INITIAL_TOLERANCE = 64, 0.5
 
 @capability("Initial weights as large as the baseline's")
 def initial_weights(subject: Subject) -> ProbeResult:
-    """The root mean square of every parameter of a new module: it decides how a training from scratch begins."""
+    """The root mean square of every parameter of a new module: it decides how a training from scratch begins. Where
+    there is a `reset_parameters`, it draws each of them anew.
+    """
     wide = subject.vary(hidden_size=INITIAL_WIDTH)
     module = (wide if wide.runs else subject).construct()
     if loads_by_itself(module):
         raise NotProbed("its weights are not parameters of PyTorch's shapes")
-    sizes = {name: weight.detach().square().mean().sqrt() for name, weight in canonical_parameters(module).items()}
+    named = canonical_parameters(module)
+    sizes = {name: weight.detach().square().mean().sqrt() for name, weight in named.items()}
+    if reset := getattr(module, "reset_parameters", None):
+        with torch.no_grad():
+            for weight in named.values():
+                weight.fill_(torch.inf)
+        cast(Callable[[], None], reset)()
+        if kept := [name for name, weight in canonical_parameters(module).items() if not weight.isfinite().all()]:
+            raise Wrong(f"reset_parameters leaves {kept[0]} as it was")
     return ProbeResult(
         numbers={f"the size of {name}": size for name, size in sizes.items()}, tolerance=INITIAL_TOLERANCE
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -50,8 +50,8 @@ class RunResult:
         inference: in evaluation, output and last states once more, computed without gradients.
         recorder: the dropout that was seen. masks: the masks that were applied, imposed, seen, or recovered; None for
             no dropout, or where they cannot be had. own_masks: whether the layer takes no masks of ours, since it draws
-            out of sight or in an unknown order. wrong_draws: what is wrong with what it draws, for
-            example that it draws in evaluation; empty where nothing is.
+            out of sight, in an unknown order, or in its backward pass again. wrong_draws: what is wrong with what it
+            draws, for example that it draws in evaluation; empty where nothing is.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
@@ -69,7 +69,8 @@ def run_implementation(
     """Run one implementation forward and backward under a regime. Whatever it raises is a missing quantity.
 
     In training `torch.manual_seed(seed)` comes right before the forward; `masks` (G, T, B, H), where given, replace
-    every dropout draw. A layer that takes none of ours applies its own masks of this seed, and they are recovered.
+    every dropout draw. A layer that takes none of ours, or draws again in its backward pass, applies its own masks of
+    this seed, which are seen or recovered.
     Raises `InputError` only for an implementation that cannot be built at all. Settings that it changes are put back.
     """
     with compiled_as_often_as_needed(), put_back(name):
@@ -101,7 +102,13 @@ def _run(case: Case, name: str, stimulus: Stimulus, seed: int, regime: str, mask
         return result
     if result.values.keys() >= set(forward):
         computed = [output.detach().clone() for output in outputs]
-        _run_backward(case, module, inputs, outputs, stimulus, result)
+        imposed = result.recorder is not None and result.recorder.imposed is not None
+        with DropoutRecorder() if imposed else nullcontext() as again:
+            _run_backward(case, module, inputs, outputs, stimulus, result)
+        if again is not None and again.drawn:  # it computes its forward pass again, under masks that are not ours
+            own = _run(case, name, stimulus, seed, regime, None)
+            own.own_masks = True
+            return own
         for quantity, output, before in zip(forward, outputs, computed, strict=True):
             if not same(output, before):
                 result.missing[quantity] = Verdict.DIFFERENT, "its backward pass overwrites it"

@@ -15,10 +15,11 @@ from torch import Tensor
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.parameters import copy_weights
 from rnn_parity.layers.running import pack_states, seed_generators
+from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, without_states
 from rnn_parity.life.drawing import repetition
 from rnn_parity.life.judging import Found
-from rnn_parity.life.one_call import Given, Results, generator_states, results_of
+from rnn_parity.life.one_call import Given, Results, generator_states, many, results_of
 from rnn_parity.life.points import point
 
 TUNING_S = 0.05
@@ -29,6 +30,9 @@ IN_RANDOM_ORDER = 24
 
 STEPS = 10
 """Training steps of one module; what happens now and then has so many occasions, and more at other points."""
+
+POOL = 70
+"""Training steps without a seed, no two of which drop alike: a layer may draw some masks and use them in turn."""
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -108,6 +112,7 @@ def without_seed(life: Life) -> Iterator[Found]:
         else:
             life.call(module, given, "train", seed=None, through=watched)
         outputs += forward[-1:]
+    outputs += [results_of(life.cell, module, *given.tensors())["output"].detach() for _ in many(POOL)]
     after = generator_states(life.case.device)
     if any(torch.equal(*pair) for pair in combinations(outputs, 2)):
         yield Found(Verdict.DIFFERENT, "output", "drops the same entries again", when=when)
@@ -236,7 +241,9 @@ def inference_mode(life: Life) -> Iterator[Found]:
 
 @point("Other lengths and batches")
 def shapes_in_turn(life: Life) -> Iterator[Found]:
-    """Through one module, sequences become longer and shorter, batches larger and smaller, and come back."""
+    """Through one module, sequences become longer and shorter, batches larger and smaller, and come back. An input that
+    begins as the one before is no reason to go on from there.
+    """
     steps, rows = life.case.sequence_length, life.case.batch_size
     shapes = [(steps, rows), (steps + 3, rows), (1, rows), (1, 1), (steps, 1), (steps, rows + 3), (rows, steps)]
     shapes += shapes[:1]
@@ -251,6 +258,16 @@ def shapes_in_turn(life: Life) -> Iterator[Found]:
                 yield life.judge(life.build(inside[shape]), inside[shape], mode, f"at {words}")
             yield found
             last = f" after {words}"
+
+    def going_on(stimulus: Stimulus) -> Stimulus:
+        return replace(stimulus, input=torch.cat([first.stimulus.input, stimulus.input[-1:]]))
+
+    longer = life.draw(1, weights_of=0, sequence_length=steps + 1).change(going_on)
+    for mode in life.modes:
+        module = life.build(first)
+        yield life.judge(module, first, mode, f"in {mode}")
+        when = f"with the input of the call before and one step more, from other states, in {mode}"
+        yield life.judge(module, longer, mode, when)
 
 
 @point("The first call at a new shape")

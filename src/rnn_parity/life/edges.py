@@ -35,6 +35,9 @@ PROBABILITIES = (0.7, 0.02)
 ROWS_OF_MASKS = 64
 """So many rows show a share of dropped entries that is off by a tenth."""
 
+PADDED = 30
+"""As many steps, most of them zeros, as what looks for padding may want before it cuts them off."""
+
 DRAWS = 3
 """As many draws are tried where one is too coarse to be judged, as saturated gates are in half precision."""
 
@@ -150,6 +153,11 @@ def zero_inputs(life: Life) -> Iterator[Found]:
             "a row that adds up to zero": sum_of_zero,
         },
     )
+    padded = life.draw(sequence_length=PADDED).change(of_input(slice(PADDED // 3, None)))
+    for mode in life.modes:
+        yield life.judge(
+            life.build(padded), padded, mode, f"with zeros behind step {PADDED // 3} of {PADDED}, in {mode}"
+        )
 
 
 @point("Inputs that look like classes or padding")
@@ -187,8 +195,9 @@ def telling_inputs(life: Life) -> Iterator[Found]:
     condition="every input, weight and gradient is finite",
 )
 def not_finite(life: Life) -> Iterator[Found]:
-    """A row of NaN, or of infinity, spoils no other, and is left as it is. A gradient of infinity, as scaled losses
-    have it, reaches the parameters as one that is not finite. A weight of NaN, as of a training that diverged, shows.
+    """A row of NaN gives NaN. It, or one of infinity, spoils no other, and is left as it is. A gradient of infinity, as
+    scaled losses have it, reaches the parameters as one that is not finite. A weight of NaN, as of a training that
+    diverged, shows.
     """
     given, row = life.draw(), life.case.batch_size // 2
     module = life.build(given).eval()
@@ -202,7 +211,9 @@ def not_finite(life: Life) -> Iterator[Found]:
             whole = results_of(life.cell, module, *given.tensors())
             found = results_of(life.cell, module, input, *states)
         values = {name: torch.where(spoiled, whole[name], result).cpu() for name, result in found.items()}
-        return Results(values, offence=life.offence_of({"input": input}, {"input": copy}, found))
+        hidden = [name for name, result in found.items() if math.isnan(value) and not result[:, row].isnan().all()]
+        offence = life.offence_of({"input": input}, {"input": copy}, found)
+        return Results(values, offence=f"gives numbers as its {hidden[0]} of a row of NaN" if hidden else offence)
 
     for value in (math.nan, math.inf):
         yield life.hold(given, partial(beside, value), f"beside a row of {value}")
@@ -267,6 +278,11 @@ def large(life: Life) -> Iterator[Found]:
     def of_states(stimulus):
         return replace(stimulus, states=tuple(LARGE * state for state in stimulus.states))
 
+    def of_state(at: int) -> Change:
+        return lambda stimulus: replace(
+            stimulus, states=tuple(LARGE * (k == at) * state for k, state in enumerate(stimulus.states))
+        )
+
     def shifted(power: int) -> Change:
         undone = _of_weights(lambda weight: weight * 2.0**-power, "weight_ih_l0")
         return lambda stimulus: undone(replace(stimulus, input=stimulus.input * 2.0**power))
@@ -275,7 +291,26 @@ def large(life: Life) -> Iterator[Found]:
         f"inputs times 2^{power} and weights that undo it": shifted(power) for power in (SHIFT, -SHIFT)
     }
     changes |= {"large inputs": of_input, "large weights": _of_weights(lambda w: HEAVY * w, "weight")}
+    names = life.cell.states if life.takes_states and len(life.cell.states) > 1 else ()
+    changes |= {f"a large {state}0 beside zeros": of_state(at) for at, state in enumerate(names)}
     yield from _each(life, changes | ({"large states": of_states} if life.takes_states else {}))
+
+
+@point("Inputs close to zero", condition="its inputs and states are not all close to zero")
+def weak(life: Life) -> Iterator[Found]:
+    """Inputs of the order of 10⁻⁶, from states of zero and with biases of zero, give results that are as precise as
+    others are of their size.
+    """
+    power = -8 if life.case.dtype == "float16" else -20
+
+    def faint(stimulus: Stimulus) -> Stimulus:
+        return without_states(replace(stimulus, input=stimulus.input * 2.0**power))
+
+    without_biases = _of_weights(torch.zeros_like, "bias")
+    changes: dict[str, Change] = {
+        f"inputs times 2^{power} and biases and states of zero": lambda stimulus: without_biases(faint(stimulus))
+    }
+    yield from _each(life, changes)
 
 
 @point("Other dropout probabilities", may_refuse=True)

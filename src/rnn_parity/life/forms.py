@@ -62,6 +62,11 @@ def strided(life: Life) -> Iterator[Found]:
             if found.verdict == Verdict.FAILED:  # such states may be all that it refuses
                 yield life.judge(module, given, mode, f"with an input {when} in memory, in {mode}", arrange=of_input)
 
+    square = life.draw(sequence_length=given.case.batch_size)  # where T = B the strides alone could tell the axes
+    for mode in life.modes:
+        when = f"with arguments transposed in memory where T = B, in {mode}"
+        yield life.judge(life.build(square), square, mode, when, arrange=transposed)
+
     def same_rows(stimulus):  # every row is the first, so that one row can be expanded
         input, *states = (t[:, :1].expand_as(t).contiguous() for t in (stimulus.input, *stimulus.states))
         return replace(stimulus, input=input, states=tuple(states))
@@ -71,11 +76,22 @@ def strided(life: Life) -> Iterator[Found]:
             parameter.data = transposed(parameter.data)
     for mode in life.modes:
         yield life.judge(module, given, mode, f"with weights transposed in memory, in {mode}")
-    module, alike = life.build(given), given.change(same_rows)
+
+    def same_states(stimulus):
+        states = tuple(state[:, :1].expand_as(state).contiguous() for state in stimulus.states)
+        return replace(stimulus, states=states)
+
+    def expanded(tensor: Tensor) -> Tensor:
+        return tensor[:, :1].expand_as(tensor)
+
+    def expanded_states(tensor: Tensor) -> Tensor:
+        return tensor if len(tensor) == given.case.sequence_length else expanded(tensor)
+
+    module, alike, of_one_state = life.build(given), given.change(same_rows), given.change(same_states)
     for mode in life.modes:
-        yield life.judge(
-            module, alike, mode, f"with expanded arguments, in {mode}", arrange=lambda t: t[:, :1].expand_as(t)
-        )
+        yield life.judge(module, alike, mode, f"with expanded arguments, in {mode}", arrange=expanded)
+        when = f"with one state expanded to all rows, in {mode}"
+        yield life.judge(module, of_one_state, mode, when, arrange=expanded_states)
     if len(life.cell.states) > 1 and life.takes_states:
 
         def one_tensor(stimulus):

@@ -19,7 +19,7 @@ from rnn_parity.layers.parameters import canonical_parameters, gradient_sources,
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import Life, Pass
 from rnn_parity.life.judging import Found
-from rnn_parity.life.one_call import Given, Results, results_of
+from rnn_parity.life.one_call import Given, Results, many, results_of
 from rnn_parity.life.points import point
 
 OF_OUTPUT: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -40,6 +40,9 @@ OF_STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "it transposed": lambda state: state.transpose(0, 1),
     "its layers side by side": lambda state: torch.cat(list(state), -1),
 }
+WAITING = 70
+"""Forward passes before the first of them goes back, as over the pieces of a long sequence."""
+
 SCALES = {"its mean over steps": -60, "one row": 20}
 """Powers of 2 times the loss: gradients are as much smaller, or larger. Float16 has no room for them."""
 
@@ -56,9 +59,21 @@ def forms(life: Life) -> Iterator[Found]:
             loss = given.with_loss(**{name: _times(power, view) if power else view})
             scaled = f", times 2^{power}" if power else ""
             yield life.judge(module, loss, mode, f"from a loss of {name}, {words}{scaled}, in {mode}")
-    early = given.with_loss(**dict.fromkeys(life.cell.outputs(), lambda value: value) | {"output": lambda v: v[:2]})
-    for mode in life.learning_modes:
-        yield life.judge(module, early, mode, f"from a loss of two steps and the last states, in {mode}")
+    whole = dict.fromkeys(life.cell.outputs(), lambda value: value)
+    losses = {
+        "two steps and the last states": given.with_loss(**whole | {"output": lambda output: output[:2]}),
+        "little of output and all of the last states": given.with_loss(
+            **whole | {"output": _times(-18, whole["output"])}
+        ),
+        "rows of different lengths": given.with_loss(output=_of_lengths),
+    }
+    for (words, loss), mode in itertools.product(losses.items(), life.learning_modes):
+        yield life.judge(module, loss, mode, f"from a loss of {words}, in {mode}")
+
+
+def _of_lengths(output: Tensor) -> Tensor:
+    """One step of the first row, two of the second, and so on."""
+    return torch.cat([output[: row + 1, row] for row in range(output.shape[1])])
 
 
 def _times(power: int, view: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -158,7 +173,8 @@ def _twice_into_grad(
 @point("Two graphs at once")
 def two_graphs(life: Life) -> Iterator[Found]:
     """Two forward passes, of one module or of two, then their backward passes in either order, or after a call without
-    gradients in the other mode, which stays: each has its own values. In another mode a layer may refuse.
+    gradients in the other mode, which stays: each has its own values. In another mode a layer may refuse. And many
+    forward passes, the first of which then goes back.
     """
     one, other = life.draw(), life.draw(1, weights_of=0)
     module = life.build(one)
@@ -181,6 +197,13 @@ def two_graphs(life: Life) -> Iterator[Found]:
                 found = life.hold((one, other)[at], passes[at].finish, when)
                 refused = words == in_other_mode and found.verdict == Verdict.FAILED
                 yield replace(found, verdict=Verdict.UNSUPPORTED) if refused else found
+    one_step = life.draw(sequence_length=1)
+    for mode in life.learning_modes[-1:]:
+        module, passes, when = life.build(one_step), list[Pass](), f"after {WAITING} forward passes, in {mode}"
+        yield life.hold(one_step, partial(_forward, life, module, one_step, mode, passes), when)
+        waiting = [results_of(life.cell, module, *one_step.tensors()) for _ in many(WAITING)]
+        yield life.hold(one_step, passes[0].finish, f"{when}, of which the first goes back")
+        del waiting
 
 
 def _forward(life: Life, module: nn.Module, given: Given, mode: str, passes: list[Pass]) -> Results:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,9 @@ from rnn_parity.layers.running import call_layer
 from rnn_parity.layers.stimulus import Stimulus
 
 View = Callable[[Tensor], Tensor]
+
+MANY_S = 1.0
+"""The seconds that calls in great number may take."""
 
 
 def _whole(value: Tensor) -> Tensor:
@@ -84,6 +88,15 @@ class Given:
     def weighed(self, values: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """The pairs (view(q), C) of the loss."""
         return [(view(values[name]), self.cotangents[name].to(values[name])) for name, view in self.views.items()]
+
+
+def many(times: int) -> Iterator[int]:
+    """So many turns, or as many as take `MANY_S` where a layer is slow."""
+    started = time.monotonic()
+    for turn in range(times):
+        yield turn
+        if time.monotonic() - started > MANY_S:
+            return
 
 
 def generator_states(device: str) -> list[Tensor]:

@@ -10,17 +10,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_parity.cells.base import Cell
-from rnn_parity.dropout.masks import echo
+from rnn_parity.dropout.masks import echo, mask_shape
 from rnn_parity.experiment.vocabulary import Verdict
 from rnn_parity.layers.running import seed_generators
 from rnn_parity.layers.stimulus import Stimulus
 from rnn_parity.life.course import SEED, Life
 from rnn_parity.life.drawing import unlikely_share
 from rnn_parity.life.judging import Found
-from rnn_parity.life.one_call import Results, results_of
+from rnn_parity.life.one_call import Given, Results, many, results_of
 from rnn_parity.life.points import point
 
 LONGEST_S = 1.0
@@ -31,6 +31,12 @@ REMEMBERING = 6.0
 
 FORGETTING = 40.0
 """The bias with which a gate keeps nothing of them."""
+
+COARSE = 0.05
+"""How far, relative, a value may be off that shows by what dropout has scaled it."""
+
+COUNTED = 60
+"""Calls that do not all drop as many of 16 entries."""
 
 T, B, I, H, L = "sequence_length", "batch_size", "input_size", "hidden_size", "num_layers"  # noqa: E741 letters of axes
 
@@ -108,6 +114,8 @@ def widths(life: Life) -> Iterator[Found]:
     yield from _at(life, [*wide, of_gates], (life.quiet, "inference"))
     yield from _at(life, [{T: 3, B: 2, I: 3, H: 513, L: 1, "dropout": 0.0}], (life.quiet,))
     yield from _at(life, [dict.fromkeys((T, B, I, H), 2)], life.modes)
+    if life.case.draws_dropout:
+        yield from _at(life, [{T: 2, B: 4, I: 3, H: 257, "dropout": 0.5}], ("train",))
 
 
 @point("Numbers of layers", may_refuse=True)
@@ -160,12 +168,13 @@ def many_rows(life: Life) -> Iterator[Found]:
 
 @point("Dropout over many steps and rows", may_refuse=True)
 def many_masks(life: Life) -> Iterator[Found]:
-    """Over hundreds of steps, thousands of rows and more than 2¹⁶ entries its masks do not repeat, and at p = 1/200 as
-    many entries are dropped as p says. The output of one unit that forgets its states shows what was dropped.
+    """Over hundreds of steps, thousands of rows and more than 2¹⁶ entries its masks do not repeat. As many entries are
+    dropped as p says, also at 7/10 and at 1/1000, and the others are scaled by 1 / (1 − p). The output of one unit that
+    forgets its states shows what was dropped.
     """
     if "train" not in life.modes or not life.case.draws_dropout or life.case.dropout == 1 or not life.cell.closed:
         return
-    for steps, rows, p in ((1030, 2, 0.5), (2, 4100, 0.5), (17, 4096, 0.5), (17, 4096, 0.005)):
+    for steps, rows, p in ((1030, 2, 0.5), (2, 4100, 0.5), (17, 4096, 0.5), (17, 4096, 0.001), (9, 100, 0.7)):
         axes = {T: steps, B: rows, I: 1, H: 1}
         if (seconds := _estimate(life, axes)) > LONGEST_S:
             yield Found(Verdict.NOT_JUDGED, reason=f"left out: it would take about {seconds:.0f} s")
@@ -173,17 +182,44 @@ def many_masks(life: Life) -> Iterator[Found]:
         given = life.draw(**axes, num_layers=2, dropout=p).change(partial(_telling, life.cell))
         module = life.build(given).train()
         seed_generators(life.seed + SEED)
-        output = results_of(life.cell, module, *given.tensors())["output"].detach().cpu().abs().flatten().double()
+        output = _output(life, module, given)
         when = f"at T {steps}, B {rows}, H 1, dropout {p:g}, in train"
         if not output.max() > 0:
-            yield Found(Verdict.DIFFERENT, "output", "drops everything", when=when)
+            reason = "holds NaN" if output.isnan().any() else "drops everything"
+            yield Found(Verdict.DIFFERENT, "output", reason, when=when)
             continue
-        kept = (output > output.max() / 2).double()
-        wrong = unlikely_share(kept, p)
+        expected = _where_kept(life, p)
+        kept = (output > expected / 2).double()
+        wrong = unlikely_share(kept, p) or _unlike(output[kept.bool()], expected)
         if not wrong and (distance := echo(kept)):
             before = "{} steps and {} rows before".format(*divmod(distance, rows))
             wrong = f"drops what depends on what it dropped {before}"
         yield Found(Verdict.DIFFERENT if wrong else Verdict.EQUIVALENT, "output" * bool(wrong), wrong, when=when)
+    few = life.draw(**{T: 2, B: 8, I: 1, H: 1, L: 2}, dropout=0.5).change(partial(_telling, life.cell))
+    module, expected = life.build(few).train(), _where_kept(life, 0.5)
+    if len({int((_output(life, module, few) > expected / 2).sum()) for _ in many(COUNTED)}) == 1:
+        reason, when = (
+            "drops the same number of entries at every call",
+            f"in {COUNTED} calls at T 2, B 8, H 1, in train",
+        )
+        yield Found(Verdict.DIFFERENT, "output", reason, when=when)
+
+
+def _output(life: Life, module: nn.Module, given: Given) -> Tensor:
+    """The output of a call, in the order of steps and rows."""
+    return results_of(life.cell, module, *given.tensors())["output"].detach().cpu().abs().flatten().double()
+
+
+def _where_kept(life: Life, p: float) -> float:
+    """The output of a layer that tells, where nothing was dropped."""
+    one = life.draw(**{T: 1, B: 1, I: 1, H: 1, L: 2}, dropout=p).change(partial(_telling, life.cell))
+    return one.references.with_masks(torch.ones(mask_shape(one.case))).values["output"].abs().item()
+
+
+def _unlike(found: Tensor, expected: float) -> str:
+    """What is wrong with outputs where nothing was dropped; empty where nothing is."""
+    right = torch.isclose(found, torch.full_like(found, expected), rtol=COARSE, atol=0)
+    return "" if right.all() else f"gives {found[~right][0]:.3g} for an entry that it keeps, expected {expected:.3g}"
 
 
 def _telling(cell: type[Cell], stimulus: Stimulus) -> Stimulus:

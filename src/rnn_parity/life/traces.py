@@ -6,7 +6,6 @@ import gc
 import itertools
 import random
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -25,7 +24,7 @@ from rnn_parity.layers.settings import note, switched
 from rnn_parity.life.course import Life
 from rnn_parity.life.forms import drops
 from rnn_parity.life.judging import Found
-from rnn_parity.life.one_call import Given, Results, results_of
+from rnn_parity.life.one_call import Given, Results, many, results_of
 from rnn_parity.life.points import point
 
 REPEATED = 5
@@ -37,8 +36,8 @@ AT_ONCE = 20
 LONGEST_WAIT_S = 1.0
 """For the other thread to come to its next operator, on a busy machine."""
 
-MANY, MANY_S = 100, 1.0
-"""So many calls of one module in each mode; a slow one makes as many as these seconds allow."""
+MANY = 100
+"""So many calls of one module in each mode."""
 
 
 @point("After a call that raised")
@@ -70,14 +69,12 @@ def many_calls(life: Life) -> Iterator[Found]:
         given = life.draw(sequence_length=steps, batch_size=2, dropout=dropout)
         module = life.build(given)
         yield life.judge(module, given, mode, f"at T {steps}, B 2, in {mode}")
-        kept, started = list[tuple[str, Tensor, Tensor]](), time.monotonic()
+        kept = list[tuple[str, Tensor, Tensor]]()
         with torch.set_grad_enabled(mode != "inference"):
-            for call in range(MANY):
+            for call in many(MANY):
                 input, *states = given.tensors()
                 found = results_of(life.cell, module, input * (call / MANY), *states)  # each gives something else
                 kept += [(name, value.detach(), value.detach().clone()) for name, value in found.items()]
-                if time.monotonic() - started > MANY_S:
-                    break
         when = f"after {call + 1} calls of one module at T {steps}, in {mode}"
         for name in dict.fromkeys(name for name, value, copy in kept if not same(value, copy)):
             yield Found(Verdict.DIFFERENT, name, "of an earlier call has changed", when=when)
@@ -138,11 +135,15 @@ def autocast(life: Life) -> Iterator[Found]:
 
     if "train" in life.modes:
         yield life.judge(module, before, "train", "in train, before a call under autocast")
-    for given, when in ((before, "under autocast"), (after, "under autocast, after its weights change")):
-        copy_weights(given.stimulus.weights, module)
-        coarse = Given.of(replace(given.case, dtype="bfloat16"), given.stimulus, given.references.seed)
-        for mode in life.modes:
-            yield life.hold(coarse, partial(_rounded, life, module, given, mode, through), f"{when}, in {mode}")
+    coarse = {
+        id(g): Given.of(replace(g.case, dtype="bfloat16"), g.stimulus, g.references.seed) for g in (before, after)
+    }
+    for mode in life.modes:  # the weights change in each: a change of mode may refresh what it keeps of them
+        for given, when in ((before, "under autocast"), (after, "under autocast, after its weights change")):
+            copy_weights(given.stimulus.weights, module)
+            yield life.hold(
+                coarse[id(given)], partial(_rounded, life, module, given, mode, through), f"{when}, in {mode}"
+            )
 
 
 def _rounded(life: Life, module: nn.Module, given: Given, mode: str, through: Callable[..., Any]) -> Results:

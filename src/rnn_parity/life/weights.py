@@ -166,6 +166,7 @@ def loaded(life: Life) -> Iterator[Found]:
     for tensor in state_dict.values():
         tensor.zero_()
     yield life.judge(fresh, after, life.quiet, "after the state_dict that it loaded was set to zero")
+    yield from _saved_whole(life)
     (first, *others), kept = state_dict, {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
     with suppress(_CannotLoad):  # it may want all of them
         _load(fresh, {first: kept[first]}, strict=False)
@@ -178,6 +179,18 @@ def loaded(life: Life) -> Iterator[Found]:
         if more := [name for name in saved.state_dict() if name not in names]:
             reason = f"has taken one into its state_dict, as {more[0]}"
             yield Found(Verdict.DIFFERENT, "", reason, when="from states that are parameters")
+
+
+def _saved_whole(life: Life) -> Iterator[Found]:
+    """A layer of thousands of weights, if there is one, is loaded bit for bit."""
+    with suppress(Exception):
+        saved, fresh = (life.build(life.draw(seed, input_size=64, hidden_size=64)) for seed in (0, 1))
+        _load(fresh, saved.state_dict())
+        for (name, parameter), other in zip(saved.named_parameters(), fresh.parameters(), strict=True):
+            if not same(parameter, other):
+                yield Found(
+                    Verdict.DIFFERENT, "", f"gives {name} other bits than it had", when="after load_state_dict at H 64"
+                )
 
 
 @point("Made on the device `meta`, then loaded", may_refuse=True, condition="it is not made on the device meta")
@@ -328,8 +341,9 @@ def frozen(life: Life) -> Iterator[Found]:
     _lived(life, given, module.requires_grad_(False))
     copy_weights(other.stimulus.weights, module)  # as a moving average of another module does
     yield from _follows(life, module, other, given, "after its weights change while they are frozen")
-    mode, early = life.quiet, life.build(given)
-    for when, learns in (("with some parameters frozen", False), ("after its parameters were frozen", True)):
-        for parameter in list(early.parameters())[::2]:
-            parameter.requires_grad_(learns)
-        yield life.judge(early, given, mode, f"{when} from its first call on, in {mode}")
+    for mode, part in ((life.quiet, slice(None, None, 2)), (life.learning_modes[-1], slice(of_one))):
+        early = life.build(given)
+        for when, learns in (("with some parameters frozen", False), ("after its parameters were frozen", True)):
+            for parameter in list(early.parameters())[part]:
+                parameter.requires_grad_(learns)
+            yield life.judge(early, given, mode, f"{when} from its first call on, in {mode}")

@@ -84,6 +84,11 @@ def _zeros_learn_nothing(layer: Any, k: int) -> Parameters:
     return [*map(there_alone, weights), b_ih, b_hh]
 
 
+def _on_grid(layer: Any, sequence: Tensor, last: States) -> tuple[Tensor, States]:
+    width = torch.finfo(sequence.dtype).eps / 4
+    return replaced(sequence, (sequence.detach() / width).round() * width), last
+
+
 def _short_rows(layer: Any, k: int) -> Parameters:
     w_ih, w_hh, *biases = WrittenOut.parameters_of(layer, k)
     return [w_ih, w_hh * (3 / w_hh.detach().norm(dim=1, keepdim=True).clamp(min=3)), *biases]
@@ -139,6 +144,7 @@ _plant(
 )  # fmt: skip
 _plant("TanhOfTable", "tanh is read from a table that ends at ±12, and is 0 beyond", "large",
        arithmetic=coarse(tanh=_beyond(12.0, torch.tanh)))  # fmt: skip
+_plant("ResultsOnGrid", "Its output lies on a grid as fine as numbers next to one", "weak", result=_on_grid)
 _plant("InputReadAsContiguous", "The input is read as if it were contiguous", "strided",
        given=lambda layer, x: replaced(x, as_if_contiguous(x.detach())))  # fmt: skip
 _plant("StatesReadAsContiguous", "States are read as if they were contiguous", "strided",
