@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -70,6 +71,7 @@ def sentence(text):
 
 def test_the_package_offers_check_without_importing_torch():
     assert rnn_parity.check is check
+    assert rnn_parity.InputError is InputError
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = rnn_parity.absent
     code = "import sys, rnn_parity; print('torch' in sys.modules)"
@@ -341,6 +343,7 @@ def test_other_dtypes():
         ({"time_limit": 0.0}, "time_limit: holds 0.0, expected more than 0 and at most 1000000"),
         ({"time_limit": float("inf")}, "time_limit: holds inf, expected more than 0 and at most 1000000"),
         ({"time_limit": 1e300}, "time_limit: holds 1e+300, expected more than 0 and at most 1000000"),
+        ({"life": "no"}, "life: holds 'no', expected True or False"),
         ({"timing_seconds": -1.0}, "timing_seconds: holds -1.0, expected at least 0"),
         ({"baseline": "stacking_grucell"}, "baseline: holds 'stacking_grucell', expected one of stacking_gru_cell"),
         ({"candidate": "stacking_grus"}, "candidate: holds 'stacking_grus', expected one of stacking_gru_cell"),
@@ -361,6 +364,22 @@ def test_what_cannot_be_checked_gets_one_line(arguments, message):
         quick(**{"candidate": "torch.nn:GRU"} | arguments)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_sizes_and_settings_may_be_objects_of_numpy_and_torch():
+    given = {
+        "hidden_size": np.int64(8),
+        "dropout": np.float32(0.5),
+        "dtype": torch.float64,
+        "device": torch.device("cpu"),
+    }
+    case = quick(nn.GRU, regimes=["eval"], **given).case
+    assert (case.hidden_size, case.dropout, case.dtype, case.device) == (8, 0.5, "float64", "cpu")
+
+
+def test_a_report_prints_as_it_is_explained():
+    report = quick(nn.GRU, regimes=["eval"])
+    assert str(report) == report.explain()
 
 
 def test_a_state_may_have_any_letter():

@@ -91,6 +91,9 @@ def check(
     for key, some in (("regimes", regimes), ("seeds", seeds)):
         if isinstance(some, str | int):
             raise InputError(f"{key}: holds {some!r}, expected a list")
+    for key, choice in {"life": life, "deep": deep, "capabilities": capabilities, "contain": contain}.items():
+        if not isinstance(choice, bool):
+            raise InputError(f"{key}: holds {choice!r}, expected True or False")
     if not timing_seconds >= 0:
         raise InputError(f"timing_seconds: holds {timing_seconds!r}, expected at least 0")
     if not set(regimes) & set(EXPECTED_TO_HOLD):
@@ -98,13 +101,14 @@ def check(
     preset, preset_seeds = PRESETS[like]
     given = (input_size, hidden_size, num_layers, sequence_length, batch_size, dropout)
     axes = preset | {name: value for name, value in zip(SIZES, given, strict=True) if value is not None}
-    axes |= {"dtype": dtype, "threads": threads}
+    axes |= {"dtype": str(dtype).removeprefix("torch."), "threads": threads}
+    axes = {key: value.item() if hasattr(value, "item") else value for key, value in axes.items()}  # as NumPy's numbers
     seeds = list(preset_seeds if seeds is None else seeds)
     if bundle is not None:
         require_place(Path(bundle))
 
     def make_case(ours: str, kind: str) -> Case:
-        return make_case_of_check(ours, theirs, device, axes | {"cell": kind}, seeds, regimes)
+        return make_case_of_check(ours, theirs, str(device), axes | {"cell": kind}, seeds, regimes)
 
     with ExitStack() as stack:
         ours = None if baseline is None else stack.enter_context(named(baseline, "baseline"))

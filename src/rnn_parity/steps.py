@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from rnn_parity.experiment.names import BASELINES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, LONGEST_LIMIT_S, Regime, Verdict, because_of_baseline
 from rnn_parity.layers.containment import Ended, Stream, can_contain
 from rnn_parity.layers.kinds import fits_no_call, infer_kind, require_call, require_kind
+from rnn_parity.layers.parameters import UnknownNames
 from rnn_parity.layers.registry import adapter_of, load_factory
 from rnn_parity.layers.settings import settings_changed_by
 from rnn_parity.life.live import POINTS, live_contained
@@ -80,12 +82,14 @@ class Steps:
     def start(self, work: Callable[[], Iterable[Any]], *names: str, heard: bool = False) -> Iterator[Any]:
         """What `work` yields, as `Stream` does; `names` are the layers that it runs.
 
-        `heard`: whether what they print is to be read. It goes to stderr, since it is no part of the answer.
+        `heard`: whether what they print, and warn of, is to be read. It goes to stderr: it is no part of the answer.
         """
 
         def telling() -> Iterator[Any]:
             if self.contained:
                 os.dup2(2 if heard else os.open(os.devnull, os.O_WRONLY), 1)
+                if not heard:
+                    warnings.simplefilter("ignore")
             yield from work()
             yield _Told({name: words for name in names if (words := settings_changed_by(name))})
 
@@ -127,7 +131,8 @@ class Steps:
                     require_kind(name, case.cell, key, case.num_layers, case.dropout)
                     require_call(name, case, key)
                 except InputError as error:
-                    if key == "candidate" and not told and fits_no_call(name, kind):
+                    unnamed = isinstance(error.__cause__, UnknownNames)  # another kind would not help
+                    if key == "candidate" and not told and not unnamed and fits_no_call(name, kind):
                         raise InputError(f"{error}; it was taken for a GRU: name another kind with --cell") from error
                     if key == "baseline" and not cell and (own := infer_kind(name)) not in (None, kind):
                         both = f"this is {load_cell(own).words}, and the candidate {load_cell(kind).words}"
@@ -136,7 +141,7 @@ class Steps:
             adapted = {name: words for name in (ours, candidate) if (words := adapter_of(name, case.cell).words)}
             yield Look(ours, case, adapted)
 
-        # Of all processes this one tells what a layer prints: each imports it, and some call it hundreds of times.
+        # Of all processes this one tells what a layer prints: each of them imports it, some call it hundreds of times.
         found = self.start(work, *filter(None, (baseline, candidate)), heard=True)
         # Meanwhile: else every process to come would import it, for a backward pass or a derivative in forward mode.
         with suppress(Exception):  # as where there is no folder for temporary files

@@ -211,6 +211,10 @@ def test_the_same_seed_is_told_by_the_cases_that_draw():
     assert same_seed(pd.DataFrame([*alike, *part, lucky])) == dataclasses.replace(seen, drawing=4, always=False)
     unseen = dataclasses.replace(seen, drawing=4, differing=3, out_of_sight=True)
     assert same_seed(pd.DataFrame([*alike, *part, blind])) == unseen
+    under_the_same = seeded("h", 10, 3, "different", 1.0)  # it is wrong, and not for its masks
+    assert same_seed(pd.DataFrame([*alike, *part, under_the_same])) == dataclasses.replace(
+        seen, drawing=4, always=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Layers as people have them: right ones get a yes, wrong ones of the same kind a no, and what is done is said."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import rnn_parity
 from rnn_parity.capabilities.probing import probe, tiny_subject
@@ -104,6 +106,19 @@ def by_keyword(self, x, lengths=None, h0=None):
     return output, torch.stack(h)
 
 
+class PackedByLengths(nn.GRU):
+    """Batch first, as masked encoders are: called with time first it gives results of other sizes, and no error."""
+
+    def __init__(self, *sizes, **named):
+        super().__init__(*sizes, **named, batch_first=True)
+
+    def forward(self, input, states=None, lengths=None):
+        lengths = torch.full((len(input),), input.shape[1]) if lengths is None else lengths
+        packed = pack_padded_sequence(input, lengths, batch_first=True, enforce_sorted=False)
+        output, last = super().forward(packed, states)
+        return pad_packed_sequence(output, batch_first=True)[0], last
+
+
 RIGHT = {
     "a step": (layer(GRUs, GRUs.step), "gru", "called step by step"),
     "a step that takes a list": (layer(GRUs, needs_list), "gru", "states per layer, (B, H)"),
@@ -114,6 +129,7 @@ RIGHT = {
     ),
     "batch first": (layer(GRUs, batch_first), "gru", "called with (B, T, ·)"),
     "partial": (functools.partial(nn.GRU, batch_first=True), "gru", "called with (B, T, ·)"),
+    "batch first, packed": (PackedByLengths, "gru", "called with (B, T, ·)"),
     "states batch first": (
         layer(GRUs, lambda self, x, h: (lambda o, n: (o, n.transpose(0, 1)))(*batch_first(self, x, h.transpose(0, 1)))),
         "gru",
@@ -352,6 +368,23 @@ class GateByGateWrong(GateByGate):
         return 1
 
 
+class GateByGateForgetful(GateByGate):
+    def canonical_gradients(self):
+        return {name: found for name, found in super().canonical_gradients().items() if name != "bias_hh_l0"}
+
+
+class GateByGateHalf(GateByGate):
+    canonical_gradients = property()  # there is none
+
+
+def test_a_gradient_that_the_layer_does_not_name_is_told_as_that():
+    report = check(GateByGateForgetful)
+    assert (report.answer.word, report.answer.deciding["quantity"]) == ("no", "grad_bias_hh_l0")
+    assert report.answer.deciding["reason"] == "canonical_gradients() names none"
+    with pytest.raises(InputError, match=r"GateByGateHalf has load_canonical\(\) without canonical_gradients\(\)"):
+        check(GateByGateHalf)
+
+
 def test_parameters_that_are_not_pytorchs_are_loaded_and_their_gradients_named_by_the_layer():
     report = check(GateByGate)
     assert report.equivalent, report.explain()
@@ -401,6 +434,34 @@ class OutwardLSTM(nn.Module):
         ih, hh = self.kernel.grad.T.split([len(self.kernel) - len(self.bias) // 4, len(self.bias) // 4], 1)
         biases = dict.fromkeys(("bias_ih_l0", "bias_hh_l0"), self.bias.grad)
         return {"weight_ih_l0": ih, "weight_hh_l0": hh, **biases}
+
+
+class ForgetsOneLess(OutwardLSTM):
+    """It adds one to the sum of its forget gate, as other libraries do, and loads weights accordingly."""
+
+    def load_canonical(self, weights):
+        super().load_canonical(weights)
+        self.bias.sub_(self.one(self.bias))
+
+    def forward(self, input, states):
+        outputs, bias, ((h,), (c,)) = [], self.bias, states
+        for x in input:
+            i, f, g, o = (torch.cat([x, h], 1) @ self.kernel + bias + self.one(bias)).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs), (h[None], c[None])
+
+    def one(self, bias):
+        return (torch.arange(len(bias)) // (len(bias) // 4) == 1).to(bias)
+
+
+def test_weights_that_are_loaded_by_the_layer_are_not_taken_for_its_parameters():
+    """Twice its bias is not twice the bias that it was given."""
+    case = replace(draw_life("cpu", "float32", 3, "lstm"), num_layers=1, dropout=0.0)
+    with named(ForgetsOneLess, "x") as name:
+        first, hooked = live(case, name, points=["first_call", "hooked"])
+    assert {first["verdict"], hooked["verdict"]} <= {"identical", "equivalent"}
 
 
 def test_the_kind_of_a_layer_with_names_of_its_own_is_told_by_what_it_loads_and_is_called_with():
@@ -493,9 +554,19 @@ class OfNoKind(nn.Module):
         return x, (states[0][0], states[1][0])
 
 
+class OfAnotherKind(OfNoKind):
+    def load_canonical(self, weights):
+        self.kernel[:, 0] = weights["weight_of_another_kind"]
+
+    def canonical_gradients(self):
+        return {}
+
+
 def test_a_layer_whose_parameters_tell_no_kind_is_told_that_it_was_taken_for_a_gru():
-    with pytest.raises(InputError, match="it was taken for a GRU: name another kind with --cell$"):
-        check(OfNoKind, None)
+    with pytest.raises(InputError, match=r"KeyError: .* it was taken for a GRU: name another kind with --cell$"):
+        check(OfAnotherKind, None)
+    with pytest.raises(InputError, match=r"or load_canonical\(weights\) with canonical_gradients\(\)$"):
+        check(OfNoKind, None)  # under its names no kind would fit
 
 
 def test_the_commands_say_what_is_done(capsys):

@@ -236,6 +236,21 @@ def test_right(layer, check):
     ("test", "message"),
     [
         ("[Right], hiden_size=8", "hiden_size: is not an option of rnn-parity; did you mean hidden_size[?]"),
+        ("[Right], hidden_size=0", "hidden_size: holds 0, expected at least 1"),
+        ("[Right], hidden_size='24'", "hidden_size: holds *, expected *integer"),
+        ("[Right], dropout=1.5", "dropout: holds 1.5, expected *"),
+        ("[Right], dtype='float31'", "dtype: holds *float31*, expected *"),
+        ("[Right], device='gpu'", "device: holds 'gpu', expected one of auto, cpu, cuda"),
+        ("[Right], life='no'", "life: holds 'no', expected True or False"),
+        ("[Right], baseline='nope'", "baseline: holds *nope*, expected *"),
+        (
+            "[Right], expected_failures=['Right-life']",
+            "expected_failures: Right-life has no reason; expected `NAME: reason`",
+        ),
+        (
+            "[Right], expected_failures='Right-life'",
+            "expected_failures: holds 'Right-life', expected a dict of names *",
+        ),
         ("[Right], regimes=['train_same_seed']", "regimes: holds 'train_same_seed', expected one of eval, *"),
         ("[Right], regimes='evil'", "regimes: holds 'evil', expected one of eval, *"),
         ("[Right], like='foo'", "like: holds 'foo', expected one of small, article, t2vec"),
@@ -299,12 +314,6 @@ def test_a_test_that_never_calls_its_check_fails(run):
     result.stdout.fnmatch_lines(
         ["test_it[[]Right-small-eval-outputs[]]: never calls check, so that nothing is judged;*"]
     )
-
-
-def test_sizes_that_cannot_be_used_fail_their_items_in_one_line(run):
-    result = run(test=decorated("[Right], hidden_size=0"))
-    result.assert_outcomes(failed=6)
-    result.stdout.fnmatch_lines(["hidden_size: holds 0, expected at least 1"])
 
 
 @pytest.mark.slow

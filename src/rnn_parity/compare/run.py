@@ -19,7 +19,7 @@ from rnn_parity.dropout.recovery import Replay, Unrecoverable, recover_masks
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import Verdict
-from rnn_parity.layers.parameters import canonical_gradients, gradient_sources
+from rnn_parity.layers.parameters import canonical_gradients, gradient_sources, loads_by_itself
 from rnn_parity.layers.running import (
     SpoiledGradient,
     call_layer,
@@ -168,7 +168,9 @@ def _run_backward(case: Case, module: nn.Module, inputs, outputs, stimulus: Stim
             if name in gradients:
                 record(result, f"grad_{name}", gradients[name], tensor.shape, tensor.dtype)
             else:  # nothing is raised where it is trained: it stays as it is
-                result.missing[f"grad_{name}"] = Verdict.DIFFERENT, "it asks for none: requires_grad is False"
+                named = loads_by_itself(module)
+                why = "canonical_gradients() names none" if named else "it asks for none: requires_grad is False"
+                result.missing[f"grad_{name}"] = Verdict.DIFFERENT, why
     except Exception as error:  # as in the forward pass; a GPU's own faults show when a result is read
         result.missing |= dict.fromkeys((f"grad_{name}" for name in like), classify_exception(error))
 

@@ -19,7 +19,8 @@ class SameSeed:
     """The outcome of `train_same_seed` in the cases that draw dropout.
 
     Attributes:
-        drawing, differing: how many cases draw, and in how many of them the candidate is different.
+        drawing, differing: how many cases draw, and in how many of them the candidate is different, under masks that
+            are not known to be the same: under the same ones it is wrong, whatever the seed.
         first_length, first_layers: the smallest T and L of a differing case; None where there is none.
         always: whether every drawing case with at least that T and L differs.
         masks_differ: the largest share of mask entries that differ; NaN where the masks were not seen.
@@ -149,7 +150,7 @@ def same_seed(rows: pd.DataFrame) -> SameSeed | None:
     rows = rows[(rows["regime"] == Regime.TRAIN_SAME_SEED) & draw_dropout(rows)]
     if rows.empty:
         return None
-    differing = rows[rows["verdict"] == Verdict.DIFFERENT]
+    differing = rows[(rows["verdict"] == Verdict.DIFFERENT) & (rows["mask_agreement"].astype(float) != 1)]
     cases = rows.drop_duplicates("case_id")
     length, layers = (
         None if differing.empty else int(differing[axis].min()) for axis in ("sequence_length", "num_layers")

@@ -195,7 +195,7 @@ def _try(layer: nn.Module, names: Sequence[str], num_layers: int, device: str) -
     """The first way of calling the layer that gives the right shapes and heeds its states; without one, the first that
     gives the right shapes; or else the problem.
     """
-    num_states, problem, raised, deaf = len(names), "", None, None
+    num_states, problem, raised, deaf, misshapen = len(names), "", None, None, False
     generator = torch.Generator().manual_seed(0)
     input, *states = (
         torch.rand(shape, generator=generator).to(device)
@@ -216,9 +216,11 @@ def _try(layer: nn.Module, names: Sequence[str], num_layers: int, device: str) -
                 return found
             deaf = deaf or replace(found, unheeded="" if found.keyword else second_argument(layer))
             continue
-        if how == Adapter(num_states) and _gives_states(result, shown, num_states):
-            return Adapter(num_states)  # as PyTorch's, with wrong shapes: that is for the comparison to say
+        # As PyTorch's, with wrong shapes: unless another way gives the right ones, that is for the comparison to say.
+        misshapen |= how == Adapter(num_states) and _gives_states(result, shown, num_states)
         problem = problem or explain_result(layer, names, shown, given, result, states[0])
+    if misshapen:
+        return Adapter(num_states)
     if deaf:
         return deaf
     if not problem and not takes(layer, 2) and not takes(layer, 1):

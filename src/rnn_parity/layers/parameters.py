@@ -24,6 +24,10 @@ class WeightError(ValueError):
     """Parameters that have no counterpart, or one of another shape. The message lists them."""
 
 
+class UnknownNames(WeightError):
+    """The names of its parameters fit no layer of PyTorch, of whatever kind."""
+
+
 def canonical_shapes(
     input_size: int, hidden_size: int, num_layers: int, cell: str = "gru"
 ) -> dict[str, tuple[int, ...]]:
@@ -66,12 +70,12 @@ def canonical_parameters(module: nn.Module) -> dict[str, Tensor]:
         names = unmatched if whole else list(parsed)
         for part, words in _OF_OTHER_LAYERS.items():
             if any(part in name for name in names):
-                raise WeightError(f"{type(module).__name__}: {words}: {_some(names)}")
+                raise UnknownNames(f"{type(module).__name__}: {words}: {_some(names)}")
         if whole:
             alone = "compare the layer alone, without a head, an embedding or a learned initial state"
             besides = f"has parameters besides those of its layers: {_some(names)}"
-            raise WeightError(f"{type(module).__name__}: {besides}; {alone}")
-        raise WeightError(
+            raise UnknownNames(f"{type(module).__name__}: {besides}; {alone}")
+        raise UnknownNames(
             f"{type(module).__name__}: no counterpart in PyTorch's layers for {_some(names)}; "
             "expected their names, {k}.weight_ih in any list, or a method canonical_parameters(), or "
             "load_canonical(weights) with canonical_gradients()"
@@ -83,6 +87,10 @@ def copy_weights(weights: Mapping[str, Tensor], module: nn.Module) -> None:
     """Copy canonical `weights` into `module`; `WeightError` if a parameter is left over on either side."""
     layer: Any = unwrapped(module)
     if loads_by_itself(layer):
+        if not hasattr(layer, "canonical_gradients"):
+            raise WeightError(
+                f"{type(layer).__name__} has load_canonical() without canonical_gradients(), expected both"
+            )
         like = next(layer.parameters())
         try:
             with torch.no_grad():

@@ -51,6 +51,10 @@ class Report:
     cause: str = ""
     bundle: str = ""
 
+    def __str__(self) -> str:
+        """As `explain` has it."""
+        return self.explain()
+
     @cached_property
     def answer(self) -> Answer:
         """The answer, with the row that decides it."""

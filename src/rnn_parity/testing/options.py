@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from rnn_parity.experiment.errors import InputError, did_you_mean
-from rnn_parity.experiment.names import check_name
-from rnn_parity.experiment.presets import PRESETS
+from rnn_parity.experiment.names import BASELINES, check_name
+from rnn_parity.experiment.one_case import make_case_of_check
+from rnn_parity.experiment.presets import PRESETS, SIZES
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, Regime
 
 REGIMES = (Regime.EVAL, Regime.TRAIN_MATCHED_MASKS)
@@ -51,6 +51,7 @@ OPTIONS = {
 }
 """Every option by its name as an argument; `--rnn-NAME` on the command line, `rnn_NAME` in pytest's configuration."""
 
+DEVICES = ("auto", "cpu", "cuda")
 _WORDS: dict[Any, str] = {int: "an integer", float: "a number", _boolean: "true or false", str: "a word"}
 _DEFAULTS: dict[str, Any] = {"like": ["small"], "regimes": list(REGIMES), "life": True}
 
@@ -100,7 +101,24 @@ def complete(config: pytest.Config, arguments: Mapping[str, Any], markers: Itera
             found[name] = [found[name]]
         if name in found:
             _require_values(name, option, found[name])
+    _require_case(found)
     return found
+
+
+def _require_case(found: Mapping[str, Any]) -> None:
+    """Raise `pytest.UsageError` for what no case can be made of; a device is looked for later."""
+    if not isinstance(found["life"], bool):
+        raise pytest.UsageError(f"life: holds {found['life']!r}, expected True or False")
+    if found.get("device", "auto") not in DEVICES:
+        raise pytest.UsageError(f"device: holds {found['device']!r}, expected one of {', '.join(DEVICES)}")
+    sizes, seeds = PRESETS["small"]
+    axes = sizes | {name: found[name] for name in (*SIZES, "dtype", "threads", "cell") if name in found}
+    baseline = found.get("baseline", BASELINES["gru"])
+    names = baseline if isinstance(baseline, str) else BASELINES["gru"], "package.module:Class"
+    try:
+        make_case_of_check(*names, "cpu", axes, found.get("seeds", seeds), found["regimes"])
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def require_layers(layers: Any, key: str) -> None:
@@ -117,13 +135,15 @@ def require_layers(layers: Any, key: str) -> None:
             raise pytest.UsageError(str(error)) from None
 
 
-def expected_failures(config: pytest.Config, arguments: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
-    """Name of a check to the reason why it fails, of the file and of the decorator."""
+def expected_failures(config: pytest.Config, arguments: Mapping[str, str] | Iterable[str] = ()) -> dict[str, str]:
+    """Name of a check to the reason why it fails, of the file and of the decorator, which may give such lines too."""
+    if isinstance(arguments, str) or not isinstance(arguments, Iterable):
+        raise pytest.UsageError(f"expected_failures: holds {arguments!r}, expected a dict of names to reasons")
     found = {}
-    for line in config.getini("rnn_expected_failures"):
-        name, _, reason = line.partition(":")
+    for line in (*config.getini("rnn_expected_failures"), *(() if isinstance(arguments, Mapping) else arguments)):
+        name, _, reason = str(line).partition(":")
         found[name.strip()] = reason.strip()
-    found |= arguments
+    found |= arguments if isinstance(arguments, Mapping) else {}
     if without := [name for name, reason in found.items() if not reason]:
         raise pytest.UsageError(f"expected_failures: {without[0]} has no reason; expected `NAME: reason`")
     return found

@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def _items(
-    config: pytest.Config, origin: str, layers: Sequence[Any], options: Mapping[str, Any], expected: Mapping[str, str]
+    config: pytest.Config, origin: str, layers: Sequence[Any], options: Mapping[str, Any], expected: Any
 ) -> Iterator[tuple[Any, Check, list[pytest.MarkDecorator]]]:
     """Every layer with each of its checks, and the marks of those that must fail."""
     expected, judge, found = expected_failures(config, expected), config.stash[_JUDGE], []
