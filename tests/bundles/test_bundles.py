@@ -201,6 +201,10 @@ def ask_of(folder, **values):
         ({"candidate": "torch.nn:Linear"}, "candidate: torch.nn:Linear: cannot be called with input_size"),
         ({"baseline": "torch.nn:LSTM"}, "baseline: torch.nn:LSTM: this is an LSTM, not a GRU: --cell lstm"),
         ({"baseline": "my layer"}, "baseline: holds 'my layer', expected one of stacking_gru_cell"),
+        (
+            {"candidate": "__main__:Mine"},
+            "candidate: __main__:Mine is of a script or a notebook, which no other process",
+        ),
         ({"baseline": "faults:Wrong"}, "candidate: holds 'faults:Wrong', the baseline itself, expected another"),
         ({"time_limit": 0.0}, "time_limit: holds 0.0, expected more than 0 and at most 1000000"),
         ({"time_limit": float("inf")}, "time_limit: holds inf, expected more than 0 and at most 1000000"),

@@ -14,6 +14,7 @@ from torch import Tensor
 from rnn_parity.bundles.files import read_bundle
 from rnn_parity.bundles.questions import Evidence, Question, ask, tensors_of
 from rnn_parity.compare.reference import relative_errors
+from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.names import check_name
 from rnn_parity.experiment.vocabulary import PASSING, Verdict
 from rnn_parity.layers.containment import Ended
@@ -73,8 +74,11 @@ def replay(folder: Path, time_limit: float, baseline: str | None = None, candida
     bundle = read_bundle(folder)
     asked = bundle.question
     question = dataclasses.replace(asked, baseline=baseline or asked.baseline, candidate=candidate or asked.candidate)
-    for key in ("baseline", "candidate"):
-        check_name(getattr(question, key), key)
+    for key, name in {"baseline": question.baseline, "candidate": question.candidate}.items():
+        check_name(name, key)
+        if name.startswith("__main__:"):
+            reason = "is of a script or a notebook, which no other process can import"
+            raise InputError(f"{key}: {name} {reason}; expected its place in a module, by --{key}")
     then, redrawn = bundle.evidence, {}
 
     def draw() -> Iterator[dict[str, Tensor]]:

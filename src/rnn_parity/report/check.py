@@ -190,9 +190,11 @@ class Report:
         points = life_of(self.life, self.candidate)
         if points.empty:
             return []
-        held, tried = points["verdict"].isin(PASSING).sum(), (points["calls"] > 0).sum()
-        rest = f"; {len(points) - tried} were not tried" if tried < len(points) else ""
-        lines = [f"  over {points['calls'].sum()} calls: {held} of {tried} points hold{rest}"]
+        held, tried = points["verdict"].isin(PASSING).sum(), points["calls"] > 0
+        lines = [f"  over {points['calls'].sum()} calls: {held} of {tried.sum()} points hold"]
+        if untried := list(points.loc[~tried, "title"]):
+            more = f" and {len(untried) - MOST_LINES} more" if len(untried) > MOST_LINES else ""
+            lines.append(f"    not tried: {', '.join(untried[:MOST_LINES])}{more}")
         refused = [row for row in notes(points) if row["reason"] != NOTHING_TO_TRY]
         alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
         for row in (*points[points["verdict"].isin(FAILING)].to_dict("records"), *refused):
