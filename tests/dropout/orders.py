@@ -166,3 +166,26 @@ class RowByRow(nn.GRU):
 
 
 RIGHT = (LayerThenStep, BatchMajor, BatchMajorFlat, RowByRow)
+
+
+class OneForAllStepsOfEveryLayer(nn.GRU):
+    """Variational dropout, with a mask behind the last layer that nobody reads."""
+
+    def forward(self, input, states=None):
+        of_one = [F.dropout(torch.ones_like(states[0]), self.dropout, self.training) for _ in states]
+        last, sequence = [], input
+        for layer, mask in enumerate(of_one):
+            sequence, state = torch.gru(
+                sequence,
+                states[[layer]],
+                self._flat_weights[4 * layer : 4 * layer + 4],
+                True,
+                1,
+                0.0,
+                False,
+                False,
+                False,
+            )
+            last.append(state)
+            sequence = sequence * mask if layer + 1 < len(of_one) else sequence
+        return sequence, torch.cat(last)

@@ -147,6 +147,12 @@ def test_where_sizes_are_equal_a_count_names_all_that_it_may_mean():
     assert reasons(case_of(5, 5, 6, 3), MUTANTS + "OneMaskForAllSteps") == {cause}
 
 
+def test_a_mask_that_is_drawn_and_not_used_hides_no_cause():
+    """Two gaps, twelve steps, four rows: the numbers drawn would also be those of a mask for all layers and rows."""
+    layer = here(orders.OneForAllStepsOfEveryLayer)
+    assert reasons(case_of(12, 4, 6, 3), layer) == {"it draws one dropout mask for all steps"}
+
+
 def test_dropout_on_the_second_state_is_named():
     case = case_of(5, 3, 6, 4, cell="lstm")
     assert reasons(case, "rnn_parity.trust.lstm_faults:FinalCellDropped") == {"it drops its last states"}

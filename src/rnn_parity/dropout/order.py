@@ -253,12 +253,12 @@ def _too_few(count: int, shape: tuple[int, int, int, int]) -> str:
     if count == 0:
         return "it draws no dropout mask"
     names = ("layers", "steps", "rows of the batch", "units")
-    axes = [axis for axis in (1, 0, 2, 3) if shape[axis] > 1]
-    for shared in range(1, len(axes) + 1):
+    # Some draw masks behind the last layer too, and use them or not.
+    for shared, sizes in itertools.product(range(1, len(shape) + 1), (shape, (shape[0] + 1, *shape[1:]))):
         fitting = [
             " and ".join(names[axis] for axis in group)
-            for group in itertools.combinations(axes, shared)
-            if count * math.prod(shape[axis] for axis in group) == math.prod(shape)
+            for group in itertools.combinations([axis for axis in (1, 0, 2, 3) if sizes[axis] > 1], shared)
+            if count * math.prod(sizes[axis] for axis in group) == math.prod(sizes)
         ]
         if fitting:
             return f"it draws one dropout mask for all {', or for all '.join(fitting)}"
