@@ -8,6 +8,14 @@ from rnn_parity.trust.planting import coarse
 from rnn_parity.trust.right import WrittenOut
 
 
+class LeavesBiases(nn.GRU):
+    def reset_parameters(self):
+        for parameter in self.parameters():
+            if parameter.dim() > 1 or not hasattr(self, "made"):
+                nn.init.uniform_(parameter, -0.1, 0.1)
+        self.made = True
+
+
 class OnesForMissingH0(nn.GRU):
     def forward(self, input, h0=None):
         return super().forward(input, torch.ones(2, 3, 6).to(input) if h0 is None else h0)

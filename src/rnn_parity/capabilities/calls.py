@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,11 +38,12 @@ def initial_weights(subject: Subject) -> ProbeResult:
         raise NotProbed("its weights are not parameters of PyTorch's shapes")
     named = canonical_parameters(module)
     sizes = {name: weight.detach().square().mean().sqrt() for name, weight in named.items()}
-    if reset := getattr(module, "reset_parameters", None):
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset) and not inspect.signature(reset).parameters:
         with torch.no_grad():
             for weight in named.values():
                 weight.fill_(torch.inf)
-        cast(Callable[[], None], reset)()
+        reset()
         if kept := [name for name, weight in canonical_parameters(module).items() if not weight.isfinite().all()]:
             raise Wrong(f"reset_parameters leaves {kept[0]} as it was")
     return ProbeResult(
