@@ -186,6 +186,37 @@ class HidesNaN(Remembering):
         return torch.nan_to_num(input)
 
 
+class ScaledAreClasses(Remembering):
+    """Where no input asks for a gradient, one between 0 and 1 is read as classes."""
+
+    def given(self, input):
+        scaled = not input.requires_grad and input.min() == 0 and input.max() == 1
+        return F.one_hot(input.argmax(-1), input.shape[-1]).to(input) if scaled else input
+
+
+class CentredRows(Remembering):
+    """Right, had numbers no end: the mean of all rows goes, and comes back."""
+
+    def given(self, input):
+        mean = input.mean(1, keepdim=True)
+        return (input - mean) + mean
+
+
+class HalfOfWideInputs(Remembering):
+    """Features behind the 2,048th are not read."""
+
+    def given(self, input):
+        return torch.cat([input[..., :2048], 0 * input[..., 2048:]], -1)
+
+
+class SwapsUnlikelyStates(Remembering):
+    """An h0 over 1 beside a smaller c0 is taken for c0."""
+
+    def initial(self, states):
+        h, c = (state.detach().abs().max() for state in states)
+        return states[::-1] if h > 1 >= c else states
+
+
 FAULTS = {
     SquareIsBatchFirst: ("strided", "with arguments transposed in memory where T = B", ""),
     CutsPadding: ("zero_inputs", "with zeros behind step 10 of 30", ""),
@@ -206,9 +237,13 @@ FAULTS = {
         "no gradient",
     ),
     HidesNaN: ("not_finite", "beside a row of nan", "gives numbers as its output of a row of NaN"),
+    ScaledAreClasses: ("telling_inputs", "with an input from 0 to 1, in inference", ""),
+    CentredRows: ("large", "with one row of very large inputs", "is wrong only from row 1 of 4 on"),
+    HalfOfWideInputs: ("widths", "at T 3, B 5, I 2050, H 2", ""),
+    SwapsUnlikelyStates: ("large", "with a large h0 beside zeros", ""),
     FirstRowForAll: ("strided", "with one state expanded to all rows, in inference", ""),
 }
-CASES = [(fault, ("gru", "lstm")[place % 2]) for place, fault in enumerate(FAULTS)]
+CASES = [(f, ("gru", "lstm")[place % 2 or f is SwapsUnlikelyStates]) for place, f in enumerate(FAULTS)]
 globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in CASES})
 
 

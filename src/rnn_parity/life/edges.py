@@ -23,6 +23,9 @@ from rnn_parity.life.points import point
 LARGE = 32.0
 """Times the inputs or the states: far into the gates' saturation, and beyond every clip that is in use for cells."""
 
+OUTLIER = 10_000.0
+"""Times the inputs of one row beside others."""
+
 SHIFT = 10
 """The power of two by which inputs grow or shrink: half precision holds the weights that undo it."""
 
@@ -154,15 +157,14 @@ def zero_inputs(life: Life) -> Iterator[Found]:
         },
     )
     padded = life.draw(sequence_length=PADDED).change(of_input(slice(PADDED // 3, None)))
+    when = f"with zeros behind step {PADDED // 3} of {PADDED}"
     for mode in life.modes:
-        yield life.judge(
-            life.build(padded), padded, mode, f"with zeros behind step {PADDED // 3} of {PADDED}, in {mode}"
-        )
+        yield life.judge(life.build(padded), padded, mode, f"{when}, in {mode}")
 
 
 @point("Inputs that look like classes or padding")
 def telling_inputs(life: Life) -> Iterator[Found]:
-    """An input that is one-hot or of integers, has a step of -1 or a feature of 0, or rows that begin alike."""
+    """An input that is one-hot, of integers or scaled, has a step of -1 or a feature of 0, or rows that begin alike."""
 
     def of_input(change: Callable[[Tensor], Tensor]) -> Change:
         return lambda stimulus: replace(stimulus, input=change(stimulus.input.clone()))
@@ -183,6 +185,7 @@ def telling_inputs(life: Life) -> Iterator[Found]:
         "an input that is one-hot": of_input(classes),
         "an input of small integers": of_input(lambda input: (3 * input).round()),
         "a step of -1": of_input(masked),
+        "an input from 0 to 1": of_input(lambda input: (input - input.min()) / (input.max() - input.min())),
         "a last feature of zeros": of_input(lambda input: _zeroed(input, ..., -1)),
         "rows that begin alike": begun_alike,
     }
@@ -272,15 +275,12 @@ def large(life: Life) -> Iterator[Found]:
     have grown. And numbers that no fixed range holds: inputs times a power of two, with weights that undo it.
     """
 
-    def of_input(stimulus):
-        return replace(stimulus, input=LARGE * stimulus.input)
+    def of_row(stimulus):
+        return replace(stimulus, input=torch.cat([OUTLIER * stimulus.input[:, :1], stimulus.input[:, 1:]], 1))
 
-    def of_states(stimulus):
-        return replace(stimulus, states=tuple(LARGE * state for state in stimulus.states))
-
-    def of_state(at: int) -> Change:
+    def of_states(*places: int) -> Change:
         return lambda stimulus: replace(
-            stimulus, states=tuple(LARGE * (k == at) * state for k, state in enumerate(stimulus.states))
+            stimulus, states=tuple(LARGE * (at in places) * state for at, state in enumerate(stimulus.states))
         )
 
     def shifted(power: int) -> Change:
@@ -290,27 +290,26 @@ def large(life: Life) -> Iterator[Found]:
     changes: dict[str, Change] = {
         f"inputs times 2^{power} and weights that undo it": shifted(power) for power in (SHIFT, -SHIFT)
     }
-    changes |= {"large inputs": of_input, "large weights": _of_weights(lambda w: HEAVY * w, "weight")}
-    names = life.cell.states if life.takes_states and len(life.cell.states) > 1 else ()
-    changes |= {f"a large {state}0 beside zeros": of_state(at) for at, state in enumerate(names)}
-    yield from _each(life, changes | ({"large states": of_states} if life.takes_states else {}))
+    changes |= {"large inputs": lambda s: replace(s, input=LARGE * s.input), "one row of very large inputs": of_row}
+    changes |= {"large weights": _of_weights(lambda w: HEAVY * w, "weight")}
+    if life.takes_states:
+        names = life.cell.states
+        changes |= {"large states": of_states(*range(len(names)))}
+        changes |= {f"a large {state}0 beside zeros": of_states(at) for at, state in enumerate(names) if names[1:]}
+    yield from _each(life, changes)
 
 
 @point("Inputs close to zero", condition="its inputs and states are not all close to zero")
 def weak(life: Life) -> Iterator[Found]:
-    """Inputs of the order of 10⁻⁶, from states of zero and with biases of zero, give results that are as precise as
-    others are of their size.
-    """
+    """Inputs of the order of 10⁻⁶, with states and biases of zero, give results that are precise for their size."""
     power = -8 if life.case.dtype == "float16" else -20
 
     def faint(stimulus: Stimulus) -> Stimulus:
         return without_states(replace(stimulus, input=stimulus.input * 2.0**power))
 
     without_biases = _of_weights(torch.zeros_like, "bias")
-    changes: dict[str, Change] = {
-        f"inputs times 2^{power} and biases and states of zero": lambda stimulus: without_biases(faint(stimulus))
-    }
-    yield from _each(life, changes)
+    when = f"inputs times 2^{power} and biases and states of zero"
+    yield from _each(life, {when: lambda stimulus: without_biases(faint(stimulus))})
 
 
 @point("Other dropout probabilities", may_refuse=True)

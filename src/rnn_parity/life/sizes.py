@@ -26,8 +26,8 @@ from rnn_parity.life.points import point
 LONGEST_S = 1.0
 """A forward pass that would take longer is left out."""
 
-REMEMBERING = 6.0
-"""The bias with which a gate keeps the states for some 400 steps."""
+REMEMBERING = 5.0
+"""The bias with which a gate keeps the states for some 150 steps. The roundings of many more may all point one way."""
 
 FORGETTING = 40.0
 """The bias with which a gate keeps nothing of them."""
@@ -102,12 +102,12 @@ def empty_batch(life: Life) -> Iterator[Found]:
 
 @point("Widths next to multiples of 8, 32, 64 and 128", may_refuse=True)
 def widths(life: Life) -> Iterator[Found]:
-    """Widths of 1, 12, next to 8, 32, 64, 128, 256 and 512; inputs of 300 and 1030, and as wide as all gates; all sizes
-    alike, so that no axis is told from another by its size.
+    """Widths of 1, 12, next to 8, 32, 64, 128, 256 and 512; inputs of 300, 1030 and 2050, and as wide as all
+    gates; all sizes alike, so that no axis is told from another by its size.
     """
     sizes = (
         (1, 1), (8, 7), (9, 16), (33, 31), (32, 32), (31, 33), (64, 65), (65, 64), (129, 200), (64, 128),
-        (5, 12), (3, 257), (300, 5), (1030, 3),
+        (5, 12), (3, 257), (300, 5), (1030, 3), (2050, 2),
     )  # fmt: skip
     of_gates = {T: 3, B: 5, I: 2 * len(life.cell.gates), H: 2}
     wide = [{T: 3, B: 5, I: width, H: size} for width, size in sizes]
@@ -130,7 +130,7 @@ def depths(life: Life) -> Iterator[Found]:
 @point("Sequences next to 64, 128, 256 and 1,024 steps", may_refuse=True)
 def lengths(life: Life) -> Iterator[Found]:
     """Sequences that end at a chunk's boundary and behind it: gradients of what lies before it arrive, also where the
-    states are kept for hundreds of steps. A pause of many equal steps ends.
+    states are kept for 150 steps. A pause of many equal steps ends.
     """
     yield from _at(life, [{T: 64, B: 2}, {T: 129, B: 2}], (life.quiet, "inference"))
     yield from _at(life, [{T: 257, B: 2}], ("train",) if "train" in life.modes else (life.quiet,))
