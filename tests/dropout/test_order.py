@@ -171,6 +171,12 @@ def test_masks_drawn_out_of_sight_have_no_order():
     assert not isinstance(caught.value, UnlawfulDraws)
 
 
+def test_one_row_is_tried_until_one_order_is_left():
+    """Sixteen entries, one at a time, are all of even places here where they show in the first gap."""
+    found = order_of(case_of(39, 1, 9, 3), "stacking_gru_cell")
+    assert [axis for axis in found.axes if axis != 2] == [1, 0, 3]  # one row has no place in the order
+
+
 class RowsInHalves(StackingGRUCellLoop):
     """Right: half of the rows after the other, through all layers; no order of whole axes is that of its draws."""
 

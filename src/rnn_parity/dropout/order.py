@@ -36,8 +36,8 @@ ENOUGH = 10
 """Rows that must be seen before an order is believed. One that is half right explains one row in two."""
 TOLERATED = 0.1
 """The share of rows that may change otherwise: rounding can hide an entry where it is dropped and show it later."""
-MOST_RUNS = 16
-"""Runs with moved entries. One is enough where the batch is large."""
+MOST_RUNS, MOST_MOVED = 16, 64
+"""Runs with moved entries, or so many entries where the batch is small. One run is enough where the batch is large."""
 MOST_ENTRIES = 32
 """Entries of which a run moves half: at most one for two rows on average."""
 LARGEST_GAP = 1 / 16
@@ -231,7 +231,7 @@ def _search(probe: _Probe, shape: tuple[int, int, int, int], unused: int) -> Mas
         return orders[0]
     generator, seen, against = torch.Generator().manual_seed(0), 0, [0] * len(orders)
     entries = min(probe.case.batch_size, MOST_ENTRIES)
-    for _ in range(MOST_RUNS):
+    for _ in range(max(MOST_RUNS, MOST_MOVED // entries)):
         # Spread evenly over the stream: another kind of order differs in some part of it.
         places = (torch.arange(entries) + torch.rand(entries, generator=generator)) / entries
         # Half of them, for where all rows change, none is told from another.
