@@ -75,7 +75,8 @@ def test_without_dropout_nothing_is_said_of_it():
 def test_points_in_a_process_of_their_own_go_without_evaluation_too():
     _, aside = lived_together()
     found = rows("fake_cudnn:CudnnGRU", aside)
-    assert {row["verdict"] for row in found.values()} == {"equivalent"}
+    assert {row["verdict"] for row in found.values() if row["calls"]} == {"equivalent"}
+    assert len([row for row in found.values() if row["calls"]]) > 10
 
 
 def test_a_state_of_its_own_is_no_fixed_state_of_the_generator():
