@@ -215,8 +215,8 @@ def not_finite(life: Life) -> Iterator[Found]:
             found = results_of(life.cell, module, input, *states)
         values = {name: torch.where(spoiled, whole[name], result).cpu() for name, result in found.items()}
         hidden = [name for name, result in found.items() if math.isnan(value) and not result[:, row].isnan().all()]
-        offence = life.offence_of({"input": input}, {"input": copy}, found)
-        return Results(values, offence=f"gives numbers as its {hidden[0]} of a row of NaN" if hidden else offence)
+        offence = f"gives numbers as its {hidden[0]} of a row of NaN" if hidden else ""
+        return Results(values, offence=life.offence_of({"input": input}, {"input": copy}, found) or offence)
 
     for value in (math.nan, math.inf):
         yield life.hold(given, partial(beside, value), f"beside a row of {value}")

@@ -41,7 +41,7 @@ def life_case(case: Case, name: str) -> Case:
     small = replace(case, sweep="life", sequence_length=5, batch_size=4, num_layers=min(case.num_layers, 3))
     tiny = replace(small, input_size=5, hidden_size=6)
     life = Life(name, tiny)
-    with numerics(case.threads, case.tf32):
+    with numerics(case.threads, case.tf32), put_back(name):
         first = life.hold(life.draw(), lambda: life.call(life.build(life.draw()), life.draw(), life.quiet))
     return small if first.verdict == Verdict.FAILED else tiny
 
