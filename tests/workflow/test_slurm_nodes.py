@@ -165,7 +165,7 @@ def test_no_job_is_warned_of_and_logs_are_where_logs_are(swept):
 
 
 def test_nodes_that_are_unlike_are_kept_apart(swept, cluster, tmp_path):
-    folder = shutil.copytree(swept[0], tmp_path / "project")
+    folder = shutil.copytree(swept[0], tmp_path / "project", ignore=shutil.ignore_patterns("mlflow.db-*"))
     article = {**PLAIN["sweeps"]["article"], "hidden_size": [10, 12]}
     write_config(folder, {**PLAIN, "sweeps": {**PLAIN["sweeps"], "article": article}}, "own.yaml")
     assert start(folder, "constraint=new").wait(600) == 0, said(folder)
