@@ -1,9 +1,18 @@
 """A fault of a life held against what is told of it."""
 
 from dataclasses import replace
+from functools import partial
 
 from rnn_parity.life.live import live
 from rnn_parity.trust.lives import draw_life
+
+
+def in_turn(faults, names, of_two_states=()):
+    """Pairs of a fault and a kind, GRU and LSTM in turn but where a fault needs two states; each gets a name there."""
+    kinds = ("gru", "lstm")
+    cases = [(fault, kinds[place % 2 or fault in of_two_states]) for place, fault in enumerate(faults)]
+    names.update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in cases})
+    return cases
 
 
 def assert_seen_and_named(name, cell, point, when, reason):

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from rnn_parity.life.live import live
 from rnn_parity.trust.life.planting import Remembering, result_passed
 from rnn_parity.trust.lives import draw_life
-from seen import assert_seen_and_named
+from seen import assert_seen_and_named, in_turn
 
 
 class RingOfStates(Remembering):
@@ -285,8 +285,7 @@ FAULTS = {
 }
 pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of checkpoints
 RIGHT = partial(ReentrantAlways, cell="lstm")
-CASES = [(fault, ("gru", "lstm")[place % 2]) for place, fault in enumerate(FAULTS)]
-globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in CASES})
+CASES = in_turn(FAULTS, globals())
 
 
 @pytest.mark.parametrize(("fault", "cell"), CASES, ids=lambda one: getattr(one, "__name__", one))

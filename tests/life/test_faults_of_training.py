@@ -1,13 +1,11 @@
 """Faults that show in long trainings: how masks are drawn, losses of some steps, many graphs, other memory."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch.nn import functional as F
 
 from rnn_parity.trust.life.planting import Remembering, replaced, result_passed
-from seen import assert_seen_and_named
+from seen import assert_seen_and_named, in_turn
 
 
 class SquareIsBatchFirst(Remembering):
@@ -221,7 +219,7 @@ FAULTS = {
     SquareIsBatchFirst: ("strided", "with arguments transposed in memory where T = B", ""),
     CutsPadding: ("zero_inputs", "with zeros behind step 10 of 30", ""),
     GoesOnFromItsPrefix: ("shapes_in_turn", "with the input of the call before and one step more, from other", ""),
-    SlotsInTurn: ("two_graphs", "after 70 forward passes, in train, of which the first goes back", ""),
+    SlotsInTurn: ("two_graphs", "in the backward pass of the first call, after 70 forward passes, in train", ""),
     MasksInTurn: ("without_seed", "at a training step with no seed before it", "drops the same entries again"),
     EightBits: ("many_masks", "at T 17, B 4096, H 1, dropout 0.001", "drops 0 % of the entries at p = 0.001"),
     ThresholdOfTheRarer: ("many_masks", "at T 9, B 100, H 1, dropout 0.7", "of the entries at p = 0.7"),
@@ -243,8 +241,7 @@ FAULTS = {
     SwapsUnlikelyStates: ("large", "with a large h0 beside zeros", ""),
     FirstRowForAll: ("strided", "with one state expanded to all rows, in inference", ""),
 }
-CASES = [(f, ("gru", "lstm")[place % 2 or f is SwapsUnlikelyStates]) for place, f in enumerate(FAULTS)]
-globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in CASES})
+CASES = in_turn(FAULTS, globals(), of_two_states=[SwapsUnlikelyStates])
 
 
 @pytest.mark.parametrize(("fault", "cell"), CASES, ids=lambda one: getattr(one, "__name__", one))

@@ -16,7 +16,7 @@ from rnn_parity.layers.settings import settings_changed_by
 from rnn_parity.life.live import live
 from rnn_parity.trust.life.planting import Remembering, passed
 from rnn_parity.trust.lives import draw_life
-from seen import assert_seen_and_named
+from seen import assert_seen_and_named, in_turn
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -485,8 +485,7 @@ FAULTS = {
     ClearsInput: ("not_finite", "beside a row of nan", "writes into its input"),
     ClearsInfinity: ("not_finite", "beside a row of inf", "writes into its input"),
 }
-CASES = [(fault, ("gru", "lstm")[place % 2]) for place, fault in enumerate(FAULTS)]  # nothing in them asks for a kind
-globals().update({f"{fault.__name__}_{cell}": partial(fault, cell=cell) for fault, cell in CASES})
+CASES = in_turn(FAULTS, globals())
 
 
 @pytest.mark.parametrize(("fault", "cell"), CASES, ids=lambda one: getattr(one, "__name__", one))

@@ -76,7 +76,7 @@ def test_points_in_a_process_of_their_own_go_without_evaluation_too():
     _, aside = lived_together()
     found = rows("fake_cudnn:CudnnGRU", aside)
     assert {row["verdict"] for row in found.values() if row["calls"]} == {"equivalent"}
-    assert len([row for row in found.values() if row["calls"]]) > 10
+    assert [key for key, row in found.items() if not row["calls"]] == ["dropout_attribute"]  # there is nothing to try
 
 
 def test_a_state_of_its_own_is_no_fixed_state_of_the_generator():

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from rnn_parity.experiment.errors import InputError
 
+DEVICES = ("auto", "cpu", "cuda")
+"""What a device is asked for by."""
+
 VARIABLE = "RNN_PARITY_CUDA"
 """The environment variable in which a process hands what it found to all that it starts: a GPU is tried once a run."""
 
@@ -37,7 +40,7 @@ def find_cuda() -> Cuda:
 
 def resolve_devices(wanted: list[str], cuda: Cuda | None = None) -> list[str]:
     """The devices that `auto` or several names mean on this machine; `InputError` for one that it has not."""
-    if unknown := set(wanted) - {"auto", "cpu", "cuda"}:
+    if unknown := set(wanted) - set(DEVICES):
         raise InputError(f"device: holds {min(unknown)!r}, expected auto, cpu or cuda")
     if wanted == ["cpu"]:
         return wanted

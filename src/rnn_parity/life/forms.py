@@ -67,26 +67,23 @@ def strided(life: Life) -> Iterator[Found]:
         when = f"with arguments transposed in memory where T = B, in {mode}"
         yield life.judge(life.build(square), square, mode, when, arrange=transposed)
 
-    def same_rows(stimulus):  # every row is the first, so that one row can be expanded
-        input, *states = (t[:, :1].expand_as(t).contiguous() for t in (stimulus.input, *stimulus.states))
-        return replace(stimulus, input=input, states=tuple(states))
-
-    for parameter in module.parameters():  # as weights loaded from another layout may lie
-        if parameter.dim() == 2:
-            parameter.data = transposed(parameter.data)
-    for mode in life.modes:
-        yield life.judge(module, given, mode, f"with weights transposed in memory, in {mode}")
-
-    def same_states(stimulus):
-        states = tuple(state[:, :1].expand_as(state).contiguous() for state in stimulus.states)
-        return replace(stimulus, states=states)
-
     def expanded(tensor: Tensor) -> Tensor:
         return tensor[:, :1].expand_as(tensor)
 
     def expanded_states(tensor: Tensor) -> Tensor:
         return tensor if len(tensor) == given.case.sequence_length else expanded(tensor)
 
+    def same_states(stimulus):  # those of every row are the first's, so that one row can be expanded
+        return replace(stimulus, states=tuple(expanded(state).contiguous() for state in stimulus.states))
+
+    def same_rows(stimulus):
+        return replace(same_states(stimulus), input=expanded(stimulus.input).contiguous())
+
+    for parameter in module.parameters():  # as weights loaded from another layout may lie
+        if parameter.dim() == 2:
+            parameter.data = transposed(parameter.data)
+    for mode in life.modes:
+        yield life.judge(module, given, mode, f"with weights transposed in memory, in {mode}")
     module, alike, of_one_state = life.build(given), given.change(same_rows), given.change(same_states)
     for mode in life.modes:
         yield life.judge(module, alike, mode, f"with expanded arguments, in {mode}", arrange=expanded)

@@ -41,7 +41,7 @@ OF_STATES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "its layers side by side": lambda state: torch.cat(list(state), -1),
 }
 WAITING = 70
-"""Forward passes before the first of them goes back, as over the pieces of a long sequence."""
+"""Forward passes before the backward pass of the first, as over the pieces of a long sequence."""
 
 SCALES = {"its mean over steps": -60, "one row": 20}
 """Powers of 2 times the loss: gradients are as much smaller, or larger. Float16 has no room for them."""
@@ -174,7 +174,7 @@ def _twice_into_grad(
 def two_graphs(life: Life) -> Iterator[Found]:
     """Two forward passes, of one module or of two, then their backward passes in either order, or after a call without
     gradients in the other mode, which stays: each has its own values. In another mode a layer may refuse. And many
-    forward passes, the first of which then goes back.
+    forward passes, then the backward pass of the first.
     """
     one, other = life.draw(), life.draw(1, weights_of=0)
     module = life.build(one)
@@ -202,7 +202,7 @@ def two_graphs(life: Life) -> Iterator[Found]:
         module, passes, when = life.build(one_step), list[Pass](), f"after {WAITING} forward passes, in {mode}"
         yield life.hold(one_step, partial(_forward, life, module, one_step, mode, passes), when)
         waiting = [results_of(life.cell, module, *one_step.tensors()) for _ in many(WAITING)]
-        yield life.hold(one_step, passes[0].finish, f"{when}, of which the first goes back")
+        yield life.hold(one_step, passes[0].finish, f"in the backward pass of the first call, {when}")
         del waiting
 
 

@@ -153,9 +153,7 @@ def live_contained(
     tried = [key for key in points if deep or not POINTS[key].deep]
 
     def serve(points: Sequence[str]) -> Iterator[dict[str, Any]]:
-        with put_back(candidate):
-            own_case = life_case(case, candidate)
-        yield from live(own_case, candidate, deep, points=points)
+        yield from live(life_case(case, candidate), candidate, deep, points=points)
 
     return _rows(case, candidate, tried, served(serve, tried, start))
 

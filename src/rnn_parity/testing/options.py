@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rnn_parity.experiment.devices import DEVICES
 from rnn_parity.experiment.errors import InputError, did_you_mean
 from rnn_parity.experiment.names import BASELINES, check_name
 from rnn_parity.experiment.one_case import make_case_of_check
@@ -51,7 +52,6 @@ OPTIONS = {
 }
 """Every option by its name as an argument; `--rnn-NAME` on the command line, `rnn_NAME` in pytest's configuration."""
 
-DEVICES = ("auto", "cpu", "cuda")
 _WORDS: dict[Any, str] = {int: "an integer", float: "a number", _boolean: "true or false", str: "a word"}
 _DEFAULTS: dict[str, Any] = {"like": ["small"], "regimes": list(REGIMES), "life": True}
 
