@@ -212,7 +212,7 @@ def test_the_answer_of_the_readme_is_that_of_the_kept_runs():
     )
     gained = own_size.loc[("step", "stacking_gru")]
     interval = f"{gained['speedup_ci_low']:.2f}–{gained['speedup_ci_high']:.2f}"
-    assert f"a training step, {gained['speedup']:.2f}× ({interval}), is {gained['conclusion']}" in answer
+    assert f"a training step is {gained['conclusion']}: {gained['speedup']:.2f}× ({interval})" in answer
     memory = own_size.loc["inference", "peak_memory_bytes"]
     assert f"{memory['stacking_gru'] / memory['stacking_gru_cell']:.1f} times the memory" in answer
 
