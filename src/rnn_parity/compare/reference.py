@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -25,10 +26,15 @@ _SMALL = 100_000  # numbers in the states of all steps of all layers
 
 @dataclass(frozen=True)
 class Reference:
-    """The oracle's quantities and, per quantity, its own sensitivity in the 2-norm and the maximum norm."""
+    """The oracle's quantities, and how to measure the sensitivity of each in the 2-norm and the maximum norm."""
 
     values: Mapping[str, Tensor]
-    sensitivities: Mapping[str, tuple[float, float]]
+    measure: Callable[[], Mapping[str, tuple[float, float]]] = field(repr=False)
+
+    @cached_property
+    def sensitivities(self) -> Mapping[str, tuple[float, float]]:
+        """Measured when they are first asked for: this takes longer than the quantities themselves."""
+        return self.measure()
 
 
 def run_oracle(case: Case, stimulus: Stimulus, masks: Tensor | None, seed: int) -> Reference:
@@ -51,7 +57,7 @@ def perturb(
     *,
     side_by_side: bool,
 ) -> Reference:
-    """Run the equations exactly, and again with all that they are given and keep moved by one rounding.
+    """Run the equations exactly, and to measure again, with all that they are given and keep moved by one rounding.
 
     Args:
         stimulus: whose `map` changes every tensor. run: the equations in float64, for tensors that may have one more
@@ -59,17 +65,20 @@ def perturb(
             conditioned than it is. side_by_side: whether all run at once. Small runs then share what every operator
             costs; large ones would only take more memory.
     """
-    rounded = draw_rounding(case, seed)
-    exact = stimulus.map(Tensor.double)
-    values = run(exact, None)
-    moved = exact.map(lambda tensor: rounded(tensor.expand(perturbations, *tensor.shape), case.tf32))
-    found: Mapping[str, Any]
-    if side_by_side:
-        found = run(moved, rounded)
-    else:
-        parts = [run(moved.map(itemgetter(k)), rounded) for k in range(perturbations)]
-        found = {quantity: [part[quantity] for part in parts] for quantity in values}
-    return Reference(values, {quantity: sensitivity(found[quantity], value) for quantity, value in values.items()})
+    values = run(stimulus.map(Tensor.double), None)
+
+    def measure() -> dict[str, tuple[float, float]]:
+        rounded = draw_rounding(case, seed)
+        moved = stimulus.map(lambda tensor: rounded(tensor.double().expand(perturbations, *tensor.shape), case.tf32))
+        found: Mapping[str, Any]
+        if side_by_side:
+            found = run(moved, rounded)
+        else:
+            parts = [run(moved.map(itemgetter(k)), rounded) for k in range(perturbations)]
+            found = {quantity: [part[quantity] for part in parts] for quantity in values}
+        return {quantity: sensitivity(found[quantity], value) for quantity, value in values.items()}
+
+    return Reference(values, measure)
 
 
 @dataclass

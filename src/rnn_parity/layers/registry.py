@@ -13,6 +13,7 @@ import importlib
 import inspect
 import itertools
 import re
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -41,10 +42,11 @@ def load_factory(name: str):
     if callable(found):
         return found
     module_name, _, attributes = found.partition(":")
-    factory: Any = None
+    factory: Any = sys.modules.get(module_name)
     try:
-        with put_back(module_name):
-            factory = importlib.import_module(module_name)
+        if factory is None:
+            with put_back(module_name):
+                factory = importlib.import_module(module_name)
         for attribute in attributes.split("."):
             factory = getattr(factory, attribute)
     except KeyboardInterrupt:

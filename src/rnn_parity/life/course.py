@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 from weakref import WeakSet
 
@@ -77,7 +78,7 @@ class Life:
         """Whether it can be given states at all."""
         return self.adapter.states != "none"
 
-    @property
+    @cached_property
     def adapter(self) -> Adapter:
         """How it is called."""
         return adapter_of(self.name, self.case.cell)
@@ -181,7 +182,7 @@ class Life:
             _, first = self.firsts.setdefault(id(given), (given, {}))
             for name, value in results.values.items():
                 first.setdefault(name, value.double())
-            return Reference(first, reference.sensitivities)
+            return Reference(first, reference.measure)
         return reference
 
     def call(self, module: nn.Module, given: Given, mode: str, **how) -> Results:
