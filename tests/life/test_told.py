@@ -1,15 +1,19 @@
 """What a life tells of a layer that is right: time, memory and generators that it takes, and what it left out."""
 
 import random
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
 from rnn_parity.findings.lives import remarks
-from rnn_parity.life.live import MAX_SECONDS, _Stopwatch, live
+from rnn_parity.life.live import MAX_SECONDS, _Budget, _cpu_seconds, live
+from rnn_parity.tables import LEFT_OUT
 from rnn_parity.trust.lives import draw_life
 
 
@@ -37,6 +41,13 @@ class Seeds(torch.nn.GRU):
     def forward(self, input, states=None):
         random.seed(1)
         np.random.seed(1)
+        return super().forward(input, states)
+
+
+class SeedsInTraining(torch.nn.GRU):
+    def forward(self, input, states=None):
+        if self.training:
+            random.seed(1)
         return super().forward(input, states)
 
 
@@ -74,6 +85,11 @@ def lived(layer, *points, **options):
             "other_generators",
             "sets the global generator of Python and NumPy to one fixed state when it is called",
         ),
+        (
+            SeedsInTraining,
+            "other_generators",
+            "sets the global generator of Python to one fixed state when it is called",
+        ),
         (SeedsWhenBuilt, "other_generators", "sets the global generator of torch to one fixed state when it is built"),
         (Draws, "other_generators", ""),
     ],
@@ -96,8 +112,26 @@ def test_what_a_slow_layer_was_spared_is_told():
     assert remarks(pd.DataFrame(rows)) == ["is so slow that 3 of 3 points of its life were left out"]
 
 
+def test_a_point_ends_where_its_time_does(monkeypatch):
+    asked = iter([False] * 4 + [True] * 9)  # before each of both points, then after the calls of the second
+    monkeypatch.setattr(_Budget, "is_spent", property(lambda budget: next(asked)))
+    first, cut = lived(Slow, "shapes_in_turn")
+    assert first["verdict"] == "equivalent"
+    assert (cut["verdict"], cut["calls"]) == ("not judged", 3)
+    assert cut["reason"].startswith(LEFT_OUT)
+
+
 def test_a_busy_machine_cuts_no_life_short():
-    started = _Stopwatch(time.process_time(), time.monotonic() - 5 * MAX_SECONDS)
-    assert started.worked_s < MAX_SECONDS
-    started = _Stopwatch(time.process_time(), time.monotonic() - 11 * MAX_SECONDS)
-    assert started.worked_s > MAX_SECONDS
+    long_ago, longer_ago = (time.monotonic() - share * MAX_SECONDS for share in (5, 11))
+    assert not _Budget(MAX_SECONDS, long_ago, _cpu_seconds()).is_spent
+    assert _Budget(MAX_SECONDS, longer_ago, _cpu_seconds()).is_spent
+
+
+def test_what_a_layer_lets_other_processes_do_is_its_time_too():
+    budget = _Budget(1.0)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        while sum(psutil.Process(busy.pid).cpu_times()[:2]) < 1.5:
+            time.sleep(0.1)
+        assert _cpu_seconds() - budget.spent_s > 1.0
+        assert budget.is_spent
+        busy.kill()
