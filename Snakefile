@@ -40,7 +40,10 @@ onstart:
     keep_config()
     print(f"rnn-parity {__version__}, sources in {SOURCES}", file=sys.stderr)
     if workflow.local_exec:  # on a cluster nobody knows how many jobs run at a time
-        tell_time_left(measuring_jobs(), workflow.cores)
+        planned = list(measuring_jobs())
+        tell_time_left(planned, workflow.cores)
+        if planned and not workflow.deployment_settings.deployment_method:  # a container's jobs are to stay in it
+            start_server()
 
 
 onsuccess:

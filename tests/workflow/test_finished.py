@@ -43,6 +43,12 @@ def test_the_check_is_tried_and_capabilities_are_probed(finished):
     assert "## What each can do" in report
 
 
+def test_no_job_imported_pytorch_once_the_server_had(finished):
+    told = [pd.read_csv(path, sep="\t") for path in (finished / "results/benchmarks/timing").rglob("*.tsv")]
+    assert len(told) == EVERY_JOB
+    assert max(pd.to_numeric(table["max_rss"], errors="coerce").max() for table in told) < 60  # MiB of who only waits
+
+
 def test_every_case_is_in_both_tables_and_in_mlflow(finished):
     equivalence, timing = (pd.read_parquet(finished / f"results/{name}.parquet") for name in ("equivalence", "timing"))
     quantities = 4 + 4 * RUN["defaults"]["num_layers"]

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rnn_parity import __version__
+from rnn_parity.commands.job_server import start_server
 from rnn_parity.commands.processes import (
     GATE_VARIABLE,
     RUN_VARIABLE,

@@ -34,12 +34,15 @@ rule figures:
         ),
     log:
         "logs/figures.log",
+    threads: 4
+    resources:
+        cpus_per_task=1,  # a cluster has better use for more
     params:
         captions={name: figure.caption for name, figure in ALL_FIGURES.items()},
         sources=sources("rnn_parity.report.figures.*", files=("report/figures/rnn_parity.mplstyle", "findings/kept")),
         workloads=report_sources("plot"),
     shell:
-        "logged {log} python -m rnn_parity figures --results results --output reports/figures"
+        "logged {log} python -m rnn_parity figures --results results --output reports/figures --processes {threads}"
 
 
 rule report:

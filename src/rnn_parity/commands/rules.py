@@ -264,14 +264,18 @@ def _config(files: Results) -> dict[str, Any]:
 
 
 @command()
-def figures(results: ResultsFolder, output: Output) -> None:
+def figures(
+    results: ResultsFolder,
+    output: Output,
+    processes: Annotated[int, typer.Option(min=1, help="How many processes draw.")] = 1,
+) -> None:
     """Draw every figure as PDF, PNG and SVG into the folder OUTPUT."""
     from rnn_parity.experiment.workloads import load_object, workloads_of
     from rnn_parity.report.figures import plot_all
 
     files = Results(results)
     config, collected = _config(files), _collected(files)
-    plot_all(config, collected, _environment(files), output)
+    plot_all(config, collected, _environment(files), output, processes)
     for entry in workloads_of(config):
         if entry.plot:
             load_object(entry.plot)(config, collected, output)

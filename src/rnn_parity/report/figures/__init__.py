@@ -6,8 +6,10 @@ Importing this package is cheap, since the Snakefile does it for the names: what
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,9 @@ def workload_figures(config: Mapping[str, Any]) -> dict[str, FigureEntry]:
     return {name: figure for figures in entries for name, figure in figures.items()}
 
 
-def plot_all(config: Mapping, results: Mapping[str, Any], environment: Mapping, folder: Path) -> None:
+def plot_all(
+    config: Mapping, results: Mapping[str, Any], environment: Mapping, folder: Path, processes: int = 1
+) -> None:
     """Write every figure as `folder/{name}.pdf`, `.png` and `.svg`, byte for byte the same for the same tables.
 
     A sweep that was timed on unlike machines is several in them.
@@ -126,16 +130,24 @@ def plot_all(config: Mapping, results: Mapping[str, Any], environment: Mapping, 
         config: the completed config; `report.width` says how wide the figures are.
         results: the collected tables of `rnn_parity.tables` as pandas data frames, by name.
         environment: as `rnn_parity.timing.environment.describe_environment` gives it.
-        folder: where to; made if missing.
+        folder: where to; made if missing. processes: how many draw side by side.
     """
     from rnn_parity.findings.machines import split_sweeps
-    from rnn_parity.report.figures import style
     from rnn_parity.report.figures.layout import Study
 
     timing = results["timing"]
     equivalence, timing = (split_sweeps(table, timing) for table in (results["equivalence"], timing))
-    study = Study(config, equivalence, timing, results["masks"], environment)
-    with style.applied():
+    draw = partial(_draw, Study(config, equivalence, timing, results["masks"], environment), folder)
+    if processes == 1:
         for name in FIGURES:
-            plot = importlib.import_module(f"{__name__}.{name}").plot
-            style.save(plot(study), folder, name)
+            draw(name)
+    else:
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            pool.map(draw, FIGURES, chunksize=1)
+
+
+def _draw(study: Any, folder: Path, name: str) -> None:
+    from rnn_parity.report.figures import style
+
+    with style.applied():
+        style.save(importlib.import_module(f"{__name__}.{name}").plot(study), folder, name)
