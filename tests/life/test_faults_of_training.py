@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from rnn_parity.trust.life.planting import Remembering, replaced, result_passed
@@ -215,6 +216,57 @@ class SwapsUnlikelyStates(Remembering):
         return states[::-1] if h > 1 >= c else states
 
 
+class RaisesBiasesOfZero(Remembering):
+    """What it loads with biases of zero is taken for weights of a layer that adds one itself."""
+
+    def _load_from_state_dict(self, state_dict, *rest):
+        for name in [name for name in state_dict if "bias_hh" in name and not state_dict[name].any()]:
+            state_dict[name] = state_dict[name] + 1
+        super()._load_from_state_dict(state_dict, *rest)
+
+
+class BiasHasNoTangent(Remembering):
+    """A derivative in forward mode that leaves out one of the biases."""
+
+    def __getattr__(self, name):
+        found = super().__getattr__(name)
+        return forward_ad.unpack_dual(found).primal if name.startswith("bias_hh") else found
+
+
+class ClippedToHalf(Remembering):
+    """No number beyond those of float16 comes in."""
+
+    def given(self, input):
+        return input.clamp(-65504, 65504)
+
+
+class OneMaskIfDeterministic(Remembering):
+    """With deterministic algorithms, masks are of one seed."""
+
+    def between(self, layer, sequence):
+        if not self.training or not torch.are_deterministic_algorithms_enabled():
+            return super().between(layer, sequence)
+        kept = torch.rand(sequence.shape, generator=torch.Generator().manual_seed(layer)) >= self.dropout
+        return sequence * kept / (1 - self.dropout)
+
+
+class TurnsSquareWeights(Remembering):
+    """Loaded weights with as many rows as it has inputs are taken for transposed ones."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        matrix = state_dict[f"{prefix}weight_ih_l0"]
+        if len(matrix) == self.weight_ih_l0.shape[1]:
+            state_dict[f"{prefix}weight_ih_l0"] = matrix.T
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class OneStepTwice(Remembering):
+    """Of one step and one layer, output and last state are one tensor."""
+
+    def result(self, sequence, last):
+        return (last[0] if self.steps == self.num_layers == 1 else sequence), last
+
+
 FAULTS = {
     SquareIsBatchFirst: ("strided", "with arguments transposed in memory where T = B", ""),
     CutsPadding: ("zero_inputs", "with zeros behind step 10 of 30", ""),
@@ -239,6 +291,12 @@ FAULTS = {
     CentredRows: ("large", "with one row of very large inputs", "is wrong only from row 1 of 4 on"),
     HalfOfWideInputs: ("widths", "at T 3, B 5, I 2050, H 2", ""),
     SwapsUnlikelyStates: ("large", "with a large h0 beside zeros", ""),
+    RaisesBiasesOfZero: ("loaded", "after load_state_dict of biases of zero", "other bits than it had"),
+    BiasHasNoTangent: ("forward_mode", "in forward mode by the weights", ""),
+    ClippedToHalf: ("large", "with inputs times 2^20 and weights that undo it, in inference", ""),
+    OneMaskIfDeterministic: ("threads", "with deterministic algorithms, in train", "or the same again"),
+    TurnsSquareWeights: ("loaded", "after load_state_dict at H 64", "gives weight_ih_l0 other bits"),
+    OneStepTwice: ("own_memory", "when output is written to, T 1, L 1", "shares memory with hn"),
     FirstRowForAll: ("strided", "with one state expanded to all rows, in inference", ""),
 }
 CASES = in_turn(FAULTS, globals(), of_two_states=[SwapsUnlikelyStates])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from rnn_parity.cells.base import Arithmetic, load_cell
+from rnn_parity.cells.base import Arithmetic, Cell, load_cell
 from rnn_parity.cells.stack import run_forward
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.layers.parameters import gradient_sources, loads_by_itself
@@ -70,29 +70,57 @@ def _second_derivatives(given: Given, takes_states: bool) -> Reference:
 
 @point("Forward-mode derivatives", may_refuse=True, condition="no derivatives are taken in forward mode")
 def forward_mode(life: Life) -> Iterator[Found]:
-    """The derivative of every result in one direction of the input and the states, as `torch.func.jvp` takes it."""
-    given, cell = life.draw(), life.cell
+    """The derivative of every result in one direction of the input and the states, as `torch.func.jvp` takes it, and in
+    one of the weights.
+    """
+    given, towards, cell = life.draw(), life.draw(weights_of=1), life.cell
     module, tensors = life.build(given).eval(), given.tensors()
     generator = torch.Generator().manual_seed(0)
     drawn = [torch.randn(tensor.shape, generator=generator, dtype=torch.float64) for tensor in tensors]
     directions = [one if life.takes_states or not at else 0 * one for at, one in enumerate(drawn)]
 
-    def derivatives(call: Callable[..., Iterable[Tensor]], inputs: Iterable[Tensor]) -> dict[str, Tensor]:
-        with forward_ad.dual_level():
-            pairs = zip(inputs, directions, strict=True)
-            found = call(*(forward_ad.make_dual(x, direction.to(x).expand_as(x)) for x, direction in pairs))
-            tangents = [forward_ad.unpack_dual(value).tangent for value in found]
-        return {name: tangent.detach().cpu() for name, tangent in zip(cell.outputs(), tangents, strict=True)}
-
-    def run() -> Results:
-        return Results(derivatives(lambda *given: results_of(cell, module, *given).values(), tensors))
-
-    def exact(stimulus: Stimulus, rounding: Any) -> dict[str, Tensor]:
+    def of_inputs(stimulus: Stimulus, rounding: Any) -> dict[str, Tensor]:
         def forward(input: Tensor, *states: Tensor) -> list[Tensor]:
             one = run_forward(cell, input, states, stimulus.weights, arithmetic=Arithmetic(rounding))
             return [one.output, *one.states]
 
-        return derivatives(forward, (stimulus.input, *stimulus.states))
+        return _derivatives(cell, forward, (stimulus.input, *stimulus.states), directions)
 
-    reference = partial(perturb, given.case, 0, given.stimulus, exact, PERTURBATIONS[True], side_by_side=True)
-    yield life.hold(given, run, "in forward mode", reference=reference)
+    def of_weights(stimulus: Stimulus, rounding: Any) -> dict[str, Tensor]:
+        def forward(*weights: Tensor) -> list[Tensor]:
+            named = dict(zip(stimulus.weights, weights, strict=True))
+            one = run_forward(cell, stimulus.input, stimulus.states, named, arithmetic=Arithmetic(rounding))
+            return [one.output, *one.states]
+
+        directions = [towards.stimulus.weights[name] for name in stimulus.weights]
+        return _derivatives(cell, forward, stimulus.weights.values(), directions)
+
+    def run() -> Results:
+        return Results(_derivatives(cell, lambda *x: results_of(cell, module, *x).values(), tensors, directions))
+
+    def run_weights() -> Results:
+        own, others = (dict(one.named_parameters()) for one in (module, life.build(towards)))
+
+        def call(*weights: Tensor) -> Iterable[Tensor]:
+            named = dict(zip(own, weights, strict=True))
+            return results_of(cell, lambda *x: torch.func.functional_call(module, named, x), *tensors).values()
+
+        return Results(_derivatives(cell, call, own.values(), [others[name] for name in own]))
+
+    exactly = partial(perturb, given.case, 0, given.stimulus, perturbations=PERTURBATIONS[True], side_by_side=True)
+    yield life.hold(given, run, "in forward mode", reference=partial(exactly, of_inputs))
+    if not loads_by_itself(module):
+        yield life.hold(given, run_weights, "in forward mode by the weights", reference=partial(exactly, of_weights))
+
+
+def _derivatives(
+    cell: type[Cell],
+    call: Callable[..., Iterable[Tensor]],
+    inputs: Iterable[Tensor],
+    directions: Iterable[Tensor],
+) -> dict[str, Tensor]:
+    with forward_ad.dual_level():
+        pairs = zip(inputs, directions, strict=True)
+        found = call(*(forward_ad.make_dual(x.detach(), to.detach().to(x).expand_as(x)) for x, to in pairs))
+        tangents = [forward_ad.unpack_dual(value).tangent for value in found]
+    return {name: tangent.detach().cpu() for name, tangent in zip(cell.outputs(), tangents, strict=True)}

@@ -26,8 +26,8 @@ LARGE = 32.0
 OUTLIER = 10_000.0
 """Times the inputs of one row beside others."""
 
-SHIFT = 10
-"""The power of two by which inputs grow or shrink: half precision holds the weights that undo it."""
+SHIFT, HALF_SHIFT = 20, 10
+"""The power of two by which inputs grow or shrink, and one whose inverse float16 holds."""
 
 HEAVY = 6.0
 """Times the matrices: rows of them are then longer than the norms that are in use as a limit."""
@@ -287,8 +287,9 @@ def large(life: Life) -> Iterator[Found]:
         undone = _of_weights(lambda weight: weight * 2.0**-power, "weight_ih_l0")
         return lambda stimulus: undone(replace(stimulus, input=stimulus.input * 2.0**power))
 
+    most = HALF_SHIFT if life.case.dtype == "float16" else SHIFT
     changes: dict[str, Change] = {
-        f"inputs times 2^{power} and weights that undo it": shifted(power) for power in (SHIFT, -SHIFT)
+        f"inputs times 2^{power} and weights that undo it": shifted(power) for power in (most, -most)
     }
     changes |= {"large inputs": lambda s: replace(s, input=LARGE * s.input), "one row of very large inputs": of_row}
     changes |= {"large weights": _of_weights(lambda w: HEAVY * w, "weight")}

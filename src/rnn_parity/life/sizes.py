@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -116,6 +117,14 @@ def widths(life: Life) -> Iterator[Found]:
     yield from _at(life, [dict.fromkeys((T, B, I, H), 2)], life.modes)
     if life.case.draws_dropout:
         yield from _at(life, [{T: 2, B: 4, I: 3, H: 257, "dropout": 0.5}], ("train",))
+
+
+@point("Sizes of one", may_refuse=True)
+def ones(life: Life) -> Iterator[Found]:
+    """T, B, I, H and L of one in every combination, as a stream and a small model have them."""
+    sizes = {T: 3, B: 4, I: 5, H: 6, L: min(2, life.case.num_layers), "dropout": 0.0}
+    some = itertools.chain.from_iterable(itertools.combinations((T, B, I, H, L), number) for number in range(1, 6))
+    yield from _at(life, [sizes | dict.fromkeys(axes, 1) for axes in some], (life.quiet, "inference"))
 
 
 @point("Numbers of layers", may_refuse=True)

@@ -84,7 +84,7 @@ def many_calls(life: Life) -> Iterator[Found]:
 @point("Other threads and switches", may_refuse=True)
 def threads(life: Life) -> Iterator[Found]:
     """Called with two CPU threads in place of one, or one in place of more, it computes the same; also with
-    deterministic algorithms, and without oneDNN or cuDNN, as people switch them for second derivatives.
+    deterministic algorithms, and without oneDNN or cuDNN, as people switch them for second derivatives; and it drops.
     """
     number = 2 if life.case.threads == 1 else 1
     # Another kernel may draw its masks elsewhere: they are compared under threads alone.
@@ -115,6 +115,12 @@ def threads(life: Life) -> Iterator[Found]:
 
         for mode in life.modes:
             yield life.judge(module, given, mode, f"{when}, in {mode}", through=through)
+        yield from drops(life, when, partial(_within, switch))
+
+
+def _within(switch: Callable[[], AbstractContextManager], module: nn.Module, *given: Any) -> Any:
+    with switch():
+        return module(*given)
 
 
 @point("Under `torch.autocast`", may_refuse=True, condition="it is not called under torch.autocast")
@@ -199,7 +205,8 @@ def other_generators(life: Life) -> Iterator[Found]:
             seed_generators(seed)
             module = life.build(given)
             built.append(states())
-            yield life.judge(module, given, life.quiet)
+            for mode in dict.fromkeys((life.quiet, life.modes[-1])):
+                yield life.judge(module, given, mode)
             called.append(states())
     finally:
         for name, (_, _, write) in generators.items():
@@ -217,7 +224,8 @@ def own_memory(life: Life) -> Iterator[Found]:
     """Writing to one result changes no other, nor what the layer was given, nor its weights; of one step, as decoders
     take it, and one layer as well.
     """
-    for at, axes in {"": {}, ", T 1": {"sequence_length": 1}, ", L 1": {"num_layers": 1}}.items():
+    step, alone = {"sequence_length": 1}, {"num_layers": 1}
+    for at, axes in {"": {}, ", T 1": step, ", L 1": alone, ", T 1, L 1": step | alone}.items():
         yield from _written_to(life, life.draw(**axes), at)
 
 

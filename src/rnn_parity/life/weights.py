@@ -137,9 +137,7 @@ def loaded(life: Life) -> Iterator[Found]:
     """
     moves: dict[str, Callable[[nn.Module, nn.Module], Any]] = {
         "load_state_dict": lambda module, other: _load(module, dict(other.state_dict())),  # without versions
-        "load_state_dict(assign=True)": lambda module, other: _load(
-            module, copy.deepcopy(other.state_dict()), assign=True
-        ),
+        "load_state_dict(assign=True)": lambda module, other: _load(module, other.state_dict(), assign=True),
         "load_state_dict of a larger model": lambda module, other: _load(
             nn.ModuleDict({"part": module}), nn.ModuleDict({"part": other}).state_dict()
         ),
@@ -182,14 +180,16 @@ def loaded(life: Life) -> Iterator[Found]:
 
 
 def _saved_whole(life: Life) -> Iterator[Found]:
-    """A layer of thousands of weights, if there is one, is loaded bit for bit."""
+    """A layer of thousands of weights and inputs as wide as its gates is loaded bit for bit; biases of zero too."""
     with suppress(Exception):
-        saved, fresh = (life.build(life.draw(seed, input_size=64, hidden_size=64)) for seed in (0, 1))
-        _load(fresh, saved.state_dict())
-        for (name, parameter), other in zip(saved.named_parameters(), fresh.parameters(), strict=True):
-            if not same(parameter, other):
-                when = "after load_state_dict at H 64"
-                yield Found(Verdict.DIFFERENT, "", f"gives {name} other bits than it had", when=when)
+        saved, fresh = (life.build(life.draw(n, input_size=64 * len(life.cell.gates), hidden_size=64)) for n in (0, 1))
+        for when in ("after load_state_dict at H 64", "after load_state_dict of biases of zero"):
+            _load(fresh, saved.state_dict())
+            for (name, parameter), other in zip(saved.named_parameters(), fresh.parameters(), strict=True):
+                if not same(parameter, other):
+                    yield Found(Verdict.DIFFERENT, "", f"gives {name} other bits than it had", when=when)
+            for parameter in saved.parameters():
+                parameter.data.mul_(parameter.dim() > 1)
 
 
 @point("Made on the device `meta`, then loaded", may_refuse=True, condition="it is not made on the device meta")

@@ -67,6 +67,10 @@ def _no_bias(when: Callable[[Any], bool]):
 _NO_BIAS = _no_bias(lambda _: True)
 
 
+_plant("NoBiasAlone", "One step of one row, in one layer, has no biases", "ones",
+       parameters_of=_no_bias(lambda layer: layer.steps == layer.rows == layer.num_layers == 1))  # fmt: skip
+
+
 def _until_settled(layer: Any, k: int, sequence: Tensor, states: States) -> list[States]:
     history = WrittenOut.run_layer(layer, k, sequence, states)
     for step in range(1, 0 if torch.is_grad_enabled() or k else len(history)):
