@@ -205,8 +205,8 @@ def other_generators(life: Life) -> Iterator[Found]:
             seed_generators(seed)
             module = life.build(given)
             built.append(states())
-            for mode in dict.fromkeys((life.quiet, life.modes[-1])):
-                yield life.judge(module, given, mode)
+            yield life.judge(module, given, life.quiet)
+            life.call(module, given, life.modes[-1])  # not judged: its masks may be drawn from what is set here
             called.append(states())
     finally:
         for name, (_, _, write) in generators.items():
