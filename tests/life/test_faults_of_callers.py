@@ -45,6 +45,18 @@ class UnwrapsParameters(Remembering):
         return input.data if isinstance(input, nn.Parameter) else input
 
 
+class TakesTensorsAlone(Remembering):
+    """What is no plain tensor is taken for a packed batch."""
+
+    def given(self, input):
+        return input if type(input) is torch.Tensor else input.data
+
+
+class DetachesLearntStates(Remembering):
+    def initial(self, states):
+        return tuple(state.detach() if isinstance(state, nn.Parameter) else state for state in states)
+
+
 class InOrderOfNames(Remembering):
     """`l10` comes before `l2`."""
 
@@ -256,7 +268,9 @@ FAULTS = {
     LeavesGradientsOff: ("after_error", "after a call that raised, in", "leaves gradients off"),
     RingOfStates: ("many_calls", "after 100 calls of one module at T 1, in inference", "has changed"),
     LastStatesWithLastOutput: ("forms", "from a loss of two steps and the last states", ""),
-    UnwrapsParameters: ("some_tensors", "with an input that is a parameter", "no gradient arrives"),
+    UnwrapsParameters: ("some_tensors", "with arguments that are parameters", "no gradient arrives"),
+    TakesTensorsAlone: ("some_tensors", "with arguments that are parameters", "no gradient arrives"),
+    DetachesLearntStates: ("some_tensors", "with arguments that are parameters", "no gradient arrives"),
     InOrderOfNames: ("depths", "at T 2, B 2, L 11", ""),
     KeepsItsMode: ("modes_in_turn", "in eval after `training` was set", ""),
     OneStepOfRows: ("unbatched", "given one sequence, without states", ""),

@@ -250,6 +250,11 @@ class OneMaskIfDeterministic(Remembering):
         return sequence * kept / (1 - self.dropout)
 
 
+class DetachedWhereAnomaliesAreSought(Remembering):
+    def carried(self, states, step, steps):
+        return tuple(s.detach() for s in states) if torch.is_anomaly_enabled() and step == 2 else states
+
+
 class TurnsSquareWeights(Remembering):
     """Loaded weights with as many rows as it has inputs are taken for transposed ones."""
 
@@ -295,6 +300,7 @@ FAULTS = {
     BiasHasNoTangent: ("forward_mode", "in forward mode by the weights", ""),
     ClippedToHalf: ("large", "with inputs times 2^20 and weights that undo it, in inference", ""),
     OneMaskIfDeterministic: ("threads", "with deterministic algorithms, in train", "or the same again"),
+    DetachedWhereAnomaliesAreSought: ("threads", "while anomalies are looked for, in", ""),
     TurnsSquareWeights: ("loaded", "after load_state_dict at H 64", "gives weight_ih_l0 other bits"),
     OneStepTwice: ("own_memory", "when output is written to, T 1, L 1", "shares memory with hn"),
     FirstRowForAll: ("strided", "with one state expanded to all rows, in inference", ""),

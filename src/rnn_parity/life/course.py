@@ -208,6 +208,7 @@ class Life:
         arrange: Callable[[Tensor], Tensor] = lambda tensor: tensor,
         with_states: bool = True,
         learning: tuple[str, ...] | None = None,
+        as_parameters: bool = False,
         seed: int | None = SEED,
         watched: bool = False,
     ) -> Pass:
@@ -217,6 +218,7 @@ class Life:
             through: another way to call it. arrange: makes what it is given lie otherwise in memory.
             with_states: whether it is given states; without, they have no gradients.
             learning: what asks for gradients besides the parameters: input and states, where it is None.
+            as_parameters: whether input and states are parameters of nobody.
             seed: of dropout; None seeds nothing. watched: whether its draws are, also where it then computes otherwise.
 
         Raises whatever the module raises.
@@ -230,6 +232,8 @@ class Life:
             name: tensor.detach().requires_grad_(learns and (learning is None or name in learning))
             for name, tensor in zip(self.cell.inputs(), tensors, strict=True)
         }
+        if as_parameters:
+            inputs = {name: nn.Parameter(tensor) for name, tensor in inputs.items()}
         owned = inputs | dict(module.named_parameters())
         asked |= {name: tensor.requires_grad for name, tensor in inputs.items()}
         copies = {name: tensor.detach().clone() for name, tensor in owned.items()}

@@ -95,21 +95,17 @@ def one_result(life: Life) -> Iterator[Found]:
 
 @point("Gradients of some tensors alone")
 def some_tensors(life: Life) -> Iterator[Found]:
-    """Where the input, the states, or both ask for no gradient, the others get theirs; so does an input that is a
-    parameter, as a learned prompt is.
+    """Where the input, the states, or both ask for no gradient, the others get theirs; so do arguments that are
+    parameters, as a learned prompt or learned states are.
     """
     given = life.draw()
     module, names = life.build(given), life.cell.inputs()
-
-    def as_parameter(input, states):
-        input._is_param = True  # what `isinstance` asks of a tensor for `nn.Parameter`
-        return module(input, states)
 
     for mode in life.learning_modes:
         yield life.judge(module, given, mode, f"with parameters alone that learn, in {mode}", learning=())
         for name in names if life.takes_states else ():
             yield life.judge(module, given, mode, f"with {name} and parameters that learn, in {mode}", learning=(name,))
-        yield life.judge(module, given, mode, f"with an input that is a parameter, in {mode}", through=as_parameter)
+        yield life.judge(module, given, mode, f"with arguments that are parameters, in {mode}", as_parameters=True)
 
 
 @point(

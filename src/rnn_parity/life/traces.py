@@ -84,7 +84,8 @@ def many_calls(life: Life) -> Iterator[Found]:
 @point("Other threads and switches", may_refuse=True)
 def threads(life: Life) -> Iterator[Found]:
     """Called with two CPU threads in place of one, or one in place of more, it computes the same; also with
-    deterministic algorithms, and without oneDNN or cuDNN, as people switch them for second derivatives; and it drops.
+    deterministic algorithms, with `torch.autograd.detect_anomaly`, and without oneDNN or cuDNN, as people switch them
+    for second derivatives; and it drops.
     """
     number = 2 if life.case.threads == 1 else 1
     # Another kernel may draw its masks elsewhere: they are compared under threads alone.
@@ -100,6 +101,11 @@ def threads(life: Life) -> Iterator[Found]:
         (
             "with deterministic algorithms",
             partial(switched, *deterministic, "default" if deterministic[0]() else "error"),
+            undropped,
+        ),
+        (
+            "while anomalies are looked for",
+            partial(switched, torch.is_anomaly_enabled, torch.set_anomaly_enabled, True),
             undropped,
         ),
     ]
