@@ -103,6 +103,18 @@ def test_a_yes_that_timing_takes_back_is_taken_back_on_the_screen(told):
     assert after.startswith("after timing:\nno: torch.nn:GRU may not replace stacking_gru_cell, because in inference")
 
 
+@pytest.mark.slow
+def test_wrong_numbers_of_a_capability_make_the_answer_conditional_on_the_screen(told):
+    capabilities = told[2].capabilities.copy()
+    theirs = capabilities["implementation"] == told[2].candidate
+    capabilities.loc[theirs, ["capability", "title", "outcome"]] = ["vmap", "`torch.func.vmap`", "wrong"]
+    _, _, after = shown(told[0], told[1], dataclasses.replace(told[2], capabilities=capabilities))
+    first, conclusion, *_ = after.splitlines()
+    assert first == "after its capabilities were probed:"
+    assert "; but only when it is not called under `torch.func.vmap`" in conclusion
+    assert "would be lost" not in conclusion
+
+
 def test_the_shell_completes_commands():
     asked = {"_RNN_PARITY_COMPLETE": "complete_bash", "COMP_WORDS": "rnn-parity che", "COMP_CWORD": "1"}
     assert CliRunner(env=asked).invoke(app, [], prog_name="rnn-parity").stdout.split() == ["check"]

@@ -255,6 +255,14 @@ class DetachedWhereAnomaliesAreSought(Remembering):
         return tuple(s.detach() for s in states) if torch.is_anomaly_enabled() and step == 2 else states
 
 
+class HalfHasNoBias(Remembering):
+    """The kernel for float16 leaves out a bias."""
+
+    def parameters_of(self, layer):
+        *others, bias = super().parameters_of(layer)
+        return [*others, 0 * bias if bias.dtype == torch.float16 else bias]
+
+
 class TurnsSquareWeights(Remembering):
     """Loaded weights with as many rows as it has inputs are taken for transposed ones."""
 
@@ -301,6 +309,7 @@ FAULTS = {
     ClippedToHalf: ("large", "with inputs times 2^20 and weights that undo it, in inference", ""),
     OneMaskIfDeterministic: ("threads", "with deterministic algorithms, in train", "or the same again"),
     DetachedWhereAnomaliesAreSought: ("threads", "while anomalies are looked for, in", ""),
+    HalfHasNoBias: ("other_precision", "in float16, in inference", ""),
     TurnsSquareWeights: ("loaded", "after load_state_dict at H 64", "gives weight_ih_l0 other bits"),
     OneStepTwice: ("own_memory", "when output is written to, T 1, L 1", "shares memory with hn"),
     FirstRowForAll: ("strided", "with one state expanded to all rows, in inference", ""),

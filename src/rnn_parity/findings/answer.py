@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rnn_parity.experiment.vocabulary import AXES, EXPECTED_TO_HOLD, PASSING, Regime, Verdict, worst
+from rnn_parity.findings.capabilities import wrong_capabilities
 from rnn_parity.findings.lives import conditions, deciding_fault, explains, life_of, was_cut_short
 from rnn_parity.findings.speedups import result_changed
 from rnn_parity.findings.verdicts import deciding_row, draw_dropout, failing, is_withheld, must_hold, withheld_rows
@@ -94,14 +95,19 @@ def answers(
 
 
 def answer_for(
-    equivalence: pd.DataFrame, candidate: str, life: pd.DataFrame | None = None, timing: pd.DataFrame | None = None
+    equivalence: pd.DataFrame,
+    candidate: str,
+    life: pd.DataFrame | None = None,
+    timing: pd.DataFrame | None = None,
+    capabilities: pd.DataFrame | None = None,
 ) -> Answer:
     """The answer for one candidate, from its rows alone; None for what was not asked.
 
     A layer whose result changes while it is being timed is different, whatever its first calls gave.
     """
     points = life_of(life, candidate)
-    fault, excused = deciding_fault(points) or result_changed(timing, candidate), conditions(points)
+    fault = deciding_fault(points) or result_changed(timing, candidate)
+    excused = (*conditions(points), *wrong_capabilities(capabilities, candidate))
     rows = equivalence[equivalence["implementation"] == candidate]
     held, wrong, seed = must_hold(rows), failing(rows), same_seed(rows)
     passes = held["verdict"].isin(PASSING)

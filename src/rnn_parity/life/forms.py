@@ -19,7 +19,7 @@ from rnn_parity.cells.directions import DIRECTIONS, run_both_directions
 from rnn_parity.cells.stack import run_stack
 from rnn_parity.compare.reference import PERTURBATIONS, Reference, perturb
 from rnn_parity.experiment.grid import Case
-from rnn_parity.experiment.vocabulary import Verdict
+from rnn_parity.experiment.vocabulary import Dtype, Verdict
 from rnn_parity.layers.parameters import canonical_parameters, copy_weights, loads_by_itself
 from rnn_parity.layers.running import pack_states, unpack_states
 from rnn_parity.layers.settings import switched
@@ -271,14 +271,14 @@ def bidirectional(life: Life) -> Iterator[Found]:
 
 @point("In another precision", may_refuse=True, condition="it is used in one precision alone")
 def other_precision(life: Life) -> Iterator[Found]:
-    """In float64, as for `torch.autograd.gradcheck`, it computes in float64; and in float32, if float64 is its own.
+    """Moved to another dtype, as float64 for `torch.autograd.gradcheck` or bfloat16 for inference, it computes in that.
     Whatever torch's default dtype is, it computes in that of its weights.
     """
-    dtype = "float32" if life.case.dtype == "float64" else "float64"
-    given = life.draw(dtype=dtype)
-    module = life.build(given)
-    for mode in ("inference", life.quiet):
-        yield life.judge(module, given, mode, f"in {dtype}, in {mode}")
+    for dtype in (other for other in Dtype if other != life.case.dtype):
+        given = life.draw(dtype=str(dtype))
+        module = life.build(given)
+        for mode in ("inference", life.quiet):
+            yield life.judge(module, given, mode, f"in {dtype}, in {mode}")
     given = life.draw()
     module = life.build(given)
     for default, mode in itertools.product((torch.float64, torch.bfloat16), ("inference", life.quiet)):

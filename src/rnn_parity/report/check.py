@@ -14,7 +14,7 @@ from rnn_parity.compare.criterion import error_ratio
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import EXPECTED_TO_HOLD, FAILING, PASSING, Regime, Verdict
 from rnn_parity.findings.answer import Answer, answer_for
-from rnn_parity.findings.capabilities import capability_rows, loses_capability
+from rnn_parity.findings.capabilities import CONDITIONS, capability_rows, loses_capability
 from rnn_parity.findings.lives import fault_sentence, life_of, notes, remarks
 from rnn_parity.findings.verdicts import deciding_rows
 from rnn_parity.statistics import Conclusion
@@ -58,7 +58,7 @@ class Report:
     @cached_property
     def answer(self) -> Answer:
         """The answer, with the row that decides it."""
-        return answer_for(self.equivalence, self.candidate, self.life, self.timing)
+        return answer_for(self.equivalence, self.candidate, self.life, self.timing, self.capabilities)
 
     @property
     def equivalent(self) -> bool:
@@ -109,10 +109,9 @@ class Report:
             else ""
         )
         differences = self.capability_differences()
-        wrong = list(differences.loc[differences["candidate"] == "wrong", "title"])
-        lost = ", ".join(
-            title for title in differences.loc[differences["lost"].astype(bool), "title"] if title not in wrong
-        )
+        is_wrong, conditional = differences["candidate"] == "wrong", differences["capability"].isin(CONDITIONS)
+        wrong = list(differences.loc[is_wrong & ~conditional, "title"])
+        lost = ", ".join(differences.loc[differences["lost"].astype(bool) & ~is_wrong, "title"])
         return (
             f"yes: {names}, because every quantity, forward and backward, is {alike}{at_zero}{many}"
             + "".join(f"; but only when {condition}" for condition in self.answer.conditions)

@@ -142,7 +142,7 @@ def _answer(name, baseline_name, config, environment, results, cases, abilities,
     timing = timing[
         timing["sweep"].isin(sweeps_of(config, LAYER))
     ]  # the speedups of another workload have their own paragraph
-    answer = answer_for(equivalence, name, results["life"], results["timing"])
+    answer = answer_for(equivalence, name, results["life"], results["timing"], results["capabilities"])
     quoted = records(quoted_speedups(timing, name, config["report"]["sweep"]))
     baseline = timing[
         (timing["implementation"] == baseline_name) & timing["case_id"].isin({r["case_id"] for r in quoted})

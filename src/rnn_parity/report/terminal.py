@@ -19,16 +19,18 @@ class Screen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._word = self._cause = self._bundle = ""
+        self._cause = self._bundle = ""
+        self._answer: tuple[str, tuple[str, ...]] | None = None
         self._lines = 0
 
     def show(self, report: Report) -> None:
-        """Print what was not known the last time; the verdict again where timing has changed it."""
-        if report.answer.word != self._word:
-            if self._word:
-                self._print("after timing:")
+        """Print what was not known the last time; the answer again where timing, or a capability, has changed it."""
+        answer = report.answer.word, report.answer.conditions
+        if answer != self._answer:
+            if self._answer:
+                self._print("after timing:" if report.capabilities is None else "after its capabilities were probed:")
             self._print(report.conclusion(), "bold")
-            if not self._word:
+            if not self._answer:
                 self._print("\n".join(report.grounds()))
         elif report.cause != self._cause:
             self._print(f"  cause: {report.cause}")
@@ -38,7 +40,7 @@ class Screen:
         self._lines = len(measured)
         if report.bundle and not self._bundle:
             self._print(f"  to run it again elsewhere: rnn-parity replay {report.bundle}")
-        self._word, self._cause, self._bundle = report.answer.word, report.cause, report.bundle
+        self._answer, self._cause, self._bundle = answer, report.cause, report.bundle
 
     def _print(self, words: str, style: str = "") -> None:
         text = Text(words, style)
