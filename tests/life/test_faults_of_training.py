@@ -250,11 +250,6 @@ class OneMaskIfDeterministic(Remembering):
         return sequence * kept / (1 - self.dropout)
 
 
-class DetachedWhereAnomaliesAreSought(Remembering):
-    def carried(self, states, step, steps):
-        return tuple(s.detach() for s in states) if torch.is_anomaly_enabled() and step == 2 else states
-
-
 class HalfHasNoBias(Remembering):
     """The kernel for float16 leaves out a bias."""
 
@@ -308,7 +303,6 @@ FAULTS = {
     BiasHasNoTangent: ("forward_mode", "in forward mode by the weights", ""),
     ClippedToHalf: ("large", "with inputs times 2^20 and weights that undo it, in inference", ""),
     OneMaskIfDeterministic: ("threads", "with deterministic algorithms, in train", "or the same again"),
-    DetachedWhereAnomaliesAreSought: ("threads", "while anomalies are looked for, in", ""),
     HalfHasNoBias: ("other_precision", "in float16, in inference", ""),
     TurnsSquareWeights: ("loaded", "after load_state_dict at H 64", "gives weight_ih_l0 other bits"),
     OneStepTwice: ("own_memory", "when output is written to, T 1, L 1", "shares memory with hn"),
