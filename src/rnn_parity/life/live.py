@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psutil
-
 from rnn_parity.experiment.errors import InputError
 from rnn_parity.experiment.grid import Case
 from rnn_parity.experiment.vocabulary import FAILING, PASSING, UNDECIDED, Verdict
@@ -73,6 +71,10 @@ class _Budget:
 def _cpu_seconds() -> float:
     """Seconds of CPU that this process has taken, with all that it has started."""
     seconds = sum(os.times()[:4])
+    try:
+        import psutil
+    except ImportError:  # it is not needed to measure, as on a GPU's machine that has PyTorch alone
+        return seconds
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it has ended meanwhile
             seconds += sum(process.cpu_times()[:4])
