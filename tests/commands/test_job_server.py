@@ -34,7 +34,8 @@ time.sleep(600)
 """A server whose commands are three tricks in place of measurements."""
 
 CLIENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
 from rnn_parity.commands.job_server import end_in_server
 end_in_server(sys.argv[1:])
 sys.exit("by itself")

@@ -81,7 +81,7 @@ def _ask(server: socket.socket, words: list[str]) -> bool:
 def serve() -> None:
     """Answer every client until the run ends. Return in each process that is to do a command, with its `sys.argv`."""
     run = os.pidfd_open(int(os.environ[RUN_VARIABLE]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the jobs, and for the run
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the jobs, and for the run
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with _socket() as server:
         server.bind(_address())
@@ -97,6 +97,7 @@ def serve() -> None:
                     server.close()
                     os.close(run)
                     _keep(client)
+                    signal.signal(signal.SIGINT, on_interrupt)  # ignored in the background of a script
                     return
     sys.exit()
 
@@ -114,7 +115,6 @@ def _keep(client: socket.socket) -> None:
     if job == 0:
         client.close()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
