@@ -124,6 +124,20 @@ def test_a_job_ends_with_what_the_server_keeps_beside_it(server, tmp_path):
     wait_for(lambda: not job.is_running())
 
 
+def test_a_job_that_has_begun_goes_on_without_the_server(server, tmp_path):
+    asked = client("job", "wait", str(tmp_path / "a"))
+    wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
+    job = psutil.Process(int((tmp_path / "a").read_text()))
+    server.kill()
+    server.wait()
+    time.sleep(0.5)
+    assert job.is_running()
+    assert asked.poll() is None
+    asked.terminate()
+    asked.communicate()
+    wait_for(lambda: not job.is_running())
+
+
 @pytest.mark.parametrize("words", [("collect",), (), ("--version",)])
 def test_other_commands_are_not_for_the_server(server, words):
     assert not set(words) & set(SERVED)
