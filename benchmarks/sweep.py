@@ -19,7 +19,7 @@ from project import copy_project
 from rnn_parity.commands import job_server
 
 CORES = 2
-_CLIENT = "rnn_parity.commands.job_server"
+_CLIENT = job_server.__name__
 _SERVER = ", ".join(job_server.IMPORTED)
 TINY = {
     "study": "bench",

@@ -1,4 +1,4 @@
-"""`python -m rnn_parity NAME` is `rnn-parity NAME`; in a run, its server does the commands that measure."""
+"""`python -m rnn_parity NAME` is `rnn-parity NAME`; in a run, its server does the work of its jobs."""
 
 import sys
 

@@ -57,7 +57,7 @@ def perturb(
     *,
     side_by_side: bool,
 ) -> Reference:
-    """Run the equations exactly, and to measure again, with all that they are given and keep moved by one rounding.
+    """Run the equations exactly. Sensitivities come of further runs, in which all numbers are moved by one rounding.
 
     Args:
         stimulus: whose `map` changes every tensor. run: the equations in float64, for tensors that may have one more

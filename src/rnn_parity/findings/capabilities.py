@@ -21,7 +21,7 @@ CONDITIONS = {
 
 
 def wrong_capabilities(capabilities: pd.DataFrame | None, candidate: str) -> tuple[str, ...]:
-    """What must not be done with a candidate, since it works and gives wrong results; None for not probed."""
+    """What must not be done with a candidate, because it gives wrong results there; nothing where none was probed."""
     if capabilities is None:
         return ()
     wrong = capabilities[(capabilities["implementation"] == candidate) & (capabilities["outcome"] == "wrong")]

@@ -182,7 +182,7 @@ class Life:
             _, first = self.firsts.setdefault(id(given), (given, {}))
             for name, value in results.values.items():
                 first.setdefault(name, value.double())
-            return Reference(first, reference.measure)
+            return Reference(first, lambda: reference.sensitivities)
         return reference
 
     def call(self, module: nn.Module, given: Given, mode: str, **how) -> Results:

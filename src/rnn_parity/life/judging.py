@@ -22,8 +22,8 @@ class Found:
 
     Attributes:
         verdict: the worst of its quantities. quantity: the one that decides, empty where none does.
-        reason: in plain words, empty where all pass. ratio: error / limit of the deciding quantity, or more: where the
-            least limit that a quantity can have passes it, its own is not measured.
+        reason: in plain words, empty where all pass. ratio: error / limit of the deciding quantity. The limit
+            of one that passes the least limit it can have is not measured: its ratio is to that one.
         when: what came before the call, as `after its weights change`.
     """
 

@@ -161,7 +161,7 @@ def _live_through(point: Point, life: Life, budget: _Budget) -> tuple[Found, int
         tried += 1
         if found.fails:
             return found, tried
-        if point.probe is not calls.first_call.probe and budget.is_spent:
+        if point is not calls.first_call and budget.is_spent:
             return _left_out(budget), tried
 
 

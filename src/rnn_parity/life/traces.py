@@ -110,12 +110,8 @@ def threads(life: Life) -> Iterator[Found]:
     for when, switch, given in switches:
         module = life.build(given)
 
-        def through(*tensors, module=module, switch=switch):
-            with switch():
-                return module(*tensors)
-
         for mode in life.modes:
-            yield life.judge(module, given, mode, f"{when}, in {mode}", through=through)
+            yield life.judge(module, given, mode, f"{when}, in {mode}", through=partial(_within, switch, module))
         yield from drops(life, when, partial(_within, switch))
 
 
